@@ -1,0 +1,60 @@
+"""Flash ESP32-S2, -S3, -P4 and -S31 over their own USB port, from idf.py or alone.
+
+idf.py imports this package on each call, so nothing is imported here until it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .bus import Bus
+    from .dfu.discovery import Selector
+    from .errors import EspDfuError
+    from .idf_actions import action_extensions
+    from .jobs import build, flash, inspect, list_devices, load_image
+    from .target import Target, load_target, load_targets
+
+# Public name -> the module that has it.
+_HOMES = {
+    "action_extensions": "idf_actions",
+    "Bus": "bus",
+    "Selector": "dfu.discovery",
+    "EspDfuError": "errors",
+    "build": "jobs",
+    "flash": "jobs",
+    "inspect": "jobs",
+    "list_devices": "jobs",
+    "load_image": "jobs",
+    "Target": "target",
+    "load_target": "target",
+    "load_targets": "target",
+}
+
+__all__ = [
+    "Bus",
+    "EspDfuError",
+    "Selector",
+    "Target",
+    "__version__",
+    "action_extensions",
+    "build",
+    "flash",
+    "inspect",
+    "list_devices",
+    "load_image",
+    "load_target",
+    "load_targets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value

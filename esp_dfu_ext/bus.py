@@ -1,0 +1,348 @@
+"""USB. The only module that knows pyusb: finding a backend, scanning, control transfers, errors.
+
+Everything above works with `Bus`, `UsbDevice` and `UsbHandle`, and meets the errors of `errors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from .errors import (
+    AccessDeniedError,
+    DeviceBusyError,
+    DeviceGoneError,
+    DriverMissingError,
+    StallError,
+    TransferTimeoutError,
+    UsbError,
+    UsbUnavailableError,
+)
+
+BackendFactory = Callable[[], Any]
+
+# libusb's error codes, libusb.h; pyusb passes them on as USBError.backend_error_code.
+_IO, _ACCESS, _NO_DEVICE, _NOT_FOUND, _BUSY = -1, -3, -4, -5, -6
+_TIMEOUT, _PIPE, _NOT_SUPPORTED = -7, -9, -12
+
+_BY_CODE: dict[int, type[UsbError]] = {
+    _ACCESS: AccessDeniedError,
+    _NO_DEVICE: DeviceGoneError,
+    _BUSY: DeviceBusyError,
+    _TIMEOUT: TransferTimeoutError,
+    _PIPE: StallError,
+    _NOT_SUPPORTED: DriverMissingError,
+}
+# A backend that is not libusb has only the errno.
+_BY_ERRNO: dict[int, type[UsbError]] = {
+    errno.EACCES: AccessDeniedError,
+    errno.EPERM: AccessDeniedError,
+    errno.ENODEV: DeviceGoneError,
+    errno.ENOENT: DeviceGoneError,
+    errno.EBUSY: DeviceBusyError,
+    errno.ETIMEDOUT: TransferTimeoutError,
+    errno.EPIPE: StallError,
+    errno.ENOSYS: DriverMissingError,
+}
+_TEXTS: dict[type[UsbError], str] = {
+    AccessDeniedError: "no permission to open the device",
+    DeviceGoneError: "the device left the bus",
+    DeviceBusyError: "another program holds the device",
+    TransferTimeoutError: "no answer in time",
+    StallError: "the device refused the request",
+    DriverMissingError: "the system has no driver for it that lets programs in",
+    UsbError: "the transfer failed",
+}
+
+
+@dataclass(frozen=True)
+class InterfaceDescriptor:
+    """One alternate setting of an interface; `extra` are the class-specific descriptors behind it."""
+
+    configuration: int
+    number: int
+    alternate: int
+    class_: int
+    subclass: int
+    protocol: int
+    name_index: int
+    extra: bytes = b""
+
+
+@dataclass(frozen=True)
+class UsbDevice:
+    """A device as one scan saw it, not opened.
+
+    Attributes:
+        path: ``bus-port.port``, the place it is plugged in; stays the same when it re-enumerates.
+        address: the number on its bus, a new one at each re-enumeration.
+        serial_index: of the string descriptor, 0 if it has no serial number.
+        interfaces: empty if its configuration could not be read.
+    """
+
+    vid: int
+    pid: int
+    bcd_device: int
+    path: str
+    address: int
+    serial_index: int
+    interfaces: tuple[InterfaceDescriptor, ...]
+    # Freed in this order: libusb wants its devices back before its context.
+    _device: Any = field(repr=False, compare=False, default=None)
+    _backend: Any = field(repr=False, compare=False, default=None)
+
+    @property
+    def usb_id(self) -> str:
+        """``vvvv:pppp``, as lsusb writes it."""
+        return f"{self.vid:04x}:{self.pid:04x}"
+
+    def open(self, interface: int) -> UsbHandle:
+        """Open the device and claim one interface.
+
+        Raises:
+            UsbError: a kind of it that says why not.
+        """
+        handle = UsbHandle(self._device, interface, self.path)
+        try:
+            handle.claim()
+        except BaseException:
+            handle.close()
+            raise
+        return handle
+
+    def read_string(self, index: int) -> str | None:
+        """Read a string descriptor, without claiming anything; control characters become ``?``.
+
+        Raises:
+            AccessDeniedError, DriverMissingError, DeviceBusyError, DeviceGoneError: it cannot be opened.
+        """
+        import usb.control
+        import usb.util
+
+        if index == 0:
+            return None
+        try:
+            with mapped(self.path):
+                # Not left to get_string(), which takes "no permission" for "no languages".
+                languages = usb.control.get_descriptor(self._device, 254, usb.util.DESC_TYPE_STRING, 0)
+                language = int.from_bytes(bytes(languages[2:4]), "little")
+                text = usb.util.get_string(self._device, index, language)
+        except (AccessDeniedError, DriverMissingError, DeviceBusyError, DeviceGoneError):
+            raise
+        except (UsbError, ValueError, IndexError):
+            return None  # it opened, but has no such string: no reason to hide the device
+        finally:
+            usb.util.dispose_resources(self._device)
+        return "".join(c if c.isprintable() else "?" for c in text)
+
+
+class UsbHandle:
+    """An open device with one claimed interface; a context manager that gives both back."""
+
+    def __init__(self, device: Any, interface: int, path: str) -> None:
+        self._device = device
+        self._interface = interface
+        self._path = path
+
+    def __enter__(self) -> UsbHandle:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def claim(self) -> None:
+        """Claim the interface; control transfers do it too, but then the error would come late."""
+        import usb.util
+
+        with mapped(f"{self._path}: interface {self._interface}"):
+            usb.util.claim_interface(self._device, self._interface)
+
+    def close(self) -> None:
+        """Release and close; never fails, because there is nothing left to do about it."""
+        import usb.util
+
+        with contextlib.suppress(Exception):
+            usb.util.dispose_resources(self._device)
+
+    def control_out(self, request_type: int, request: int, value: int, data: bytes, timeout: float) -> int:
+        """A control transfer to the interface; `timeout` in seconds. Returns the bytes sent.
+
+        Raises:
+            UsbError: a kind of it.
+        """
+        with mapped(self._path):
+            return int(
+                self._device.ctrl_transfer(request_type, request, value, self._interface, data, _ms(timeout))
+            )
+
+    def control_in(self, request_type: int, request: int, value: int, length: int, timeout: float) -> bytes:
+        """A control transfer from the interface; `timeout` in seconds. Returns what came, at most `length`.
+
+        Raises:
+            UsbError: a kind of it.
+        """
+        with mapped(self._path):
+            return bytes(
+                self._device.ctrl_transfer(request_type, request, value, self._interface, length, _ms(timeout))
+            )
+
+    def reset(self) -> None:
+        """Reset the port.
+
+        Raises:
+            UsbError: a kind of it; DeviceGoneError when the device did not come back the same.
+        """
+        with mapped(self._path):
+            self._device.reset()
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+class Bus:
+    """All USB devices of this machine, or those that another backend shows.
+
+    Args:
+        backend_factory: makes a pyusb backend; each scan takes a new one, because a libusb context on
+            Windows goes on showing the descriptors it read first, those of run-time mode. None for libusb.
+    """
+
+    def __init__(self, backend_factory: BackendFactory | None = None) -> None:
+        self._backend_factory = backend_factory or libusb_backend
+
+    def scan(self, vids: frozenset[int] | None = None) -> list[UsbDevice]:
+        """All devices that are there now, by path; of some vendors only if `vids` says so.
+
+        Raises:
+            UsbUnavailableError: pyusb or libusb is missing or does not start.
+            UsbError: the scan failed.
+        """
+        try:
+            import usb.core
+        except ImportError as error:
+            raise UsbUnavailableError(f"pyusb is not installed: {error}.", missing="pyusb") from error
+        backend = self._backend_factory()
+        with mapped("USB scan"):
+            found = usb.core.find(
+                find_all=True,
+                backend=backend,
+                custom_match=lambda device: vids is None or device.idVendor in vids,
+            )
+            return sorted((_snapshot(device, backend) for device in found), key=lambda d: path_key(d.path))
+
+
+def path_key(path: str) -> list[int]:
+    """Sorts ``1-2`` before ``1-10``."""
+    return [int(number) if number.isdigit() else -1 for number in path.replace("-", ".").split(".")]
+
+
+def libusb_backend() -> Any:
+    """A pyusb backend with a libusb context of its own: libusb-package's library, else the system's.
+
+    Raises:
+        UsbUnavailableError: there is no libusb, or it does not start.
+    """
+    try:
+        import usb.backend.libusb1 as libusb1
+    except ImportError as error:
+        raise UsbUnavailableError(f"pyusb is not installed: {error}.", missing="pyusb") from error
+    find_library = None
+    with contextlib.suppress(ImportError):
+        import libusb_package
+
+        if libusb_package.get_library_path() is not None:
+            find_library = libusb_package.find_library
+    # pyusb keeps one context for the whole process; forgetting it makes the next one new. It also logs
+    # a traceback where we raise an error.
+    libusb1._lib_object = None
+    logger = logging.getLogger("usb.backend.libusb1")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        backend = libusb1.get_backend(find_library=find_library)
+        if backend is None and find_library is not None:
+            backend = libusb1.get_backend()
+    finally:
+        logger.disabled = disabled
+    if backend is None:
+        if libusb1._lib is not None:
+            raise UsbUnavailableError("libusb is there, but does not start; is there USB on this machine?")
+        raise UsbUnavailableError("libusb is not installed.", missing="libusb")
+    return backend
+
+
+def _snapshot(device: Any, backend: Any) -> UsbDevice:
+    ports = device.port_numbers or ()
+    # A device that leaves in mid-scan, or one without a driver on Windows, has no readable configuration.
+    interfaces: list[InterfaceDescriptor] = []
+    with contextlib.suppress(UsbError), mapped("configuration descriptor"):
+        interfaces = list(_interfaces(device))
+    return UsbDevice(
+        vid=device.idVendor,
+        pid=device.idProduct,
+        bcd_device=device.bcdDevice,
+        path=f"{device.bus}-{'.'.join(map(str, ports))}" if ports else f"{device.bus}-0",
+        address=device.address,
+        serial_index=device.iSerialNumber,
+        interfaces=tuple(interfaces),
+        _device=device,
+        _backend=backend,
+    )
+
+
+def _interfaces(device: Any) -> Iterator[InterfaceDescriptor]:
+    for configuration in device:
+        for interface in configuration:
+            yield InterfaceDescriptor(
+                configuration.bConfigurationValue,
+                interface.bInterfaceNumber,
+                interface.bAlternateSetting,
+                interface.bInterfaceClass,
+                interface.bInterfaceSubClass,
+                interface.bInterfaceProtocol,
+                interface.iInterface,
+                bytes(interface.extra_descriptors),
+            )
+
+
+@contextlib.contextmanager
+def mapped(what: str) -> Iterator[None]:
+    """Turn pyusb's errors into ours; `what` is where it happened."""
+    import usb.core
+
+    try:
+        yield
+    except usb.core.USBError as error:
+        _raise(what, error)
+    except NotImplementedError as error:
+        # pyusb raises it for LIBUSB_ERROR_NOT_SUPPORTED: on Windows, a device without WinUSB.
+        raise DriverMissingError(f"{what}: {_TEXTS[DriverMissingError]}.") from error
+
+
+def _raise(what: str, error: Any) -> NoReturn:
+    kind: type[UsbError] | None = None
+    code = getattr(error, "backend_error_code", None)
+    if isinstance(code, int):
+        kind = _BY_CODE.get(code)
+    if kind is None and sys.platform == "win32" and code == _NOT_FOUND:
+        kind = DriverMissingError  # LIBUSB_ERROR_NOT_FOUND at open: no driver is bound
+    if kind is None:
+        kind = _BY_ERRNO.get(error.errno, UsbError)
+    detail = "" if kind is not UsbError else f" ({error.strerror or error})"
+    raise kind(f"{what}: {_TEXTS[kind]}{detail}.") from error
+
+
+__all__ = [
+    "Bus",
+    "InterfaceDescriptor",
+    "UsbDevice",
+    "UsbHandle",
+    "libusb_backend",
+    "mapped",
+    "path_key",
+]

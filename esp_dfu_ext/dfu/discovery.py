@@ -1,0 +1,287 @@
+"""DFU interfaces among the devices of a bus: finding, choosing, and waiting until one comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..bus import Bus, InterfaceDescriptor, UsbDevice, UsbHandle
+from ..clock import Clock
+from ..errors import (
+    AccessDeniedError,
+    DeviceGoneError,
+    DeviceNotFoundError,
+    ReenumerationError,
+    SeveralDevicesError,
+    UsageError,
+    UsbError,
+)
+from ..events import EventSink, Notice, Waiting, ignore
+from ..target import Target, find_target_by_usb_id
+from .device import DfuDevice
+from .spec import INTERFACE_CLASS, INTERFACE_SUBCLASS, FunctionalDescriptor, Mode
+
+SCAN_INTERVAL = 0.05  # seconds between two looks at the bus
+# udev may need a moment to hand a device that just appeared to its user.
+PERMISSION_DELAY = 2.0
+# An app with the ROM's USB console comes back once in run-time mode and then restarts by itself;
+# a second DFU_DETACH before that would hit the restart.
+DETACH_INTERVAL = 3.0
+
+
+@dataclass(frozen=True)
+class DfuInterface:
+    """A DFU interface of a device.
+
+    Attributes:
+        device: as the scan saw it.
+        descriptor: of the interface.
+        mode: run-time or DFU.
+        functional: its DFU functional descriptor, None if it has none (the standard demands one).
+    """
+
+    device: UsbDevice
+    descriptor: InterfaceDescriptor
+    mode: Mode
+    functional: FunctionalDescriptor | None
+
+    @property
+    def path(self) -> str:
+        """``bus-port.port`` of its device."""
+        return self.device.path
+
+    def read_serial(self) -> str | None:
+        """The device's serial number, None if it has none; errors of UsbDevice.read_string."""
+        return self.device.read_string(self.device.serial_index)
+
+
+def dfu_interfaces(device: UsbDevice) -> list[DfuInterface]:
+    """The device's DFU interfaces, one for each alternate setting."""
+    return [
+        DfuInterface(device, interface, Mode(interface.protocol), FunctionalDescriptor.find(interface.extra))
+        for interface in device.interfaces
+        if interface.class_ == INTERFACE_CLASS
+        and interface.subclass == INTERFACE_SUBCLASS
+        and interface.protocol in Mode.__members__.values()
+    ]
+
+
+def find(bus: Bus, target: Target) -> list[DfuInterface]:
+    """One DFU interface for each board of this chip that is there now."""
+    return [
+        interfaces[0]
+        for device in bus.scan(frozenset([target.usb.vid]))
+        if device.pid == target.usb.pid and (interfaces := dfu_interfaces(device))
+    ]
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Which board is meant: that on `path`, or that with `serial`, or the only one there is."""
+
+    path: str | None = None
+    serial: str | None = None
+
+
+def select(
+    bus: Bus,
+    target: Target,
+    selector: Selector,
+    targets: Sequence[Target],
+    *,
+    clock: Clock,
+    wait: float = 0.0,
+    on_event: EventSink = ignore,
+) -> DfuInterface:
+    """Choose the one board that is meant, waiting up to `wait` seconds until it is there.
+
+    Args:
+        bus: where to look.
+        target: the chip it must be.
+        selector: which of them.
+        targets: all chips that are known, to name what was seen instead.
+        clock: time.
+        wait: seconds.
+        on_event: gets `Waiting` while nothing is there.
+
+    Raises:
+        DeviceNotFoundError: none fits; its `reason` and `notes` say what was seen.
+        SeveralDevicesError: more than one fits.
+        UsageError: a serial number that several boards have.
+    """
+    deadline = clock.monotonic() + wait
+    while True:
+        try:
+            return _select_now(bus, target, selector, targets)
+        except DeviceNotFoundError:
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                raise
+            on_event(Waiting(left))
+            clock.sleep(min(SCAN_INTERVAL, left))
+
+
+def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[Target]) -> DfuInterface:
+    found = find(bus, target)
+    if selector.path is not None:
+        chosen = [interface for interface in found if interface.path == selector.path]
+    elif selector.serial is not None:
+        chosen = [interface for interface in found if _serial_is(interface, selector.serial)]
+        if len(chosen) > 1:
+            raise UsageError(
+                f"{len(chosen)} boards have the serial number {selector.serial!r}: "
+                f"{', '.join(interface.path for interface in chosen)}. Only the path tells them apart."
+            )
+    else:
+        chosen = found
+    if len(chosen) == 1:
+        return chosen[0]
+    if chosen:
+        paths = [interface.path for interface in chosen]
+        message = f"{len(paths)} {target.chip} boards are there: {', '.join(paths)}."
+        raise SeveralDevicesError(message, paths=paths)
+    raise _not_found(bus, target, selector, targets, found)
+
+
+def _serial_is(interface: DfuInterface, serial: str) -> bool:
+    try:
+        own = interface.read_serial()
+    except UsbError:
+        return False
+    return own is not None and own.lower() == serial.lower()
+
+
+def _not_found(
+    bus: Bus, target: Target, selector: Selector, targets: Sequence[Target], found: Sequence[DfuInterface]
+) -> DeviceNotFoundError:
+    """Say what was seen instead: one reason, and a line for each device that might explain it."""
+    wanted = f"{target.chip} ({target.usb_id})"
+    if selector.path is not None:
+        wanted += f" on port {selector.path}"
+    elif selector.serial is not None:
+        wanted += f" with serial number {selector.serial}"
+    vids = frozenset(t.usb.vid for t in targets) | {target.usb.vid}
+    seen = [(device, describe(device, targets)) for device in bus.scan(vids)]
+    notes = [f"Seen on port {device.path}: {text}." for device, text in seen]
+    if found:
+        reason = "other-path" if selector.path is not None else "other-serial"
+        if selector.serial is not None and any(_cannot_open(interface) for interface in found):
+            reason = "not-openable"
+    elif any(dfu_interfaces(device) and find_target_by_usb_id(device.vid, device.pid, targets) for device, _ in seen):
+        reason = "other-target"
+    elif seen:
+        reason = "no-dfu"
+    else:
+        reason = "nothing"
+    return DeviceNotFoundError(f"No {wanted} is there.", reason=reason, notes=notes)
+
+
+def _cannot_open(interface: DfuInterface) -> bool:
+    try:
+        interface.read_serial()
+    except UsbError:
+        return True
+    return False
+
+
+def describe(device: UsbDevice, targets: Sequence[Target]) -> str:
+    """What a device is, in a few words, from its IDs and interfaces alone."""
+    interfaces = dfu_interfaces(device)
+    target = find_target_by_usb_id(device.vid, device.pid, targets)
+    if interfaces:
+        name = target.chip if target is not None else "an unknown chip"
+        return f"{device.usb_id}, {name} with DFU in {interfaces[0].mode} mode"
+    for known in (other for t in targets for other in t.other_usb):
+        if (device.vid, device.pid) == (known.vid, known.pid):
+            return f"{device.usb_id}, {known.name}: {known.meaning}"
+    if not device.interfaces:
+        return f"{device.usb_id}, its descriptors could not be read"
+    return f"{device.usb_id}, no DFU interface: an app that uses USB for something else"
+
+
+def detach_and_wait(
+    interface: DfuInterface,
+    bus: Bus,
+    target: Target,
+    *,
+    clock: Clock,
+    on_event: EventSink = ignore,
+) -> DfuInterface:
+    """Send DFU_DETACH to a board in run-time mode, and wait until it is back on its port in DFU mode.
+
+    The ROM leaves the bus inside the request, so that the request itself normally fails; that is success.
+
+    Raises:
+        UsbError: the board cannot be opened.
+        ReenumerationError: it did not come back in time, or as something else.
+    """
+    _send_detach(interface)
+    sent = clock.monotonic()
+    deadline = sent + target.dfu.return_timeout
+    detached_again = False
+    seen = "nothing"
+    while clock.monotonic() < deadline:
+        clock.sleep(SCAN_INTERVAL)
+        device = _device_at(bus, interface.path)
+        if device is None:
+            seen = "nothing"
+            continue
+        now = next(iter(dfu_interfaces(device)), None)
+        if now is not None and device.usb_id == target.usb_id:
+            if now.mode is Mode.DFU:
+                return now
+            seen = "run-time"
+            if not detached_again and clock.monotonic() - sent > DETACH_INTERVAL:
+                on_event(Notice("detach-again", "Still in run-time mode; asking once more.", interface.path))
+                try:
+                    _send_detach(now)
+                except DeviceGoneError:
+                    continue  # it was just leaving
+                detached_again = True
+        elif device.interfaces:
+            seen = device.usb_id
+    what = {
+        "nothing": "nothing is on its port now",
+        "run-time": "it is still there in run-time mode",
+    }.get(seen, f"{seen} is on its port now")
+    raise ReenumerationError(
+        f"The board on port {interface.path} did not come back in DFU mode within "
+        f"{target.dfu.return_timeout:g} s after DFU_DETACH; {what}.",
+        seen=seen,
+    )
+
+
+def _device_at(bus: Bus, path: str) -> UsbDevice | None:
+    return next((device for device in bus.scan() if device.path == path), None)
+
+
+def _send_detach(interface: DfuInterface) -> None:
+    functional = interface.functional
+    with interface.device.open(interface.descriptor.number) as handle:
+        device = DfuDevice(handle)
+        try:
+            device.detach(functional.detach_timeout if functional is not None else 1000)
+        except UsbError:
+            return
+        if functional is not None and not functional.will_detach:
+            # Section 5.1: without bitWillDetach the host makes the change with a bus reset.
+            try:
+                device.reset_bus()
+            except UsbError:
+                return
+
+
+def open_when_permitted(interface: DfuInterface, *, clock: Clock, patience: float) -> UsbHandle:
+    """Open the interface; for `patience` seconds take "no permission" for "udev is not done yet".
+
+    Raises:
+        UsbError: a kind of it that says why not.
+    """
+    deadline = clock.monotonic() + patience
+    while True:
+        try:
+            return interface.device.open(interface.descriptor.number)
+        except AccessDeniedError:
+            if clock.monotonic() >= deadline:
+                raise
+            clock.sleep(SCAN_INTERVAL)

@@ -1,0 +1,242 @@
+"""The download: sends an image's stream to a device in DFU mode and reads its verdict.
+
+Made for Espressif's ROM, which takes block after block without a DFU_GETSTATUS in between and always
+asks for 256 ms that it does not need; any device that follows DFU 1.1 more strictly gets what it wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..clock import Clock
+from ..errors import DfuError, DfuStatusError, StallError, TransferTimeoutError, UsbError
+from ..events import EventSink, Notice, Phase, PhaseFinished, PhaseStarted, Progress, ignore
+from ..image.image import DfuImage
+from ..target import Target
+from ..units import MIB
+from .device import TIMEOUT, DfuDevice
+from .spec import State, Status, StatusResponse
+
+# The ROM acts on a block when its 256-byte buffer is full: up to so many blocks of 64 bytes later.
+_LATE_BLOCKS = 6
+# States in which bwPollTimeout means something, sections 6.1.2 and A.2.
+_BUSY_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY, State.dfuMANIFEST_SYNC, State.dfuMANIFEST)
+# How a device says that it wanted a DFU_GETSTATUS first.
+_WANTS_STATUS_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY)
+_WANTS_STATUS_ERRORS = (Status.errSTALLEDPKT, Status.errUNKNOWN)
+_RECOVERY_STEPS = 8
+
+
+class _Span(NamedTuple):
+    """Blocks `first` to before `last` carry the file `name`; before `erase_until` they may take long."""
+
+    first: int
+    last: int
+    name: str
+    erase_until: int
+
+
+class _WantsStatus(Exception):
+    """The device stalled because it wants a DFU_GETSTATUS after each block."""
+
+
+def download(
+    device: DfuDevice,
+    image: DfuImage,
+    target: Target,
+    *,
+    transfer_size: int,
+    path: str,
+    clock: Clock,
+    strict: bool = False,
+    on_event: EventSink = ignore,
+) -> StatusResponse:
+    """Send the image and have the chip check it; the device must be in dfuIDLE.
+
+    Args:
+        device: open, in DFU mode.
+        image: checked.
+        target: whose limits and time-outs hold.
+        transfer_size: bytes per block.
+        path: of the device, for the events.
+        clock: time.
+        strict: ask DFU_GETSTATUS after each block instead of after each `target.dfu.status_interval`.
+        on_event: gets phases and progress.
+
+    Returns:
+        The device's last answer: dfuIDLE, or dfuMANIFEST-WAIT-RESET for a device that wants a bus reset.
+
+    Raises:
+        DfuStatusError: the device reported an error.
+        UsbError: a transfer failed.
+    """
+    run = _Run(device, image, target, transfer_size, path, clock, on_event)
+    try:
+        return run.send(1 if strict else target.dfu.status_interval)
+    except _WantsStatus:
+        on_event(
+            Notice("strict-restart", "The device wants DFU_GETSTATUS after each block; starting again so.", path)
+        )
+        recover(device, clock)
+        return run.send(1)
+
+
+class _Run:
+    def __init__(
+        self,
+        device: DfuDevice,
+        image: DfuImage,
+        target: Target,
+        transfer_size: int,
+        path: str,
+        clock: Clock,
+        on_event: EventSink,
+    ) -> None:
+        self._device = device
+        self._image = image
+        self._limits = target.dfu
+        self._transfer_size = transfer_size
+        self._path = path
+        self._clock = clock
+        self._on_event = on_event
+
+    def send(self, status_interval: int) -> StatusResponse:
+        started = self._clock.monotonic()
+        self._on_event(PhaseStarted(self._path, Phase.DOWNLOAD, len(self._image.stream)))
+        self._send_stream(status_interval)
+        sent = self._clock.monotonic()
+        self._on_event(PhaseFinished(self._path, Phase.DOWNLOAD, sent - started))
+        self._on_event(PhaseStarted(self._path, Phase.VERIFY))
+        answer = self._verify()
+        self._on_event(PhaseFinished(self._path, Phase.VERIFY, self._clock.monotonic() - sent))
+        return answer
+
+    def _send_stream(self, status_interval: int) -> None:
+        stream, size = self._image.stream, self._transfer_size
+        total = len(stream)
+        send = self._device.download
+        for span in self._spans():
+            self._progress(span.first * size, span.name)
+            for block in range(span.first, span.last):
+                timeout = self._limits.erase_timeout if block < span.erase_until else TIMEOUT
+                position = block * size
+                try:
+                    send(block, stream[position : position + size], timeout)
+                except StallError as error:
+                    raise self._explain(error, span.name, position, status_interval) from error
+                if (block + 1) % status_interval == 0:
+                    self._settle(f"while {span.name or 'the index'} was being written", self._limits.erase_timeout)
+                    if status_interval > 1 or block % self._limits.status_interval == 0:
+                        self._progress(min(position + size, total), span.name)
+        self._progress(total, "")
+
+    def _spans(self) -> Iterator[_Span]:
+        """Cut the stream, in blocks, at the beginnings of its files."""
+        size = self._transfer_size
+        total = -(-len(self._image.stream) // size)
+        starts = [(0, "", 0)]
+        starts += [(m.offset // size, m.name, m.offset // size + _LATE_BLOCKS) for m in self._image.flash_members]
+        ends = [start for start, _, _ in starts[1:]] + [total]
+        erase_until = 0
+        for (first, name, until), last in zip(starts, ends):
+            erase_until = max(erase_until, until)
+            yield _Span(first, last, name, erase_until)
+
+    def _progress(self, done: int, name: str) -> None:
+        self._on_event(Progress(self._path, Phase.DOWNLOAD, done, len(self._image.stream), name))
+
+    def _verify(self) -> StatusResponse:
+        """The zero-length block: the ROM compares each file's MD5 with the flash before it answers."""
+        timeout = self._limits.verify_timeout
+        timeout += self._limits.verify_timeout_per_mib * self._image.flash_size / MIB
+        blocks = -(-len(self._image.stream) // self._transfer_size)
+        try:
+            self._device.download(blocks, b"", timeout)
+        except StallError as error:
+            raise self._explain(error, "", len(self._image.stream), 1) from error
+        answer = self._settle("after the last block", timeout)
+        if answer.state not in (State.dfuIDLE, State.dfuMANIFEST_WAIT_RESET):
+            raise DfuStatusError(
+                f"After the download the device is in state {answer.state} instead of dfuIDLE.",
+                status=str(answer.status),
+                state=str(answer.state),
+            )
+        return answer
+
+    def _settle(self, when: str, timeout: float) -> StatusResponse:
+        """DFU_GETSTATUS until the device is no longer busy; it says itself how long that takes."""
+        deadline = self._clock.monotonic() + timeout
+        while True:
+            answer = self._device.get_status()
+            if answer.status != Status.OK or answer.state == State.dfuERROR:
+                raise _status_error(answer, when)
+            if answer.state not in _BUSY_STATES:
+                return answer
+            if self._clock.monotonic() >= deadline:
+                raise TransferTimeoutError(
+                    f"{self._path}: the device stayed in state {answer.state} for {timeout:.0f} s {when}."
+                )
+            self._clock.sleep(answer.poll_timeout)
+
+    def _explain(self, stall: StallError, name: str, position: int, status_interval: int) -> Exception:
+        """Ask the device why it stalled."""
+        try:
+            answer = self._device.get_status()
+        except (UsbError, DfuError):
+            return stall
+        wants_status = answer.state in _WANTS_STATUS_STATES or answer.status in _WANTS_STATUS_ERRORS
+        if status_interval > 1 and wants_status:
+            return _WantsStatus()
+        what = f"{name} was being written" if name else "the stream was being ended" if position else "it was begun"
+        return _status_error(answer, f"at offset {position:#x} of the stream, while {what}")
+
+
+def _status_error(answer: StatusResponse, when: str) -> DfuStatusError:
+    return DfuStatusError(
+        f"The device reported {answer.status} in state {answer.state} {when}.",
+        status=str(answer.status),
+        state=str(answer.state),
+    )
+
+
+def recover(device: DfuDevice, clock: Clock) -> bool:
+    """Bring a device in DFU mode to dfuIDLE, whatever it was doing (figure A.1).
+
+    Returns:
+        False if it was there already.
+
+    Raises:
+        DfuError: it cannot be brought there without a reset.
+        UsbError: a transfer failed.
+    """
+    answer = device.get_status()
+    for step in range(_RECOVERY_STEPS):
+        if answer.state == State.dfuIDLE and answer.status == Status.OK:
+            return step > 0
+        if answer.state in (State.appIDLE, State.appDETACH, State.dfuMANIFEST_WAIT_RESET):
+            break
+        if answer.state == State.dfuERROR or answer.status != Status.OK:
+            device.clear_status()
+        elif answer.state in (State.dfuDNBUSY, State.dfuMANIFEST, State.dfuMANIFEST_SYNC):
+            clock.sleep(answer.poll_timeout)
+        else:
+            device.abort()
+        answer = device.get_status()
+    raise DfuError(
+        f"The device is in state {answer.state} ({answer.status}) and cannot be brought to dfuIDLE without a reset."
+    )
+
+
+def leave_idle(device: DfuDevice, clock: Clock) -> str:
+    """After a failure: bring the device to dfuIDLE if it still answers, and say what state it is in.
+
+    Never fails; this is what is done when something else already did.
+    """
+    try:
+        recover(device, clock)
+    except UsbError:
+        return "it does not answer any more"
+    except DfuError as error:
+        return error.message
+    return "it is in dfuIDLE and takes a new download"

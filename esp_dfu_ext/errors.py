@@ -1,0 +1,268 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    EspDfuError
+    ├── UsageError                 64  the request contradicts itself
+    │   └── SeveralDevicesError        more than one board fits and none was chosen
+    ├── DataError                  65  a file says something that cannot be used
+    │   ├── TargetFileError            a chip's YAML
+    │   ├── ProjectError               a project's or build folder's file
+    │   ├── TargetNotSupportedError    the chip has no USB DFU in its ROM
+    │   ├── LayoutError                files that the ROM would flash wrongly
+    │   ├── FirmwareError              an ESP image for another chip, or damaged
+    │   └── ImageError                 a dfu.bin that is damaged
+    │       └── WrongTargetError       a sound dfu.bin, made for another chip
+    ├── InputMissingError          66  a file that should be there is not
+    ├── DeviceNotFoundError        69  no board fits
+    ├── UsbUnavailableError        72  pyusb or libusb is missing or cannot start
+    ├── OutputError                73  a file cannot be written
+    ├── UsbError                   74  a transfer failed
+    │   ├── StallError                 the device refused the request (EPIPE)
+    │   ├── TransferTimeoutError       no answer in time
+    │   ├── DeviceGoneError            the device left the bus
+    │   ├── AccessDeniedError      77  no permission to open it
+    │   ├── DriverMissingError     78  the system has no driver that lets us in (Windows)
+    │   └── DeviceBusyError        75  somebody else holds the interface
+    ├── DfuError                   74  the device did not do what DFU 1.1 says
+    │   ├── DfuStatusError             it reported an error status
+    │   ├── ReenumerationError         it did not come back after DFU_DETACH
+    │   └── SimulationError            a rehearsal's flash differs from the files
+    └── InterruptedByUserError    130  Ctrl-C
+
+The numbers are the exit codes, those of ``sysexits.h`` where one fits. Inside the package an error carries
+facts (what, where, which state and status) and no advice: advice depends on who asks, see `hints`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class EspDfuError(Exception):
+    """Base of all errors that a user, a file or a device can cause.
+
+    Attributes:
+        code: stable name of the kind of error, to search for and to compare with.
+        exit_code: what the command returns, see the module's tree.
+        notes: further lines of facts, shown below the message.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, notes: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.notes = tuple(notes)
+
+
+class UsageError(EspDfuError):
+    code = "usage"
+    exit_code = 64
+
+
+class SeveralDevicesError(UsageError):
+    """More than one board fits.
+
+    Attributes:
+        paths: the ports they are on, as ``bus-port.port``.
+    """
+
+    code = "several-devices"
+
+    def __init__(self, message: str, *, paths: Sequence[str]) -> None:
+        super().__init__(message)
+        self.paths = tuple(paths)
+
+
+class DataError(EspDfuError):
+    code = "data"
+    exit_code = 65
+
+
+class TargetFileError(DataError):
+    code = "target-file"
+
+
+class ProjectError(DataError):
+    code = "project"
+
+
+class TargetNotSupportedError(DataError):
+    """The chip has no DFU (or nobody described it yet).
+
+    Attributes:
+        target: the name as `idf.py set-target` knows it.
+        supported: names of the targets that are described.
+    """
+
+    code = "target-not-supported"
+
+    def __init__(self, target: str, *, supported: Sequence[str]) -> None:
+        super().__init__(f"{target} has no DFU in its ROM; it cannot be flashed this way.")
+        self.target = target
+        self.supported = tuple(supported)
+
+
+class LayoutError(DataError):
+    code = "layout"
+
+
+class FirmwareError(DataError):
+    code = "firmware"
+
+
+class ImageError(DataError):
+    code = "image"
+
+
+class WrongTargetError(ImageError):
+    """A DFU image for another chip.
+
+    Attributes:
+        image_target: what it was made for, a name or ``vvvv:pppp``.
+        target: what was asked for.
+    """
+
+    code = "wrong-target"
+
+    def __init__(self, path: str, *, image_target: str, target: str) -> None:
+        super().__init__(f"{path} was made for {image_target}, this is {target}.")
+        self.image_target = image_target
+        self.target = target
+
+
+class InputMissingError(EspDfuError):
+    """A file is not there (or cannot be read).
+
+    Attributes:
+        path: which one.
+        role: ``dfu.bin``, ``flasher_args.json``, ``flash file``, ``build folder``, ``target folder``.
+    """
+
+    code = "input-missing"
+    exit_code = 66
+
+    def __init__(self, message: str, *, path: Path, role: str) -> None:
+        super().__init__(message)
+        self.path = path
+        self.role = role
+
+
+class DeviceNotFoundError(EspDfuError):
+    """No board fits what was asked for.
+
+    Attributes:
+        reason: what was seen instead: ``nothing`` of Espressif at all, ``no-dfu`` (Espressif devices without
+            a DFU interface), ``other-target``, ``other-path``, ``other-serial`` or ``not-openable``.
+    """
+
+    code = "no-device"
+    exit_code = 69
+
+    def __init__(self, message: str, *, reason: str, notes: Sequence[str] = ()) -> None:
+        super().__init__(message, notes=notes)
+        self.reason = reason
+
+
+class UsbUnavailableError(EspDfuError):
+    """USB cannot be used on this machine at all.
+
+    Attributes:
+        missing: ``pyusb``, ``libusb`` or ``""`` when both are there and libusb does not start.
+    """
+
+    code = "usb-unavailable"
+    exit_code = 72
+
+    def __init__(self, message: str, *, missing: str = "") -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class OutputError(EspDfuError):
+    code = "output"
+    exit_code = 73
+
+
+class UsbError(EspDfuError):
+    code = "usb-io"
+    exit_code = 74
+
+
+class StallError(UsbError):
+    code = "usb-stall"
+
+
+class TransferTimeoutError(UsbError):
+    code = "usb-timeout"
+
+
+class DeviceGoneError(UsbError):
+    code = "device-gone"
+
+
+class AccessDeniedError(UsbError):
+    code = "no-permission"
+    exit_code = 77
+
+
+class DriverMissingError(UsbError):
+    code = "no-driver"
+    exit_code = 78
+
+
+class DeviceBusyError(UsbError):
+    code = "device-busy"
+    exit_code = 75
+
+
+class DfuError(EspDfuError):
+    code = "dfu"
+    exit_code = 74
+
+
+class DfuStatusError(DfuError):
+    """The device reported an error in its answer to DFU_GETSTATUS.
+
+    Attributes:
+        status: bStatus, name of DFU 1.1 section 6.1.2 such as ``errFIRMWARE``.
+        state: bState, such as ``dfuERROR``.
+    """
+
+    code = "dfu-status"
+
+    def __init__(self, message: str, *, status: str, state: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.state = state
+
+
+class ReenumerationError(DfuError):
+    """After DFU_DETACH the board did not come back as a DFU device.
+
+    Attributes:
+        seen: what was on its port in the end: ``nothing``, ``run-time`` or ``vvvv:pppp``.
+    """
+
+    code = "no-return"
+
+    def __init__(self, message: str, *, seen: str) -> None:
+        super().__init__(message)
+        self.seen = seen
+
+
+class SimulationError(DfuError):
+    code = "simulation"
+
+
+class InterruptedByUserError(EspDfuError):
+    """Ctrl-C; the message says what state the chip was left in."""
+
+    code = "interrupted"
+    exit_code = 130

@@ -1,0 +1,103 @@
+"""What happens during a job, as data: the jobs report it, a face shows it, nobody prints in between.
+
+The order of one board's flash is fixed::
+
+    Waiting*  DeviceFound  (PhaseStarted Progress* PhaseFinished)*  Flashed
+
+and its phases come in the order of `Phase`; a phase that is not needed is left out. `Notice` may stand
+anywhere. With several boards every event carries the path of the one it is about.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Union
+
+
+class Phase(enum.Enum):
+    """The steps of a flash, in their order."""
+
+    DETACH = "detach"
+    RECOVER = "recover"
+    DOWNLOAD = "download"
+    VERIFY = "verify"
+    RESET = "reset"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """No board fits yet; `seconds` are left until we give up."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DeviceFound:
+    """A board was chosen."""
+
+    path: str
+    mode: str
+    serial: str | None
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """A phase begins; `total` is its size in bytes, 0 if it has none."""
+
+    path: str
+    phase: Phase
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` bytes are on the device; `name` is the file being written, empty outside one."""
+
+    path: str
+    phase: Phase
+    done: int
+    total: int
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class PhaseFinished:
+    """A phase is over after `seconds`."""
+
+    path: str
+    phase: Phase
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know, though nothing failed.
+
+    `code` is stable: ``image-older``, ``image-padding``, ``strict-restart``, ``part-size-raised``,
+    ``renamed``, ``encryption``, ``secure-boot``, ``forced``, ``detach-again``.
+    """
+
+    code: str
+    message: str
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Flashed:
+    """A board is done: `size` bytes in `seconds`; `status` and `state` are its last answer."""
+
+    path: str
+    size: int
+    seconds: float
+    status: str
+    state: str
+
+
+Event = Union[Waiting, DeviceFound, PhaseStarted, Progress, PhaseFinished, Notice, Flashed]
+EventSink = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The sink for those who do not want to know."""

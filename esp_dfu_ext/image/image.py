@@ -1,0 +1,321 @@
+"""Write and read dfu.bin.
+
+The stream that the ROM gets is a CPIO archive: ``dfuinfo0.dat`` (the index, one record per file),
+``flash_params.dat`` (the size and geometry of the flash), the flash files, the trailer. On disk the archive
+is padded with zeros to a multiple of 10240 bytes and followed by the DFU suffix. The format is the one of
+ESP-IDF's tools/mkdfu.py; tests hold its bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Union
+
+from ..errors import ImageError, InputMissingError, OutputError, ProjectError
+from . import cpio, suffix
+from .suffix import Suffix
+
+INDEX_NAME = "dfuinfo0.dat"
+FLASH_PARAMS_NAME = "flash_params.dat"
+ARCHIVE_MULTIPLE = 10240
+
+# Flags of an index record, from the ROM.
+FLAG_PARAMS, FLAG_NO_ERASE, FLAG_IGNORE_MD5 = 4, 8, 16
+FLASH_PARAMS_FLAGS = FLAG_PARAMS | FLAG_NO_ERASE | FLAG_IGNORE_MD5
+
+_RECORD = struct.Struct("<II64s16s")
+RECORD_LENGTH = _RECORD.size
+_PARAMS = struct.Struct("<8I")
+_CHUNK = 1 << 16
+Buffer = Union[bytes, memoryview]
+
+
+class FlashParams(NamedTuple):
+    """What flash_params.dat says of the flash; sizes in bytes."""
+
+    chip_size: int
+    block: int = 65536
+    sector: int = 4096
+    page: int = 256
+    status_mask: int = 0xFFFF
+
+    def encode(self) -> bytes:
+        """Eight 32-bit words, of which the ROM leaves the first three unused."""
+        return _PARAMS.pack(0, 0, 0, *self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> FlashParams:
+        """Raises ImageError if `data` has another length."""
+        if len(data) != _PARAMS.size:
+            raise ImageError(f"{FLASH_PARAMS_NAME} has {len(data)} bytes instead of {_PARAMS.size}.")
+        return cls(*_PARAMS.unpack(data)[3:])
+
+
+class IndexRecord(NamedTuple):
+    """One record of dfuinfo0.dat: where the member `name` goes in the flash, and its MD5."""
+
+    address: int
+    flags: int
+    name: str
+    md5: bytes
+
+    def encode(self) -> bytes:
+        """88 bytes, little endian."""
+        return _RECORD.pack(self.address, self.flags, self.name.encode("utf-8"), self.md5)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a file that becomes one member: `size` bytes from `offset` of `path`, to flash `address`."""
+
+    name: str
+    address: int
+    path: Path
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in the archive. `record` is its index record, None when the index does not know it."""
+
+    name: str
+    offset: int
+    data: memoryview = field(repr=False)
+    record: IndexRecord | None
+
+
+@dataclass(frozen=True)
+class DfuImage:
+    """A dfu.bin as read from disk; its structure is sound, whether it makes sense says `check`.
+
+    Attributes:
+        suffix: the DFU suffix.
+        stream: what the device gets: the archive up to and with its trailer, without padding.
+        records: the index, in its order.
+        members: the archive's files in their order, without index and trailer.
+        index_first: the index is the first member.
+    """
+
+    suffix: Suffix
+    stream: memoryview = field(repr=False)
+    records: tuple[IndexRecord, ...]
+    members: tuple[Member, ...]
+    index_first: bool
+
+    @property
+    def flash_params(self) -> FlashParams | None:
+        """What the image says of the flash; None if it says nothing."""
+        for member in self.members:
+            if member.record is not None and member.record.flags & FLAG_PARAMS:
+                return FlashParams.decode(bytes(member.data))
+        return None
+
+    @property
+    def flash_members(self) -> list[Member]:
+        """The members that end up in the flash, in stream order."""
+        return [m for m in self.members if m.record is not None and not m.record.flags & FLAG_PARAMS]
+
+    @property
+    def flash_size(self) -> int:
+        """How many bytes end up in the flash."""
+        return sum(len(m.data) for m in self.flash_members)
+
+
+def md5(data: Buffer = b"") -> hashlib._Hash:
+    """MD5 as a mere checksum: the ROM's choice, and allowed where policy forbids it for security."""
+    return hashlib.md5(data, usedforsecurity=False)
+
+
+def split(name: str, address: int, path: Path, size: int, part_size: int) -> Iterator[Part]:
+    """Cut a file into parts of `part_size` bytes: ``name``, ``name.1``, ``name.2``, ...
+
+    The ROM erases a member's whole range at its first bytes; parts keep that time short.
+    """
+    for number, offset in enumerate(range(0, size, part_size)):
+        part_name = name if number == 0 else f"{name}.{number}"
+        yield Part(part_name, address + offset, path, offset, min(part_size, size - offset))
+
+
+def write_image(path: Path, parts: Sequence[Part], params: FlashParams, dfu_suffix: Suffix) -> int:
+    """Write dfu.bin, through a temporary file beside it that takes its place only when it is complete.
+
+    Memory does not grow with the image. `parts` are written in the order given; ESP-IDF's is by address.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        InputMissingError: a part's file cannot be read.
+        ProjectError: a part's file changed while it was read.
+        OutputError: `path` cannot be written; what was there before is still there.
+    """
+    records = [IndexRecord(0, FLASH_PARAMS_FLAGS, FLASH_PARAMS_NAME, md5(params.encode()).digest())]
+    records += [IndexRecord(part.address, 0, part.name, _md5(part)) for part in parts]
+    temporary: Path | None = None
+    try:
+        # Hidden and beside the target, so that the rename stays inside one file system.
+        handle, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(temporary_name)
+        with os.fdopen(handle, "wb") as file:
+            size = _write(file, records, parts, params, dfu_suffix)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(_mode_of(path))
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+    return size
+
+
+def _mode_of(path: Path) -> int:
+    """The permissions of the file that is replaced, else those of any new file."""
+    try:
+        return path.stat().st_mode & 0o777
+    except OSError:
+        umask = os.umask(0o022)
+        os.umask(umask)
+        return 0o666 & ~umask
+
+
+def _write(
+    file: BinaryIO,
+    records: Sequence[IndexRecord],
+    parts: Sequence[Part],
+    params: FlashParams,
+    dfu_suffix: Suffix,
+) -> int:
+    out = _CrcWriter(file)
+    index = b"".join(record.encode() for record in records)
+    for name, data in ((INDEX_NAME, index), (FLASH_PARAMS_NAME, params.encode())):
+        out.write(cpio.header(name, len(data)))
+        out.write(data + bytes(cpio.padding(len(data))))
+    for part, record in zip(parts, records[1:]):
+        out.write(cpio.header(part.name, part.size))
+        digest = md5()
+        for chunk in _chunks(part):
+            digest.update(chunk)
+            out.write(chunk)
+        if digest.digest() != record.md5:
+            raise ProjectError(f"{part.path} changed while it was read; is a build running?")
+        out.write(bytes(cpio.padding(part.size)))
+    out.write(cpio.header(cpio.TRAILER, 0))
+    out.write(bytes(cpio.padding(out.size, ARCHIVE_MULTIPLE)))
+    out.write(suffix.encode(dfu_suffix))
+    out.write(suffix.crc(out.crc32))
+    return out.size
+
+
+class _CrcWriter:
+    """Counts what it writes, and keeps its CRC-32."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = 0
+        self.crc32 = 0
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.size += len(data)
+        self.crc32 = zlib.crc32(data, self.crc32)
+
+
+def _chunks(part: Part) -> Iterator[bytes]:
+    try:
+        with part.path.open("rb") as file:
+            file.seek(part.offset)
+            left = part.size
+            while left:
+                chunk = file.read(min(left, _CHUNK))
+                if not chunk:
+                    raise ProjectError(f"{part.path} became shorter while it was read; is a build running?")
+                left -= len(chunk)
+                yield chunk
+    except OSError as error:
+        message = f"{part.path} cannot be read: {error.strerror or error}."
+        raise InputMissingError(message, path=part.path, role="flash file") from error
+
+
+def _md5(part: Part) -> bytes:
+    digest = md5()
+    for chunk in _chunks(part):
+        digest.update(chunk)
+    return digest.digest()
+
+
+def parse_image(data: Buffer) -> DfuImage:
+    """Read a whole dfu.bin; the inverse of `write_image`. Nothing is copied.
+
+    Raises:
+        ImageError: the suffix, its CRC, the archive or the index is damaged.
+    """
+    view = memoryview(data)
+    dfu_suffix = suffix.decode(view)
+    archive = view[: -suffix.LENGTH]
+    found = list(cpio.members(archive))
+    stream = archive[: found[-1].end]
+    if any(archive[len(stream) :]):
+        raise ImageError(f"There is data after the {cpio.TRAILER} at offset {len(stream):#x}.")
+    files = found[:-1]
+    index = next((m for m in files if m.name == INDEX_NAME), None)
+    records = _records(archive[index.offset : index.offset + index.size]) if index else ()
+    by_name: dict[str, IndexRecord] = {}
+    for record in records:
+        # The ROM takes the first record that has the name.
+        by_name.setdefault(record.name, record)
+    members = tuple(
+        Member(m.name, m.offset, archive[m.offset : m.offset + m.size], by_name.get(m.name))
+        for m in files
+        if m is not index
+    )
+    return DfuImage(dfu_suffix, stream, records, members, index is not None and index is files[0])
+
+
+def _records(data: memoryview) -> tuple[IndexRecord, ...]:
+    if len(data) % RECORD_LENGTH:
+        raise ImageError(f"{INDEX_NAME} has {len(data)} bytes, no multiple of {RECORD_LENGTH}.")
+    records = []
+    for address, flags, name, md5 in _RECORD.iter_unpack(data):
+        text, _, _ = name.partition(b"\0")
+        try:
+            records.append(IndexRecord(address, flags, text.decode("utf-8"), md5))
+        except UnicodeDecodeError:
+            raise ImageError(f"A name in {INDEX_NAME} is not UTF-8: {text!r}.") from None
+    return tuple(records)
+
+
+# Larger than any image: 16 MiB of flash in parts, index and headers. Keeps a wrong file out of memory.
+MAX_FILE_SIZE = 64 << 20
+
+
+def read_image(path: Path) -> DfuImage:
+    """Read dfu.bin from disk, whole: what is checked is what is sent, whatever happens to the file.
+
+    Raises:
+        InputMissingError: it is not there or cannot be read.
+        ImageError: it is no sound DFU image; the message names the file.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_SIZE:
+            raise ImageError(f"{path} has {size} bytes; no DFU image is that large.")
+        data = path.read_bytes()
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror or error}."
+        raise InputMissingError(message, path=path, role="dfu.bin") from error
+    try:
+        return parse_image(data)
+    except ImageError as error:
+        raise ImageError(f"{path} is damaged or no DFU image. {error.message}") from error

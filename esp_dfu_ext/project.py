@@ -1,0 +1,200 @@
+"""An ESP-IDF project: for which chip, with which flash, and what goes where.
+
+Reads build/project_description.json, sdkconfig and build/flasher_args.json as ESP-IDF 5.0 to 6.x write
+them (ESP-IDF, tools/cmake/project_description.json.in; components/esptool_py/flasher_args.json.in).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .errors import InputMissingError, ProjectError, UsageError
+from .image.layout import FlashFile
+from .units import parse_size
+
+FLASHER_ARGS = "flasher_args.json"
+DESCRIPTION = "project_description.json"
+
+_CMAKE_TARGET = re.compile(r"^IDF_TARGET:\w+=(\S+)\s*$", re.MULTILINE)
+_SDKCONFIG_LINE = re.compile(r'^(CONFIG_\w+)=(?:"(.*)"|(.*?))\s*$', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a configured project says of itself.
+
+    Attributes:
+        project_dir: its folder.
+        build_dir: its build folder.
+        name: of the project, empty if it does not say.
+        target: as `idf.py set-target` knows it.
+        sdkconfig: the options that are set, without quotes.
+    """
+
+    project_dir: Path
+    build_dir: Path
+    name: str
+    target: str
+    sdkconfig: dict[str, str]
+
+    @property
+    def secure_boot(self) -> bool:
+        """The bootloader of this project switches Secure Boot on."""
+        return self.sdkconfig.get("CONFIG_SECURE_BOOT") == "y"
+
+    @property
+    def flash_encryption(self) -> bool:
+        """The bootloader of this project switches flash encryption on."""
+        return self.sdkconfig.get("CONFIG_SECURE_FLASH_ENC_ENABLED") == "y"
+
+
+@dataclass(frozen=True)
+class FlasherArgs:
+    """build/flasher_args.json, as far as DFU needs it.
+
+    Attributes:
+        files: what goes where, by address.
+        chip_size: from flash_settings, in bytes; None where it says "detect" or "keep".
+    """
+
+    files: tuple[FlashFile, ...]
+    chip_size: int | None
+
+
+def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
+    """Read a configured project.
+
+    Args:
+        build_dir: its build folder.
+        project_dir: its folder; None where the build folder must tell.
+
+    Raises:
+        InputMissingError: there is no build folder.
+        ProjectError: its files are damaged, or no target is set.
+    """
+    if not build_dir.is_dir():
+        raise InputMissingError(f"There is no build folder {build_dir}.", path=build_dir, role="build folder")
+    path = build_dir / DESCRIPTION
+    description = _read_json(path) if path.is_file() else {}
+    if project_dir is None:
+        said = description.get("project_path")
+        project_dir = Path(said) if isinstance(said, str) and Path(said).is_dir() else build_dir.parent
+    config_file = description.get("config_file")
+    sdkconfig = _read_sdkconfig(Path(config_file) if isinstance(config_file, str) else project_dir / "sdkconfig")
+    target = description.get("target") or sdkconfig.get("CONFIG_IDF_TARGET") or _cmake_target(build_dir)
+    if not isinstance(target, str) or not target:
+        raise ProjectError(f"{build_dir} does not say which chip it is for.")
+    name = description.get("project_name")
+    return Project(project_dir, build_dir, name if isinstance(name, str) else "", target, sdkconfig)
+
+
+def read_flasher_args(build_dir: Path) -> FlasherArgs:
+    """Read what the build wants in the flash.
+
+    Raises:
+        InputMissingError: the file is not there: nothing was built.
+        ProjectError: the file is damaged; the message names the key.
+    """
+    path = build_dir / FLASHER_ARGS
+    if not path.is_file():
+        raise InputMissingError(f"There is no {path}: the project is not built.", path=path, role=FLASHER_ARGS)
+    data = _read_json(path)
+    sections = {
+        (_address(path, f"{name}.offset", value["offset"]), value["file"]): (name, value.get("encrypted"))
+        for name, value in data.items()
+        if isinstance(value, dict) and isinstance(value.get("file"), str) and isinstance(value.get("offset"), str)
+    }
+    flash_files = data.get("flash_files", {})
+    if not isinstance(flash_files, dict) or not all(isinstance(file, str) for file in flash_files.values()):
+        raise ProjectError(f'{path}: flash_files: must be an object such as {{"0x10000": "app.bin"}}')
+    files = {}
+    for offset, file in flash_files.items():
+        address = _address(path, "flash_files", offset)
+        section, encrypted = sections.get((address, file), ("", None))
+        files[address, file] = FlashFile(address, build_dir / file, section, encrypted in (True, "true"))
+    settings = data.get("flash_settings")
+    size = settings.get("flash_size") if isinstance(settings, dict) else None
+    return FlasherArgs(tuple(files[key] for key in sorted(files)), _size_or_none(size))
+
+
+def chip_size(project: Project, args: FlasherArgs) -> int:
+    """Bytes of flash on the board, as the project is configured.
+
+    sdkconfig comes first: ``flash_settings.flash_size`` may be "detect" or "keep".
+
+    Raises:
+        ProjectError: neither of them says.
+    """
+    size = _size_or_none(project.sdkconfig.get("CONFIG_ESPTOOLPY_FLASHSIZE")) or args.chip_size
+    if size is None:
+        raise ProjectError(
+            f"The project does not say how large the flash is (CONFIG_ESPTOOLPY_FLASHSIZE in {project.project_dir})."
+        )
+    return size
+
+
+def only(files: Collection[FlashFile], sections: Collection[str]) -> list[FlashFile]:
+    """The files of some sections of flasher_args.json; all of them if no section is named.
+
+    Raises:
+        UsageError: there is no such section; the message names those that are there.
+    """
+    if not sections:
+        return list(files)
+    known = sorted({file.section for file in files if file.section})
+    for section in sections:
+        if section not in known:
+            raise UsageError(f"There is no section {section!r} in {FLASHER_ARGS}; there are {', '.join(known)}.")
+    return [file for file in files if file.section in sections]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise ProjectError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProjectError(f"{path} is no JSON: {error}.") from error
+    if not isinstance(data, dict):
+        raise ProjectError(f"{path} is no JSON object.")
+    return data
+
+
+def _read_sdkconfig(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
+        return {}
+    return {key: quoted or plain for key, quoted, plain in _SDKCONFIG_LINE.findall(text)}
+
+
+def _cmake_target(build_dir: Path) -> str | None:
+    try:
+        text = (build_dir / "CMakeCache.txt").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    match = _CMAKE_TARGET.search(text)
+    return match[1] if match else None
+
+
+def _address(path: Path, key: str, text: str) -> int:
+    try:
+        address = int(text, 0)
+    except ValueError:
+        address = -1
+    if not 0 <= address <= 0xFFFFFFFF:
+        raise ProjectError(f"{path}: {key}: {text!r} is no flash address; it must be a number such as 0x10000")
+    return address
+
+
+def _size_or_none(text: object) -> int | None:
+    try:
+        return parse_size(text) if isinstance(text, str) else None
+    except ValueError:
+        return None

@@ -1,0 +1,149 @@
+"""Chips as programs: the ROM's DFU device, its flash, and boards that come and go on a bus.
+
+The rest of the package reaches all of it through `simulate` (boards under the real pyusb) and `rehearse`
+(what the ROM would say of an image, without a bus). What is modelled is what Espressif's ROM code did when
+it was executed or disassembled; nothing here was compared with silicon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..bus import Bus
+from ..clock import Clock, SystemClock, VirtualClock
+from ..dfu.spec import Mode, Request, Status
+from ..errors import SimulationError, UsageError
+from ..image.image import DfuImage
+from ..target import OtherUsb, Target
+from .board import Board, Faults
+from .rom import Rom
+
+ENVIRONMENT_VARIABLE = "ESP_DFU_SIMULATE"
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Simulated boards and the bus they are on."""
+
+    bus: Bus
+    boards: tuple[Board, ...]
+
+    def compare(self, image: DfuImage, path: str) -> int:
+        """Compare a board's flash with an image that was sent to it.
+
+        Returns:
+            How many bytes were compared.
+
+        Raises:
+            SimulationError: they differ; the message names the file and the address.
+        """
+        board = next(board for board in self.boards if board.path == path)
+        for member in image.flash_members:
+            if member.record is None:
+                continue
+            address = member.record.address
+            if board.rom.flash.read(address, len(member.data)) != member.data:
+                raise SimulationError(f"The simulated flash differs from {member.name} at {address:#x}.")
+        return image.flash_size
+
+
+def simulate(boards: Sequence[Board], clock: Clock, others: Sequence[tuple[str, OtherUsb]] = ()) -> Simulation:
+    """Put boards (and other devices, with their paths) on a simulated bus."""
+
+    def backend() -> object:
+        # Imported here: pyusb may be missing, and the ROM alone does not need it.
+        from .bus import OtherDevice, SimulatedBackend
+
+        devices = [OtherDevice(known, path, 100 + n) for n, (path, known) in enumerate(others)]
+        return SimulatedBackend(boards, clock, devices)
+
+    addresses = [1]
+    for board in boards:
+        board.share_addresses(addresses)
+    return Simulation(Bus(backend), tuple(boards))
+
+
+def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = None) -> Simulation:
+    """Boards from a list such as ``esp32s3,esp32s2+busy,303a:1001``, on ports 1-1, 1-2, 1-3.
+
+    After the chip's name follow, each with a ``+``: ``dfu`` (in DFU mode already), ``app`` (runs an app with
+    the ROM's USB console), ``boots`` (a reset starts the app), or a fault: ``no-access``, ``busy``,
+    ``no-return``, ``strict`` (wants DFU_GETSTATUS after each block), ``vanish@N``, ``stall@N``, ``hang@N``,
+    ``error@N`` (at block N).
+
+    Raises:
+        UsageError: something in the list is not known.
+    """
+    clock = clock or SystemClock()
+    boards: list[Board] = []
+    others: list[tuple[str, OtherUsb]] = []
+    by_name = {target.name: target for target in targets}
+    known = {f"{other.vid:04x}:{other.pid:04x}": other for target in targets for other in target.other_usb}
+    for number, item in enumerate(text.split(",")):
+        name, *options = item.strip().split("+")
+        path = f"1-{number + 1}"
+        if name in known and not options:
+            others.append((path, known[name]))
+        elif name in by_name:
+            board = Board.make(by_name[name], path, clock, number=number + 1)
+            for option in options:
+                _apply(board, option)
+            boards.append(board)
+        else:
+            raise UsageError(f"{name!r} cannot be simulated; there are {', '.join([*by_name, *known])}.")
+    simulation = simulate(boards, clock, others)
+    return simulation
+
+
+def _apply(board: Board, option: str) -> None:
+    word, _, block = option.partition("@")
+    faults = board.faults
+    if word in ("vanish", "stall", "hang", "error") and block.isdigit():
+        setattr(faults, {"error": "status"}.get(word, word) + "_at", int(block))
+    elif block:
+        raise UsageError(f"{option!r} is no fault at a block; there are vanish@N, stall@N, hang@N and error@N.")
+    elif word == "dfu":
+        board.rom.mode = Mode.DFU
+    elif word == "app":
+        board.console_app = True
+    elif word == "boots":
+        board.boots_app = True
+    elif word == "strict":
+        board.rom.wants_status = True
+    elif word == "no-access":
+        faults.no_access = True
+    elif word == "busy":
+        faults.busy = True
+    elif word == "no-return":
+        faults.no_return = True
+    else:
+        raise UsageError(
+            f"{word!r} is no option of a simulated board; there are dfu, app, boots, strict, no-access, busy, "
+            "no-return, vanish@N, stall@N, hang@N and error@N."
+        )
+
+
+def rehearse(stream: bytes | memoryview, target: Target) -> Status:
+    """What the ROM would report after this stream, on an empty flash as large as it can address."""
+    board = Board.make(target, "1-1", VirtualClock())
+    board.rom.restart(Mode.DFU)
+    size = target.usb.transfer_size
+    for position in range(0, len(stream), size):
+        board.rom.control(0x21, Request.DFU_DNLOAD, 0, bytes(stream[position : position + size]), 0)
+        if board.rom.status is not Status.OK:
+            return board.rom.status
+    board.rom.control(0x21, Request.DFU_DNLOAD, 0, b"", 0)
+    return board.rom.status
+
+
+__all__ = [
+    "ENVIRONMENT_VARIABLE",
+    "Board",
+    "Faults",
+    "Rom",
+    "Simulation",
+    "rehearse",
+    "simulate",
+    "simulate_text",
+]

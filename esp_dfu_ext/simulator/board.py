@@ -1,0 +1,199 @@
+"""A board on a port: how the chip comes and goes on the bus, and what goes wrong on request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..clock import Clock
+from ..dfu.spec import Mode, Request, Status
+from ..target import Target
+from .nor import NorFlash
+from .rom import ControlStall, ControlTimeout, Rom
+
+DETACH_TIME = 0.4  # seconds off the bus after DFU_DETACH
+CONSOLE_APP_TIME = 0.05  # how long an app with the ROM's USB console is back before it restarts
+
+
+class DeviceGone(Exception):
+    """The device is not on the bus (any more)."""
+
+
+class AccessDenied(Exception):
+    """The host's system does not let us open it."""
+
+
+class Busy(Exception):
+    """Another program holds the interface."""
+
+
+@dataclass
+class Faults:
+    """What shall go wrong; blocks are counted from 0, each fault happens once.
+
+    Attributes:
+        no_access: opening is refused; `access_after` seconds after it appears it no longer is.
+        busy: claiming is refused.
+        no_return: after DFU_DETACH it never comes back.
+        return_mode: what it comes back as after DFU_DETACH.
+        vanish_at: the block during which it leaves the bus.
+        stall_at: the block that it stalls.
+        hang_at: the block that it never answers.
+        status_at: the block after which it reports `status`.
+        status: that bStatus.
+        block_time: seconds that each block takes.
+    """
+
+    no_access: bool = False
+    access_after: float | None = None
+    busy: bool = False
+    no_return: bool = False
+    return_mode: Mode = Mode.DFU
+    vanish_at: int | None = None
+    stall_at: int | None = None
+    hang_at: int | None = None
+    status_at: int | None = None
+    status: Status = Status.errUNKNOWN
+    block_time: float = 0.0
+
+
+@dataclass
+class Board:
+    """One simulated board.
+
+    Attributes:
+        target: the chip.
+        path: ``bus-port.port``.
+        clock: the time that its comings and goings follow.
+        rom: the chip's ROM, with its flash.
+        faults: what shall go wrong.
+        console_app: in run-time mode it is an app with the ROM's USB console.
+        boots_app: the straps let the app start after a reset, and it has no USB.
+    """
+
+    target: Target
+    path: str
+    clock: Clock
+    rom: Rom
+    faults: Faults = field(default_factory=Faults)
+    console_app: bool = False
+    boots_app: bool = False
+    present: bool = True
+    address: int = 1
+    blocks: int = 0
+    appeared: float = 0.0
+    # What comes: (time, mode to appear in or None to leave).
+    _schedule: list[tuple[float, Mode | None]] = field(default_factory=list)
+    _bus_addresses: list[int] = field(default_factory=lambda: [0])
+
+    @classmethod
+    def make(
+        cls, target: Target, path: str, clock: Clock, *, number: int = 0, flash_size: int | None = None
+    ) -> Board:
+        """A board as it comes out of the bag: download mode, empty flash."""
+        fixed = target.usb.serial == "fixed"
+        serial = "0" if fixed else f"7c:df:a1:00:{number >> 8:02x}:{number & 0xFF:02x}"
+        flash = NorFlash(flash_size or target.flash.limit, target.flash.sector)
+        return cls(target, path, clock, Rom(target, flash, serial))
+
+    def share_addresses(self, counter: list[int]) -> None:
+        """Draw addresses from a bus's counter, as the host does at each enumeration."""
+        self._bus_addresses = counter
+        self._appear(self.rom.mode)
+
+    def plug(self, mode: Mode = Mode.RUN_TIME) -> None:
+        """Plug it in (again), now."""
+        self._schedule.clear()
+        self._appear(mode)
+
+    def unplug(self) -> None:
+        """Pull it out, now."""
+        self._schedule.clear()
+        self.present = False
+
+    def update(self) -> None:
+        """Let everything happen that is due."""
+        while self._schedule and self._schedule[0][0] <= self.clock.monotonic():
+            _, mode = self._schedule.pop(0)
+            if mode is None:
+                self.present = False
+            else:
+                self._appear(mode)
+
+    def _appear(self, mode: Mode) -> None:
+        self.rom.restart(mode)
+        self.present = True
+        self.appeared = self.clock.monotonic()
+        self._bus_addresses[0] += 1
+        self.address = self._bus_addresses[0]
+        self.blocks = 0
+
+    def check_access(self) -> None:
+        """Raises AccessDenied as long as the host's system would not let us open it."""
+        after = self.faults.access_after
+        waited = self.clock.monotonic() - self.appeared
+        if self.faults.no_access and (after is None or waited < after):
+            raise AccessDenied
+
+    def control(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
+        """A control transfer.
+
+        Raises:
+            ControlStall, ControlTimeout: as the ROM does, or as a fault wants it.
+            DeviceGone: it is not there, or leaves because of this request.
+        """
+        self.update()
+        if not self.present:
+            raise DeviceGone
+        is_dfu = request_type & 0x60 == 0x20
+        if is_dfu and request == Request.DFU_DNLOAD:
+            return self._download(request_type, request, value, data, length)
+        answer = self.rom.control(request_type, request, value, data, length)
+        if is_dfu and request == Request.DFU_DETACH:
+            self._detach()
+            raise DeviceGone
+        return answer
+
+    def _download(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
+        faults, block = self.faults, self.blocks
+        self.blocks += 1
+        if faults.block_time:
+            self.clock.sleep(faults.block_time)
+        if faults.vanish_at == block:
+            faults.vanish_at = None
+            self.unplug()
+            raise DeviceGone
+        if faults.hang_at == block:
+            faults.hang_at = None
+            raise ControlTimeout
+        if faults.stall_at == block:
+            faults.stall_at = None
+            raise ControlStall
+        answer = self.rom.control(request_type, request, value, data, length)
+        if faults.status_at == block:
+            faults.status_at = None
+            self.rom.fail(faults.status)
+        return answer
+
+    def _detach(self) -> None:
+        """Leave the bus inside the request, and come back a little later."""
+        self.present = False
+        if self.faults.no_return:
+            return
+        back = self.clock.monotonic() + DETACH_TIME
+        if self.console_app:
+            restart = back + CONSOLE_APP_TIME
+            self._schedule = [(back, Mode.RUN_TIME), (restart, None), (restart + DETACH_TIME, Mode.DFU)]
+        else:
+            self._schedule = [(back, self.faults.return_mode)]
+
+    def reset_bus(self) -> None:
+        """A bus reset: in DFU mode it always restarts the chip, also in the middle of a download."""
+        self.update()
+        if not self.present:
+            raise DeviceGone
+        if self.rom.mode is not Mode.DFU:
+            return
+        self.present = False
+        if not self.boots_app:
+            self._schedule = [(self.clock.monotonic() + DETACH_TIME, Mode.RUN_TIME)]
+        raise DeviceGone

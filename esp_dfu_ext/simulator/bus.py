@@ -1,0 +1,239 @@
+"""Simulated boards under the real pyusb: a backend, so that everything from `usb.core.find` on is real."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import usb.backend
+import usb.core
+
+from ..clock import Clock
+from ..target import OtherUsb
+from .board import AccessDenied, Board, Busy, DeviceGone
+from .rom import ControlStall, ControlTimeout
+
+# What libusb reports: its error code and the errno that pyusb adds.
+_ERRORS: dict[type[Exception], tuple[str, int, int]] = {
+    AccessDenied: ("Access denied (insufficient permissions)", -3, errno.EACCES),
+    Busy: ("Resource busy", -6, errno.EBUSY),
+    DeviceGone: ("No such device (it may have been disconnected)", -4, errno.ENODEV),
+    ControlStall: ("Pipe error", -9, errno.EPIPE),
+}
+
+
+@dataclass
+class OtherDevice:
+    """A device of the vendor that is no DFU device: one vendor-specific interface."""
+
+    known: OtherUsb
+    path: str
+    address: int
+
+    @property
+    def device_descriptor(self) -> bytes:
+        """18 bytes."""
+        vid, pid = self.known.vid.to_bytes(2, "little"), self.known.pid.to_bytes(2, "little")
+        return bytes.fromhex("120100020000 0040") + vid + pid + bytes.fromhex("0001 000000 01")
+
+    @property
+    def configuration_descriptor(self) -> bytes:
+        """18 bytes."""
+        return bytes.fromhex("09021200010100c0fa 0904000000ff000000")
+
+
+class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
+    """A pyusb backend that shows boards.
+
+    Args:
+        boards: on different ports.
+        clock: the one of the boards.
+        others: further devices.
+    """
+
+    def __init__(self, boards: Sequence[Board], clock: Clock, others: Sequence[OtherDevice] = ()) -> None:
+        self._boards = boards
+        self._others = others
+        self._clock = clock
+
+    def enumerate_devices(self) -> Iterator[_Device]:
+        """Those that are on the bus now."""
+        for board in self._boards:
+            board.update()
+            if board.present:
+                yield _Device(board, board.address)
+        for other in self._others:
+            yield _Device(other, other.address)
+
+    def get_device_descriptor(self, device: _Device) -> SimpleNamespace:
+        """As pyusb's libusb backend gives it, with the device's place on the bus."""
+        raw = device.owner.device_descriptor if isinstance(device.owner, OtherDevice) else device.owner.rom.device_descriptor
+        bus, _, ports = device.owner.path.partition("-")
+        numbers = tuple(int(port) for port in ports.split("."))
+        return SimpleNamespace(
+            **_fields(_DEVICE_FIELDS, raw),
+            bus=int(bus),
+            address=device.address,
+            port_number=numbers[-1],
+            port_numbers=numbers,
+            speed=2,  # LIBUSB_SPEED_FULL
+        )
+
+    def get_configuration_descriptor(self, device: _Device, config: int) -> SimpleNamespace:
+        """The only one."""
+        return self._configuration(device, config)
+
+    def get_interface_descriptor(self, device: _Device, intf: int, alt: int, config: int) -> SimpleNamespace:
+        """By index; IndexError behind the last, which is how pyusb finds the end."""
+        interface: SimpleNamespace = self._configuration(device, config).interfaces[intf][alt]
+        return interface
+
+    def get_endpoint_descriptor(self, device: _Device, ep: int, intf: int, alt: int, config: int) -> SimpleNamespace:
+        """By index."""
+        endpoint: SimpleNamespace = self._configuration(device, config).interfaces[intf][alt].endpoints[ep]
+        return endpoint
+
+    def _configuration(self, device: _Device, config: int) -> SimpleNamespace:
+        if config != 0:
+            raise IndexError(config)
+        return parse_configuration(device.configuration_descriptor)
+
+    def open_device(self, device: _Device) -> _Device:
+        """Refused when the board's faults say so."""
+        board = self._present(device)
+        if board is not None:
+            self._try(board.check_access)
+        return device
+
+    def close_device(self, handle: _Device) -> None:
+        """Nothing to do."""
+
+    def get_configuration(self, handle: _Device) -> int:
+        """bConfigurationValue."""
+        return 1
+
+    def set_configuration(self, handle: _Device, value: int) -> None:
+        """Nothing to do."""
+
+    def claim_interface(self, handle: _Device, intf: int) -> None:
+        """Refused when the board's faults say so."""
+        board = self._present(handle)
+        if board is not None and board.faults.busy:
+            raise _usb_error(Busy())
+
+    def release_interface(self, handle: _Device, intf: int) -> None:
+        """Nothing to do."""
+
+    def is_kernel_driver_active(self, handle: _Device, intf: int) -> bool:
+        """No driver binds to DFU."""
+        return False
+
+    def ctrl_transfer(
+        self, handle: _Device, request_type: int, request: int, value: int, index: int, data: Any, timeout: int
+    ) -> int:
+        """Ask the board's ROM; returns how many bytes went over."""
+        board = self._present(handle)
+        if board is None:
+            raise _usb_error(ControlStall())
+        to_host = bool(request_type & 0x80)
+        out = b"" if to_host else bytes(data)
+        try:
+            answer = board.control(request_type, request, value, out, len(data))
+        except ControlTimeout:
+            self._clock.sleep(timeout / 1000)
+            raise usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT) from None
+        except tuple(_ERRORS) as error:
+            raise _usb_error(error) from None
+        if not to_host:
+            return len(out)
+        data[: len(answer)] = array("B", answer)
+        return len(answer)
+
+    def reset_device(self, handle: _Device) -> None:
+        """A bus reset."""
+        board = self._present(handle)
+        if board is not None:
+            self._try(board.reset_bus)
+
+    def _present(self, device: _Device) -> Board | None:
+        if isinstance(device.owner, OtherDevice):
+            return None
+        device.owner.update()
+        if not device.owner.present or device.owner.address != device.address:
+            raise _usb_error(DeviceGone())
+        return device.owner
+
+    @staticmethod
+    def _try(action: Any) -> None:
+        try:
+            action()
+        except tuple(_ERRORS) as error:
+            raise _usb_error(error) from None
+
+
+class _Device:
+    """A board as one enumeration saw it: descriptors are read once, as libusb does."""
+
+    def __init__(self, owner: Board | OtherDevice, address: int) -> None:
+        self.owner = owner
+        self.address = address
+        source = owner if isinstance(owner, OtherDevice) else owner.rom
+        self.configuration_descriptor = source.configuration_descriptor
+
+
+def _usb_error(error: Exception) -> usb.core.USBError:
+    text, code, number = _ERRORS[type(error)]
+    return usb.core.USBError(text, code, number)
+
+
+# Field names and widths, USB 2.0 tables 9-8, 9-10, 9-12, 9-13.
+_DEVICE_FIELDS = (
+    "bLength:1 bDescriptorType:1 bcdUSB:2 bDeviceClass:1 bDeviceSubClass:1 bDeviceProtocol:1 "
+    "bMaxPacketSize0:1 idVendor:2 idProduct:2 bcdDevice:2 iManufacturer:1 iProduct:1 iSerialNumber:1 "
+    "bNumConfigurations:1"
+)
+_CONFIGURATION_FIELDS = (
+    "bLength:1 bDescriptorType:1 wTotalLength:2 bNumInterfaces:1 bConfigurationValue:1 iConfiguration:1 "
+    "bmAttributes:1 bMaxPower:1"
+)
+_INTERFACE_FIELDS = (
+    "bLength:1 bDescriptorType:1 bInterfaceNumber:1 bAlternateSetting:1 bNumEndpoints:1 bInterfaceClass:1 "
+    "bInterfaceSubClass:1 bInterfaceProtocol:1 iInterface:1"
+)
+_ENDPOINT_FIELDS = "bLength:1 bDescriptorType:1 bEndpointAddress:1 bmAttributes:1 wMaxPacketSize:2 bInterval:1"
+
+
+def _fields(layout: str, raw: bytes) -> dict[str, int]:
+    fields, position = {}, 0
+    for item in layout.split():
+        name, width = item.split(":")
+        fields[name] = int.from_bytes(raw[position : position + int(width)], "little")
+        position += int(width)
+    return fields
+
+
+def parse_configuration(raw: bytes) -> SimpleNamespace:
+    """Take a configuration descriptor apart, as libusb does for pyusb."""
+    configuration = SimpleNamespace(**_fields(_CONFIGURATION_FIELDS, raw), extra_descriptors=[], interfaces=[])
+    current: Any = configuration
+    position = raw[0]
+    while position < len(raw):
+        body = raw[position : position + raw[position]]
+        if body[1] == 4:
+            current = SimpleNamespace(**_fields(_INTERFACE_FIELDS, body), extra_descriptors=[], endpoints=[])
+            if current.bAlternateSetting == 0:
+                configuration.interfaces.append([])
+            configuration.interfaces[-1].append(current)
+        elif body[1] == 5:
+            endpoint = SimpleNamespace(
+                **_fields(_ENDPOINT_FIELDS, body), bRefresh=0, bSynchAddress=0, extra_descriptors=[]
+            )
+            configuration.interfaces[-1][-1].endpoints.append(endpoint)
+        else:
+            current.extra_descriptors += list(body)
+        position += len(body)
+    return configuration

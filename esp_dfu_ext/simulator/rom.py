@@ -1,0 +1,252 @@
+"""The DFU device in the chip's ROM: descriptors, control requests, the state machine.
+
+It answers as Espressif's ROM code answered when it was executed, with everything that is odd about it.
+How it comes and goes on a bus is the matter of `board`.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+
+from ..dfu.spec import Mode, Request, State, Status, StatusResponse
+from ..target import Target
+from .nor import NorFlash
+from .updater import Updater
+
+EP0_SIZE = 64
+POLL_TIMEOUT = 0.256  # seconds, in every state
+UPLOAD_DEFAULT_MIB = 4
+
+_GET_DESCRIPTOR, _GET_CONFIGURATION, _SET_CONFIGURATION = 0x06, 0x08, 0x09
+_GET_INTERFACE, _SET_INTERFACE = 0x0A, 0x0B
+_MANUFACTURER, _PRODUCT, _SERIAL = 1, 2, 3
+
+_CONFIGURATION = bytes.fromhex(
+    "09025d00030100c0fa"
+    "080b000202020000"
+    "0904000001020200000524001001042402020524060001052401030107058503400001"
+    "09040100020a0200000705030240000107058402400001"
+    "09040200 00fe01 00 00 0921 0f bc02 4000 1001".replace(" ", "")
+)
+_PROTOCOL_OFFSET = len(_CONFIGURATION) - 9 - 2
+
+
+class ControlStall(Exception):
+    """The device refuses a control request."""
+
+
+class ControlTimeout(Exception):
+    """The device takes a control request and never answers."""
+
+
+class Effect(enum.Enum):
+    """What a control request does to the device's place on the bus."""
+
+    NONE = enum.auto()
+    LEAVE = enum.auto()
+
+
+class Rom:
+    """The ROM of one chip, with its flash.
+
+    Args:
+        target: which chip.
+        flash: what it is soldered to.
+        serial: its serial number.
+        wants_status: behave as DFU 1.1 allows and the executed ROMs do not: demand a DFU_GETSTATUS after
+            each block.
+    """
+
+    def __init__(self, target: Target, flash: NorFlash, serial: str, *, wants_status: bool = False) -> None:
+        self.target = target
+        self.flash = flash
+        self.serial = serial
+        self.wants_status = wants_status
+        self.mode = Mode.RUN_TIME
+        self.state = State.appIDLE
+        self.status = Status.OK
+        self._updater = self._new_updater()
+        self._flash_driver_ready = False
+        self._upload_start, self._upload_end = 0, UPLOAD_DEFAULT_MIB << 20
+        self._upload_position = 0
+        self._upload_block = 0
+
+    def restart(self, mode: Mode) -> None:
+        """Come up again in a mode; the flash keeps its content."""
+        self.mode = mode
+        self.state = State.appIDLE if mode is Mode.RUN_TIME else State.dfuIDLE
+        self.status = Status.OK
+        self._updater = self._new_updater()
+        self._flash_driver_ready = False
+        self._set_upload_range(UPLOAD_DEFAULT_MIB)
+
+    def _new_updater(self) -> Updater:
+        return Updater(self.flash, self.target.dfu.index_records, self.target.dfu.raw_below)
+
+    # Descriptors
+
+    @property
+    def device_descriptor(self) -> bytes:
+        """18 bytes, as the ROM sends them."""
+        usb = self.target.usb
+        return struct.pack(
+            "<BBHBBBBHHHBBBB",
+            18, 1, 0x0200, 0xEF, 2, 1, EP0_SIZE, usb.vid, usb.pid, usb.bcd_device,
+            _MANUFACTURER, _PRODUCT, _SERIAL, 1,
+        )  # fmt: skip
+
+    @property
+    def configuration_descriptor(self) -> bytes:
+        """93 bytes; one of them tells run-time from DFU mode."""
+        data = bytearray(_CONFIGURATION)
+        data[_PROTOCOL_OFFSET] = self.mode
+        return bytes(data)
+
+    def _string_descriptor(self, index: int) -> bytes:
+        if index == 0:
+            return bytes([4, 3, 0x09, 0x04])
+        strings = {_MANUFACTURER: "Espressif", _PRODUCT: self.target.chip, _SERIAL: self.serial}
+        if index not in strings:
+            raise ControlStall
+        text = strings[index].encode("utf-16-le")
+        return bytes([len(text) + 2, 3]) + text
+
+    # Control requests
+
+    def control(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
+        """Answer a control request; wIndex does not matter to the ROM.
+
+        Args:
+            request_type: bmRequestType.
+            request: bRequest.
+            value: wValue.
+            data: of the data stage to the device.
+            length: wLength of a data stage from the device.
+
+        Raises:
+            ControlStall: it refuses.
+            ControlTimeout: it hangs.
+        """
+        kind = request_type & 0x60
+        if kind == 0x00:
+            return self._standard(request, value)[:length]
+        if kind != 0x20:
+            raise ControlStall
+        if request not in Request.__members__.values():
+            return b""  # CDC's line coding and the like
+        return self._dfu(Request(request), value, data, length)[:length]
+
+    def _standard(self, request: int, value: int) -> bytes:
+        if request == _GET_DESCRIPTOR:
+            kind, index = value >> 8, value & 0xFF
+            if kind == 1:
+                return self.device_descriptor
+            if kind == 2 and index == 0:
+                return self.configuration_descriptor
+            if kind == 3:
+                return self._string_descriptor(index)
+            raise ControlStall
+        if request == _SET_INTERFACE:
+            if value:
+                self._set_upload_range(value & 0xFF, value >> 8)
+            return b""
+        if request == _GET_CONFIGURATION:
+            return b"\x01"
+        if request == _GET_INTERFACE:
+            return b"\x00"
+        if request in (0x00, _SET_CONFIGURATION):
+            return b"\x00\x00" if request == 0 else b""
+        raise ControlStall
+
+    def _dfu(self, request: Request, value: int, data: bytes, length: int) -> bytes:
+        if request is Request.DFU_GETSTATUS:
+            return self._get_status()
+        if request is Request.DFU_GETSTATE:
+            return bytes([self.state])
+        if self.mode is Mode.RUN_TIME:
+            if request is not Request.DFU_DETACH:
+                raise ControlStall
+            return b""  # the board sees to it that the chip leaves the bus
+        if request is Request.DFU_DETACH:
+            self.state = State.appIDLE
+            raise ControlStall
+        if self.state is State.dfuERROR:
+            if request is Request.DFU_CLRSTATUS:
+                self._to_idle()
+            elif request is not Request.DFU_ABORT:  # which is taken, and keeps the updater's error
+                raise ControlStall
+            return b""
+        if request is Request.DFU_DNLOAD:
+            self._download(data)
+            return b""
+        if request is Request.DFU_UPLOAD:
+            return self._upload(value, length)
+        if request is Request.DFU_ABORT and self.state is not State.appIDLE:
+            self._to_idle()
+            return b""
+        self._misuse()
+        return b""
+
+    def _get_status(self) -> bytes:
+        if self.state is State.dfuMANIFEST_SYNC:
+            self.state = State.dfuIDLE
+        elif self.state is State.dfuDNLOAD_SYNC:
+            self.state = State.dfuDNLOAD_IDLE
+        return StatusResponse(self.status, POLL_TIMEOUT, self.state).encode()
+
+    def _to_idle(self) -> None:
+        self.state, self.status = State.dfuIDLE, Status.OK
+        self._updater = self._new_updater()
+        self._upload_position, self._upload_block = self._upload_start, 0
+
+    def fail(self, status: Status) -> None:
+        """Go to dfuERROR."""
+        self.state, self.status = State.dfuERROR, status
+
+    def _misuse(self) -> None:
+        self.fail(Status.errUNKNOWN)
+        raise ControlStall
+
+    def _download(self, data: bytes) -> None:
+        if len(data) > self.target.usb.transfer_size:
+            raise ControlTimeout
+        if self.state is State.dfuIDLE and data:
+            self._updater = self._new_updater()
+        elif self.state is not State.dfuDNLOAD_IDLE:
+            self._misuse()
+        self._flash_driver_ready = True
+        if data:
+            self._updater.feed(data)
+            self.state = State.dfuDNLOAD_SYNC if self.wants_status else State.dfuDNLOAD_IDLE
+        else:
+            self._updater.finish()
+            self.state = State.dfuMANIFEST_SYNC
+        if self._updater.status is not Status.OK:
+            self.fail(self._updater.status)
+
+    # Upload
+
+    def _set_upload_range(self, length_mib: int, start_mib: int = 0) -> None:
+        self._upload_start = start_mib << 20
+        self._upload_end = self._upload_start + (length_mib << 20)
+        self._upload_position, self._upload_block = self._upload_start, 0
+
+    def _upload(self, block: int, length: int) -> bytes:
+        if self.state not in (State.dfuIDLE, State.dfuUPLOAD_IDLE):
+            self._misuse()
+        if length > self.target.usb.transfer_size:
+            raise ControlTimeout
+        self.state = State.dfuUPLOAD_IDLE
+        if block != self._upload_block & 0xFFFF:
+            self.fail(Status.errUNKNOWN)  # without a stall: only DFU_GETSTATUS tells
+            return bytes(length)
+        size = min(length, self._upload_end - self._upload_position)
+        # The flash driver is set up by a download; what comes before one is not known.
+        content = self.flash.read(self._upload_position, size) if self._flash_driver_ready else bytes(size)
+        self._upload_position += size
+        self._upload_block += 1
+        if size < length:
+            self.state = State.dfuIDLE
+            self._upload_position, self._upload_block = self._upload_start, 0
+        return content

@@ -1,0 +1,201 @@
+"""The ROM's updater: takes the stream, programs the flash, compares the MD5s.
+
+It believes what it reads. What it does with bad streams (raw mode, lost members, wrapped addresses, errors
+that come late) is what Espressif's ROM code did when it was executed; tests/test_rom.py has the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+from ..dfu.spec import Status
+from .nor import NorFlash
+
+BUFFER_SIZE = 256
+INDEX_NAME = b"dfuinfo0.dat"
+TRAILER = b"TRAILER!!!"
+MAGIC = b"070701"
+HEADER_LENGTH = 110
+ASSUMED_CHIP_SIZE = 2 << 20
+
+FLAG_LOAD_RAM, FLAG_PARAMS, FLAG_NO_ERASE, FLAG_IGNORE_MD5 = 1, 4, 8, 16
+
+_RECORD = struct.Struct("<II64s16s")
+
+
+@dataclass
+class _Record:
+    address: int
+    flags: int
+    name: bytes
+    md5: bytes
+    size: int = -1  # of the member once it came
+
+    @property
+    def came(self) -> bool:
+        return self.size >= 0
+
+
+class Updater:
+    """One download's worth of the ROM's state.
+
+    Args:
+        flash: what is written.
+        index_limit: records that fit into the index.
+        raw_below: a stream with fewer bytes is taken for raw data.
+    """
+
+    def __init__(self, flash: NorFlash, index_limit: int, raw_below: int) -> None:
+        self.status = Status.OK
+        self._flash = flash
+        self._index_limit = index_limit
+        self._raw_below = raw_below
+        self._chip_size = ASSUMED_CHIP_SIZE
+        self._buffer = bytearray()
+        self._raw_address: int | None = None
+        self._started = False
+        self._trailer_seen = False
+        self._records: list[_Record] = []
+        # The member that is coming: its record (None: it is skipped), bytes done and missing, padding.
+        self._in_member = False
+        self._member: _Record | None = None
+        self._is_index = False
+        self._collected = bytearray()
+        self._done = 0
+        self._left = 0
+        self._padding = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take a block; the buffer is worked off whenever it is full, so that errors come late."""
+        if self.status is not Status.OK or self._trailer_seen:
+            return
+        self._buffer += data
+        if len(self._buffer) >= BUFFER_SIZE:
+            self._work_off(last=False)
+
+    def finish(self) -> Status:
+        """The stream is over: work off the rest, then check every file's MD5 against the flash."""
+        if self.status is Status.OK and not self._trailer_seen:
+            self._work_off(last=True)
+        if self.status is Status.OK and self._raw_address is None:
+            if self._in_member or not self._trailer_seen:
+                self.status = Status.errTARGET
+            else:
+                self.status = self._check()
+        return self.status
+
+    def _work_off(self, *, last: bool) -> None:
+        if not self._started:
+            self._started = True
+            if len(self._buffer) < self._raw_below or not self._buffer.startswith(MAGIC):
+                self._raw_address = 0
+        if self._raw_address is not None:
+            self._flash.erase(self._raw_address, len(self._buffer))
+            self._flash.program(self._raw_address, bytes(self._buffer))
+            self._raw_address += len(self._buffer)
+            self._buffer.clear()
+            return
+        while self.status is Status.OK and not self._trailer_seen:
+            if not (self._take_data() if self._in_member else self._take_header()):
+                return
+        self._buffer.clear()
+
+    def _take_header(self) -> bool:
+        """Begin the next member; False if the buffer does not hold its whole header yet."""
+        buffer = self._buffer
+        if len(buffer) < HEADER_LENGTH:
+            return False
+        try:
+            if not buffer.startswith(MAGIC):
+                raise ValueError
+            size, name_size = int(buffer[54:62], 16), int(buffer[94:102], 16)
+        except ValueError:
+            self.status = Status.errTARGET
+            return True
+        length = HEADER_LENGTH + name_size
+        length += -length % 4
+        if length > BUFFER_SIZE:
+            self.status = Status.errTARGET
+            return True
+        if len(buffer) < length:
+            return False
+        name = bytes(buffer[HEADER_LENGTH : HEADER_LENGTH + name_size]).partition(b"\0")[0]
+        del buffer[:length]
+        if name == TRAILER:
+            self._trailer_seen = True
+            return True
+        self._begin_member(name, size)
+        return True
+
+    def _begin_member(self, name: bytes, size: int) -> None:
+        self._in_member = True
+        self._is_index = name == INDEX_NAME
+        self._member = next((record for record in self._records if record.name == name), None)
+        self._collected.clear()
+        self._done, self._left, self._padding = 0, size, -size % 4
+        if self._is_index and size > self._index_limit * _RECORD.size:
+            self.status = Status.errFILE
+
+    def _take_data(self) -> bool:
+        """Take what the buffer has of the member; False if more must come."""
+        if self._left:
+            data = bytes(self._buffer[: self._left])
+            if not data:
+                return False
+            if self._done == 0 and self._member is not None:
+                self._erase(self._member)
+            self._consume(data)
+            self._done += len(data)
+            self._left -= len(data)
+            del self._buffer[: len(data)]
+            if self._left:
+                return False
+        if len(self._buffer) < self._padding:
+            return False
+        del self._buffer[: self._padding]
+        self._end_member()
+        return True
+
+    def _erase(self, record: _Record) -> None:
+        """The first bytes erase the member's whole range at once, as far as the chip is believed to go."""
+        if not record.flags & (FLAG_LOAD_RAM | FLAG_NO_ERASE | FLAG_PARAMS):
+            room = self._chip_size - record.address
+            if room > 0:
+                self._flash.erase(record.address, min(self._left, room))
+
+    def _consume(self, data: bytes) -> None:
+        record = self._member
+        if self._is_index or (record is not None and record.flags & FLAG_PARAMS):
+            self._collected += data
+        elif record is not None and not record.flags & FLAG_LOAD_RAM:
+            address = record.address + self._done
+            # The SPI driver refuses these without an error that anybody reads; the MD5 tells in the end.
+            if address % 4 == 0 and address + len(data) <= self._chip_size:
+                self._flash.program(address, data)
+
+    def _end_member(self) -> None:
+        self._in_member = False
+        if self._is_index:
+            whole = len(self._collected) // _RECORD.size * _RECORD.size
+            self._records = [
+                _Record(address, flags, name.partition(b"\0")[0], md5)
+                for address, flags, name, md5 in _RECORD.iter_unpack(bytes(self._collected[:whole]))
+            ]
+        elif self._member is not None:
+            self._member.size = self._done
+            if self._member.flags & FLAG_PARAMS and len(self._collected) >= 16:
+                (self._chip_size,) = struct.unpack_from("<I", self._collected, 12)
+
+    def _check(self) -> Status:
+        for record in self._records:
+            if record.flags & (FLAG_IGNORE_MD5 | FLAG_LOAD_RAM):
+                continue
+            if not record.came:
+                return Status.errTARGET
+            in_reach = record.address + record.size <= self._chip_size
+            content = self._flash.read(record.address, record.size) if in_reach else b""
+            if hashlib.md5(content, usedforsecurity=False).digest() != record.md5:
+                return Status.errFIRMWARE
+        return Status.OK

@@ -1,0 +1,213 @@
+"""A chip, as its YAML file in targets/ describes it. What each key means: targets/README.md."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, Optional
+
+import msgspec
+import yaml
+
+from .errors import TargetFileError, TargetNotSupportedError
+from .units import parse_size
+
+ENVIRONMENT_VARIABLE = "ESP_DFU_TARGETS"
+PROJECT_FOLDER = "dfu_targets"
+
+U8 = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
+U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A group of keys; one that is not named here is an error, because it is most often a typing slip."""
+
+
+class Usb(_Keys):
+    """How the ROM shows up on the bus."""
+
+    vid: U16
+    pid: U16
+    bcd_device: U16
+    serial: Literal["mac", "fixed"]
+    transfer_size: Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]
+
+
+class Firmware(_Keys):
+    """What an ESP image for this chip looks like."""
+
+    chip_id: U16
+    bootloader_offset: U32
+
+
+class Flash(_Keys):
+    """The SPI flash, as the ROM drives it; sizes in bytes."""
+
+    sizes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    assumed_size: Positive
+    limit: Positive
+    block: Positive
+    sector: Positive
+    page: Positive
+    status_mask: U32
+
+    def __post_init__(self) -> None:
+        for size in self.sizes:
+            parse_size(size)
+        if self.block % self.sector or self.sector % self.page:
+            raise ValueError("a block must be made of whole sectors, and a sector of whole pages")
+
+
+class Dfu(_Keys):
+    """The DFU interface in the ROM: limits, and how long its answers take (seconds)."""
+
+    part_size: Positive
+    index_records: Positive
+    name_length: Positive
+    raw_below: Annotated[int, msgspec.Meta(ge=0)]
+    status_interval: Positive
+    erase_timeout: Seconds
+    verify_timeout: Seconds
+    verify_timeout_per_mib: Seconds
+    return_timeout: Seconds
+
+
+class DownloadMode(_Keys):
+    """How a person brings the chip into download mode, and where the USB wires go."""
+
+    strap: Text
+    steps: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
+    d_plus: Text
+    d_minus: Text
+
+
+class OtherUsb(_Keys):
+    """Another USB device that this chip can be, which is not DFU."""
+
+    vid: U16
+    pid: U16
+    name: Text
+    meaning: Text
+
+
+class Target(_Keys):
+    """One chip. `name` is the one that `idf.py set-target` takes, `chip` the one on the package."""
+
+    schema: Literal[1]
+    name: Text
+    chip: Text
+    usb: Usb
+    firmware: Firmware
+    flash: Flash
+    dfu: Dfu
+    download_mode: DownloadMode
+    closed_by: tuple[Text, ...] = ()
+    other_usb: tuple[OtherUsb, ...] = ()
+    source: Optional[str] = None
+
+    @property
+    def usb_id(self) -> str:
+        """``vvvv:pppp``, as lsusb writes it."""
+        return f"{self.usb.vid:04x}:{self.usb.pid:04x}"
+
+
+def builtin_folder() -> Path:
+    """The folder with our own chips: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "targets"
+    return inside if inside.is_dir() else package.parent / "targets"
+
+
+def target_folders(project_dir: Path | None = None) -> list[Path]:
+    """Where chips are looked for, the strongest first.
+
+    That is the folder named by ``ESP_DFU_TARGETS``, then ``dfu_targets/`` of the project, then our own.
+
+    Raises:
+        TargetFileError: ``ESP_DFU_TARGETS`` names something that is no folder.
+    """
+    folders = [builtin_folder()]
+    if project_dir is not None and (project_dir / PROJECT_FOLDER).is_dir():
+        folders.insert(0, project_dir / PROJECT_FOLDER)
+    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    if named:
+        if not Path(named).is_dir():
+            raise TargetFileError(f"{ENVIRONMENT_VARIABLE} names {named}, which is no folder.")
+        folders.insert(0, Path(named))
+    return folders
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))
+
+
+def target_names(project_dir: Path | None = None) -> list[str]:
+    """Names of all chips that are described, without reading the files."""
+    return sorted({p.stem for folder in target_folders(project_dir) for p in _files(folder)})
+
+
+@lru_cache(maxsize=None)
+def read_target(path: Path) -> Target:
+    """Read and check one chip's file.
+
+    Raises:
+        TargetFileError: the file is no YAML or breaks the schema; names file, key, and what is allowed.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TargetFileError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise TargetFileError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise TargetFileError(f"{path}: is nested too deeply") from error
+    if isinstance(data, dict):
+        data.pop("source", None)
+    try:
+        target = msgspec.convert(data, Target)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `")
+        key = where.rstrip("`").removeprefix("$").removeprefix(".") if where else ""
+        raise TargetFileError(f"{path}: {key + ': ' if key else ''}{what}") from error
+    if target.name != path.stem:
+        raise TargetFileError(f"{path}: name: is {target.name!r}, but must be the file's name, {path.stem!r}")
+    return msgspec.structs.replace(target, source=str(path))
+
+
+def load_target(name: str, project_dir: Path | None = None) -> Target:
+    """Find a chip by the name that `idf.py set-target` takes.
+
+    Raises:
+        TargetNotSupportedError: nobody described this chip.
+        TargetFileError: its file cannot be used.
+    """
+    for folder in target_folders(project_dir):
+        for path in _files(folder):
+            if path.stem == name:
+                return read_target(path)
+    raise TargetNotSupportedError(name, supported=target_names(project_dir))
+
+
+def load_targets(project_dir: Path | None = None) -> list[Target]:
+    """All chips, each name once (the strongest folder's).
+
+    Raises:
+        TargetFileError: a file cannot be used.
+    """
+    found: dict[str, Target] = {}
+    for folder in target_folders(project_dir):
+        for path in _files(folder):
+            if path.stem not in found:
+                found[path.stem] = read_target(path)
+    return [found[name] for name in sorted(found)]
+
+
+def find_target_by_usb_id(vid: int, pid: int, targets: Sequence[Target]) -> Target | None:
+    """The chip whose ROM has this VID and PID."""
+    return next((t for t in targets if (t.usb.vid, t.usb.pid) == (vid, pid)), None)
