@@ -176,9 +176,7 @@ class UsbHandle:
             UsbError: a kind of it.
         """
         with mapped(self._path):
-            return int(
-                self._device.ctrl_transfer(request_type, request, value, self._interface, data, _ms(timeout))
-            )
+            return int(self._device.ctrl_transfer(request_type, request, value, self._interface, data, _ms(timeout)))
 
     def control_in(self, request_type: int, request: int, value: int, length: int, timeout: float) -> bytes:
         """A control transfer from the interface; `timeout` in seconds. Returns what came, at most `length`.

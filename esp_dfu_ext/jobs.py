@@ -1,5 +1,7 @@
-"""The jobs: build, inspect, list, flash. They take data and return data; what happens on the way they report
-as events. They never print, never ask, and get the time and the bus handed in.
+"""The jobs: build, inspect, list, flash.
+
+They take data and return data; what happens on the way they report as events. They never print, never ask,
+and get the time and the bus handed in.
 """
 
 from __future__ import annotations
@@ -299,9 +301,7 @@ def _listed(device: UsbDevice, targets: Sequence[Target]) -> ListedDevice:
     except UsbError as error:
         problem = error
     target = find_target_by_usb_id(device.vid, device.pid, targets)
-    return ListedDevice(
-        device, interfaces, target, serial, tuple(names), problem, describe(device, targets)
-    )
+    return ListedDevice(device, interfaces, target, serial, tuple(names), problem, describe(device, targets))
 
 
 # --- flash ------------------------------------------------------------------------------------------------
@@ -365,9 +365,7 @@ def flash(
     bus = bus or Bus()
     clock = clock or SystemClock()
     known = load_targets() if targets is None else targets
-    interface = select(
-        bus, target, selector or Selector(), known, clock=clock, wait=wait, on_event=on_event
-    )
+    interface = select(bus, target, selector or Selector(), known, clock=clock, wait=wait, on_event=on_event)
     serial = None
     with suppress(UsbError):
         serial = interface.read_serial()
@@ -403,9 +401,13 @@ def flash(
         after_reset = None
         if reset or answer.state == State.dfuMANIFEST_WAIT_RESET:
             after_reset = _reset(device, interface, bus, target, known, clock, on_event)
-    return FlashResult(
-        interface.path, image.flash_size, seconds, str(answer.status), str(answer.state), after_reset
-    )
+    return FlashResult(interface.path, image.flash_size, seconds, str(answer.status), str(answer.state), after_reset)
+
+
+def require(bus: Bus, target: Target, selectors: Sequence[Selector], targets: Sequence[Target]) -> None:
+    """Make sure that every board is there, before the first is touched; errors of `select`."""
+    for selector in selectors:
+        select(bus, target, selector, targets, clock=SystemClock())
 
 
 def _transfer_size(interface: DfuInterface, target: Target) -> int:
@@ -471,4 +473,5 @@ __all__ = [
     "list_devices",
     "load_image",
     "newer_inputs",
+    "require",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
@@ -24,12 +24,10 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
-
-class _Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A group of keys; one that is not named here is an error, because it is most often a typing slip."""
+# A key that no class here names is an error, because it most often is a typing slip.
 
 
-class Usb(_Keys):
+class Usb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the ROM shows up on the bus."""
 
     vid: U16
@@ -39,14 +37,14 @@ class Usb(_Keys):
     transfer_size: Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]
 
 
-class Firmware(_Keys):
+class Firmware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an ESP image for this chip looks like."""
 
     chip_id: U16
     bootloader_offset: U32
 
 
-class Flash(_Keys):
+class Flash(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The SPI flash, as the ROM drives it; sizes in bytes."""
 
     sizes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
@@ -64,7 +62,7 @@ class Flash(_Keys):
             raise ValueError("a block must be made of whole sectors, and a sector of whole pages")
 
 
-class Dfu(_Keys):
+class Dfu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The DFU interface in the ROM: limits, and how long its answers take (seconds)."""
 
     part_size: Positive
@@ -78,7 +76,7 @@ class Dfu(_Keys):
     return_timeout: Seconds
 
 
-class DownloadMode(_Keys):
+class DownloadMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a person brings the chip into download mode, and where the USB wires go."""
 
     strap: Text
@@ -87,7 +85,7 @@ class DownloadMode(_Keys):
     d_minus: Text
 
 
-class OtherUsb(_Keys):
+class OtherUsb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Another USB device that this chip can be, which is not DFU."""
 
     vid: U16
@@ -96,7 +94,7 @@ class OtherUsb(_Keys):
     meaning: Text
 
 
-class Target(_Keys):
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One chip. `name` is the one that `idf.py set-target` takes, `chip` the one on the package."""
 
     schema: Literal[1]
@@ -152,7 +150,7 @@ def target_names(project_dir: Path | None = None) -> list[str]:
     return sorted({p.stem for folder in target_folders(project_dir) for p in _files(folder)})
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_target(path: Path) -> Target:
     """Read and check one chip's file.
 

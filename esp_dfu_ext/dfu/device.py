@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..bus import UsbHandle
 from ..errors import DfuError
-from .spec import REQUEST_TYPE_IN, REQUEST_TYPE_OUT, Request, StatusResponse
+from .spec import REQUEST_TYPE_IN, REQUEST_TYPE_OUT, STATUS_LENGTH, Request, StatusResponse
 
 # Seconds. Generous for a request that the device answers at once; pyusb's own default is one second.
 TIMEOUT = 5.0
@@ -48,7 +48,7 @@ class DfuDevice:
         Raises:
             DfuError: the answer is not six bytes long.
         """
-        data = self._in(Request.DFU_GETSTATUS, StatusResponse.LENGTH)
+        data = self._in(Request.DFU_GETSTATUS, STATUS_LENGTH)
         try:
             return StatusResponse.decode(data)
         except ValueError as error:

@@ -75,9 +75,7 @@ def download(
     try:
         return run.send(1 if strict else target.dfu.status_interval)
     except _WantsStatus:
-        on_event(
-            Notice("strict-restart", "The device wants DFU_GETSTATUS after each block; starting again so.", path)
-        )
+        on_event(Notice("strict-restart", "The device wants DFU_GETSTATUS after each block; starting again so.", path))
         recover(device, clock)
         return run.send(1)
 

@@ -83,6 +83,9 @@ _STATES: dict[int, int] = {state.value: state for state in State}
 _STATUSES: dict[int, int] = {status.value: status for status in Status}
 
 
+STATUS_LENGTH = 6  # bytes
+
+
 class StatusResponse(NamedTuple):
     """The answer to DFU_GETSTATUS, section 6.1.2; `poll_timeout` in seconds.
 
@@ -93,13 +96,11 @@ class StatusResponse(NamedTuple):
     poll_timeout: float
     state: int
 
-    LENGTH = 6
-
     @classmethod
     def decode(cls, data: bytes) -> StatusResponse:
         """Raises ValueError if `data` is not six bytes long."""
-        if len(data) != cls.LENGTH:
-            raise ValueError(f"{len(data)} bytes instead of {cls.LENGTH}")
+        if len(data) != STATUS_LENGTH:
+            raise ValueError(f"{len(data)} bytes instead of {STATUS_LENGTH}")
         status, state = data[0], data[4]
         poll_timeout = int.from_bytes(data[1:4], "little") / 1000
         return cls(
@@ -124,8 +125,6 @@ class FunctionalDescriptor(NamedTuple):
     detach_timeout: int
     transfer_size: int
     bcd_dfu: int
-
-    LENGTH = _FUNCTIONAL.size
 
     @property
     def can_download(self) -> bool:
@@ -154,17 +153,17 @@ class FunctionalDescriptor(NamedTuple):
             if length < 2:
                 return None
             body = descriptors[position : position + length]
-            if kind == DESCRIPTOR_TYPE_FUNCTIONAL and len(body) >= cls.LENGTH - 2:
-                if len(body) < cls.LENGTH:
-                    body = body[: cls.LENGTH - 2] + b"\x00\x01"
-                return cls(*_FUNCTIONAL.unpack(body[: cls.LENGTH])[2:])
+            if kind == DESCRIPTOR_TYPE_FUNCTIONAL and len(body) >= _FUNCTIONAL.size - 2:
+                if len(body) < _FUNCTIONAL.size:
+                    body = body[: _FUNCTIONAL.size - 2] + b"\x00\x01"
+                return cls(*_FUNCTIONAL.unpack(body[: _FUNCTIONAL.size])[2:])
             position += length
         return None
 
     def encode(self) -> bytes:
         """Nine bytes, as a device sends them."""
         return _FUNCTIONAL.pack(
-            self.LENGTH,
+            _FUNCTIONAL.size,
             DESCRIPTOR_TYPE_FUNCTIONAL,
             self.attributes,
             self.detach_timeout,

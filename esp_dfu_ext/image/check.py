@@ -44,7 +44,10 @@ def check_image(image: DfuImage, target: Target) -> list[str]:
 
 def _name_problems(image: DfuImage, longest: int) -> list[str]:
     problems = []
-    for kind, names in (("member", [m.name for m in image.members]), ("record", [r.name for r in image.records])):
+    for kind, names in (
+        ("member", [m.name for m in image.members]),
+        ("record", [r.name for r in image.records]),
+    ):
         for name, count in Counter(names).items():
             if count > 1:
                 problems.append(f"{count} {kind}s are called {name}: the ROM would write all to the first's address.")

@@ -70,6 +70,7 @@ def _problem_with_esptool(file: BinaryIO) -> str:
 
         calculated = 0xEF  # ESPLoader.ESP_CHECKSUM_MAGIC
         has_digest = False
+        append_digest: bool
 
         def load_extended_header(self, f: BinaryIO) -> None:
             super().load_extended_header(f)

@@ -99,9 +99,7 @@ def check_regions(regions: Sequence[Region], chip_size: int, target: Target) -> 
     return problems
 
 
-def plan_layout(
-    files: Sequence[FlashFile], chip_size: int, target: Target, part_size: int | None = None
-) -> Layout:
+def plan_layout(files: Sequence[FlashFile], chip_size: int, target: Target, part_size: int | None = None) -> Layout:
     """Decide names and parts; every check that concerns the ROM is made here, before a byte is written.
 
     Args:

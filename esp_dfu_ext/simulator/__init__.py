@@ -7,7 +7,9 @@ it was executed or disassembled; nothing here was compared with silicon.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..bus import Bus
@@ -48,6 +50,25 @@ class Simulation:
         return image.flash_size
 
 
+def requested() -> str:
+    """The boards that ``ESP_DFU_SIMULATE`` wants instead of this machine's USB; empty for none."""
+    return os.environ.get(ENVIRONMENT_VARIABLE, "")
+
+
+@contextmanager
+def environment(boards: str) -> Iterator[None]:
+    """Let everything that asks `requested` get `boards` for a while."""
+    before = os.environ.get(ENVIRONMENT_VARIABLE)
+    os.environ[ENVIRONMENT_VARIABLE] = boards
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ENVIRONMENT_VARIABLE]
+        else:
+            os.environ[ENVIRONMENT_VARIABLE] = before
+
+
 def simulate(boards: Sequence[Board], clock: Clock, others: Sequence[tuple[str, OtherUsb]] = ()) -> Simulation:
     """Put boards (and other devices, with their paths) on a simulated bus."""
 
@@ -69,7 +90,8 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
 
     After the chip's name follow, each with a ``+``: ``dfu`` (in DFU mode already), ``app`` (runs an app with
     the ROM's USB console), ``boots`` (a reset starts the app), or a fault: ``no-access``, ``busy``,
-    ``no-return``, ``strict`` (wants DFU_GETSTATUS after each block), ``vanish@N``, ``stall@N``, ``hang@N``,
+    ``no-return``, ``slow`` (1.5 ms a block, like a real one), ``strict`` (wants DFU_GETSTATUS after each
+    block), ``vanish@N``, ``stall@N``, ``hang@N``,
     ``error@N`` (at block N).
 
     Raises:
@@ -92,8 +114,7 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
             boards.append(board)
         else:
             raise UsageError(f"{name!r} cannot be simulated; there are {', '.join([*by_name, *known])}.")
-    simulation = simulate(boards, clock, others)
-    return simulation
+    return simulate(boards, clock, others)
 
 
 def _apply(board: Board, option: str) -> None:
@@ -117,10 +138,12 @@ def _apply(board: Board, option: str) -> None:
         faults.busy = True
     elif word == "no-return":
         faults.no_return = True
+    elif word == "slow":
+        faults.block_time = 0.0015
     else:
         raise UsageError(
-            f"{word!r} is no option of a simulated board; there are dfu, app, boots, strict, no-access, busy, "
-            "no-return, vanish@N, stall@N, hang@N and error@N."
+            f"{word!r} is no option of a simulated board; there are dfu, app, boots, strict, slow, no-access, "
+            "busy, no-return, vanish@N, stall@N, hang@N and error@N."
         )
 
 
@@ -143,7 +166,9 @@ __all__ = [
     "Faults",
     "Rom",
     "Simulation",
+    "environment",
     "rehearse",
+    "requested",
     "simulate",
     "simulate_text",
 ]

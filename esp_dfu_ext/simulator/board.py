@@ -86,9 +86,7 @@ class Board:
     _bus_addresses: list[int] = field(default_factory=lambda: [0])
 
     @classmethod
-    def make(
-        cls, target: Target, path: str, clock: Clock, *, number: int = 0, flash_size: int | None = None
-    ) -> Board:
+    def make(cls, target: Target, path: str, clock: Clock, *, number: int = 0, flash_size: int | None = None) -> Board:
         """A board as it comes out of the bag: download mode, empty flash."""
         fixed = target.usb.serial == "fixed"
         serial = "0" if fixed else f"7c:df:a1:00:{number >> 8:02x}:{number & 0xFF:02x}"

@@ -71,7 +71,11 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
 
     def get_device_descriptor(self, device: _Device) -> SimpleNamespace:
         """As pyusb's libusb backend gives it, with the device's place on the bus."""
-        raw = device.owner.device_descriptor if isinstance(device.owner, OtherDevice) else device.owner.rom.device_descriptor
+        raw = (
+            device.owner.device_descriptor
+            if isinstance(device.owner, OtherDevice)
+            else device.owner.rom.device_descriptor
+        )
         bus, _, ports = device.owner.path.partition("-")
         numbers = tuple(int(port) for port in ports.split("."))
         return SimpleNamespace(
@@ -133,7 +137,14 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
         return False
 
     def ctrl_transfer(
-        self, handle: _Device, request_type: int, request: int, value: int, index: int, data: Any, timeout: int
+        self,
+        handle: _Device,
+        request_type: int,
+        request: int,
+        value: int,
+        index: int,
+        data: Any,
+        timeout: int,
     ) -> int:
         """Ask the board's ROM; returns how many bytes went over."""
         board = self._present(handle)

@@ -1,0 +1,164 @@
+"""`esp-dfu`: the jobs on a machine without ESP-IDF.
+
+Exit codes are those of sysexits.h where one fits; `errors` has the list, and so has ``esp-dfu --help``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+import click
+
+from . import __version__, commands, simulator
+from .commands import FlashOptions, Session
+from .console import Console
+from .hints import ESP_DFU
+from .target import load_target
+
+EXIT_CODES = """\b
+Exit codes:
+   0  done                        72  pyusb or libusb missing
+  64  wrong usage                 73  cannot write the output
+  65  bad data                    74  USB or DFU failed
+  66  input missing               75  device busy
+  69  no device                   77  no permission
+ 130  interrupted                 78  no driver (Windows)
+"""
+
+_quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result, and errors.")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXIT_CODES,
+)
+@click.version_option(__version__, prog_name="esp-dfu")
+def cli() -> None:
+    r"""Flash ESP32-S2, -S3, -P4 and -S31 boards over their own USB port (DFU).
+
+    \b
+    esp-dfu demo                         see the whole job on a simulated chip
+    esp-dfu build my_project/build       make dfu.bin
+    esp-dfu list                         see which boards are there
+    esp-dfu flash my_project/build/dfu.bin
+
+    In an ESP-IDF project the same jobs are idf.py dfu, dfu-list and dfu-flash.
+    """
+
+
+def _run(job: Callable[[Session], int], *, quiet: bool = False) -> None:
+    session = Session(Console(quiet=quiet), ESP_DFU)
+    sys.exit(session.run(job))
+
+
+@cli.command()
+@click.argument("build_dir", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write. [BUILD_DIR/dfu.bin]")
+@click.option("--part-size", metavar="SIZE", help="Cut larger files into parts: bytes, 0x.., 64K, 1M. [512K]")
+@click.option(
+    "--only",
+    "sections",
+    multiple=True,
+    metavar="PART",
+    help="Take only this part: app, bootloader, partition-table, otadata or another of flasher_args.json. Repeatable.",
+)
+@click.option("--force", is_flag=True, help="Take images that look damaged or made for another chip.")
+@_quiet
+def build(
+    build_dir: Path,
+    output: Path | None,
+    part_size: str | None,
+    sections: tuple[str, ...],
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Make dfu.bin from the build folder of an ESP-IDF project."""
+
+    def job(session: Session) -> int:
+        return commands.build(session, build_dir, output=output, part_size=part_size, sections=sections, force=force)
+
+    _run(job, quiet=quiet)
+
+
+@cli.command()
+@click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path))
+def inspect(dfu_bin: Path) -> None:
+    """Show what is in a DFU.BIN, and what the chip's ROM would say of it."""
+    _run(lambda session: commands.inspect(session, dfu_bin))
+
+
+@cli.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+def list_(as_json: bool) -> None:
+    """Show the boards that are there, in dfu-util's format.
+
+    Lines on stdout are for programs; what people should know goes to stderr.
+    """
+    _run(lambda session: commands.list_devices(session, project_dir=Path.cwd(), as_json=as_json))
+
+
+@cli.command()
+@click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path))
+@click.option("--path", "paths", multiple=True, metavar="PATH", help="The board on this port, such as 1-2. Repeatable.")
+@click.option("--serial", metavar="SERIAL", help="The board with this serial number.")
+@click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="Wait so long for the board.")
+@click.option("--strict", is_flag=True, help="Ask the chip for its status after each block; slower.")
+@click.option("--reset", is_flag=True, help="Try to start the app by a bus reset, and say what was seen.")
+@click.option("--simulate", is_flag=True, help="Rehearse on a simulated board; touches no USB.")
+@_quiet
+def flash(dfu_bin: Path, quiet: bool, **options: Any) -> None:
+    """Flash DFU.BIN onto a board; the chip follows from the image."""
+    _run(lambda session: commands.flash(session, dfu_bin, FlashOptions(**options)), quiet=quiet)
+
+
+@cli.command()
+@click.option("--target", "name", default="esp32s3", show_default=True, help="The chip to simulate.")
+def demo(name: str) -> None:
+    """Build, inspect, list and flash on a simulated chip; needs no board and no ESP-IDF."""
+
+    def job(session: Session) -> int:
+        from .simulator.sample import write_sample_project
+
+        target = load_target(name)
+        build_dir, dfu_bin = Path("hello_world/build"), Path("hello_world/build/dfu.bin")
+        steps: list[tuple[str, Callable[[], int]]] = [
+            (f"build {build_dir}", lambda: commands.build(session, build_dir)),
+            (f"inspect {dfu_bin}", lambda: commands.inspect(session, dfu_bin)),
+            ("list", lambda: commands.list_devices(session)),
+            (f"flash {dfu_bin}", lambda: commands.flash(session, dfu_bin, FlashOptions())),
+        ]
+        with commands.scratch_folder(), simulator.environment(name):
+            write_sample_project(Path("hello_world"), target)
+            for command, step in steps:
+                session.console.say(f"$ esp-dfu {command}", style="bold")
+                code = step()
+                session.console.say()
+                if code:
+                    return code
+        return 0
+
+    _run(job)
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    try:
+        cli(prog_name="esp-dfu", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(64)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(64)
+    except BrokenPipeError:
+        # The reader of a pipe left; nothing more can be said, not even at exit.
+        sys.stdout = None
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,367 @@
+"""What both faces do: run a job, show it, turn an error into an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from . import jobs, simulator
+from .bus import Bus
+from .clock import SystemClock
+from .console import Console, MapRow
+from .dfu.discovery import Selector
+from .errors import EspDfuError, InterruptedByUserError, UsageError
+from .events import Event, Notice
+from .hints import Face, hints
+from .jobs import BuildResult, InspectResult, ListedDevice
+from .target import Target, load_target, load_targets
+from .units import format_rate, format_seconds, format_size, parse_size
+
+LIST_FORMAT_VERSION = 1
+
+
+@dataclass
+class Session:
+    """One call by a user: how it is spoken to, and what is known when an error must be explained."""
+
+    console: Console
+    face: Face
+    target: Target | None = None
+
+    def run(self, job: Callable[[Session], int]) -> int:
+        """Run a job; its exit code, or that of its error, which is shown with its hints."""
+        try:
+            return job(self)
+        except EspDfuError as error:
+            return self.fail(error)
+        except KeyboardInterrupt:
+            return self.fail(InterruptedByUserError("Stopped; nothing was sent to a board."))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # What no module foresaw, such as a folder that vanishes while it is read.
+            return self.fail(EspDfuError(f"{error.filename or 'The system'}: {error.strerror or error}."))
+
+    def fail(self, error: EspDfuError) -> int:
+        """Show an error."""
+        self.console.error(error.message, error.code, error.notes, hints(error, self.face, self.target))
+        return error.exit_code
+
+    def notice(self, event: Event) -> None:
+        """Show a job's notices."""
+        if isinstance(event, Notice):
+            self.console.warn(event.message)
+
+
+# --- build ------------------------------------------------------------------------------------------------
+
+
+def build(
+    session: Session,
+    build_dir: Path,
+    *,
+    project_dir: Path | None = None,
+    output: Path | None = None,
+    part_size: str | None = None,
+    sections: Collection[str] = (),
+    force: bool = False,
+) -> int:
+    """Make dfu.bin and show what is in it."""
+    result = jobs.build(
+        build_dir,
+        project_dir=project_dir,
+        output=output,
+        part_size=_part_size(part_size),
+        sections=sections,
+        force=force,
+        on_event=session.notice,
+    )
+    show_build(session, result)
+    return 0
+
+
+def _part_size(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise UsageError(f"--part-size: {error}.") from None
+
+
+def show_build(session: Session, result: BuildResult) -> None:
+    """The table, the map, and where dfu.bin is."""
+    console = session.console
+    name = result.project.name
+    if result.app is not None:
+        name = f"{result.app.project} {result.app.version} (ESP-IDF {result.app.idf_version})"
+    console.say(f"{name or 'Image'} for {result.target.chip} with {format_size(result.chip_size)} of flash")
+    rows = [
+        _row(result.target, file.address, size, _relative(file.path, result.project.build_dir))
+        for file, size in result.layout.files
+    ]
+    console.flash_table(rows, result.chip_size)
+    console.result(f"Wrote {_relative(result.path, Path.cwd())} ({format_size(result.size)}).")
+    console.say(f"Flash it: {session.face.naming(_relative(result.path, Path.cwd())).flash}")
+
+
+def _row(target: Target, address: int, size: int, name: str) -> MapRow:
+    sector = target.flash.sector
+    sectors = (address + size - 1) // sector - address // sector + 1 if size else 0
+    return MapRow(address, size, sectors, name)
+
+
+def _relative(path: Path, start: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(start.resolve()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+# --- inspect ----------------------------------------------------------------------------------------------
+
+
+def inspect(session: Session, path: Path) -> int:
+    """Show what is in a dfu.bin, and what the ROM would say of it."""
+    result = jobs.inspect(path)
+    session.target = result.target
+    console, image = session.console, result.image
+    suffix = image.suffix
+    chip = result.target.chip if result.target is not None else "an unknown chip"
+    console.say(f"{path}: DFU image for {chip} ({suffix.vid:04x}:{suffix.pid:04x})")
+    params = image.flash_params
+    size = f"{format_size(params.chip_size)} of flash" if params is not None else "no flash parameters"
+    console.say(
+        f"Stream of {len(image.stream)} bytes, {len(image.records)} index records, {size}; "
+        f"suffix bcdDevice {suffix.bcd_device:04x}, bcdDFU {suffix.bcd_dfu:04x}, CRC right"
+    )
+    console.table(
+        [">Address", ">Bytes", "MD5", "File"],
+        [
+            (f"{m.record.address:#x}", str(len(m.data)), m.record.md5.hex(), m.name)
+            if m.record is not None
+            else ("", str(len(m.data)), "not in the index", m.name)
+            for m in image.members
+        ],
+    )
+    for problem in result.problems:
+        console.warn(problem)
+    if result.target is None:
+        return 65
+    status = simulator.rehearse(image.stream, result.target)
+    console.result(
+        f"The simulated ROM reports {status}" + (", but see above." if result.problems else "."),
+        good=not result.problems,
+    )
+    return 65 if result.problems else 0
+
+
+# --- list -------------------------------------------------------------------------------------------------
+
+
+def list_devices(session: Session, *, project_dir: Path | None = None, as_json: bool = False) -> int:
+    """Show the devices: dfu-util's lines on stdout, what people need to know on stderr."""
+    targets = load_targets(project_dir)
+    found = jobs.list_devices(_bus(targets), targets)
+    if as_json:
+        session.console.raw(json.dumps(_list_document(found), indent=2))
+        return 0
+    for listed in found:
+        for number in range(len(listed.interfaces)):
+            session.console.raw(dfu_util_line(listed, number))
+    for listed in found:
+        if not listed.interfaces:
+            session.console.tell(f"Port {listed.device.path}: {listed.description}.")
+        if listed.problem is not None:
+            session.console.tell(f"Port {listed.device.path} cannot be opened: {listed.problem.message}", "yellow")
+    problems = [listed.problem for listed in found if listed.problem is not None]
+    if problems:
+        for hint in hints(problems[0], session.face):
+            session.console.hint(hint)
+    if not any(listed.interfaces for listed in found):
+        session.console.tell(f"No Espressif device with DFU is there ({', '.join(t.chip for t in targets)}).")
+        for line in _ways_into_download_mode(targets):
+            session.console.hint(line)
+    return 0
+
+
+def _ways_into_download_mode(targets: Sequence[Target]) -> list[str]:
+    ways: dict[str, list[str]] = {}
+    for target in targets:
+        ways.setdefault(", ".join(target.download_mode.steps), []).append(target.chip)
+    return [f"{' and '.join(chips)} in download mode: {way}." for way, chips in ways.items()]
+
+
+def dfu_util_line(listed: ListedDevice, number: int) -> str:
+    """The line that dfu-util 0.11 prints for an interface."""
+    interface, device = listed.interfaces[number], listed.device
+    found = "DFU" if str(interface.mode) == "DFU" else "Runtime"
+    descriptor = interface.descriptor
+    return (
+        f"Found {found}: [{device.usb_id}] ver={device.bcd_device:04x}, devnum={device.address}, "
+        f"cfg={descriptor.configuration}, intf={descriptor.number}, "
+        f'path="{device.path}", alt={descriptor.alternate}, '
+        f'name="{listed.names[number] or "UNKNOWN"}", serial="{listed.serial or "UNKNOWN"}"'
+    )
+
+
+def _list_document(found: Sequence[ListedDevice]) -> dict[str, Any]:
+    return {
+        "version": LIST_FORMAT_VERSION,
+        "devices": [
+            {
+                "path": listed.device.path,
+                "vid": f"{listed.device.vid:04x}",
+                "pid": f"{listed.device.pid:04x}",
+                "bcd_device": f"{listed.device.bcd_device:04x}",
+                "devnum": listed.device.address,
+                "serial": listed.serial,
+                "target": listed.target.name if listed.target is not None and listed.interfaces else None,
+                "description": listed.description,
+                "problem": None
+                if listed.problem is None
+                else {"code": listed.problem.code, "message": listed.problem.message},
+                "interfaces": [
+                    {
+                        "mode": "dfu" if str(interface.mode) == "DFU" else "run-time",
+                        "configuration": interface.descriptor.configuration,
+                        "interface": interface.descriptor.number,
+                        "alternate": interface.descriptor.alternate,
+                        "name": name,
+                    }
+                    for interface, name in zip(listed.interfaces, listed.names)
+                ],
+            }
+            for listed in found
+        ],
+    }
+
+
+# --- flash ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FlashOptions:
+    """What `dfu-flash` and `esp-dfu flash` take."""
+
+    paths: Sequence[str] = ()
+    serial: str | None = None
+    wait: float = 0.0
+    strict: bool = False
+    reset: bool = False
+    simulate: bool = False
+
+
+def flash(
+    session: Session,
+    dfu_bin: Path,
+    options: FlashOptions,
+    *,
+    target_name: str | None = None,
+    build_dir: Path | None = None,
+    project_dir: Path | None = None,
+) -> int:
+    """Flash one board, or those on the given ports one after the other."""
+    if options.paths and options.serial is not None:
+        raise UsageError("--path and --serial both say which board; give one of them.")
+    if options.wait < 0:
+        raise UsageError("--wait takes a number of seconds, 0 or more.")
+    session.face = session.face.naming(str(dfu_bin))
+    session.target = load_target(target_name, project_dir) if target_name is not None else None
+    targets = load_targets(project_dir)
+    loaded = jobs.load_image(dfu_bin, session.target, targets)
+    session.target = target = loaded.target
+    assert target is not None  # load_image lets no other pass
+    if build_dir is not None:
+        _warn_if_older(session, dfu_bin, build_dir)
+    simulation = _simulation(options, target, targets)
+    bus = simulation.bus if simulation is not None else Bus()
+    selectors = [Selector(path=path) for path in dict.fromkeys(options.paths)] or [Selector(serial=options.serial)]
+    if len(selectors) > 1 and options.wait == 0:
+        # All must be there before the first is touched.
+        jobs.require(bus, target, selectors, targets)
+    for selector in selectors:
+        _flash_one(session, loaded, target, bus, selector, targets, options, simulation)
+    return 0
+
+
+def _flash_one(
+    session: Session,
+    loaded: InspectResult,
+    target: Target,
+    bus: Bus,
+    selector: Selector,
+    targets: Sequence[Target],
+    options: FlashOptions,
+    simulation: simulator.Simulation | None,
+) -> None:
+    console = session.console
+    with console.flash_view(f"{'Simulated ' if simulation else ''}{target.chip}") as view:
+        result = jobs.flash(
+            loaded.image,
+            target,
+            bus=bus,
+            selector=selector,
+            targets=targets,
+            wait=options.wait,
+            strict=options.strict,
+            reset=options.reset,
+            clock=SystemClock(),
+            on_event=view,
+        )
+    rate = f" ({format_rate(result.size, result.seconds)})" if simulation is None else ""
+    console.result(
+        f"{'Flashed' if simulation is None else 'Rehearsed'} {format_size(result.size)} "
+        f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
+        f"The chip reported {result.status} in state {result.state}."
+    )
+    if simulation is not None:
+        compared = simulation.compare(loaded.image, result.path)
+        console.say(f"All {compared} bytes in the simulated flash are those of the image; no USB was touched.")
+    if result.after_reset is not None:
+        console.say(f"After the bus reset this was on port {result.path}: {result.after_reset}.")
+    elif simulation is None:
+        console.say("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
+
+
+def _warn_if_older(session: Session, dfu_bin: Path, build_dir: Path) -> None:
+    newer = jobs.newer_inputs(dfu_bin, build_dir)
+    if newer:
+        more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
+        session.console.warn(
+            f"{dfu_bin.name} is older than {newer[0].name}{more}; flashed as it is. "
+            f"To take the new build: {session.face.build}"
+        )
+
+
+def _simulation(options: FlashOptions, target: Target, targets: Sequence[Target]) -> simulator.Simulation | None:
+    text = simulator.requested()
+    if text:
+        return simulator.simulate_text(text, targets)
+    return simulator.simulate_text(target.name, targets) if options.simulate else None
+
+
+def _bus(targets: Sequence[Target]) -> Bus:
+    text = simulator.requested()
+    return simulator.simulate_text(text, targets).bus if text else Bus()
+
+
+# --- demo -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def scratch_folder() -> Iterator[None]:
+    """Work in a new temporary folder for a while."""
+    before = Path.cwd()
+    with TemporaryDirectory(prefix="esp-dfu-demo-") as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)

@@ -1,0 +1,294 @@
+"""The actions of idf.py: `dfu`, `dfu-list`, `dfu-flash`.
+
+idf.py loads this on each call, also for ``--help`` and on TAB, and fails if it fails. So nothing but the
+standard library is imported here, nothing is read or printed, and whatever goes wrong leaves the built-in
+actions as they are. The callbacks import the rest when they are called.
+
+How the versions differ (ESP-IDF, tools/idf.py and tools/idf_py_actions/tools.py): up to 5.5 an extension's
+actions replace built-in ones of the same name; from 6.0 on only those from IDF_EXTRA_ACTIONS_PATH do, all
+others are refused with a warning on each call. But every version hands over its own dictionary, and what
+is replaced in it stays replaced, silently.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    from .commands import Session
+
+_MARK = "_esp_dfu_ext"
+_NAMES = ("dfu", "dfu-list", "dfu-flash")
+
+_ONLY_HELP = (
+    "Take only this part into the image: app, bootloader, partition-table, otadata or any other section of "
+    "build/flasher_args.json. Can be given several times."
+)
+
+
+def action_extensions(base_actions: dict[str, Any], project_path: str) -> dict[str, Any]:
+    """Register our actions with idf.py; see ESP-IDF, docs/en/api-guides/tools/idf-py.rst, extensions.
+
+    Args:
+        base_actions: what idf.py knows so far; built-in actions of our names are replaced in it.
+        project_path: unused, the callbacks get it again.
+
+    Returns:
+        What idf.py shall add: nothing where our actions took the place of built-in ones.
+    """
+    ours: dict[str, Any] = {"version": "1"}
+    try:
+        known = base_actions.get("actions", {})
+        if any(_is_ours(known.get(name)) for name in _NAMES):
+            return ours  # loaded in another way already
+        actions = _actions()
+        taken = [name for name in _NAMES if name in known]
+        if all(isinstance(known[name], dict) for name in taken):
+            ours["global_action_callbacks"] = [_before_actions]
+            ours["actions"] = {name: actions[name] for name in _NAMES if name not in taken}
+            for name in taken:
+                # The inner dictionary, so that it holds even if a later idf.py hands over a shallow copy.
+                known[name].clear()
+                known[name].update(actions[name])
+    except Exception as error:
+        print(f"esp-dfu-ext could not be loaded: {error!r}", file=sys.stderr)
+    return ours
+
+
+def _is_ours(action: Any) -> bool:
+    return isinstance(action, dict) and hasattr(action.get("callback"), _MARK)
+
+
+def _actions() -> dict[str, dict[str, Any]]:
+    """Fresh dictionaries for each call: idf.py takes them apart."""
+    return {
+        "dfu": {
+            "callback": _dfu,
+            "short_help": "Build the DFU image for flashing over the chip's own USB port.",
+            "help": (
+                "Build the project and write build/dfu.bin for ESP32-S2, -S3, -P4 or -S31.\n\n"
+                "Everything that the chip's ROM would flash wrongly is refused before a byte is written."
+            ),
+            "dependencies": ["all"],
+            "options": [
+                {
+                    "names": ["--part-size"],
+                    "metavar": "SIZE",
+                    "help": "Cut larger files into parts of this size: bytes, 0x.., 64K, 1M. Default: 512K.",
+                },
+                {"names": ["--only"], "multiple": True, "metavar": "PART", "help": _ONLY_HELP},
+                {
+                    "names": ["-o", "--output"],
+                    "metavar": "FILE",
+                    "help": "Where to write the image. Default: dfu.bin in the build folder.",
+                },
+                {
+                    "names": ["--force"],
+                    "is_flag": True,
+                    "help": "Take images that look damaged or made for another chip.",
+                },
+            ],
+        },
+        "dfu-list": {
+            "callback": _dfu_list,
+            "short_help": "List the boards that can be flashed over USB.",
+            "help": (
+                "List Espressif devices with DFU, in dfu-util's format; works outside projects too.\n\n"
+                "Devices that cannot be opened or have no DFU are explained on stderr."
+            ),
+            "options": [{"names": ["--json"], "is_flag": True, "help": "Print a JSON document."}],
+        },
+        "dfu-flash": {
+            "callback": _dfu_flash,
+            "short_help": "Flash the DFU image over the chip's own USB port.",
+            "help": (
+                "Flash build/dfu.bin. The chip follows from the project's target.\n\n"
+                "Without --path or --serial exactly one board of this chip must be there."
+            ),
+            "order_dependencies": ["all", "dfu"],
+            "options": [
+                {
+                    "names": ["--path"],
+                    "multiple": True,
+                    "metavar": "PATH",
+                    "help": "The board on this port, such as 1-2 (see dfu-list). Can be given several times.",
+                },
+                {"names": ["--serial"], "metavar": "SERIAL", "help": "The board with this serial number."},
+                {
+                    "names": ["--wait"],
+                    "type": float,
+                    "default": 0.0,
+                    "metavar": "SECONDS",
+                    "help": "Wait so long for the board to be plugged in.",
+                },
+                {
+                    "names": ["--strict"],
+                    "is_flag": True,
+                    "help": "Ask the chip for its status after each block; slower.",
+                },
+                {
+                    "names": ["--reset"],
+                    "is_flag": True,
+                    "help": "Try to start the app by a bus reset, and say what was seen.",
+                },
+                {
+                    "names": ["--simulate"],
+                    "is_flag": True,
+                    "help": "Rehearse on a simulated board; touches no USB.",
+                },
+                {"names": ["--quiet"], "is_flag": True, "help": "Say nothing but the result, and errors."},
+            ],
+        },
+    }
+
+
+def _before_actions(ctx: Any, global_args: Any, tasks: Any) -> None:
+    """idf.py calls this before the first action of a call."""
+    names = [task.name for task in tasks]
+    foreign = [task for task in tasks if task.name in _NAMES and not hasattr(task.callback, _MARK)]
+    if foreign:
+        print(
+            "esp-dfu-ext: this idf.py keeps its own dfu actions; for ours set IDF_EXTRA_ACTIONS_PATH to "
+            f"{extra_actions_path()}",
+            file=sys.stderr,
+        )
+    elif ("dfu" in names or "dfu-flash" in names) and "set-target" not in names:
+        # Said now, and not after minutes of building.
+        _refuse_unsupported_target(global_args)
+
+
+def _refuse_unsupported_target(args: Any) -> None:
+    def job() -> int:
+        from pathlib import Path
+
+        from . import target
+        from .errors import InputMissingError, ProjectError, TargetNotSupportedError
+        from .project import read_project
+
+        try:
+            name = read_project(Path(args.build_dir), Path(args.project_dir)).target
+            target.load_target(name, Path(args.project_dir))
+        except TargetNotSupportedError as error:
+            return _session().fail(error)
+        except (InputMissingError, ProjectError):
+            pass  # not configured yet: the build will be
+        return 0
+
+    _call(job)
+
+
+def extra_actions_path() -> str:
+    """The folder for IDF_EXTRA_ACTIONS_PATH: it loads our actions in every ESP-IDF, and nothing else."""
+    import os
+
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "extra_actions")
+
+
+# --- callbacks --------------------------------------------------------------------------------------------
+
+
+def _dfu(
+    target_name: str,
+    ctx: Any,
+    args: Any,
+    part_size: str | None = None,
+    only: tuple[str, ...] = (),
+    output: str | None = None,
+    force: bool = False,
+) -> None:
+    def job() -> int:
+        from pathlib import Path
+
+        from . import commands
+
+        return _session().run(
+            lambda session: commands.build(
+                session,
+                Path(args.build_dir),
+                project_dir=Path(args.project_dir),
+                output=Path(output) if output else None,
+                part_size=part_size,
+                sections=only,
+                force=force,
+            )
+        )
+
+    _call(job)
+
+
+def _dfu_list(target_name: str, ctx: Any, args: Any, json: bool = False) -> None:
+    def job() -> int:
+        from pathlib import Path
+
+        from . import commands
+
+        return _session().run(
+            lambda session: commands.list_devices(session, project_dir=Path(args.project_dir), as_json=json)
+        )
+
+    _call(job)
+
+
+def _dfu_flash(target_name: str, ctx: Any, args: Any, quiet: bool = False, **options: Any) -> None:
+    def job() -> int:
+        from pathlib import Path
+
+        from . import commands
+        from .project import read_project
+
+        project_dir, build_dir = Path(args.project_dir), Path(args.build_dir)
+
+        def flash(session: Session) -> int:
+            project = read_project(build_dir, project_dir)
+            paths = options.pop("path", ())
+            return commands.flash(
+                session,
+                build_dir / "dfu.bin",
+                commands.FlashOptions(paths=paths, **options),
+                target_name=project.target,
+                build_dir=build_dir,
+                project_dir=project_dir,
+            )
+
+        return _session(quiet=quiet).run(flash)
+
+    _call(job)
+
+
+for _callback in (_dfu, _dfu_list, _dfu_flash):
+    setattr(_callback, _MARK, True)
+
+
+def _session(*, quiet: bool = False) -> Session:
+    from . import commands, hints
+    from .console import Console
+
+    return commands.Session(Console(quiet=quiet), hints.IDF_PY)
+
+
+def _call(job: Callable[[], int]) -> None:
+    """Run a callback's work: Ctrl-C must reach it, and its exit code idf.py."""
+    import contextlib
+    import signal
+
+    handler = None
+    with contextlib.suppress(ValueError):  # raised outside the main thread
+        # ESP-IDF up to 5.0 ignores SIGINT in its own process.
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code = job()
+    except ImportError as error:
+        print(
+            f"error: esp-dfu-ext is not completely installed ({error}). Install it: "
+            f"{sys.executable} -m pip install esp-dfu-ext",
+            file=sys.stderr,
+        )
+        code = 72
+    except KeyboardInterrupt:
+        code = 130
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+    if code:
+        sys.exit(code)
