@@ -5,10 +5,12 @@ It is never installed: a top-level module of this name would take the place of a
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # typing would have to be imported for it
+if TYPE_CHECKING:
+    from typing import Any
 
 _HOME = os.path.dirname(os.path.abspath(__file__))
 
@@ -19,10 +21,13 @@ def action_extensions(base_actions: Any, project_path: str) -> dict[str, Any]:
         _leave_room_for_project(project_path)
         sys.path.insert(0, _HOME)  # from ESP-IDF 6.0 on, idf.py does not put it there
         try:
-            from esp_dfu_ext.idf_actions import action_extensions as actions
+            from esp_dfu_ext import idf_actions
         finally:
             sys.path.remove(_HOME)
-        return actions(base_actions, project_path)
+        # By its bare name this is loaded only where what is returned takes precedence.
+        extra = __name__ == "idf_ext"
+        register = idf_actions.extra_action_extensions if extra else idf_actions.action_extensions
+        return register(base_actions, project_path)
     except Exception as error:
         print(f"esp-dfu-ext could not be loaded: {error!r}", file=sys.stderr)
         return {"version": "1"}
@@ -36,6 +41,8 @@ def _leave_room_for_project(project_path: str) -> None:
     own = os.path.join(project_path, "idf_ext.py")
     if __name__ != "idf_ext" or not os.path.isfile(own) or os.path.samefile(own, __file__):
         return
+    import importlib.util
+
     spec = importlib.util.spec_from_file_location("idf_ext", own)
     if spec is not None and spec.loader is not None:
         spec.loader = importlib.util.LazyLoader(spec.loader)

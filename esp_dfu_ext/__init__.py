@@ -5,21 +5,23 @@ idf.py imports this package on each call, so nothing is imported here until it i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # typing would have to be imported for it
 if TYPE_CHECKING:
+    from typing import Any
+
     from .bus import Bus
     from .dfu.discovery import Selector
     from .errors import EspDfuError
-    from .idf_actions import action_extensions
+    from .idf_actions import action_extensions, extra_actions_path
     from .jobs import build, flash, inspect, list_devices, load_image
     from .target import Target, load_target, load_targets
 
 # Public name -> the module that has it.
 _HOMES = {
     "action_extensions": "idf_actions",
+    "extra_actions_path": "idf_actions",
     "Bus": "bus",
     "Selector": "dfu.discovery",
     "EspDfuError": "errors",
@@ -41,6 +43,7 @@ __all__ = [
     "__version__",
     "action_extensions",
     "build",
+    "extra_actions_path",
     "flash",
     "inspect",
     "list_devices",

@@ -107,7 +107,7 @@ class UsbDevice:
         Raises:
             UsbError: a kind of it that says why not.
         """
-        handle = UsbHandle(self._device, interface, self.path)
+        handle = UsbHandle(self._device, interface, f"Port {self.path}")
         try:
             handle.claim()
         except BaseException:
@@ -127,7 +127,7 @@ class UsbDevice:
         if index == 0:
             return None
         try:
-            with mapped(self.path):
+            with mapped(f"Port {self.path}"):
                 # Not left to get_string(), which takes "no permission" for "no languages".
                 languages = usb.control.get_descriptor(self._device, 254, usb.util.DESC_TYPE_STRING, 0)
                 language = int.from_bytes(bytes(languages[2:4]), "little")
@@ -144,10 +144,10 @@ class UsbDevice:
 class UsbHandle:
     """An open device with one claimed interface; a context manager that gives both back."""
 
-    def __init__(self, device: Any, interface: int, path: str) -> None:
+    def __init__(self, device: Any, interface: int, where: str) -> None:
         self._device = device
         self._interface = interface
-        self._path = path
+        self._where = where
 
     def __enter__(self) -> UsbHandle:
         return self
@@ -159,7 +159,7 @@ class UsbHandle:
         """Claim the interface; control transfers do it too, but then the error would come late."""
         import usb.util
 
-        with mapped(f"{self._path}: interface {self._interface}"):
+        with mapped(self._where):
             usb.util.claim_interface(self._device, self._interface)
 
     def close(self) -> None:
@@ -175,7 +175,7 @@ class UsbHandle:
         Raises:
             UsbError: a kind of it.
         """
-        with mapped(self._path):
+        with mapped(self._where):
             return int(self._device.ctrl_transfer(request_type, request, value, self._interface, data, _ms(timeout)))
 
     def control_in(self, request_type: int, request: int, value: int, length: int, timeout: float) -> bytes:
@@ -184,7 +184,7 @@ class UsbHandle:
         Raises:
             UsbError: a kind of it.
         """
-        with mapped(self._path):
+        with mapped(self._where):
             return bytes(
                 self._device.ctrl_transfer(request_type, request, value, self._interface, length, _ms(timeout))
             )
@@ -195,7 +195,7 @@ class UsbHandle:
         Raises:
             UsbError: a kind of it; DeviceGoneError when the device did not come back the same.
         """
-        with mapped(self._path):
+        with mapped(self._where):
             self._device.reset()
 
 

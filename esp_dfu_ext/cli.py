@@ -31,12 +31,14 @@ _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the r
 
 
 @click.group(
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EXIT_CODES,
 )
 @click.version_option(__version__, prog_name="esp-dfu")
-def cli() -> None:
-    r"""Flash ESP32-S2, -S3, -P4 and -S31 boards over their own USB port (DFU).
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Flash ESP32-S2, -S3, -P4 and -S31 boards over their own USB port (DFU).
 
     \b
     esp-dfu demo                         see the whole job on a simulated chip
@@ -45,7 +47,10 @@ def cli() -> None:
     esp-dfu flash my_project/build/dfu.bin
 
     In an ESP-IDF project the same jobs are idf.py dfu, dfu-list and dfu-flash.
-    """
+    """  # noqa: D301 (click wants the real character)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(64)
 
 
 def _run(job: Callable[[Session], int], *, quiet: bool = False) -> None:
@@ -145,12 +150,9 @@ def demo(name: str) -> None:
 def main() -> None:
     """The entry point of the console script."""
     try:
-        cli(prog_name="esp-dfu", standalone_mode=False)
+        sys.exit(cli.main(prog_name="esp-dfu", standalone_mode=False))
     except click.exceptions.Abort:
         sys.exit(130)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(64)
     except click.ClickException as error:
         error.show()
         sys.exit(64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID
@@ -31,6 +31,7 @@ from .events import (
 from .units import format_rate, format_seconds, format_size
 
 _STYLES = ("cyan", "green", "magenta", "yellow", "blue", "red")
+_LOG_WIDTH = 200
 _PLAIN_STEP = 10  # percent between two lines without a terminal
 
 
@@ -48,6 +49,12 @@ class MapRow(NamedTuple):
     name: str
 
 
+def _rich_console(stream: TextIO) -> RichConsole:
+    # A log has no width; 80 columns would fold tables that somebody greps.
+    width = None if stream.isatty() else _LOG_WIDTH
+    return RichConsole(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
 class Console:
     """Writes results to stdout, and what is said about them to stderr.
 
@@ -57,8 +64,8 @@ class Console:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.out = RichConsole(file=sys.stdout, highlight=False, markup=False, emoji=False)
-        self.err = RichConsole(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        self.out = _rich_console(sys.stdout)
+        self.err = _rich_console(sys.stderr)
 
     def raw(self, line: str) -> None:
         """A line for programs: as it is, never wrapped or coloured."""

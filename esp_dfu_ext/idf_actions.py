@@ -13,9 +13,12 @@ is replaced in it stays replaced, silently.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Callable
 
+TYPE_CHECKING = False  # typing would have to be imported for it
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from .commands import Session
 
 _MARK = "_esp_dfu_ext"
@@ -37,6 +40,15 @@ def action_extensions(base_actions: dict[str, Any], project_path: str) -> dict[s
     Returns:
         What idf.py shall add: nothing where our actions took the place of built-in ones.
     """
+    return _register(base_actions, return_all=False)
+
+
+def extra_action_extensions(base_actions: dict[str, Any], project_path: str) -> dict[str, Any]:
+    """The same for IDF_EXTRA_ACTIONS_PATH, where every idf.py prefers what is returned."""
+    return _register(base_actions, return_all=True)
+
+
+def _register(base_actions: dict[str, Any], *, return_all: bool) -> dict[str, Any]:
     ours: dict[str, Any] = {"version": "1"}
     try:
         known = base_actions.get("actions", {})
@@ -46,7 +58,7 @@ def action_extensions(base_actions: dict[str, Any], project_path: str) -> dict[s
         taken = [name for name in _NAMES if name in known]
         if all(isinstance(known[name], dict) for name in taken):
             ours["global_action_callbacks"] = [_before_actions]
-            ours["actions"] = {name: actions[name] for name in _NAMES if name not in taken}
+            ours["actions"] = {name: actions[name] for name in _NAMES if return_all or name not in taken}
             for name in taken:
                 # The inner dictionary, so that it holds even if a later idf.py hands over a shallow copy.
                 known[name].clear()
@@ -143,11 +155,20 @@ def _actions() -> dict[str, dict[str, Any]]:
     }
 
 
+_told: list[bool] = []
+
+
 def _before_actions(ctx: Any, global_args: Any, tasks: Any) -> None:
     """idf.py calls this before the first action of a call."""
-    names = [task.name for task in tasks]
-    foreign = [task for task in tasks if task.name in _NAMES and not hasattr(task.callback, _MARK)]
+    try:
+        names = [task.name for task in tasks]
+        foreign = [task for task in tasks if task.name in _NAMES and not hasattr(task.callback, _MARK)]
+    except AttributeError:
+        return  # a later idf.py, whose tasks look different
     if foreign:
+        if _told:
+            return  # loaded in several ways, and refused in all
+        _told.append(True)
         print(
             "esp-dfu-ext: this idf.py keeps its own dfu actions; for ours set IDF_EXTRA_ACTIONS_PATH to "
             f"{extra_actions_path()}",
@@ -162,17 +183,17 @@ def _refuse_unsupported_target(args: Any) -> None:
     def job() -> int:
         from pathlib import Path
 
-        from . import target
-        from .errors import InputMissingError, ProjectError, TargetNotSupportedError
+        from .errors import EspDfuError, InputMissingError, ProjectError
         from .project import read_project
+        from .target import load_target
 
         try:
             name = read_project(Path(args.build_dir), Path(args.project_dir)).target
-            target.load_target(name, Path(args.project_dir))
-        except TargetNotSupportedError as error:
-            return _session().fail(error)
+            load_target(name, Path(args.project_dir))
         except (InputMissingError, ProjectError):
-            pass  # not configured yet: the build will be
+            pass  # not configured yet: the build will do that
+        except EspDfuError as error:
+            return _session().fail(error)
         return 0
 
     _call(job)

@@ -173,7 +173,7 @@ class _Run:
                 return answer
             if self._clock.monotonic() >= deadline:
                 raise TransferTimeoutError(
-                    f"{self._path}: the device stayed in state {answer.state} for {timeout:.0f} s {when}."
+                    f"Port {self._path}: the device stayed in state {answer.state} for {timeout:.0f} s {when}."
                 )
             self._clock.sleep(answer.poll_timeout)
 
@@ -186,6 +186,11 @@ class _Run:
         wants_status = answer.state in _WANTS_STATUS_STATES or answer.status in _WANTS_STATUS_ERRORS
         if status_interval > 1 and wants_status:
             return _WantsStatus()
+        if answer.status == Status.OK:
+            return StallError(
+                f"Port {self._path}: the device refused the block at offset {position:#x} of the stream and does not "
+                f"say why (it is in state {answer.state})."
+            )
         what = f"{name} was being written" if name else "the stream was being ended" if position else "it was begun"
         return _status_error(answer, f"at offset {position:#x} of the stream, while {what}")
 

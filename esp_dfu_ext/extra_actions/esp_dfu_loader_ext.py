@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # typing would have to be imported for it
+if TYPE_CHECKING:
+    from typing import Any
 
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -14,7 +17,7 @@ def action_extensions(base_actions: Any, project_path: str) -> dict[str, Any]:
     try:
         sys.path.insert(0, _HOME)
         try:
-            from esp_dfu_ext.idf_actions import action_extensions as actions
+            from esp_dfu_ext.idf_actions import extra_action_extensions as actions
         finally:
             sys.path.remove(_HOME)
         return actions(base_actions, project_path)

@@ -122,6 +122,7 @@ def _apply(board: Board, option: str) -> None:
     faults = board.faults
     if word in ("vanish", "stall", "hang", "error") and block.isdigit():
         setattr(faults, {"error": "status"}.get(word, word) + "_at", int(block))
+        faults.status = Status.errTARGET
     elif block:
         raise UsageError(f"{option!r} is no fault at a block; there are vanish@N, stall@N, hang@N and error@N.")
     elif word == "dfu":

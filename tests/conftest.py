@@ -1,0 +1,27 @@
+"""Which copy is tested: with ESP_DFU_TEST_INSTALLED set it must be the installed one, not this checkout's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import esp_dfu_ext
+
+
+def pytest_report_header() -> str:
+    return f"esp_dfu_ext: {Path(esp_dfu_ext.__file__).parent}"
+
+
+def pytest_sessionstart() -> None:
+    inside = Path(__file__).resolve().parent.parent in Path(esp_dfu_ext.__file__).resolve().parents
+    if os.environ.get("ESP_DFU_TEST_INSTALLED") and inside and ".venv" not in esp_dfu_ext.__file__:
+        pytest.exit("the installed package was to be tested, but the checkout is", returncode=1)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer has set must not reach the tests."""
+    for name in ("ESP_DFU_SIMULATE", "ESP_DFU_TARGETS", "IDF_EXTRA_ACTIONS_PATH", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)

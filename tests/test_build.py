@@ -1,0 +1,464 @@
+"""The jobs around dfu.bin: build it from a project, look into it, take it for flashing."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from esp_dfu_ext.errors import (
+    EspDfuError,
+    FirmwareError,
+    ImageError,
+    InputMissingError,
+    LayoutError,
+    OutputError,
+    ProjectError,
+    TargetNotSupportedError,
+    UsageError,
+    WrongTargetError,
+)
+from esp_dfu_ext.events import Event
+from esp_dfu_ext.image.image import read_image
+from esp_dfu_ext.jobs import build, inspect, load_image, newer_inputs
+from esp_dfu_ext.target import ENVIRONMENT_VARIABLE, builtin_folder, load_target
+
+from .helpers import (
+    CHIP_ID,
+    app_description,
+    cpio_member,
+    dfu_image,
+    dfu_suffixed,
+    edit_json,
+    esp_image,
+    flash_params,
+    make_project,
+    notices,
+    project_sections,
+    write_file,
+    write_json,
+)
+
+
+@pytest.fixture(autouse=True)
+def _only_our_chips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+
+
+def own_chip(folder: Path, name: str, pid: int) -> Path:
+    data = yaml.safe_load((builtin_folder() / "esp32s3.yaml").read_text())
+    data.update(name=name, chip=f"Own {name}")
+    data["usb"]["pid"] = pid
+    return write_file(folder / f"{name}.yaml", yaml.safe_dump(data).encode())
+
+
+# --- build ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("idf", [5, 6])
+@pytest.mark.parametrize("target", sorted(CHIP_ID))
+def test_a_project_becomes_an_image_with_exactly_its_files(target: str, idf: int, tmp_path: Path) -> None:
+    folder = make_project(tmp_path, target, idf=idf)
+    events: list[Event] = []
+    result = build(folder, on_event=events.append)
+    sections = sorted(project_sections(target), key=lambda section: section[1])
+    expected = dfu_image([(Path(file).name, at, data) for _, at, file, data in sections], pid=CHIP_ID[target])
+    assert (folder / "dfu.bin").read_bytes() == expected
+    assert (result.path, result.size) == (folder / "dfu.bin", len(expected))
+    assert (result.target.name, result.chip_size, result.project.name) == (target, 4 << 20, "hello")
+    assert result.app is not None and result.app[:2] == ("hello", "1.2.3")
+    assert [file.section for file, _ in result.layout.files] == [section for section, *_ in sections]
+    assert events == []
+    assert inspect(result.path).problems == ()
+
+
+def test_the_chip_size_of_the_project_goes_into_the_image(tmp_path: Path) -> None:
+    folder = make_project(tmp_path, flash_size="detect", sdkconfig={"CONFIG_ESPTOOLPY_FLASHSIZE": '"32MB"'})
+    assert build(folder).chip_size == 32 << 20
+    params = read_image(folder / "dfu.bin").flash_params
+    assert params is not None and params.chip_size == 32 << 20
+
+
+def test_a_chip_size_of_4_gib_is_an_error_and_no_crash(tmp_path: Path) -> None:
+    folder = make_project(tmp_path, sdkconfig={"CONFIG_ESPTOOLPY_FLASHSIZE": '"4096MB"'})
+    with pytest.raises(ProjectError, match=r"4096 ?M"):
+        build(folder)
+
+
+@pytest.mark.parametrize(
+    ("sections", "names"),
+    [
+        (["app"], ["hello.bin"]),
+        (["app", "otadata"], ["ota_data_initial.bin", "hello.bin"]),
+        ([], ["bootloader.bin", "partition-table.bin", "ota_data_initial.bin", "hello.bin"]),
+    ],
+)
+def test_sections_choose_what_is_flashed(sections: list[str], names: list[str], tmp_path: Path) -> None:
+    result = build(make_project(tmp_path), sections=sections)
+    assert [member.name for member in read_image(result.path).flash_members] == names
+
+
+def test_only_the_chosen_files_need_to_be_there_and_sound(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    (folder / "bootloader/bootloader.bin").write_bytes(esp_image(2))
+    (folder / "ota_data_initial.bin").unlink()
+    assert [part.name for part in build(folder, sections=["app"]).layout.parts] == ["hello.bin"]
+
+
+def test_an_unknown_section_writes_nothing(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    with pytest.raises(UsageError, match=r"'storage'.*app, bootloader, otadata, partition-table"):
+        build(folder, sections=["storage"])
+    assert not (folder / "dfu.bin").exists()
+
+
+def test_part_size_and_output_are_as_asked(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    result = build(folder, output=tmp_path / "out.bin", part_size=4096)
+    assert result.path == tmp_path / "out.bin"
+    assert not (folder / "dfu.bin").exists()
+    names = [member.name for member in read_image(result.path).flash_members]
+    assert "ota_data_initial.bin.1" in names
+
+
+def test_a_raised_part_size_and_a_new_name_are_told(tmp_path: Path) -> None:
+    storage = ("storage", 0x100000, "data/hello.bin", bytes(300 << 10))
+    folder = make_project(tmp_path, sections=[*project_sections("esp32s3"), storage])
+    events: list[Event] = []
+    build(folder, part_size=4096, on_event=events.append)
+    told = notices(events)
+    assert "4 KiB to 8 KiB" in told["part-size-raised"]
+    assert "data/hello.bin" in told["renamed"].replace(os.sep, "/")
+    assert inspect(folder / "dfu.bin").problems == ()
+
+
+def test_the_app_is_the_one_of_the_section_app(tmp_path: Path) -> None:
+    factory = esp_image(app=app_description("factory", "9"))
+    others = [("factory", 0x10000, "f.bin", factory), ("rescue", 0x200000, "r.bin", factory)]
+    folder = make_project(tmp_path, sections=[*others, *project_sections("esp32s3")])
+    app = build(folder).app
+    assert app is not None and app.project == "hello"
+    app = build(folder, sections=["factory"]).app
+    assert app is not None and app.project == "factory"
+
+
+# --- build: refusals --------------------------------------------------------------------------------------
+
+
+def test_a_missing_file_is_named_and_the_old_image_stays(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    write_file(folder / "dfu.bin", b"old")
+    (folder / "hello.bin").unlink()
+    with pytest.raises(InputMissingError) as caught:
+        build(folder)
+    assert caught.value.path == folder / "hello.bin"
+    assert "0x20000" in caught.value.message
+    assert (folder / "dfu.bin").read_bytes() == b"old"
+
+
+def test_an_empty_file_is_refused_also_by_force(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    (folder / "hello.bin").write_bytes(b"")
+    with pytest.raises(LayoutError) as caught:
+        build(folder, force=True)
+    assert caught.value.notes == ("hello.bin for 0x20000 is empty.",)
+
+
+OTHER_CHIP = esp_image(2, app=app_description("a", "1"))
+DAMAGED = esp_image(9, sha256=False, checksum_error=1)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("hello.bin", OTHER_CHIP, ["0x20000", "chip id 2", "ESP32-S3 has 9"]),
+        ("bootloader/bootloader.bin", OTHER_CHIP, ["0x0", "chip id 2"]),
+        ("hello.bin", DAMAGED, ["0x20000", "checksum"]),
+        ("hello.bin", esp_image(9)[:200], ["0x20000", "damaged"]),
+        ("hello.bin", b"\0" * 1000, ["0x20000", "is the app, but no ESP image"]),
+        ("bootloader/bootloader.bin", b"\xff" * 1000, ["0x0", "is the bootloader, but no ESP image"]),
+    ],
+)
+def test_an_image_that_is_not_right_is_refused_unless_forced(
+    file: str, content: bytes, said: list[str], tmp_path: Path
+) -> None:
+    folder = make_project(tmp_path)
+    write_file(folder / file, content)
+    with pytest.raises(FirmwareError) as caught:
+        build(folder)
+    [problem] = caught.value.notes
+    for word in [str(folder / file), *said]:
+        assert word in problem
+    assert "ESP32-S3" in caught.value.message
+    assert not (folder / "dfu.bin").exists()
+
+    events: list[Event] = []
+    build(folder, force=True, on_event=events.append)
+    assert notices(events) == {"forced": problem}
+    assert content in (folder / "dfu.bin").read_bytes()
+
+
+def test_a_bootloader_where_the_chip_does_not_look_is_refused_unless_forced(tmp_path: Path) -> None:
+    sections = [("bootloader", 0x1000, "bootloader.bin", esp_image(9))]
+    folder = make_project(tmp_path, sections=sections)
+    with pytest.raises(FirmwareError) as caught:
+        build(folder)
+    assert "0x1000" in caught.value.notes[0] and "looks for at 0x0" in caught.value.notes[0]
+    assert build(folder, force=True).size > 0
+
+
+def test_all_wrong_images_are_named_at_once(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    for file in ("hello.bin", "bootloader/bootloader.bin"):
+        write_file(folder / file, OTHER_CHIP)
+    with pytest.raises(FirmwareError) as caught:
+        build(folder)
+    assert len(caught.value.notes) == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "content", "word"),
+    [
+        (0x8C00, b"x", "share"),
+        (0x8004, b"x", "overlap"),
+        (0x300002, b"x", "multiple of 4"),
+        (0x400000, b"x", "beyond"),
+        (0x1000000, b"x", "beyond"),
+    ],
+)
+def test_what_the_rom_would_lose_is_refused_also_by_force(
+    address: int, content: bytes, word: str, tmp_path: Path
+) -> None:
+    extra = ("storage", address, "storage.bin", content)
+    folder = make_project(tmp_path, sections=[*project_sections("esp32s3")[:3], extra])
+    with pytest.raises(LayoutError) as caught:
+        build(folder, force=True)
+    [problem] = caught.value.notes
+    assert word in problem and "storage.bin" in problem and f"{address:#x}" in problem
+    assert not (folder / "dfu.bin").exists()
+
+
+@pytest.mark.parametrize("target", ["esp32", "esp32c3"])
+def test_a_chip_without_dfu_is_refused_by_name(target: str, tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    edit_json(folder / "project_description.json", target=target)
+    with pytest.raises(TargetNotSupportedError) as caught:
+        build(folder)
+    assert caught.value.target == target
+    assert "esp32s3" in caught.value.supported
+
+
+def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    for output, word in [
+        (tmp_path, "is a folder"),
+        (tmp_path / "gone" / "dfu.bin", "cannot be written"),
+        (folder / "hello.bin", "one of the files to be flashed"),
+    ]:
+        before = (folder / "hello.bin").read_bytes()
+        with pytest.raises(OutputError, match=word):
+            build(folder, output=output)
+        assert (folder / "hello.bin").read_bytes() == before
+
+
+def test_a_folder_in_place_of_the_image_is_left_alone(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    (folder / "dfu.bin").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        build(folder)
+
+
+@pytest.mark.parametrize(
+    ("sdkconfig", "encrypted", "codes"),
+    [
+        ({}, [], set()),
+        ({"CONFIG_SECURE_BOOT": "y"}, [], {"secure-boot"}),
+        ({"CONFIG_SECURE_FLASH_ENC_ENABLED": "y"}, [], {"encryption"}),
+        ({}, ["app"], {"encryption"}),
+        ({"CONFIG_SECURE_BOOT": "y"}, ["app", "bootloader"], {"secure-boot", "encryption"}),
+    ],
+)
+def test_what_will_close_the_door_is_told_and_not_refused(
+    sdkconfig: dict[str, str], encrypted: list[str], codes: set[str], tmp_path: Path
+) -> None:
+    folder = make_project(tmp_path, sdkconfig=sdkconfig, encrypted=encrypted)
+    events: list[Event] = []
+    build(folder, on_event=events.append)
+    told = notices(events)
+    assert set(told) == codes
+    assert all("virgin" in message and "closed" in message for message in told.values())
+
+
+def test_a_projects_own_chip_is_built_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_project(tmp_path / "project")
+    own_chip(tmp_path / "project" / "dfu_targets", "esp32s3", 0x77)
+    assert read_image(build(folder).path).suffix.pid == 0x77
+    own_chip(tmp_path / "everywhere", "esp32s3", 0x78)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path / "everywhere"))
+    assert read_image(build(folder).path).suffix.pid == 0x78
+
+
+def test_memory_does_not_grow_with_the_project(tmp_path: Path) -> None:
+    def peak(size: int) -> int:
+        storage = ("storage", 0x100000, "storage.bin", b"")
+        folder = make_project(tmp_path / str(size), sections=[*project_sections("esp32s3"), storage])
+        write_file(tmp_path / str(size) / "sdkconfig", b'CONFIG_ESPTOOLPY_FLASHSIZE="16MB"\n')
+        with (folder / "storage.bin").open("r+b") as file:
+            file.truncate(size)
+        tracemalloc.start()
+        try:
+            build(folder)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1 << 12)
+    assert peak(8 << 20) < 1.5 * peak(1 << 20)
+
+
+offsets = st.sampled_from(["0x0", "0x8000", "0x10000", "0x8001", "0xffffffff", "x"])
+some_files = st.sampled_from(["hello.bin", "bootloader/bootloader.bin", "gone", "", "/", "..", "a\0", "a" * 5000])
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(offsets, some_files, max_size=4),
+    st.sampled_from(["4MB", "16MB", "9999999MB", "0MB", "detect", None]),
+    st.sampled_from(["esp32s3", "esp32s3", "esp32s3", "esp32s2", "esp32", 5]),
+    st.booleans(),
+)
+def test_no_flasher_args_crashes_a_build(
+    tmp_path: Path, files: dict[str, str], flash_size: str | None, target: object, force: bool
+) -> None:
+    folder = make_project(tmp_path)
+    write_file(tmp_path / "sdkconfig", b"")
+    write_json(folder / "flasher_args.json", {"flash_files": files, "flash_settings": {"flash_size": flash_size}})
+    edit_json(folder / "project_description.json", target=target)
+    (folder / "dfu.bin").unlink(missing_ok=True)
+    try:
+        build(folder, force=force)
+    except EspDfuError:
+        assert not (folder / "dfu.bin").exists()
+    else:
+        assert inspect(folder / "dfu.bin").problems == ()
+
+
+# --- inspect and load_image -------------------------------------------------------------------------------
+
+
+def test_an_image_is_read_and_its_chip_named(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "dfu.bin", dfu_image([("a.bin", 0x1000, b"abc")], pid=0x12))
+    result = inspect(path)
+    assert (result.path, result.problems) == (path, ())
+    assert result.target is not None and result.target.name == "esp32p4"
+    assert [(m.name, bytes(m.data)) for m in result.image.flash_members] == [("a.bin", b"abc")]
+    assert load_image(path) == result
+    assert load_image(path, load_target("esp32p4")) == result
+
+
+def test_an_image_for_a_chip_that_nobody_knows_is_read_but_not_flashed(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "dfu.bin", dfu_image([("a.bin", 0, b"abc")], pid=0x1001))
+    result = inspect(path)
+    assert result.target is None
+    assert result.problems == ("No chip with the USB ID 303a:1001 is known.",)
+    with pytest.raises(ImageError) as caught:
+        load_image(path)
+    assert "303a:1001" in caught.value.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("pid", "vid", "made_for"), [(2, 0x303A, "esp32s2"), (9, 0x1234, "1234:0009"), (0xABC, 0x303A, "303a:0abc")]
+)
+def test_an_image_for_another_chip_is_not_flashed(pid: int, vid: int, made_for: str, tmp_path: Path) -> None:
+    path = write_file(tmp_path / "dfu.bin", dfu_image([("a.bin", 0, b"abc")], pid=pid, vid=vid))
+    with pytest.raises(WrongTargetError) as caught:
+        load_image(path, load_target("esp32s3"))
+    assert (caught.value.image_target, caught.value.target) == (made_for, "esp32s3")
+    assert str(path) in caught.value.message
+
+
+def test_an_image_that_the_rom_would_flash_wrongly_is_not_flashed(tmp_path: Path) -> None:
+    files = [("a.bin", 0x2, b"abc"), ("b.bin", 0x100, b"abc")]
+    path = write_file(tmp_path / "dfu.bin", dfu_image(files))
+    assert len(inspect(path).problems) == 2
+    with pytest.raises(ImageError) as caught:
+        load_image(path, load_target("esp32s3"))
+    assert caught.value.notes == inspect(path).problems
+    assert str(path) in caught.value.message
+
+
+def test_a_damaged_or_missing_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError):
+        load_image(tmp_path / "dfu.bin")
+    for data in (b"", b"\0" * 10256, dfu_image([("a", 0, b"abc")])[:-1]):
+        path = write_file(tmp_path / "dfu.bin", data)
+        with pytest.raises(ImageError, match="damaged or no DFU image") as caught:
+            load_image(path)
+        assert str(path) in caught.value.message
+
+
+def test_flash_params_of_another_length_are_refused_with_the_files_name(tmp_path: Path) -> None:
+    data = dfu_image([("a", 0, b"abc")])[:-16].replace(
+        cpio_member("flash_params.dat", flash_params()), cpio_member("flash_params.dat", flash_params()[:28])
+    )
+    path = write_file(tmp_path / "dfu.bin", dfu_suffixed(data))
+    with pytest.raises(ImageError) as caught:
+        load_image(path)
+    said = "\n".join([caught.value.message, *caught.value.notes])
+    assert str(path) in said and "28 bytes instead of 32" in said
+
+
+def test_a_chip_of_ones_own_is_taken_by_its_usb_id(tmp_path: Path) -> None:
+    own = msgspec.structs.replace(load_target("esp32s3"), name="mine", source=None)
+    own = msgspec.structs.replace(own, usb=msgspec.structs.replace(own.usb, pid=0x77))
+    path = write_file(tmp_path / "dfu.bin", dfu_image([("a", 0, b"abc")], pid=0x77))
+    assert load_image(path, own).target == own
+    assert load_image(path, None, [own]).target == own
+
+
+def test_a_projects_own_description_of_a_chip_of_ours_is_taken(tmp_path: Path) -> None:
+    """It has the same name and USB ID as ours, and wins over it."""
+    folder = make_project(tmp_path)
+    own_chip(tmp_path / "dfu_targets", "esp32s3", 9)
+    own = load_target("esp32s3", tmp_path)
+    assert own != load_target("esp32s3")
+    assert load_image(build(folder).path, own).target == own
+
+
+# --- newer inputs -----------------------------------------------------------------------------------------
+
+
+def test_files_that_were_built_after_the_image_are_found(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    path = build(folder).path
+    made = path.stat().st_mtime
+    for file in ("hello.bin", "ota_data_initial.bin", "bootloader/bootloader.bin"):
+        os.utime(folder / file, (made - 10, made - 10))
+    os.utime(folder / "partition_table/partition-table.bin", (made, made))
+    assert newer_inputs(path, folder) == []
+    os.utime(folder / "hello.bin", (made + 10, made + 10))
+    assert newer_inputs(path, folder) == [folder / "hello.bin"]
+    os.utime(folder / "bootloader/bootloader.bin", (made + 1, made + 1))
+    assert newer_inputs(path, folder) == [folder / "bootloader/bootloader.bin", folder / "hello.bin"]
+
+
+@pytest.mark.parametrize("gone", ["dfu.bin", "flasher_args.json", "hello.bin"])
+def test_what_cannot_be_compared_is_not_newer(gone: str, tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    path = build(folder).path
+    for file in folder.rglob("*.bin"):
+        os.utime(file, (1, 1))
+    (folder / gone).unlink()
+    assert newer_inputs(path, folder) == []
+
+
+def test_a_broken_project_does_not_stop_a_flash(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "dfu.bin", b"x")
+    write_file(tmp_path / "flasher_args.json", b"{")
+    assert newer_inputs(path, tmp_path) == []

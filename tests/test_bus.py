@@ -1,0 +1,235 @@
+"""USB through pyusb: scans, strings, and pyusb's errors as ours."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Any
+
+import pytest
+import usb.core
+
+from esp_dfu_ext.bus import mapped, path_key
+from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.errors import (
+    AccessDeniedError,
+    DeviceBusyError,
+    DeviceGoneError,
+    DriverMissingError,
+    EspDfuError,
+    StallError,
+    TransferTimeoutError,
+    UsbError,
+    UsbUnavailableError,
+)
+
+from .sim import bench, serial_jtag
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "kind"),
+    [
+        (-3, errno.EACCES, AccessDeniedError),
+        (-4, errno.ENODEV, DeviceGoneError),
+        (-6, errno.EBUSY, DeviceBusyError),
+        (-7, errno.ETIMEDOUT, TransferTimeoutError),
+        (-9, errno.EPIPE, StallError),
+        (-12, errno.ENOSYS, DriverMissingError),
+        (-1, errno.EIO, UsbError),
+        (-99, None, UsbError),
+        (None, errno.EACCES, AccessDeniedError),
+        (None, errno.EPERM, AccessDeniedError),
+        (None, errno.ENODEV, DeviceGoneError),
+        (None, errno.EBUSY, DeviceBusyError),
+        (None, errno.ETIMEDOUT, TransferTimeoutError),
+        (None, errno.EPIPE, StallError),
+        (None, errno.EIO, UsbError),
+        (None, None, UsbError),
+    ],
+)
+def test_pyusbs_errors_become_ours(code: int | None, number: int | None, kind: type[UsbError]) -> None:
+    with pytest.raises(UsbError) as caught, mapped("3-1.4"):
+        raise usb.core.USBError("Strange thing", code, number)
+    assert type(caught.value) is kind
+    assert "3-1.4" in caught.value.message
+    assert isinstance(caught.value.__cause__, usb.core.USBError)
+
+
+def test_an_error_without_a_kind_keeps_pyusbs_text() -> None:
+    with pytest.raises(UsbError, match="Input/Output Error"), mapped("3-1"):
+        raise usb.core.USBError("Input/Output Error", -1, errno.EIO)
+
+
+def test_a_device_without_a_driver_on_windows() -> None:
+    with pytest.raises(DriverMissingError, match="3-1"), mapped("3-1"):
+        raise NotImplementedError("Operation not supported or unimplemented on this platform")
+
+
+def test_not_found_means_no_driver_on_windows_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = usb.core.USBError("Entity not found", -5, errno.ENOENT)
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(DriverMissingError), mapped("3-1"):
+        raise error
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(DeviceGoneError), mapped("3-1"):
+        raise error
+
+
+def test_other_exceptions_pass() -> None:
+    with pytest.raises(ZeroDivisionError), mapped("3-1"):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("kind", "exit_code"),
+    [(UsbError, 74), (StallError, 74), (TransferTimeoutError, 74), (DeviceGoneError, 74), (AccessDeniedError, 77)],
+)
+def test_exit_codes_tell_the_kinds_apart(kind: type[EspDfuError], exit_code: int) -> None:
+    assert kind.exit_code == exit_code
+
+
+def test_a_scan_sees_all_by_path() -> None:
+    rig = bench("esp32s3", "esp32s2", others=[serial_jtag("1-10"), serial_jtag("1-9")])
+    rig.boards[0].path = "2-1.4.2"
+    assert [(d.path, d.usb_id) for d in rig.bus.scan()] == [
+        ("1-2", "303a:0002"),
+        ("1-9", "303a:1001"),
+        ("1-10", "303a:1001"),
+        ("2-1.4.2", "303a:0009"),
+    ]
+
+
+def test_a_scan_takes_only_the_vendors_it_was_asked_for() -> None:
+    rig = bench()
+    assert [d.path for d in rig.bus.scan(frozenset([0x303A]))] == ["1-1"]
+    assert rig.bus.scan(frozenset([0x1209])) == []
+
+
+def test_each_scan_has_a_backend_of_its_own() -> None:
+    rig = bench()
+    for count in (1, 2, 3):
+        rig.bus.scan()
+        assert rig.scans == count
+
+
+def test_a_scan_sees_the_descriptors_of_now() -> None:
+    rig = bench()
+    (before,) = rig.bus.scan()
+    rig.board.plug(Mode.DFU)
+    (after,) = rig.bus.scan()
+    assert [before.interfaces[2].protocol, after.interfaces[2].protocol] == [1, 2]
+    assert before.path == after.path
+    assert before.address != after.address
+    rig.board.unplug()
+    assert rig.bus.scan() == []
+
+
+def test_interfaces_as_the_descriptor_says() -> None:
+    (device,) = bench().bus.scan()
+    assert [(i.number, i.class_, i.subclass, i.protocol) for i in device.interfaces] == [
+        (0, 2, 2, 0),
+        (1, 10, 2, 0),
+        (2, 0xFE, 1, 1),
+    ]
+    assert device.interfaces[2].extra == bytes.fromhex("09210fbc0240001001")
+    assert {i.configuration for i in device.interfaces} == {1}
+
+
+def test_strings() -> None:
+    (device,) = bench().bus.scan()
+    assert device.serial_index == 3
+    assert [device.read_string(n) for n in range(5)] == [None, "Espressif", "ESP32-S3", "7c:df:a1:00:00:01", None]
+
+
+@pytest.mark.parametrize("serial", ["a\x1b[31mb", "a\nb\x00"])
+def test_control_characters_in_a_string_do_no_harm(serial: str) -> None:
+    rig = bench()
+    rig.board.rom.serial = serial
+    (device,) = rig.bus.scan()
+    text = device.read_string(3)
+    assert text is not None
+    assert text.isprintable()
+    assert len(text) == len(serial)
+
+
+def test_a_string_of_a_device_that_cannot_be_opened() -> None:
+    rig = bench()
+    rig.board.faults.no_access = True
+    (device,) = rig.bus.scan()
+    with pytest.raises(AccessDeniedError, match="1-1"):
+        device.read_string(3)
+    rig.board.unplug()
+    with pytest.raises(DeviceGoneError):
+        device.read_string(3)
+
+
+def test_open_says_why_not() -> None:
+    rig = bench()
+    (device,) = rig.bus.scan()
+    rig.board.faults.busy = True
+    with pytest.raises(DeviceBusyError, match="1-1"):
+        device.open(2)
+    rig.board.faults.busy = False
+    rig.board.faults.no_access = True
+    with pytest.raises(AccessDeniedError, match="1-1"):
+        device.open(2)
+    rig.board.faults.no_access = False
+    with device.open(2):
+        pass
+
+
+def test_a_device_whose_configuration_cannot_be_read_is_still_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = bench()
+
+    def broken(*_: Any) -> None:
+        raise usb.core.USBError("Input/Output Error", -1, errno.EIO)
+
+    monkeypatch.setattr("esp_dfu_ext.simulator.bus.SimulatedBackend.get_configuration_descriptor", broken)
+    (device,) = rig.bus.scan()
+    assert (device.usb_id, device.interfaces) == ("303a:0009", ())
+
+
+def test_paths_sort_by_their_numbers() -> None:
+    paths = ["10-1", "1-10", "1-2", "2-1", "1-2.10", "1-2.9", "1-0"]
+    assert sorted(paths, key=path_key) == ["1-0", "1-2", "1-2.9", "1-2.10", "1-10", "2-1", "10-1"]
+
+
+def test_a_machine_without_libusb(monkeypatch: pytest.MonkeyPatch) -> None:
+    from esp_dfu_ext.bus import libusb_backend
+
+    monkeypatch.setattr("usb.backend.libusb1._lib", None)
+    monkeypatch.setattr("usb.backend.libusb1.get_backend", lambda **_: None)
+    with pytest.raises(UsbUnavailableError) as caught:
+        libusb_backend()
+    assert caught.value.missing == "libusb"
+    monkeypatch.setattr("usb.backend.libusb1._lib", object())
+    with pytest.raises(UsbUnavailableError) as caught:
+        libusb_backend()
+    assert caught.value.missing == ""
+
+
+def test_each_libusb_backend_is_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyusb would hand out the one context it keeps."""
+    import usb.backend.libusb1 as libusb1
+
+    from esp_dfu_ext.bus import libusb_backend
+
+    made: list[object] = []
+
+    def get_backend(**_: Any) -> object:
+        if libusb1._lib_object is None:
+            libusb1._lib_object = object()
+            made.append(libusb1._lib_object)
+        return libusb1._lib_object
+
+    monkeypatch.setattr(libusb1, "_lib_object", None)
+    monkeypatch.setattr(libusb1, "get_backend", get_backend)
+    assert libusb_backend() is not libusb_backend()
+    assert len(made) == 2
+
+
+def test_a_scan_opens_nothing() -> None:
+    rig = bench()
+    rig.board.faults.no_access = True
+    assert len(rig.bus.scan()) == 1
+    assert rig.log == []

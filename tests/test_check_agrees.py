@@ -1,0 +1,168 @@
+"""Whatever the ROM would flash wrongly is refused on the host; whatever the host takes, the ROM flashes well."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from esp_dfu_ext.errors import ImageError
+from esp_dfu_ext.image.check import check_image
+from esp_dfu_ext.image.image import parse_image
+
+from .sim import (
+    FILES,
+    KIB,
+    MIB,
+    NAMES,
+    OK,
+    PARAMS_FLAGS,
+    File,
+    archive,
+    chip,
+    content,
+    dfu_file,
+    member,
+    new_rom,
+    params,
+    record,
+    send,
+    trailer,
+)
+from .streams import BadStream, bad_streams
+
+
+def _refused(stream: bytes, name: str = "esp32s3") -> list[str]:
+    """Why the host refuses a stream; empty if it takes it."""
+    target = chip(name)
+    try:
+        return check_image(parse_image(dfu_file(stream, target)), target)
+    except ImageError as error:
+        return [error.message]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", [c for c in bad_streams() if c.host_can_know], ids=lambda case: case.name)
+def test_bad_stream_is_refused(case: BadStream, name: str) -> None:
+    assert _refused(case.stream, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "files",
+    [
+        FILES,
+        (File(0, "boot.bin", content(1)),),
+        (File(4 * MIB - 4096, "last.bin", content(4096)),),
+        (File(0x1004, "inside.bin", content(100)),),
+        (File(0x1000, "n" * 63, content(3000)),),
+        (File(0x1000, "ü" * 31 + "x", content(3000)),),
+        tuple(File(0x1000 * n, f"f{n}", content(40 + n, n)) for n in range(63)),
+    ],
+)
+def test_good_stream_is_taken(files: tuple[File, ...], name: str) -> None:
+    assert _refused(archive(files), name) == []
+
+
+@pytest.mark.parametrize(
+    ("stream", "fact"),
+    [
+        (archive([File(0x1002, "odd.bin", content(10))]), "odd.bin"),
+        (archive([File(0x1000, "a.bin", content(10)), File(0x1C00, "b.bin", content(10))]), "0x1000"),
+        (archive([File(0x210000, "far.bin", content(10))], None), "far.bin"),
+        (archive([File(0x1000, "n" * 64, content(10))]), "n" * 64),
+        (archive([File(0x1000, "twin.bin", b"1"), File(0x2000, "twin.bin", b"2")]), "twin.bin"),
+        (archive([File(16 * MIB, "high.bin", content(10))], 32 * MIB), "high.bin"),
+    ],
+)
+def test_the_refusal_names_what_it_is_about(stream: bytes, fact: str) -> None:
+    assert any(fact in problem for problem in _refused(stream))
+
+
+def _flashed_as_told(stream: bytes, files: dict[int, bytes]) -> bool:
+    rom = new_rom(flash_size=4 * MIB)
+    rom.flash.program(0, content(256 * KIB, 1234))
+    if send(rom, stream) != OK:
+        return False
+    return all(rom.flash.read(address, len(data)) == data for address, data in files.items())
+
+
+_SIZES = (0, 1, 3, 4, 40, 4095, 4096, 4097, 9000)
+_ADDRESSES = (0, 2, 0x1000, 0x1004, 0x2000, 0x3000, 0x8000, 2 * MIB - 4096, 2 * MIB, 4 * MIB - 4096)
+_NAMES = ("a", "b.bin", "c" * 63, "d" * 64, "b.bin.1")
+_CHIP_SIZES = (None, 64 * KIB, MIB, 2 * MIB, 4 * MIB)
+
+
+def _random_stream(dice: random.Random) -> tuple[bytes, dict[int, bytes]]:
+    """An archive with a slip or two, and what it says should be in the flash."""
+    names = dice.sample(_NAMES, dice.randrange(1, 4))
+    if dice.random() < 0.1:
+        names.append(names[0])
+    addresses = [dice.choice(_ADDRESSES) for _ in names]
+    if dice.random() < 0.5:
+        addresses = dice.sample([a for a in _ADDRESSES if a % 4096 == 0], len(names))
+    files = [
+        File(address, name, content(dice.choice(_SIZES), number))
+        for number, (address, name) in enumerate(zip(addresses, names))
+    ]
+    chip_size = dice.choice(_CHIP_SIZES)
+    records = [record(f.address, f.name, f.data, dice.choice((0,) * 12 + (8, 16, 1, 28))) for f in files]
+    members = [member(f.name, f.data) for f in files]
+    if chip_size is not None:
+        # Most often where it belongs; a member after the files tells the ROM too late.
+        place = dice.choice((0, 0, 0, len(members)))
+        members.insert(place, member("flash_params.dat", params(chip_size)))
+        records.insert(0, record(0, "flash_params.dat", params(chip_size), PARAMS_FLAGS))
+    if dice.random() < 0.05:
+        records.pop()
+    if dice.random() < 0.05:
+        members.pop()
+    if dice.random() < 0.2:
+        dice.shuffle(records)
+    stream = [member("dfuinfo0.dat", b"".join(records)), *members]
+    if dice.random() < 0.05:
+        stream.insert(dice.randrange(len(stream)), stream.pop(0))
+    return b"".join(stream) + trailer(), {f.address: f.data for f in files}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_the_host_takes_the_rom_flashes_as_told(seed: int) -> None:
+    dice = random.Random(seed)
+    taken = 0
+    for _ in range(150):
+        stream, files = _random_stream(dice)
+        if not _refused(stream):
+            taken += 1
+            assert _flashed_as_told(stream, files), files.keys()
+    assert taken > 10
+
+
+def test_a_name_twice_in_the_index_and_once_in_the_archive_is_refused() -> None:
+    data = content(100)
+    index = record(0, "flash_params.dat", params(4 * MIB), PARAMS_FLAGS)
+    index += record(0x1000, "twin.bin", data) + record(0x8000, "twin.bin", data)
+    stream = member("dfuinfo0.dat", index) + member("flash_params.dat", params(4 * MIB))
+    stream += member("twin.bin", data) + trailer()
+    assert send(new_rom(), stream) != OK
+    assert any("twin.bin" in problem for problem in _refused(stream))
+
+
+def test_flash_params_behind_the_files_are_refused() -> None:
+    """The ROM believes in 2 MiB until they come."""
+    far = File(3 * MIB, "far.bin", content(100))
+    index = record(0, "flash_params.dat", params(4 * MIB), PARAMS_FLAGS) + record(far.address, far.name, far.data)
+    stream = member("dfuinfo0.dat", index) + member(far.name, far.data)
+    stream += member("flash_params.dat", params(4 * MIB)) + trailer()
+    assert send(new_rom(), stream) != OK
+    assert _refused(stream)
+
+
+def test_a_second_flash_params_is_refused() -> None:
+    """The ROM believes the last one it got."""
+    far = File(3 * MIB, "far.bin", content(100))
+    index = record(0, "flash_params.dat", params(4 * MIB), PARAMS_FLAGS)
+    index += record(0, "more.dat", params(MIB), PARAMS_FLAGS) + record(far.address, far.name, far.data)
+    stream = member("dfuinfo0.dat", index) + member("flash_params.dat", params(4 * MIB))
+    stream += member("more.dat", params(MIB)) + member(far.name, far.data) + trailer()
+    assert send(new_rom(), stream) != OK
+    assert _refused(stream)

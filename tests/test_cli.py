@@ -1,0 +1,304 @@
+"""`esp-dfu` as its user meets it: what it prints, where, and its exit codes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pytest_mock import MockerFixture
+
+from esp_dfu_ext import cli, commands, jobs, load_target
+from esp_dfu_ext.errors import InterruptedByUserError
+from esp_dfu_ext.simulator import ENVIRONMENT_VARIABLE
+from esp_dfu_ext.simulator.sample import write_sample_project
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def build_dir(tmp_path: Path) -> Path:
+    return write_sample_project(tmp_path / "žluťoučký [red]kůň[/red]", load_target("esp32s3"))
+
+
+@pytest.fixture
+def dfu_bin(build_dir: Path, capsys: Capture) -> Path:
+    assert run("build", str(build_dir), "--quiet") == 0
+    capsys.readouterr()
+    return build_dir / "dfu.bin"
+
+
+def run(*args: str) -> int:
+    before = sys.argv
+    sys.argv = ["esp-dfu", *args]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+def simulate(monkeypatch: pytest.MonkeyPatch, boards: str) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, boards)
+
+
+def test_build_shows_files_sectors_and_app(build_dir: Path, capsys: Capture) -> None:
+    assert run("build", str(build_dir)) == 0
+    out, err = capsys.readouterr()
+    assert "hello_world 1.0.0 (ESP-IDF v5.5.1) for ESP32-S3 with 4 MiB of flash" in out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["A", "0x0", "19.6", "KiB", "5", "bootloader/bootloader.bin"] in rows
+    assert ["C", "0x10000", "195.6", "KiB", "49", "hello_world.bin"] in rows
+    assert "0x0 +CC" in out
+    # A path with markup in it is shown as it is.
+    assert f"Flash it: esp-dfu flash '{build_dir}/dfu.bin'" in out
+    assert err == ""
+
+
+def test_quiet_says_the_result_alone(build_dir: Path, capsys: Capture) -> None:
+    assert run("build", str(build_dir), "-q") == 0
+    assert run("flash", str(build_dir / "dfu.bin"), "--simulate", "-q") == 0
+    out, err = capsys.readouterr()
+    first, second = out.splitlines()
+    assert first == f"Wrote {build_dir / 'dfu.bin'} (220.0 KiB)."
+    assert second.startswith("Rehearsed 218.2 KiB in 0.")
+    assert second.endswith("on port 1-1. The chip reported OK in state dfuIDLE.")
+    assert err == ""
+
+
+def test_inspect_shows_addresses_md5_and_the_roms_verdict(dfu_bin: Path, capsys: Capture) -> None:
+    assert run("inspect", str(dfu_bin)) == 0
+    out, _ = capsys.readouterr()
+    assert "ESP32-S3 (303a:0009)" in out
+    assert "suffix bcdDevice ffff, bcdDFU 0100, CRC right" in out
+    assert "The simulated ROM reports OK." in out
+    image = jobs.inspect(dfu_bin).image
+    for record in image.records:
+        row = next(line for line in out.splitlines() if line.rstrip().endswith(f" {record.name}"))
+        assert f"{record.address:#x}" in row
+        assert record.md5.hex() in row
+
+
+def test_inspect_of_a_bad_layout_says_what_and_fails(dfu_bin: Path, capsys: Capture) -> None:
+    # The same bytes with one address moved into its neighbour's sector, and a right CRC.
+    from zlib import crc32
+
+    from esp_dfu_ext.image import suffix
+
+    data = bytearray(dfu_bin.read_bytes())
+    position = data.index((0x8000).to_bytes(4, "little") + bytes(4) + b"partition-table.bin")
+    data[position : position + 4] = (0x4F00).to_bytes(4, "little")
+    data[-4:] = suffix.crc(crc32(data[:-4]))
+    dfu_bin.write_bytes(data)
+    assert run("inspect", str(dfu_bin)) == 65
+    out, err = capsys.readouterr()
+    assert "share the 4096-byte sector at 0x4000" in err.replace("\n", " ")
+    assert "The simulated ROM reports errFIRMWARE, but see above." in out
+
+
+def test_list_prints_dfu_utils_lines_alone_on_stdout(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    simulate(monkeypatch, "esp32s2,esp32p4+dfu,303a:1001,esp32s31+no-access")
+    assert run("list") == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        'Found Runtime: [303a:0002] ver=0723, devnum=2, cfg=1, intf=2, path="1-1", alt=0, name="UNKNOWN", serial="0"',
+        'Found DFU: [303a:0012] ver=0912, devnum=3, cfg=1, intf=2, path="1-2", alt=0, name="UNKNOWN", '
+        'serial="7c:df:a1:00:00:02"',
+        'Found Runtime: [303a:0020] ver=0764, devnum=4, cfg=1, intf=2, path="1-4", alt=0, name="UNKNOWN", '
+        'serial="UNKNOWN"',
+    ]
+    assert "Port 1-3: 303a:1001, USB-Serial/JTAG: a serial port and JTAG, without DFU" in err
+    assert "Port 1-4 cannot be opened: Port 1-4: no permission" in err
+    assert "udev" in err or sys.platform != "linux"
+
+
+def test_list_json_is_one_versioned_document(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    simulate(monkeypatch, "esp32s3,303a:1001,esp32s2+no-access")
+    assert run("list", "--json") == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert err == ""
+    assert document["version"] == 1
+    s3, jtag, s2 = document["devices"]
+    assert (s3["path"], s3["vid"], s3["pid"], s3["target"], s3["serial"], s3["problem"]) == (
+        "1-1", "303a", "0009", "esp32s3", "7c:df:a1:00:00:01", None,
+    )  # fmt: skip
+    assert s3["interfaces"] == [{"mode": "run-time", "configuration": 1, "interface": 2, "alternate": 0, "name": None}]
+    assert (jtag["interfaces"], jtag["target"]) == ([], None)
+    assert s2["problem"]["code"] == "no-permission"
+
+
+def test_list_without_a_board_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    simulate(monkeypatch, "303a:1001")
+    assert run("list") == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "No Espressif device with DFU is there" in err
+    assert "hold BOOT (GPIO0 to GND), press and release RESET, release BOOT" in err
+
+
+def test_flash_reports_every_ten_percent_in_a_log(
+    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    simulate(monkeypatch, "esp32s3")
+    assert run("flash", str(dfu_bin)) == 0
+    out, err = capsys.readouterr()
+    percents = [int(line.split()[1]) for line in out.splitlines() if line.startswith("download")]
+    assert percents == list(range(10, 101, 10))
+    assert "\x1b" not in out
+    assert "verify    every MD5 compared" in out
+    assert err == ""
+
+
+# --- exit codes -------------------------------------------------------------------------------------------
+
+FAILURES = [
+    # (boards, options, exit code, what stderr must say)
+    ("esp32s2", (), 69, ["No ESP32-S3 (303a:0009) is there", "ESP32-S2 with DFU in run-time mode", "[no-device]"]),
+    ("303a:1001", (), 69, ["USB-Serial/JTAG", "hold BOOT"]),
+    ("esp32s3", ("--path", "1-7"), 69, ["No ESP32-S3 (303a:0009) on port 1-7", "Seen on port 1-1"]),
+    ("esp32s3", ("--serial", "nobody"), 69, ["with serial number nobody"]),
+    ("esp32s3,esp32s3", (), 64, ["2 ESP32-S3 boards are there: 1-1, 1-2", "--path 1-1", "--path 1-2"]),
+    ("esp32s3", ("--path", "1-1", "--serial", "x"), 64, ["give one of them"]),
+    ("esp32s3", ("--wait", "-1"), 64, ["--wait"]),
+    ("esp32s3+no-access", (), 77, ["no permission", "udev"]),
+    ("esp32s3+busy", (), 75, ["another program holds the device"]),
+    ("esp32s3+vanish@50", (), 74, ["left the bus", "Check the cable"]),
+    ("esp32s3+stall@50", (), 74, ["refused the block at offset 0xc80"]),
+    ("esp32s3+error@50", (), 74, ["errTARGET", "dfuERROR", "it is in dfuIDLE and takes a new download"]),
+    ("frog", (), 64, ["'frog' cannot be simulated", "esp32s3"]),
+]
+
+
+@pytest.mark.parametrize(("boards", "options", "code", "texts"), FAILURES)
+def test_failures_have_their_own_exit_code_and_next_step(
+    boards: str,
+    options: tuple[str, ...],
+    code: int,
+    texts: list[str],
+    dfu_bin: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    simulate(monkeypatch, boards)
+    assert run("flash", str(dfu_bin), "-q", *options) == code
+    out, err = capsys.readouterr()
+    for text in texts:
+        assert text in err
+    assert out == ""
+
+
+def test_usage_errors_are_64(capsys: Capture) -> None:
+    for args in ((), ("frob",), ("flash",), ("flash", "--wait", "soon", "x"), ("build", "x", "--frob")):
+        assert run(*args) == 64, args
+    capsys.readouterr()
+
+
+def test_missing_input_is_66(tmp_path: Path, capsys: Capture) -> None:
+    assert run("flash", str(tmp_path / "dfu.bin")) == 66
+    assert run("inspect", str(tmp_path / "dfu.bin")) == 66
+    assert run("build", str(tmp_path / "build")) == 66
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_damaged_image_is_65_before_the_bus_is_touched(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
+    scan = mocker.patch("esp_dfu_ext.bus.Bus.scan")
+    data = bytearray(dfu_bin.read_bytes())
+    for position in (0, 130, len(data) // 2, len(data) - 20, len(data) - 1):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x10
+        dfu_bin.write_bytes(damaged)
+        assert run("flash", str(dfu_bin)) == 65
+    assert not scan.called
+    assert "CRC" in capsys.readouterr().err
+
+
+def test_unwritable_output_is_73(build_dir: Path, capsys: Capture) -> None:
+    assert run("build", str(build_dir), "-o", str(build_dir)) == 73
+    assert run("build", str(build_dir), "-o", str(build_dir / "nowhere" / "dfu.bin")) == 73
+    assert run("build", str(build_dir), "-o", str(build_dir / "hello_world.bin")) == 73
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_full_disk_is_73_and_leaves_the_old_image(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
+    before = dfu_bin.read_bytes()
+    mocker.patch("os.fsync", side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    assert run("build", str(dfu_bin.parent)) == 73
+    assert "No space left on device" in capsys.readouterr().err
+    assert dfu_bin.read_bytes() == before
+    assert [p.name for p in dfu_bin.parent.iterdir() if p.name.endswith(".tmp")] == []
+
+
+def test_interrupt_is_130(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
+    mocker.patch("esp_dfu_ext.jobs.flash", side_effect=KeyboardInterrupt)
+    assert run("flash", str(dfu_bin), "--simulate") == 130
+    mocker.patch("esp_dfu_ext.jobs.flash", side_effect=InterruptedByUserError("Stopped. The chip is in dfuIDLE."))
+    assert run("flash", str(dfu_bin), "--simulate") == 130
+    assert f"Start again: esp-dfu flash '{dfu_bin}'" in capsys.readouterr().err
+
+
+def test_several_paths_are_flashed_one_after_the_other(
+    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    simulate(monkeypatch, "esp32s3,esp32s3,esp32s3")
+    assert run("flash", str(dfu_bin), "--path", "1-3", "--path", "1-1", "-q") == 0
+    out, _ = capsys.readouterr()
+    assert ["on port 1-3" in line or "on port 1-1" in line for line in out.splitlines()] == [True, True]
+
+
+def test_of_several_paths_all_must_be_there_before_one_is_touched(
+    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, capsys: Capture
+) -> None:
+    flash = mocker.patch("esp_dfu_ext.jobs.flash")
+    simulate(monkeypatch, "esp32s3")
+    assert run("flash", str(dfu_bin), "--path", "1-1", "--path", "1-2") == 69
+    assert not flash.called
+    capsys.readouterr()
+
+
+def test_reset_reports_what_was_seen(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    simulate(monkeypatch, "esp32s3")
+    assert run("flash", str(dfu_bin), "--reset") == 0
+    out, _ = capsys.readouterr()
+    assert "After the bus reset this was on port 1-1: 303a:0009, ESP32-S3 with DFU in run-time mode" in out
+
+
+def test_demo_runs_the_whole_job_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("demo") == 0
+    out, err = capsys.readouterr()
+    for text in ("$ esp-dfu build", "$ esp-dfu inspect", "$ esp-dfu list", "$ esp-dfu flash", "All 223488 bytes"):
+        assert text in out
+    assert err == ""
+    assert list(tmp_path.iterdir()) == []
+    assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize("name", ["esp32s2", "esp32s3", "esp32p4", "esp32s31"])
+def test_every_target_can_be_rehearsed(name: str, tmp_path: Path, capsys: Capture) -> None:
+    build_dir = write_sample_project(tmp_path, load_target(name), app_size=5000)
+    assert run("build", str(build_dir), "-q") == 0
+    assert run("flash", str(build_dir / "dfu.bin"), "--simulate", "-q") == 0
+    assert "Rehearsed" in capsys.readouterr().out
+
+
+def test_python_m_is_the_same_and_a_closed_pipe_is_no_traceback(dfu_bin: Path) -> None:
+    command = [sys.executable, "-m", "esp_dfu_ext"]
+    env = {**os.environ, "PYTHONPATH": str(Path(commands.__file__).parent.parent)}
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, env=env, timeout=60)
+    assert done.stdout.startswith("esp-dfu, version ")
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [*command, "inspect", str(dfu_bin)], stdout=write_end, stderr=subprocess.PIPE, text=True, env=env, timeout=60
+    )
+    os.close(write_end)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,168 @@
+"""What people see, letter by letter."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console as RichConsole
+
+from esp_dfu_ext.console import Console, MapRow, clean
+from esp_dfu_ext.events import (
+    DeviceFound,
+    Event,
+    Flashed,
+    Notice,
+    Phase,
+    PhaseFinished,
+    PhaseStarted,
+    Progress,
+    Waiting,
+)
+
+ROWS = [
+    MapRow(0x0, 0x5000, 5, "bootloader/bootloader.bin"),
+    MapRow(0x8000, 0xC00, 1, "partition_table/partition-table.bin"),
+    MapRow(0x10000, 0x100001, 257, "app.bin"),
+]
+
+EVENTS: list[Event] = [
+    Waiting(12.0),
+    Waiting(11.0),
+    DeviceFound("1-2", "run-time", "7c:df:a1:00:00:01"),
+    PhaseStarted("1-2", Phase.DETACH),
+    PhaseFinished("1-2", Phase.DETACH, 0.4),
+    PhaseStarted("1-2", Phase.DOWNLOAD, 2048),
+    Progress("1-2", Phase.DOWNLOAD, 0, 2048),
+    Progress("1-2", Phase.DOWNLOAD, 300, 2048, "app.bin"),
+    Notice("strict-restart", "The device wants more.", "1-2"),
+    PhaseStarted("1-2", Phase.DOWNLOAD, 2048),
+    Progress("1-2", Phase.DOWNLOAD, 300, 2048, "app\x1b[31m.bin"),
+    Progress("1-2", Phase.DOWNLOAD, 1100, 2048, "app.bin"),
+    Progress("1-2", Phase.DOWNLOAD, 2048, 2048),
+    PhaseFinished("1-2", Phase.DOWNLOAD, 2.0),
+    PhaseStarted("1-2", Phase.VERIFY),
+    PhaseFinished("1-2", Phase.VERIFY, 1.0),
+    Flashed("1-2", 2000, 3.4, "OK", "dfuIDLE"),
+]
+
+
+def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO, io.StringIO]:
+    made = Console()
+    out, err = io.StringIO(), io.StringIO()
+    for name, stream in (("out", out), ("err", err)):
+        rich = RichConsole(
+            file=stream,
+            width=width,
+            force_terminal=terminal,
+            color_system=None,
+            legacy_windows=False,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+        setattr(made, name, rich)
+    return made, out, err
+
+
+def test_table_and_map() -> None:
+    shown, out, _ = console(80, terminal=False)
+    shown.flash_table(ROWS, 4 << 20)
+    assert [line.rstrip() for line in out.getvalue().splitlines()] == [
+        "   Address      Size  Sectors  File",
+        "A      0x0    20 KiB        5  bootloader/bootloader.bin",
+        "B   0x8000     3 KiB        1  partition_table/partition-table.bin",
+        "C  0x10000  1.00 MiB      257  app.bin",
+        "0x0 +CCCCCCCCCCCCCCCCC.............................................. 0x400000",
+        "    one character is 64 KiB, + is several files",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 160])
+def test_table_and_map_keep_to_the_width(width: int) -> None:
+    shown, out, _ = console(width, terminal=True)
+    shown.flash_table(ROWS, 16 << 20)
+    assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= width
+
+
+def test_plain_view_is_a_log() -> None:
+    shown, out, err = console(80, terminal=False)
+    with shown.flash_view("ESP32-S3") as view:
+        for event in EVENTS:
+            view(event)
+    assert out.getvalue().splitlines() == [
+        "Waiting up to 12 s for ESP32-S3 ...",
+        "ESP32-S3 on port 1-2, serial number 7c:df:a1:00:00:01, in run-time mode",
+        "detach    in DFU mode, 0.4 s",
+        "download   14 %  300 B of 2 KiB  app.bin",
+        "download   14 %  300 B of 2 KiB  app?[31m.bin",
+        "download   53 %  1.07 KiB of 2 KiB  app.bin",
+        "download  100 %  2 KiB of 2 KiB",
+        "verify    every MD5 compared, 1.0 s",
+    ]
+    assert err.getvalue() == "The device wants more.\n"
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_live_view_shows_a_bar_for_each_phase_and_ends_on_it(width: int) -> None:
+    shown, out, _ = console(width, terminal=True)
+    with shown.flash_view("ESP32-S3") as view:
+        for event in EVENTS:
+            view(event)
+    plain = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n")
+    last = [line for line in plain.splitlines() if line.strip()][-3:]
+    assert [line.split()[0] for line in last] == ["detach", "download", "verify"]
+    assert max(len(line.rstrip()) for line in last) <= width
+    assert "━" in last[1]
+    assert "2 KiB  1 KiB/s  2.0 s" in last[1]
+    assert "\x1b[31m.bin" not in out.getvalue()
+
+
+def test_live_view_gives_the_terminal_back_after_a_failure() -> None:
+    shown, out, _ = console(80, terminal=True)
+    with pytest.raises(ZeroDivisionError), shown.flash_view("ESP32-S3"):
+        raise ZeroDivisionError
+    assert out.getvalue().rstrip("\n").endswith("\x1b[?25h")
+
+
+def test_error_has_message_code_notes_and_hints() -> None:
+    shown, out, err = console(200, terminal=False)
+    shown.error("It [bold]broke[/bold].", "broken", ["Seen: \x1b[2J."], ["idf.py [x]"])
+    assert err.getvalue().splitlines() == [
+        "error: It [bold]broke[/bold]. [broken]",
+        "  Seen: ?[2J.",
+        "  > idf.py [x]",
+    ]
+    assert out.getvalue() == ""
+
+
+def test_a_hint_is_never_cut_because_people_copy_it() -> None:
+    shown, _, err = console(40, terminal=True)
+    command = "sudo tee " + "x" * 100
+    shown.error("No.", "no", [], [command])
+    assert command in err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [("app.bin", "app.bin"), ("kůň.bin", "kůň.bin"), ("a\x1b[2Jb\r\n\x07", "a?[2Jb???"), ("a\udc80", "a?")],
+)
+def test_clean(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
+
+
+def test_quiet_console_prints_results_warnings_and_errors_alone() -> None:
+    shown = Console(quiet=True)
+    out, err = io.StringIO(), io.StringIO()
+    shown.out, shown.err = RichConsole(file=out), RichConsole(file=err)
+    shown.say("no")
+    shown.tell("no")
+    shown.flash_table(ROWS, 4 << 20)
+    shown.result("yes")
+    shown.warn("yes")
+    with shown.flash_view("ESP32-S3") as view:
+        for event in EVENTS:
+            view(event)
+    assert out.getvalue() == "yes\n"
+    assert err.getvalue() == "warning: yes\n"

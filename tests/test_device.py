@@ -1,0 +1,154 @@
+"""The seven requests, as they go over."""
+
+from __future__ import annotations
+
+import pytest
+
+from esp_dfu_ext.bus import UsbHandle
+from esp_dfu_ext.dfu.device import DfuDevice
+from esp_dfu_ext.dfu.discovery import find
+from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.errors import DeviceGoneError, DfuError, StallError, TransferTimeoutError
+
+from .sim import (
+    DNLOAD,
+    ERROR,
+    FILES,
+    IDLE,
+    UPLOAD,
+    Bench,
+    Transfer,
+    archive,
+    bench,
+    chip,
+)
+
+
+class FakeHandle(UsbHandle):
+    """Answers with what it was given, and remembers the requests."""
+
+    def __init__(self, answer: bytes = b"") -> None:
+        super().__init__(None, 2, "1-1")
+        self.answer = answer
+        self._sent: list[tuple[object, ...]] = []
+
+    def sent(self) -> tuple[object, ...]:
+        """The last request."""
+        return self._sent[-1]
+
+    def control_out(self, request_type: int, request: int, value: int, data: bytes, timeout: float) -> int:
+        self._sent.append((request_type, request, value, data, timeout))
+        return len(data)
+
+    def control_in(self, request_type: int, request: int, value: int, length: int, timeout: float) -> bytes:
+        self._sent.append((request_type, request, value, length, timeout))
+        return self.answer
+
+    def reset(self) -> None:
+        self._sent.append(("reset",))
+
+
+def _open(bench_: Bench) -> DfuDevice:
+    (interface,) = find(bench_.bus, chip())
+    return DfuDevice(interface.device.open(interface.descriptor.number))
+
+
+def test_each_request_to_the_byte() -> None:
+    handle = FakeHandle(b"\x02")
+    device = DfuDevice(handle, timeout=3.0)
+    device.detach(700)
+    assert handle.sent() == (0x21, 0, 700, b"", 3.0)
+    device.download(5, b"abc", 30.0)
+    assert handle.sent() == (0x21, 1, 5, b"abc", 30.0)
+    device.download(6, memoryview(b"xyz"))
+    assert handle.sent() == (0x21, 1, 6, b"xyz", 3.0)
+    device.upload(7, 64)
+    assert handle.sent() == (0xA1, 2, 7, 64, 3.0)
+    device.clear_status()
+    assert handle.sent() == (0x21, 4, 0, b"", 3.0)
+    assert device.get_state() == 2
+    assert handle.sent() == (0xA1, 5, 0, 1, 3.0)
+    device.abort()
+    assert handle.sent() == (0x21, 6, 0, b"", 3.0)
+    handle.answer = bytes.fromhex("0e 000100 0a 00")
+    assert device.get_status() == (14, 0.256, 10)
+    assert handle.sent() == (0xA1, 3, 0, 6, 3.0)
+    device.reset_bus()
+    assert handle.sent() == ("reset",)
+
+
+@pytest.mark.parametrize(("block", "value"), [(65535, 65535), (65536, 0), (65537, 1), (131072 + 9, 9)])
+def test_the_block_number_wraps_after_16_bits(block: int, value: int) -> None:
+    handle = FakeHandle()
+    DfuDevice(handle).download(block, b"x")
+    assert handle.sent()[2] == value
+    DfuDevice(handle).upload(block, 64)
+    assert handle.sent()[2] == value
+
+
+@pytest.mark.parametrize("answer", [b"", b"\0" * 5, b"\0" * 7])
+def test_a_malformed_status_is_a_dfu_error(answer: bytes) -> None:
+    with pytest.raises(DfuError, match=rf"DFU_GETSTATUS.*{len(answer)} bytes"):
+        DfuDevice(FakeHandle(answer)).get_status()
+
+
+@pytest.mark.parametrize("answer", [b"", b"\0\0"])
+def test_a_malformed_state_is_a_dfu_error(answer: bytes) -> None:
+    with pytest.raises(DfuError, match=rf"DFU_GETSTATE.*{len(answer)} bytes"):
+        DfuDevice(FakeHandle(answer)).get_state()
+
+
+def test_requests_reach_the_rom_through_pyusb() -> None:
+    rig = bench(mode=Mode.DFU)
+    device = _open(rig)
+    assert device.get_status() == (0, 0.256, IDLE)
+    stream = archive(FILES, 1 << 20)
+    for block, position in enumerate(range(0, len(stream), 64)):
+        device.download(block, stream[position : position + 64])
+    device.download(99, b"")
+    assert device.get_status().state == IDLE
+    assert device.upload(0, 64) == b"\xff" * 64
+    device.abort()
+    assert device.get_state() == IDLE
+    sent = rig.dfu(DNLOAD)
+    assert b"".join(t.data for t in sent) == stream
+    assert {t.index for t in sent + rig.dfu(UPLOAD)} == {2}  # wIndex: the DFU interface
+    for file in FILES:
+        assert rig.board.rom.flash.read(file.address, len(file.data)) == file.data
+
+
+def test_what_the_rom_refuses_is_a_stall() -> None:
+    rig = bench(mode=Mode.DFU)
+    device = _open(rig)
+    with pytest.raises(StallError, match="1-1"):
+        device.clear_status()
+    assert device.get_state() == ERROR
+    device.clear_status()
+    assert device.get_state() == IDLE
+
+
+def test_the_timeout_is_the_one_that_was_asked_for() -> None:
+    rig = bench(mode=Mode.DFU, start=0)
+    device = _open(rig)
+    rig.board.faults.hang_at = 0
+    with pytest.raises(TransferTimeoutError, match="1-1"):
+        device.download(0, b"x", 7.5)
+    assert rig.clock.monotonic() == pytest.approx(7.5)
+
+
+def test_a_board_that_was_pulled_out_is_gone() -> None:
+    rig = bench(mode=Mode.DFU)
+    device = _open(rig)
+    rig.board.unplug()
+    with pytest.raises(DeviceGoneError, match="1-1"):
+        device.get_status()
+    rig.board.plug(Mode.DFU)
+    with pytest.raises(DeviceGoneError):  # a new device with a new address
+        device.get_status()
+
+
+def test_a_transfer_keeps_its_timeout_in_the_log() -> None:
+    rig = bench(mode=Mode.DFU)
+    _open(rig).get_status()
+    last: Transfer = rig.log[-1]
+    assert (last.request_type, last.request, last.timeout) == (0xA1, 3, 5.0)

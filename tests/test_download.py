@@ -1,0 +1,445 @@
+"""The download loop, the verdict, and the way back to dfuIDLE; on the ROM and on other devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from esp_dfu_ext.bus import UsbHandle
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.dfu.device import DfuDevice
+from esp_dfu_ext.dfu.discovery import find
+from esp_dfu_ext.dfu.download import download, leave_idle, recover
+from esp_dfu_ext.dfu.spec import Mode, Status, StatusResponse
+from esp_dfu_ext.errors import (
+    DeviceGoneError,
+    DfuError,
+    DfuStatusError,
+    StallError,
+    TransferTimeoutError,
+)
+from esp_dfu_ext.events import Event, Notice, Phase, PhaseFinished, PhaseStarted, Progress
+from esp_dfu_ext.image.image import DfuImage
+
+from .sim import (
+    ABORT,
+    APP_DETACH,
+    APP_IDLE,
+    CLRSTATUS,
+    DNBUSY,
+    DNLOAD,
+    DNLOAD_IDLE,
+    DNLOAD_SYNC,
+    ERR_FIRMWARE,
+    ERROR,
+    FILES,
+    GETSTATUS,
+    IDLE,
+    MANIFEST,
+    MANIFEST_SYNC,
+    MIB,
+    OK,
+    UPLOAD_IDLE,
+    WAIT_RESET,
+    Bench,
+    File,
+    archive,
+    bench,
+    chip,
+    content,
+    image_of,
+    small_image,
+)
+
+
+def _open(rig: Bench) -> DfuDevice:
+    (interface,) = find(rig.bus, rig.board.target)
+    return DfuDevice(interface.device.open(interface.descriptor.number))
+
+
+def _download(rig: Bench, image: DfuImage | None = None, *, size: int = 64, strict: bool = False) -> StatusResponse:
+    return download(
+        _open(rig),
+        image or small_image(),
+        rig.board.target,
+        transfer_size=size,
+        path="1-1",
+        clock=rig.clock,
+        strict=strict,
+        on_event=rig.handle,
+    )
+
+
+def _rig() -> Bench:
+    return bench(mode=Mode.DFU, start=0)
+
+
+# --- the ROM ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_exactly_the_archive_is_sent_and_then_an_empty_block(strict: bool) -> None:
+    rig = _rig()
+    answer = _download(rig, strict=strict)
+    assert (answer.status, answer.state) == (OK, IDLE)
+    blocks = [t.data for t in rig.dfu(DNLOAD)]
+    assert b"".join(blocks) == archive(FILES, MIB)
+    assert {len(block) for block in blocks[:-2]} == {64}
+    assert blocks[-1] == b""
+    assert all(blocks[:-1])
+    rig.assert_flashed()
+
+
+def test_block_numbers_count_up() -> None:
+    rig = _rig()
+    _download(rig)
+    assert [t.value for t in rig.dfu(DNLOAD)] == list(range(len(rig.dfu(DNLOAD))))
+
+
+@pytest.mark.parametrize("size", [16, 32, 60])
+def test_smaller_blocks_where_the_device_wants_them(size: int) -> None:
+    rig = _rig()
+    _download(rig, size=size)
+    assert max(len(t.data) for t in rig.dfu(DNLOAD)) == size
+    rig.assert_flashed()
+
+
+def test_no_time_is_slept_away() -> None:
+    """The ROM asks for 256 ms in every state; waiting for it would cost an hour per MiB."""
+    for strict in (False, True):
+        rig = _rig()
+        _download(rig, strict=strict)
+        assert rig.clock.monotonic() == 0
+
+
+def _blocks_between_status(rig: Bench) -> list[int]:
+    """How many blocks came before each DFU_GETSTATUS since the one before."""
+    counts, count = [], 0
+    for transfer in rig.log:
+        if transfer.is_dfu and transfer.request == DNLOAD:
+            count += 1
+        elif transfer.is_dfu and transfer.request == GETSTATUS:
+            counts.append(count)
+            count = 0
+    assert count == 0
+    return counts
+
+
+def test_getstatus_after_every_nth_block_and_the_last() -> None:
+    rig = _rig()
+    _download(rig)
+    interval = chip().dfu.status_interval
+    counts = _blocks_between_status(rig)
+    assert interval > 1
+    assert counts[:-1] == [interval] * (len(counts) - 1)
+    assert 1 <= counts[-1] <= interval
+
+
+def test_getstatus_after_every_block_in_strict_mode() -> None:
+    rig = _rig()
+    _download(rig, strict=True)
+    assert set(_blocks_between_status(rig)) == {1}
+
+
+def test_the_block_that_erases_has_time_for_it() -> None:
+    """The chip erases a file's whole range inside one DFU_DNLOAD, up to 5 blocks behind the file's beginning."""
+    dice = [1, 63, 100, 255, 300, 1000, 4097, 77]
+    files = [File(0x10000 * n, f"file{n}" + "x" * (7 * n), content(size, n)) for n, size in enumerate(dice, 1)]
+    image = image_of(files, chip(), MIB)
+    rig = _rig()
+    erase = rig.board.rom.flash.erase
+    timeouts: list[float] = []
+
+    def slow_erase(address: int, size: int) -> None:
+        timeouts.append(rig.dfu(DNLOAD)[-1].timeout)
+        erase(address, size)
+
+    rig.board.rom.flash.erase = slow_erase  # type: ignore[method-assign]
+    _download(rig, image)
+    rig.assert_flashed(image)
+    assert len(timeouts) == len(files)
+    assert min(timeouts[:-1]) >= 30
+    assert timeouts[-1] >= 10  # one that comes with the zero-length block is no more than a sector
+
+
+@pytest.mark.parametrize("mib", [0, 1, 2])
+def test_the_last_block_has_time_for_every_md5(mib: int) -> None:
+    data = content(4096) * (mib * 256) or b"x"
+    rig = _rig()
+    rig.board.rom.control = lambda *_: b""  # type: ignore[method-assign]
+
+    class Stop(Exception):
+        pass
+
+    def before(transfer: object) -> None:
+        if rig.log[-1].request == DNLOAD and not rig.log[-1].data:
+            raise Stop
+
+    rig.before = before
+    device = _open(rig)
+    device.get_status = lambda: StatusResponse(Status.OK, 0.256, DNLOAD_IDLE)  # type: ignore[method-assign]
+    image = image_of([File(0x10000, "a.bin", data)], chip())
+    with pytest.raises(Stop):
+        download(device, image, chip(), transfer_size=4096, path="1-1", clock=rig.clock)
+    assert rig.log[-1].timeout >= 10 + 3 * mib
+    assert rig.log[-1].timeout <= 12 + 4 * mib
+
+
+def test_ordinary_blocks_do_not_wait_as_long_as_an_erase() -> None:
+    rig = _rig()
+    _download(rig)
+    assert rig.dfu(DNLOAD)[-2].timeout <= 5
+
+
+def test_events() -> None:
+    rig = _rig()
+    image = small_image()
+    _download(rig)
+    total = len(image.stream)
+    started, finished = rig.events[0], rig.events[-1]
+    assert started == PhaseStarted("1-1", Phase.DOWNLOAD, total)
+    assert finished == PhaseFinished("1-1", Phase.VERIFY, 0)
+    progress = [e for e in rig.events if isinstance(e, Progress)]
+    done = [e.done for e in progress]
+    assert done == sorted(done)
+    assert done[-1] == total
+    assert {(e.path, e.phase, e.total) for e in progress} == {("1-1", Phase.DOWNLOAD, total)}
+    names = list(dict.fromkeys(e.name for e in progress if e.name))
+    assert names == [f.name for f in FILES]
+    stream = bytes(image.stream)
+    for event in progress:
+        inside = [f.name for f in FILES if 0 <= event.done - stream.index(f.data) < len(f.data)]
+        assert not inside or event.name in ("", *inside)
+
+
+def test_progress_tells_what_is_on_the_device() -> None:
+    rig = _rig()
+    sent: list[tuple[int, int]] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Progress):
+            sent.append((event.done, sum(len(t.data) for t in rig.dfu(DNLOAD))))
+
+    rig.on_event = on_event
+    _download(rig)
+    assert all(done == on_device for done, on_device in sent)
+    assert len(sent) > 5
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_wrong_md5_is_reported_after_the_last_block(strict: bool) -> None:
+    rig = _rig()
+    rig.board.rom.flash.erase = lambda address, size: None  # type: ignore[method-assign]
+    rig.board.rom.flash.program(0, bytes(MIB))
+    with pytest.raises(DfuStatusError, match="errFIRMWARE") as caught:
+        _download(rig, strict=strict)
+    assert (caught.value.status, caught.value.state) == ("errFIRMWARE", "dfuERROR")
+    assert rig.board.rom.status == ERR_FIRMWARE
+
+
+def test_a_device_that_wants_its_getstatus_gets_a_fresh_start() -> None:
+    rig = _rig()
+    rig.board.rom.wants_status = True
+    answer = _download(rig)
+    assert answer.state == IDLE
+    assert rig.notices() == ["strict-restart"]
+    rig.assert_flashed()
+
+
+def test_strict_mode_needs_no_fresh_start() -> None:
+    rig = _rig()
+    rig.board.rom.wants_status = True
+    assert _download(rig, strict=True).state == IDLE
+    assert rig.notices() == []
+    assert len(rig.dfu(DNLOAD)) == -(-len(small_image().stream) // 64) + 1
+    rig.assert_flashed()
+
+
+# --- recover ----------------------------------------------------------------------------------------------
+
+
+def _bring_to(device: DfuDevice, state: int) -> None:
+    stream = archive(FILES, MIB)
+    if state == DNLOAD_IDLE:
+        device.download(0, stream[:64])
+    elif state == MANIFEST_SYNC:
+        for position in range(0, len(stream), 64):
+            device.download(0, stream[position : position + 64])
+        device.download(0, b"")
+    elif state == UPLOAD_IDLE:
+        device.upload(0, 64)
+    elif state == ERROR:
+        with pytest.raises(StallError):
+            device.clear_status()
+    assert device.get_state() == state
+
+
+@pytest.mark.parametrize("state", [IDLE, DNLOAD_IDLE, MANIFEST_SYNC, UPLOAD_IDLE, ERROR])
+def test_recover_from_every_state_of_the_rom(state: int) -> None:
+    rig = _rig()
+    device = _open(rig)
+    _bring_to(device, state)
+    recovered = recover(device, rig.clock)
+    if state != MANIFEST_SYNC:  # which its first DFU_GETSTATUS ends
+        assert recovered is (state != IDLE)
+    assert device.get_status() == (OK, 0.256, IDLE)
+    assert rig.resets == []
+    _download(rig)
+    rig.assert_flashed()
+
+
+def test_idle_is_left_alone() -> None:
+    rig = _rig()
+    device = _open(rig)
+    assert recover(device, rig.clock) is False
+    assert rig.dfu(ABORT) == rig.dfu(CLRSTATUS) == []
+
+
+def test_recover_from_appidle_needs_a_reset() -> None:
+    rig = _rig()
+    device = _open(rig)
+    with pytest.raises(StallError):
+        device.detach(700)
+    with pytest.raises(DfuError, match=r"appIDLE.*reset"):
+        recover(device, rig.clock)
+
+
+def test_leave_idle_says_how_it_left_the_device() -> None:
+    rig = _rig()
+    device = _open(rig)
+    _bring_to(device, DNLOAD_IDLE)
+    assert "dfuIDLE" in leave_idle(device, rig.clock)
+    assert device.get_state() == IDLE
+    rig.board.unplug()
+    assert "not answer" in leave_idle(device, rig.clock)
+
+
+def test_leave_idle_never_fails() -> None:
+    rig = _rig()
+    device = _open(rig)
+    with pytest.raises(StallError):
+        device.detach(700)
+    assert "appIDLE" in leave_idle(device, rig.clock)
+
+
+# --- other devices ----------------------------------------------------------------------------------------
+
+
+class Scripted(UsbHandle):
+    """A device whose answers to DFU_GETSTATUS are given: (state, seconds), the last one for ever."""
+
+    def __init__(self, clock: VirtualClock, *states: tuple[int, float], status: int = OK) -> None:
+        super().__init__(None, 0, "1-1")
+        self.clock = clock
+        self.states: Iterator[tuple[int, float]] = iter(states)
+        self.last = states[-1]
+        self.status = status
+        self.asked: list[float] = []
+        self.sent: list[int] = []
+
+    def control_out(self, request_type: int, request: int, value: int, data: bytes, timeout: float) -> int:
+        self.sent.append(request)
+        return len(data)
+
+    def control_in(self, request_type: int, request: int, value: int, length: int, timeout: float) -> bytes:
+        self.asked.append(self.clock.monotonic())
+        assert len(self.asked) < 10_000
+        state, seconds = next(self.states, self.last)
+        return StatusResponse(self.status, seconds, state).encode()
+
+
+def _send(handle: Scripted, strict: bool = False) -> StatusResponse:
+    image = small_image()
+    return download(
+        DfuDevice(handle),
+        image,
+        chip(),
+        transfer_size=len(image.stream),
+        path="1-1",
+        clock=handle.clock,
+        strict=strict,
+    )
+
+
+@pytest.mark.parametrize("state", [DNLOAD_SYNC, DNBUSY, MANIFEST_SYNC, MANIFEST])
+def test_a_busy_device_gets_the_time_it_asks_for(state: int) -> None:
+    handle = Scripted(VirtualClock(), (state, 0.7), (state, 1.1), (IDLE, 9.0))
+    assert _send(handle).state == IDLE
+    assert handle.asked == pytest.approx([0, 0.7, 1.8])
+
+
+@pytest.mark.parametrize("state", [DNLOAD_SYNC, DNBUSY, MANIFEST_SYNC, MANIFEST])
+def test_a_device_that_stays_busy_is_given_up(state: int) -> None:
+    handle = Scripted(VirtualClock(), (state, 0.256))
+    with pytest.raises(TransferTimeoutError, match=r"1-1.*dfu(DN|MANIFEST)"):
+        _send(handle)
+    assert 10 <= handle.clock.monotonic() <= 32
+
+
+def test_a_device_that_wants_a_bus_reset_at_the_end() -> None:
+    assert _send(Scripted(VirtualClock(), (WAIT_RESET, 0.1))).state == WAIT_RESET
+
+
+@pytest.mark.parametrize("state", [APP_IDLE, APP_DETACH, DNLOAD_IDLE, UPLOAD_IDLE])
+def test_any_other_state_at_the_end_is_an_error(state: int) -> None:
+    with pytest.raises(DfuStatusError, match="dfuIDLE") as caught:
+        _send(Scripted(VirtualClock(), (state, 0.0)))
+    assert caught.value.status == "OK"
+    assert caught.value.state in caught.value.message
+
+
+def test_an_error_state_without_an_error_status_is_an_error() -> None:
+    with pytest.raises(DfuStatusError, match="dfuERROR"):
+        _send(Scripted(VirtualClock(), (ERROR, 0.0)))
+
+
+def test_a_status_that_nobody_knows_is_an_error() -> None:
+    with pytest.raises(DfuStatusError, match="200") as caught:
+        _send(Scripted(VirtualClock(), (ERROR, 0.0), status=200))
+    assert caught.value.status == "200"
+
+
+@pytest.mark.parametrize(
+    ("states", "requests"),
+    [
+        ([(DNBUSY, 0.5), (DNLOAD_IDLE, 0.0), (IDLE, 0.0)], [ABORT]),
+        ([(MANIFEST, 0.5), (MANIFEST_SYNC, 0.1), (IDLE, 0.0)], []),
+        ([(UPLOAD_IDLE, 0.5), (IDLE, 0.0)], [ABORT]),
+        ([(DNLOAD_SYNC, 0.5), (IDLE, 0.0)], [ABORT]),
+    ],
+)
+def test_recover_of_other_devices(states: list[tuple[int, float]], requests: list[int]) -> None:
+    handle = Scripted(VirtualClock(), *states)
+    assert recover(DfuDevice(handle), handle.clock) is True
+    assert handle.sent == requests
+
+
+@pytest.mark.parametrize("state", [DNLOAD_IDLE, ERROR, DNBUSY, MANIFEST, WAIT_RESET, APP_DETACH])
+def test_recover_gives_up(state: int) -> None:
+    handle = Scripted(VirtualClock(), (state, 0.1))
+    with pytest.raises(DfuError, match="dfuIDLE without a reset"):
+        recover(DfuDevice(handle), handle.clock)
+    assert len(handle.asked) < 20
+
+
+def test_a_device_that_goes_away_while_it_explains_a_stall() -> None:
+    rig = _rig()
+    rig.board.faults.stall_at = 40
+
+    def before(transfer: object) -> None:
+        if rig.board.blocks == 41:
+            rig.board.unplug()
+
+    rig.before = before
+    with pytest.raises((StallError, DeviceGoneError)):
+        _download(rig)
+
+
+def test_the_notice_names_the_board() -> None:
+    rig = _rig()
+    rig.board.rom.wants_status = True
+    _download(rig)
+    (notice,) = [e for e in rig.events if isinstance(e, Notice)]
+    assert notice.path == "1-1"
+    assert "GETSTATUS" in notice.message

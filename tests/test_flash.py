@@ -1,0 +1,729 @@
+"""Whole flashes through pyusb: every way to begin, everything that can go wrong, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from esp_dfu_ext.dfu.spec import Mode, Status
+from esp_dfu_ext.errors import (
+    AccessDeniedError,
+    DeviceBusyError,
+    DeviceGoneError,
+    DeviceNotFoundError,
+    DfuError,
+    DfuStatusError,
+    EspDfuError,
+    InterruptedByUserError,
+    ReenumerationError,
+    SeveralDevicesError,
+    SimulationError,
+    StallError,
+    TransferTimeoutError,
+    UsageError,
+    UsbError,
+)
+from esp_dfu_ext.events import (
+    DeviceFound,
+    Event,
+    Flashed,
+    Notice,
+    Phase,
+    PhaseFinished,
+    PhaseStarted,
+    Progress,
+    Waiting,
+)
+
+from .sim import (
+    ABORT,
+    DETACH,
+    DNLOAD,
+    FILES,
+    IDLE,
+    NAMES,
+    Bench,
+    Transfer,
+    bench,
+    chip,
+    serial_jtag,
+    small_image,
+)
+
+STREAM = bytes(small_image().stream)
+BLOCKS = -(-len(STREAM) // 64)
+APP = FILES[-1]
+APP_FIRST = STREAM.index(APP.data) // 64
+PLACES = {
+    "index": 1,
+    "first block of a file": APP_FIRST,
+    "middle": APP_FIRST + 40,
+    "last": BLOCKS - 1,
+    "zero-length": BLOCKS,
+}
+
+
+def _assert_order(events: list[Event], *, complete: bool = True) -> None:
+    """The order that the module of events promises."""
+    rest = [e for e in events if not isinstance(e, Notice)]
+    while rest and isinstance(rest[0], Waiting):
+        rest.pop(0)
+    if complete or rest:
+        assert isinstance(rest.pop(0), DeviceFound)
+    open_phase: Phase | None = None
+    order: list[int] = []
+    flashed = False
+    for event in rest:
+        assert not flashed, f"{event} after Flashed"
+        if isinstance(event, PhaseStarted):
+            assert open_phase is None, f"{event} inside {open_phase}"
+            open_phase = event.phase
+            order.append(list(Phase).index(event.phase))
+        elif isinstance(event, PhaseFinished):
+            assert event.phase is open_phase
+            assert event.seconds >= 0
+            open_phase = None
+        elif isinstance(event, Progress):
+            assert event.phase is open_phase
+            assert 0 <= event.done <= event.total
+        else:
+            assert isinstance(event, Flashed)
+            assert open_phase is None
+            flashed = True
+    assert order == sorted(order)
+    assert flashed is complete
+    paths = {e.path for e in rest if not isinstance(e, Waiting)}
+    assert len(paths) <= 1
+
+
+# --- all is well ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("start", ["run-time", "DFU mode", "app with console"])
+def test_flash(name: str, start: str, strict: bool) -> None:
+    rig = bench(name, mode=Mode.DFU if start == "DFU mode" else Mode.RUN_TIME, start=0)
+    rig.board.console_app = start == "app with console"
+    result = rig.flash(strict=strict)
+    rig.assert_flashed()
+    assert (result.path, result.size) == ("1-1", sum(len(f.data) for f in FILES))
+    assert (result.status, result.state, result.after_reset) == ("OK", "dfuIDLE", None)
+    assert result.seconds == pytest.approx(rig.clock.monotonic())
+    _assert_order(rig.events)
+    detach = [] if start == "DFU mode" else ["detach"]
+    assert rig.phases() == [*detach, "download", "verify"]
+    assert len(rig.dfu(DETACH)) == len(detach)
+    assert rig.clock.monotonic() < {"DFU mode": 0.01, "run-time": 0.6}.get(start, 1.2)
+    assert rig.board.rom.state == IDLE
+    assert rig.resets == []
+
+
+def test_device_found_and_flashed_tell_what_happened() -> None:
+    rig = bench(mode=Mode.DFU)
+    result = rig.flash()
+    assert rig.events[0] == DeviceFound("1-1", "DFU", "7c:df:a1:00:00:01")
+    assert rig.events[-1] == Flashed("1-1", result.size, result.seconds, "OK", "dfuIDLE")
+    assert bench("esp32s2").flash().status == "OK"
+
+
+def test_the_mode_that_was_found_is_told() -> None:
+    rig = bench("esp32s2")
+    rig.flash()
+    assert rig.events[0] == DeviceFound("1-1", "run-time", "0")
+
+
+def test_a_flash_over_old_content_leaves_the_rest_alone() -> None:
+    rig = bench()
+    old = bytes(range(256)) * 512
+    rig.board.rom.flash.program(0, old)
+    rig.flash()
+    rig.assert_flashed()
+    assert rig.board.rom.flash.read(0, 0x1000) == old[:0x1000]
+    assert rig.board.rom.flash.read(0x2000, 0x6000) == old[0x2000:0x8000]
+    assert rig.board.rom.flash.read(0x12000, 0x2000) == old[0x12000:0x14000]
+
+
+def test_twice_in_a_row_without_a_replug() -> None:
+    rig = bench()
+    rig.flash()
+    rig.events.clear()
+    rig.flash()
+    rig.assert_flashed()
+    assert rig.phases() == ["download", "verify"]
+
+
+@pytest.mark.parametrize("blocks", [1, 30])
+def test_a_download_that_was_left_behind_is_recovered(blocks: int) -> None:
+    rig = bench(mode=Mode.DFU)
+    for number in range(blocks):
+        rig.board.rom.control(0x21, DNLOAD, number, STREAM[64 * number : 64 * number + 64], 0)
+    rig.flash()
+    rig.assert_flashed()
+    assert rig.phases() == ["recover", "download", "verify"]
+    assert len(rig.dfu(ABORT)) == 1
+    _assert_order(rig.events)
+
+
+def test_an_error_that_was_left_behind_is_recovered() -> None:
+    rig = bench(mode=Mode.DFU)
+    rig.board.rom.fail(Status.errFIRMWARE)
+    rig.flash()
+    rig.assert_flashed()
+    assert rig.phases() == ["recover", "download", "verify"]
+
+
+@pytest.mark.parametrize("start", list(Mode))
+def test_a_device_that_wants_its_getstatus_is_flashed_by_a_fresh_start(start: Mode) -> None:
+    rig = bench(mode=start)
+    rig.board.rom.wants_status = True
+    rig.flash()
+    rig.assert_flashed()
+    assert rig.notices() == ["strict-restart"]
+    _assert_order(rig.events)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_slow_device(strict: bool) -> None:
+    rig = bench(start=0)
+    rig.board.faults.block_time = 0.25
+    result = rig.flash(strict=strict)
+    rig.assert_flashed()
+    assert result.seconds == pytest.approx((BLOCKS + 1) * 0.25 + 0.4, abs=0.1)
+    seconds = {e.phase: e.seconds for e in rig.events if isinstance(e, PhaseFinished)}
+    assert seconds[Phase.DOWNLOAD] == pytest.approx(BLOCKS * 0.25)
+    assert seconds[Phase.VERIFY] == pytest.approx(0.25)
+    assert 0.4 <= seconds[Phase.DETACH] <= 0.5
+
+
+def test_the_comparison_finds_a_flash_that_differs() -> None:
+    rig = bench()
+    rig.flash()
+    rig.board.rom.flash.program(APP.address + 77, b"\0")
+    with pytest.raises(SimulationError, match=r"app\.bin"):
+        rig.simulation.compare(small_image(), "1-1")
+
+
+# --- choosing ---------------------------------------------------------------------------------------------
+
+
+def test_several_boards_and_none_chosen() -> None:
+    rig = bench("esp32s3", "esp32s3")
+    with pytest.raises(SeveralDevicesError) as caught:
+        rig.flash()
+    assert caught.value.paths == ("1-1", "1-2")
+    assert rig.dfu(DETACH) == rig.dfu(DNLOAD) == []
+    assert rig.events == []
+
+
+def test_by_path_only_that_board_is_touched() -> None:
+    rig = bench("esp32s2", "esp32s2", "esp32s2")
+    assert rig.flash(path="1-2").path == "1-2"
+    rig.assert_flashed(board=rig.boards[1])
+    assert {t.path for t in rig.log} == {"1-2"}
+    assert rig.boards[0].rom.flash.read(0, 0x20000) == rig.boards[2].rom.flash.read(0, 0x20000) == b"\xff" * 0x20000
+    assert {e.path for e in rig.events if not isinstance(e, Waiting)} == {"1-2"}
+
+
+def test_by_serial() -> None:
+    rig = bench("esp32s3", "esp32s3", "esp32s3")
+    assert rig.flash(serial="7c:df:a1:00:00:03").path == "1-3"
+    rig.assert_flashed(board=rig.boards[2])
+    assert {t.path for t in rig.log if t.is_dfu} == {"1-3"}
+
+
+def test_the_serial_number_of_an_s2_is_no_choice() -> None:
+    rig = bench("esp32s2", "esp32s2")
+    with pytest.raises(UsageError, match="1-1, 1-2"):
+        rig.flash(serial="0")
+    assert rig.dfu(DETACH) == []
+
+
+def test_boards_of_other_chips_are_left_alone() -> None:
+    rig = bench("esp32s2", "esp32s3", "esp32p4", others=[serial_jtag()])
+    assert rig.flash(target=chip("esp32p4")).path == "1-3"
+    rig.assert_flashed(board=rig.boards[2])
+    assert {t.path for t in rig.log} == {"1-3"}
+
+
+def test_no_board() -> None:
+    rig = bench(others=[serial_jtag()], start=0)
+    rig.board.unplug()
+    with pytest.raises(DeviceNotFoundError) as caught:
+        rig.flash()
+    assert caught.value.reason == "no-dfu"
+    assert rig.clock.monotonic() == 0
+
+
+# --- waiting for a board ----------------------------------------------------------------------------------
+
+
+def _plug_at(rig: Bench, when: float) -> None:
+    rig.board.unplug()
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Waiting) and rig.clock.monotonic() >= when and not rig.board.present:
+            rig.board.plug()
+
+    rig.on_event = on_event
+
+
+def test_a_board_that_is_plugged_in_later() -> None:
+    rig = bench(start=0)
+    _plug_at(rig, 20)
+    result = rig.flash(wait=30)
+    rig.assert_flashed()
+    assert 20 <= rig.clock.monotonic() <= 21
+    assert result.seconds < 1  # from the first contact, not from the beginning of the wait
+    assert isinstance(rig.events[0], Waiting)
+    _assert_order(rig.events)
+
+
+def test_a_board_that_is_never_plugged_in() -> None:
+    rig = bench(start=0)
+    rig.board.unplug()
+    with pytest.raises(DeviceNotFoundError):
+        rig.flash(wait=30)
+    assert rig.clock.monotonic() == pytest.approx(30)
+    _assert_order(rig.events, complete=False)
+
+
+def test_a_board_that_is_plugged_in_later_and_opened_when_udev_is_done() -> None:
+    rig = bench(start=0)
+    _plug_at(rig, 20)
+    rig.board.faults.no_access = True
+    rig.board.faults.access_after = 1.0
+    rig.flash(wait=30)
+    rig.assert_flashed()
+
+
+# --- access -----------------------------------------------------------------------------------------------
+
+
+def test_access_that_comes_one_second_after_the_board_is_back() -> None:
+    rig = bench()  # it has been there for long enough
+    rig.board.faults.no_access = True
+    rig.board.faults.access_after = 1.0
+    started = rig.clock.monotonic()
+    rig.flash()
+    rig.assert_flashed()
+    assert 1.4 <= rig.clock.monotonic() - started <= 1.6
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("no_access", AccessDeniedError), ("busy", DeviceBusyError)], ids=["no access", "busy"]
+)
+def test_a_board_that_cannot_be_opened(mode: Mode, fault: str, kind: type[UsbError]) -> None:
+    rig = bench(mode=mode, start=0)
+    setattr(rig.board.faults, fault, True)
+    with pytest.raises(UsbError, match="1-1") as caught:
+        rig.flash()
+    assert type(caught.value) is kind
+    assert rig.clock.monotonic() <= 2.1
+    assert rig.dfu(DETACH) == rig.dfu(DNLOAD) == []
+    _assert_order(rig.events, complete=False)
+    setattr(rig.board.faults, fault, False)
+    rig.flash()
+    rig.assert_flashed()
+
+
+def test_access_that_never_comes_back() -> None:
+    rig = bench()
+    rig.board.faults.no_access = True
+    rig.board.faults.access_after = 50.0
+    started = rig.clock.monotonic()
+    with pytest.raises(AccessDeniedError, match="1-1"):
+        rig.flash()
+    assert 2.0 <= rig.clock.monotonic() - started <= 3.0
+
+
+# --- the way to DFU mode ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "value", "seen"),
+    [("no_return", True, "nothing"), ("return_mode", Mode.RUN_TIME, "run-time")],
+    ids=["never", "as run-time"],
+)
+def test_a_board_that_does_not_come_back(fault: str, value: object, seen: str) -> None:
+    rig = bench(start=0)
+    before = getattr(rig.board.faults, fault)
+    setattr(rig.board.faults, fault, value)
+    with pytest.raises(ReenumerationError, match="1-1") as caught:
+        rig.flash()
+    assert caught.value.seen == seen
+    assert 15 <= rig.clock.monotonic() <= 15.2
+    assert rig.dfu(DNLOAD) == []
+    assert rig.resets == []
+    _assert_order(rig.events, complete=False)
+    _replug_and_flash(rig, fault, before)
+
+
+def _replug_and_flash(rig: Bench, fault: str = "", value: object = None) -> None:
+    """The second run, after the user did what a user does."""
+    if fault:
+        setattr(rig.board.faults, fault, value)
+    rig.board.unplug()
+    rig.clock.sleep(1)
+    rig.board.plug()
+    rig.events.clear()
+    rig.flash()
+    rig.assert_flashed()
+    _assert_order(rig.events)
+    assert rig.phases() == ["detach", "download", "verify"]
+
+
+# --- faults at a block ------------------------------------------------------------------------------------
+
+
+def _fails(rig: Bench, kind: type[EspDfuError], strict: bool = False) -> EspDfuError:
+    with pytest.raises(EspDfuError) as caught:
+        rig.flash(strict=strict)
+    assert type(caught.value) is kind
+    assert not any(isinstance(e, Flashed) for e in rig.events)
+    _assert_order(rig.events, complete=False)
+    return caught.value
+
+
+def _assert_left_idle(rig: Bench, error: EspDfuError) -> None:
+    """The chip is idle, the error says so, and the next run needs neither a replug nor a recovery."""
+    assert rig.board.rom.state == IDLE
+    assert rig.board.rom.status == Status.OK
+    assert any("1-1" in note and "dfuIDLE" in note for note in error.notes)
+    rig.events.clear()
+    rig.flash()
+    rig.assert_flashed()
+    assert rig.phases() == ["download", "verify"]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_stall_that_the_device_does_not_explain(place: str, strict: bool) -> None:
+    """DFU_GETSTATUS says OK afterwards: it is no error status, but a refused request."""
+    rig = bench(start=0)
+    rig.board.faults.stall_at = PLACES[place]
+    error = _fails(rig, StallError, strict)
+    assert "1-1" in error.message
+    assert rig.clock.monotonic() < 0.6
+    _assert_left_idle(rig, error)
+    _replug_and_flash(rig)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("status", range(1, 16))
+def test_an_error_status(status: int, place: str) -> None:
+    rig = bench(start=0)
+    rig.board.faults.status_at = PLACES[place]
+    rig.board.faults.status = Status(status)
+    name = Status(status).name
+    assert PLACES[place] % chip().dfu.status_interval != chip().dfu.status_interval - 1
+    if status in (14, 15) and PLACES[place] < BLOCKS - 1:
+        # So a device says that it wanted a DFU_GETSTATUS: it gets another chance.
+        rig.flash()
+        rig.assert_flashed()
+        assert rig.notices() == ["strict-restart"]
+        return
+    error = _fails(rig, DfuStatusError)
+    assert isinstance(error, DfuStatusError)
+    assert (error.status, error.state) == (name, "dfuERROR")
+    assert name in error.message
+    assert "dfuERROR" in error.message
+    assert rig.clock.monotonic() < 0.6
+    _assert_left_idle(rig, error)
+    _replug_and_flash(rig)
+
+
+@pytest.mark.parametrize("status", range(1, 16))
+def test_an_error_status_in_strict_mode(status: int) -> None:
+    rig = bench(start=0)
+    rig.board.faults.status_at = PLACES["middle"]
+    rig.board.faults.status = Status(status)
+    error = _fails(rig, DfuStatusError, strict=True)
+    assert Status(status).name in error.message
+    assert "app.bin" in error.message
+    assert rig.notices() == []
+    assert len(rig.dfu(DNLOAD)) == PLACES["middle"] + 1
+    _assert_left_idle(rig, error)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("place", "says", "says_not"),
+    [
+        ("index", "index", "end"),
+        ("middle", "app.bin", "index"),
+        ("zero-length", "last block", "app.bin"),
+    ],
+)
+def test_an_error_status_says_where(place: str, says: str, says_not: str, strict: bool) -> None:
+    rig = bench()
+    rig.board.faults.status_at = PLACES[place]
+    rig.board.faults.status = Status.errWRITE
+    error = _fails(rig, DfuStatusError, strict)
+    assert says in error.message
+    assert says_not not in error.message.replace("dfuIDLE", "")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_board_that_is_pulled_out(place: str, strict: bool) -> None:
+    rig = bench(start=0)
+    rig.board.faults.vanish_at = PLACES[place]
+    error = _fails(rig, DeviceGoneError, strict)
+    assert "1-1" in error.message
+    assert not any("dfuIDLE" in note for note in error.notes)
+    assert rig.clock.monotonic() < 0.6
+    _replug_and_flash(rig)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("place", "least", "most"),
+    [
+        ("index", 1, 30),
+        ("first block of a file", 30, 30),
+        ("middle", 1, 5),
+        ("last", 1, 5),
+        ("zero-length", 10, 11),
+    ],
+)
+def test_a_board_that_hangs(place: str, least: float, most: float, strict: bool) -> None:
+    rig = bench(mode=Mode.DFU, start=0)
+    rig.board.faults.hang_at = PLACES[place]
+    error = _fails(rig, TransferTimeoutError, strict)
+    assert "1-1" in error.message
+    assert least <= rig.clock.monotonic() <= most + 0.1
+    _assert_left_idle(rig, error)
+    _replug_and_flash(rig)
+
+
+def test_a_board_that_hangs_for_good() -> None:
+    """Not even DFU_GETSTATUS is answered: two time-outs, then it is over."""
+    rig = bench(mode=Mode.DFU, start=0)
+
+    def hang(transfer: Transfer) -> None:
+        if transfer.is_dfu and rig.board.blocks >= PLACES["middle"]:
+            rig.clock.sleep(transfer.timeout)
+            from usb.core import USBTimeoutError
+
+            raise USBTimeoutError("Operation timed out", -7, 110)
+
+    rig.before = hang
+    error = _fails(rig, TransferTimeoutError)
+    assert rig.clock.monotonic() <= 15
+    assert any("not answer" in note for note in error.notes)
+    rig.before = None
+    _replug_and_flash(rig)
+
+
+def test_a_status_that_comes_with_the_erase_of_a_dead_flash() -> None:
+    rig = bench()
+    rig.board.rom.flash.program(0, bytes(0x20000))
+    rig.board.rom.flash.erase = lambda address, size: None  # type: ignore[method-assign]
+    error = _fails(rig, DfuStatusError)
+    assert isinstance(error, DfuStatusError)
+    assert error.status == "errFIRMWARE"
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------------
+
+
+def _interrupted(rig: Bench, *, wait: float = 0.0, strict: bool = False, reset: bool = False) -> str:
+    """Flash until Ctrl-C ends it; what is said then."""
+    try:
+        rig.flash(wait=wait, strict=strict, reset=reset)
+    except InterruptedByUserError as error:
+        assert error.exit_code == 130
+        return error.message
+    except KeyboardInterrupt:
+        pytest.fail("KeyboardInterrupt came through")
+    pytest.fail("nothing was interrupted")
+
+
+def _interrupt_when(rig: Bench, condition: Callable[[Transfer], bool], *, before: bool) -> None:
+    """Ctrl-C once, in the transfer that fulfils the condition; before or after the chip took it."""
+    done: list[Transfer] = []
+
+    def hook(transfer: Transfer) -> None:
+        if not done and condition(transfer):
+            done.append(transfer)
+            raise KeyboardInterrupt
+
+    if before:
+        rig.before = hook
+    else:
+        rig.after = hook
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("place", PLACES)
+def test_ctrl_c_inside_a_block(place: str, before: bool, strict: bool) -> None:
+    rig = bench(start=0)
+    block = PLACES[place]
+    _interrupt_when(rig, lambda t: t.is_dfu and t.request == DNLOAD and t.value == block, before=before)
+    message = _interrupted(rig, strict=strict)
+    assert "1-1" in message
+    assert "dfuIDLE" in message
+    assert rig.board.rom.state == IDLE
+    assert rig.clock.monotonic() < 0.6
+    assert rig.resets == []
+    _assert_order(rig.events, complete=False)
+    rig.events.clear()
+    rig.flash()
+    rig.assert_flashed()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_ctrl_c_inside_each_of_the_other_transfers_of_a_download(strict: bool) -> None:
+    clean = bench(mode=Mode.DFU)
+    clean.flash(strict=strict)
+    first = next(n for n, t in enumerate(clean.log) if t.is_dfu)
+    numbers = [n for n, t in enumerate(clean.log) if t.request != DNLOAD and n >= first]
+    for number in numbers[:3] + numbers[-2:]:
+        rig = bench(mode=Mode.DFU)
+        _interrupt_when(rig, lambda _, rig=rig, number=number: len(rig.log) == number + 1, before=True)  # type: ignore[misc]
+        assert "1-1" in _interrupted(rig, strict=strict)
+        assert rig.board.rom.state == IDLE
+
+
+class _Interrupting:
+    """Raises KeyboardInterrupt at the first sleep after `when`."""
+
+    def __init__(self, rig: Bench, when: Callable[[], bool]) -> None:
+        self._rig, self._when, self._sleep = rig, when, rig.clock.sleep
+
+    def __call__(self, seconds: float) -> None:
+        self._sleep(seconds)
+        if self._when():
+            self._rig.clock.sleep = self._sleep  # type: ignore[method-assign]
+            raise KeyboardInterrupt
+
+
+def _interrupt_sleep(rig: Bench, when: Callable[[], bool]) -> None:
+    rig.clock.sleep = _Interrupting(rig, when)  # type: ignore[method-assign]
+
+
+def test_ctrl_c_while_the_board_changes_to_dfu_mode() -> None:
+    rig = bench()
+    _interrupt_sleep(rig, lambda: len(rig.dfu(DETACH)) == 1)
+    message = _interrupted(rig)
+    assert "1-1" in message
+    assert "nothing was written" in message
+    rig.flash(wait=5)
+    rig.assert_flashed()
+
+
+def test_ctrl_c_while_we_wait_for_a_board() -> None:
+    rig = bench(start=0)
+    rig.board.unplug()
+    _interrupt_sleep(rig, lambda: rig.clock.monotonic() > 3)
+    _interrupted(rig, wait=30)
+    assert rig.clock.monotonic() < 3.2
+
+
+def test_ctrl_c_while_we_wait_for_permission() -> None:
+    rig = bench()
+    rig.board.faults.no_access = True
+    rig.board.faults.access_after = 1.0
+    _interrupt_sleep(rig, lambda: rig.board.rom.mode is Mode.DFU and rig.board.present)
+    assert "1-1" in _interrupted(rig)
+
+
+def test_ctrl_c_after_the_reset_does_not_hide_that_the_board_is_flashed() -> None:
+    rig = bench(mode=Mode.DFU)
+    _interrupt_sleep(rig, lambda: bool(rig.resets))
+    message = _interrupted(rig, reset=True)
+    assert "1-1" in message
+    assert "nothing was written" not in message
+    rig.assert_flashed()
+
+
+@pytest.mark.parametrize("kind", [DeviceFound, PhaseStarted, Progress, PhaseFinished])
+def test_ctrl_c_while_somebody_draws_a_bar(kind: type[Event]) -> None:
+    rig = bench()
+    seen = []
+
+    def on_event(event: Event) -> None:
+        # The second of its kind, where there is one: those of the download.
+        if isinstance(event, kind):
+            seen.append(event)
+            if len(seen) == (1 if kind is DeviceFound else 2):
+                raise KeyboardInterrupt
+
+    rig.on_event = on_event
+    _interrupted(rig)
+    assert rig.board.rom.state in (0, IDLE)
+    rig.on_event = None
+    rig.flash()
+    rig.assert_flashed()
+
+
+# --- reset ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", list(Mode))
+def test_reset_reports_a_board_that_is_back_in_download_mode(start: Mode) -> None:
+    rig = bench("esp32p4", mode=start, start=0)
+    result = rig.flash(reset=True)
+    assert result.after_reset is not None
+    assert "ESP32-P4" in result.after_reset
+    assert "run-time" in result.after_reset
+    assert rig.resets == ["1-1"]
+    assert rig.phases()[-3:] == ["download", "verify", "reset"]
+    assert rig.clock.monotonic() < 1.1
+    rig.assert_flashed()
+
+
+def test_reset_reports_that_nothing_is_there_any_more() -> None:
+    rig = bench()
+    rig.board.boots_app = True
+    result = rig.flash(reset=True)
+    assert result.after_reset == "nothing"
+    assert (result.status, result.state) == ("OK", "dfuIDLE")
+    rig.assert_flashed()
+
+
+def test_reset_reports_an_app_with_another_usb_device() -> None:
+    rig = bench()
+    rig.board.boots_app = True
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase is Phase.RESET:
+            rig.others = (serial_jtag("1-1"),)
+
+    rig.on_event = on_event
+    result = rig.flash(reset=True)
+    assert result.after_reset is not None
+    assert "303a:1001" in result.after_reset
+
+
+@pytest.mark.parametrize("boots", [False, True])
+def test_the_events_of_a_reset_come_in_their_order(boots: bool) -> None:
+    rig = bench()
+    rig.board.boots_app = boots
+    rig.flash(reset=True)
+    _assert_order(rig.events)
+
+
+def test_the_port_is_reset_only_when_it_was_asked_for_and_only_at_the_end() -> None:
+    rig = bench()
+    rig.flash()
+    assert rig.resets == []
+    rig.flash(reset=True)
+    assert rig.resets == ["1-1"]
+    assert rig.log[-1].request == 3  # DFU_GETSTATUS, the last answer
+    rig.clock.sleep(1)
+    rig.flash()
+    rig.assert_flashed()
+
+
+def test_a_failed_download_is_not_followed_by_a_reset() -> None:
+    rig = bench()
+    rig.board.faults.status_at = PLACES["middle"]
+    rig.board.faults.status = Status.errWRITE
+    with pytest.raises(DfuError):
+        rig.flash(reset=True)
+    assert rig.resets == []

@@ -1,0 +1,294 @@
+"""How idf.py gets our actions: every way of loading, every kind of version, alone and together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import esp_dfu_ext
+from esp_dfu_ext import load_target
+from esp_dfu_ext.simulator.sample import write_sample_project
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(esp_dfu_ext.__file__).parent
+IDF_PY = Path(__file__).with_name("idf_py.py")
+VERSIONS = ("5.5", "6.0", "6.2")
+FOUND = 'Found Runtime: [303a:0009] ver=0728, devnum=2, cfg=1, intf=2, path="1-1", alt=0, name="UNKNOWN", '
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "a project [x]"
+    write_sample_project(folder, load_target("esp32s3"))
+    return folder
+
+
+def site_packages(folder: Path, *, entry_point: bool) -> Path:
+    """A folder for PYTHONPATH that looks as if the distribution were installed there, and nothing else."""
+    folder.mkdir()
+    (folder / "esp_dfu_ext").symlink_to(PACKAGE)
+    (folder / "targets").symlink_to(CHECKOUT / "targets")
+    if entry_point:
+        info = folder / "esp_dfu_ext-0.1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: esp-dfu-ext\nVersion: 0.1.0\n")
+        (info / "entry_points.txt").write_text("[idf_extension]\nesp_dfu_ext = esp_dfu_ext:action_extensions\n")
+    return folder
+
+
+def use_extra_checkout(project: Path, env: dict[str, str]) -> None:
+    env["IDF_EXTRA_ACTIONS_PATH"] = str(CHECKOUT)
+
+
+def use_extra_folder(project: Path, env: dict[str, str]) -> None:
+    env["IDF_EXTRA_ACTIONS_PATH"] = str(PACKAGE / "extra_actions")
+
+
+def use_project_in_place(project: Path, env: dict[str, str]) -> None:
+    shutil.copy(CHECKOUT / "idf_ext.py", project)
+    (project / "esp_dfu_ext").symlink_to(PACKAGE)
+    (project / "targets").symlink_to(CHECKOUT / "targets")
+
+
+def use_project_line(project: Path, env: dict[str, str]) -> None:
+    (project / "idf_ext.py").write_text("from esp_dfu_ext import action_extensions\n")
+    env["PYTHONPATH"] = str(site_packages(project.parent / "site-line", entry_point=False))
+
+
+def use_entry_point(project: Path, env: dict[str, str]) -> None:
+    env["PYTHONPATH"] = str(site_packages(project.parent / "site-entry", entry_point=True))
+
+
+def use_component(project: Path, env: dict[str, str]) -> None:
+    description = project / "build" / "project_description.json"
+    text = description.read_text(encoding="utf-8")
+    components = f'"build_component_info": {{"esp_dfu_ext": {{"dir": "{CHECKOUT}"}}}},'
+    description.write_text(text.replace("{", "{" + components, 1), encoding="utf-8")
+
+
+EVERYWHERE = (use_extra_checkout, use_extra_folder, use_project_in_place, use_project_line)
+FROM_6_0 = (use_entry_point, use_component)
+
+
+def idf_py(project: Path, env: dict[str, str], version: str, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(IDF_PY), *args],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": "", **env, "FAKE_IDF_VERSION": version},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def idf_py_lists(project: Path, env: dict[str, str], version: str) -> None:
+    done = idf_py(project, {**env, "ESP_DFU_SIMULATE": "esp32s3"}, version, "dfu-list")
+    assert FOUND in done.stdout
+    assert "built-in" not in done.stdout
+    assert "arning" not in done.stdout + done.stderr.replace("warnings", "")
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+WAYS = [(version, way) for version in VERSIONS for way in EVERYWHERE + (FROM_6_0 if version >= "6" else ())]
+
+
+@pytest.mark.parametrize(("version", "way"), WAYS, ids=lambda value: getattr(value, "__name__", value))
+def test_ours_silently_in_every_way(version: str, way: object, project: Path) -> None:
+    env: dict[str, str] = {}
+    assert callable(way)
+    way(project, env)
+    idf_py_lists(project, env, version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_several_ways_at_once_are_silent(version: str, project: Path) -> None:
+    env: dict[str, str] = {}
+    use_component(project, env)
+    use_entry_point(project, env)
+    use_project_in_place(project, env)
+    env["IDF_EXTRA_ACTIONS_PATH"] = f"{CHECKOUT};{PACKAGE / 'extra_actions'}"
+    idf_py_lists(project, env, version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_help_and_completion_work(version: str, project: Path) -> None:
+    env: dict[str, str] = {}
+    use_extra_folder(project, env)
+    done = idf_py(project, env, version, "dfu-flash", "--help")
+    assert done.returncode == 0
+    assert "--wait" in done.stdout
+    done = idf_py(
+        project, {**env, "_IDF.PY_COMPLETE": "bash_complete", "COMP_WORDS": "idf.py dfu", "COMP_CWORD": "1"}, version
+    )
+    names = {line.partition(",")[2] for line in done.stdout.splitlines()}
+    assert {"dfu", "dfu-list", "dfu-flash"} <= names
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_registered_where_the_built_in_is_missing(version: str, project: Path) -> None:
+    env = {"FAKE_IDF_TARGETLESS": "1"}
+    use_project_in_place(project, env)
+    idf_py_lists(project, env, version)
+
+
+def test_refused_by_a_later_idf_py_the_built_in_works_and_the_user_learns_once(project: Path) -> None:
+    env = {"FAKE_IDF_COPY": "1"}
+    use_entry_point(project, env)
+    done = idf_py(project, env, "6.2", "dfu-list")
+    assert "built-in dfu-list" in done.stdout
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1
+    assert "IDF_EXTRA_ACTIONS_PATH" in lines[0]
+    # What the line says works there.
+    folder = lines[0].rpartition(" ")[2]
+    idf_py_lists(project, {**env, "IDF_EXTRA_ACTIONS_PATH": folder}, "6.2")
+    # And nothing is said where no action of ours is asked for.
+    assert idf_py(project, env, "6.2", "flash").stderr == ""
+
+
+def test_the_projects_own_idf_ext_is_loaded_beside_the_checkout(project: Path) -> None:
+    (project / "idf_ext.py").write_text(
+        "def action_extensions(base, path):\n"
+        "    return {'version': '1', 'actions': {'mine': {'callback': lambda *a: print('mine!')}}}\n"
+    )
+    for version in VERSIONS:
+        done = idf_py(project, {"IDF_EXTRA_ACTIONS_PATH": str(CHECKOUT)}, version, "mine")
+        assert "mine!" in done.stdout
+        assert done.stderr == ""
+
+
+# --- loading never breaks idf.py --------------------------------------------------------------------------
+
+BREAKERS = {
+    "no-pyusb": "import sys; sys.modules['usb'] = None",
+    "no-dependency-at-all": "import sys\nfor name in ('usb', 'yaml', 'msgspec', 'rich'): sys.modules[name] = None",
+    "our-module-is-broken": "import sys; sys.modules['esp_dfu_ext.idf_actions'] = None",
+}
+
+
+@pytest.mark.parametrize("breaker", BREAKERS, ids=str)
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("way", [use_extra_folder, use_project_in_place], ids=lambda way: way.__name__)
+def test_loading_never_breaks_idf_py(breaker: str, version: str, way: object, project: Path) -> None:
+    env: dict[str, str] = {}
+    assert callable(way)
+    way(project, env)
+    hook = project.parent / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(BREAKERS[breaker])
+    env["PYTHONPATH"] = str(hook)
+    done = idf_py(project, env, version, "flash")
+    assert "built-in flash" in done.stdout
+    assert done.returncode == 0
+
+
+def test_without_pyusb_the_image_is_built_and_usb_names_the_command(project: Path) -> None:
+    hook = project.parent / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(BREAKERS["no-pyusb"])
+    env = {"PYTHONPATH": str(hook)}
+    use_extra_folder(project, env)
+    done = idf_py(project, env, "6.0", "dfu")
+    assert done.returncode == 0, done.stderr
+    assert (project / "build" / "dfu.bin").is_file()
+    done = idf_py(project, env, "6.0", "dfu-flash")
+    assert done.returncode == 72
+    assert "-m pip install pyusb libusb-package" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_broken_target_yaml_is_an_error_of_the_action_only(project: Path) -> None:
+    (project / "dfu_targets").mkdir()
+    (project / "dfu_targets" / "esp32s3.yaml").write_text("schema: [")
+    env: dict[str, str] = {}
+    use_extra_folder(project, env)
+    assert idf_py(project, env, "6.0", "flash").returncode == 0
+    done = idf_py(project, env, "6.0", "dfu")
+    assert done.returncode == 65
+    assert "esp32s3.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_imports_at_load() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import esp_dfu_ext; "
+        "from esp_dfu_ext.idf_actions import action_extensions; action_extensions({'actions': {}}, '.'); "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent, timeout=60
+    )
+    assert done.stdout.split() == ["__future__", "esp_dfu_ext", "esp_dfu_ext.idf_actions"]
+
+
+# --- the actions in a project -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_dfu_and_dfu_flash_in_one_call(version: str, project: Path) -> None:
+    env: dict[str, str] = {}
+    use_extra_folder(project, env)
+    done = idf_py(project, env, version, "dfu-flash", "--simulate", "dfu", "--part-size", "64K")
+    assert (done.returncode, done.stderr) == (0, "")
+    order = [line for line in done.stdout.splitlines() if line.startswith("Executing")]
+    assert order == ["Executing action: all", "Executing action: dfu", "Executing action: dfu-flash"]
+    assert "Wrote" in done.stdout
+    assert "All 223488 bytes in the simulated flash are those of the image" in done.stdout
+
+
+def test_a_target_without_dfu_is_refused_before_the_build(project: Path) -> None:
+    sdkconfig = project / "build" / "project_description.json"
+    sdkconfig.write_text(sdkconfig.read_text().replace('"esp32s3"', '"esp32c3"'))
+    env: dict[str, str] = {}
+    use_extra_folder(project, env)
+    for action in ("dfu", "dfu-flash"):
+        done = idf_py(project, env, "6.0", action)
+        assert done.returncode == 65
+        assert "built-in all" not in done.stdout
+        assert "esp32c3 has no DFU in its ROM" in done.stderr
+        assert "idf.py flash" in done.stderr
+
+
+def test_dfu_list_works_outside_a_project(tmp_path: Path) -> None:
+    env = {"ESP_DFU_SIMULATE": "esp32s3,esp32s2"}
+    use_extra_folder(tmp_path, env)
+    done = idf_py(tmp_path, env, "6.0", "dfu-list")
+    assert done.stdout.count("Found Runtime:") == 2
+    assert done.returncode == 0
+
+
+def test_dfu_flash_refuses_an_image_for_another_chip(project: Path) -> None:
+    env: dict[str, str] = {}
+    use_extra_folder(project, env)
+    other = write_sample_project(project.parent / "other", load_target("esp32s2"))
+    assert idf_py(other.parent, env, "6.0", "dfu").returncode == 0
+    shutil.copy(other / "dfu.bin", project / "build")
+    done = idf_py(project, {**env, "ESP_DFU_SIMULATE": "esp32s2"}, "6.0", "dfu-flash")
+    assert done.returncode == 65
+    assert "was made for esp32s2, this is esp32s3" in done.stderr
+
+
+def test_dfu_flash_without_an_image_names_the_action(project: Path) -> None:
+    env: dict[str, str] = {}
+    use_extra_folder(project, env)
+    done = idf_py(project, env, "6.0", "dfu-flash")
+    assert done.returncode == 66
+    assert "Make it: idf.py dfu" in done.stderr
+
+
+def test_dfu_flash_says_that_the_image_is_old(project: Path) -> None:
+    env: dict[str, str] = {}
+    use_extra_folder(project, env)
+    idf_py(project, env, "6.0", "dfu")
+    os.utime(project / "build" / "dfu.bin", (1, 1))
+    done = idf_py(project, env, "6.0", "dfu-flash", "--simulate", "--quiet")
+    assert done.returncode == 0
+    assert "dfu.bin is older than" in done.stderr
+    assert "idf.py dfu" in done.stderr

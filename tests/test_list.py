@@ -1,0 +1,69 @@
+"""The list job: every device of the chips' vendors, with what stands in the way."""
+
+from __future__ import annotations
+
+import pytest
+
+from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.errors import AccessDeniedError, UsbUnavailableError
+from esp_dfu_ext.jobs import list_devices
+
+from .sim import bench, chips, serial_jtag
+
+
+def test_all_devices_in_both_modes() -> None:
+    rig = bench("esp32s2", "esp32p4", others=[serial_jtag()])
+    rig.boards[1].plug(Mode.DFU)
+    first, second, other = list_devices(rig.bus, chips())
+    assert (first.device.path, first.serial, first.problem) == ("1-1", "0", None)
+    assert [i.mode for i in first.interfaces] == [Mode.RUN_TIME]
+    assert first.target is not None
+    assert first.target.name == "esp32s2"
+    assert first.names == (None,)
+    assert (second.device.path, second.serial) == ("1-2", "7c:df:a1:00:00:02")
+    assert [i.mode for i in second.interfaces] == [Mode.DFU]
+    assert second.target is not None
+    assert second.target.name == "esp32p4"
+    assert (other.device.usb_id, other.interfaces, other.names) == ("303a:1001", (), ())
+    assert (other.target, other.serial, other.problem) == (None, None, None)
+    assert "USB-Serial/JTAG" in other.description
+
+
+def test_a_device_that_cannot_be_opened_is_listed_with_the_reason() -> None:
+    rig = bench("esp32s3", "esp32s3")
+    rig.boards[0].faults.no_access = True
+    first, second = list_devices(rig.bus, chips())
+    assert isinstance(first.problem, AccessDeniedError)
+    assert first.serial is None
+    assert [i.mode for i in first.interfaces] == [Mode.RUN_TIME]
+    assert (second.problem, second.serial) == (None, "7c:df:a1:00:00:02")
+
+
+def test_a_board_that_is_busy_can_be_listed() -> None:
+    rig = bench()
+    rig.board.faults.busy = True
+    (listed,) = list_devices(rig.bus, chips())
+    assert (listed.serial, listed.problem) == ("7c:df:a1:00:00:01", None)
+
+
+def test_an_empty_bus() -> None:
+    rig = bench()
+    rig.board.unplug()
+    assert list_devices(rig.bus, chips()) == []
+
+
+def test_listing_changes_nothing() -> None:
+    rig = bench("esp32s3", "esp32s2")
+    for _ in range(2):
+        assert [d.device.path for d in list_devices(rig.bus, chips())] == ["1-1", "1-2"]
+    assert [t for t in rig.log if t.is_dfu] == []
+    assert [board.rom.mode for board in rig.boards] == [Mode.RUN_TIME] * 2
+
+
+def test_a_machine_without_usb(monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend() -> None:
+        raise UsbUnavailableError("libusb is not installed.", missing="libusb")
+
+    monkeypatch.setattr("esp_dfu_ext.bus.libusb_backend", backend)
+    with pytest.raises(UsbUnavailableError):
+        list_devices(None, chips())

@@ -1,0 +1,375 @@
+"""A project folder, as ESP-IDF leaves it behind or as somebody broke it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esp_dfu_ext.errors import EspDfuError, InputMissingError, ProjectError, UsageError
+from esp_dfu_ext.image.layout import FlashFile
+from esp_dfu_ext.project import FlasherArgs, Project, chip_size, only, read_flasher_args, read_project
+
+from .helpers import edit_json, make_project, write_file, write_json
+
+IDF = pytest.mark.parametrize("idf", [5, 6])
+
+
+# --- what it is -------------------------------------------------------------------------------------------
+
+
+@IDF
+def test_a_project_is_read_as_esp_idf_leaves_it(idf: int, tmp_path: Path) -> None:
+    build = make_project(tmp_path, "esp32p4", idf=idf)
+    project = read_project(build)
+    assert (project.project_dir, project.build_dir) == (tmp_path, build)
+    assert (project.name, project.target) == ("hello", "esp32p4")
+    assert project.sdkconfig["CONFIG_ESPTOOLPY_FLASHSIZE"] == "4MB"
+    assert (project.secure_boot, project.flash_encryption) == (False, False)
+
+
+@IDF
+def test_what_goes_where_is_read_by_address(idf: int, tmp_path: Path) -> None:
+    build = make_project(tmp_path, "esp32s2", idf=idf, flash_size="8MB", encrypted=["app"])
+    args = read_flasher_args(build)
+    assert args.chip_size == 8 << 20
+    assert args.files == (
+        FlashFile(0x1000, build / "bootloader/bootloader.bin", "bootloader"),
+        FlashFile(0x8000, build / "partition_table/partition-table.bin", "partition-table"),
+        FlashFile(0xD000, build / "ota_data_initial.bin", "otadata"),
+        FlashFile(0x20000, build / "hello.bin", "app", encrypted=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("mark", "encrypted"),
+    [("true", True), (True, True), ("false", False), (False, False), ("yes", False), (None, False), ([], False)],
+)
+def test_encrypted_is_a_string_and_only_true_means_it(mark: object, encrypted: bool, tmp_path: Path) -> None:
+    build = make_project(tmp_path)
+    edit_json(build / "flasher_args.json", app={"offset": "0x20000", "file": "hello.bin", "encrypted": mark})
+    marks = {file.section: file.encrypted for file in read_flasher_args(build).files}
+    assert marks == {"bootloader": False, "partition-table": False, "otadata": False, "app": encrypted}
+
+
+def test_a_file_outside_all_sections_is_flashed_too(tmp_path: Path) -> None:
+    write_json(tmp_path / "flasher_args.json", {"flash_files": {"0x310000": "/abs/storage.bin", "8": "b.bin"}})
+    assert read_flasher_args(tmp_path).files == (
+        FlashFile(8, tmp_path / "b.bin"),
+        FlashFile(0x310000, Path("/abs/storage.bin")),
+    )
+
+
+def test_a_section_belongs_to_its_address_as_well_as_to_its_file(tmp_path: Path) -> None:
+    both = {"0x10000": "app.bin", "0x110000": "app.bin"}
+    write_json(tmp_path / "flasher_args.json", {"flash_files": both, "app": {"offset": "0x10000", "file": "app.bin"}})
+    assert [(f.address, f.section) for f in read_flasher_args(tmp_path).files] == [(0x10000, "app"), (0x110000, "")]
+
+
+@pytest.mark.parametrize(
+    ("description", "sdkconfig", "cache", "target"),
+    [
+        ("esp32s2", "esp32s3", "esp32p4", "esp32s2"),
+        (None, "esp32s3", "esp32p4", "esp32s3"),
+        ("", "esp32s3", "esp32p4", "esp32s3"),
+        (None, None, "esp32p4", "esp32p4"),
+    ],
+)
+def test_the_target_comes_from_the_strongest_source(
+    description: str | None, sdkconfig: str | None, cache: str, target: str, tmp_path: Path
+) -> None:
+    build = make_project(tmp_path)
+    edit_json(build / "project_description.json", target=description)
+    write_file(tmp_path / "sdkconfig", f'CONFIG_IDF_TARGET="{sdkconfig}"\n'.encode() if sdkconfig else b"")
+    write_file(build / "CMakeCache.txt", f"A:STRING=esp32\nIDF_TARGET:STRING={cache}\nB:BOOL=ON\n".encode())
+    assert read_project(build).target == target
+
+
+def test_without_a_description_the_folder_above_is_the_project(tmp_path: Path) -> None:
+    build = make_project(tmp_path, "esp32s2")
+    (build / "project_description.json").unlink()
+    project = read_project(build)
+    assert (project.project_dir, project.target, project.name) == (tmp_path, "esp32s2", "")
+
+
+def test_the_caller_knows_the_projects_folder_best(tmp_path: Path) -> None:
+    build = make_project(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    assert read_project(build, tmp_path / "b").project_dir == tmp_path / "b"
+
+
+def test_a_build_folder_elsewhere_names_its_project(tmp_path: Path) -> None:
+    build = make_project(tmp_path / "project").rename(tmp_path / "out")
+    assert read_project(build).project_dir == tmp_path / "project"
+
+
+def test_the_description_says_which_sdkconfig(tmp_path: Path) -> None:
+    build = make_project(tmp_path)
+    other = write_file(tmp_path / "sdkconfig.release", b"CONFIG_SECURE_BOOT=y\n")
+    edit_json(build / "project_description.json", config_file=str(other))
+    assert read_project(build).sdkconfig == {"CONFIG_SECURE_BOOT": "y"}
+
+
+@pytest.mark.parametrize("said", ["/gone/sdkconfig", ""])
+def test_a_project_that_was_moved_is_still_read(said: str, tmp_path: Path) -> None:
+    """Built in a container, say, where it had another path: the sdkconfig that lies there is the one."""
+    build = make_project(tmp_path, sdkconfig={"CONFIG_SECURE_BOOT": "y"})
+    edit_json(build / "project_description.json", project_path=str(Path(said).parent) if said else "", config_file=said)
+    project = read_project(build)
+    assert project.project_dir == tmp_path
+    assert project.secure_boot
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ('CONFIG_A="4MB"', "CONFIG_A", "4MB"),
+        ("CONFIG_A=y", "CONFIG_A", "y"),
+        ("CONFIG_A=y\r", "CONFIG_A", "y"),
+        ("CONFIG_A=y  ", "CONFIG_A", "y"),
+        ("CONFIG_A=0x1000", "CONFIG_A", "0x1000"),
+        ('CONFIG_A=""', "CONFIG_A", ""),
+        ("CONFIG_A=\nCONFIG_B=y", "CONFIG_A", ""),
+        ('CONFIG_A="a=b # c"', "CONFIG_A", "a=b # c"),
+        ("# CONFIG_A is not set", "CONFIG_A", None),
+        ("#CONFIG_A=y", "CONFIG_A", None),
+        (" CONFIG_A=y", "CONFIG_A", None),
+    ],
+)
+def test_lines_of_sdkconfig(line: str, key: str, value: str | None, tmp_path: Path) -> None:
+    build = make_project(tmp_path)
+    write_file(tmp_path / "sdkconfig", f"# Some\n{line}\nCONFIG_LAST=n\n".encode())
+    sdkconfig = read_project(build).sdkconfig
+    assert sdkconfig.get(key) == value
+    assert sdkconfig["CONFIG_LAST"] == "n"
+
+
+@pytest.mark.parametrize(
+    ("options", "secure_boot", "flash_encryption"),
+    [
+        ({"CONFIG_SECURE_BOOT": "y"}, True, False),
+        ({"CONFIG_SECURE_FLASH_ENC_ENABLED": "y"}, False, True),
+        ({"CONFIG_SECURE_BOOT": "n", "CONFIG_SECURE_FLASH_ENC_ENABLED": "n"}, False, False),
+    ],
+)
+def test_what_closes_the_door_is_known(
+    options: dict[str, str], secure_boot: bool, flash_encryption: bool, tmp_path: Path
+) -> None:
+    project = read_project(make_project(tmp_path, sdkconfig=options))
+    assert (project.secure_boot, project.flash_encryption) == (secure_boot, flash_encryption)
+
+
+# --- chip size --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sdkconfig", "flasher_args", "size"),
+    [
+        ("16MB", "detect", 16 << 20),
+        ("2MB", "8MB", 2 << 20),
+        (None, "8MB", 8 << 20),
+        ("", "8MB", 8 << 20),
+        ("detect", "512KB", 512 << 10),
+    ],
+)
+def test_the_chip_size_is_the_sdkconfigs_before_esptools(
+    sdkconfig: str | None, flasher_args: str, size: int, tmp_path: Path
+) -> None:
+    build = make_project(tmp_path, flash_size=flasher_args)
+    line = f'CONFIG_ESPTOOLPY_FLASHSIZE="{sdkconfig}"\n' if sdkconfig is not None else ""
+    write_file(tmp_path / "sdkconfig", line.encode())
+    assert chip_size(read_project(build), read_flasher_args(build)) == size
+
+
+@pytest.mark.parametrize("flash_size", ["detect", "keep", 4, None, [], "-4MB"])
+def test_a_chip_size_that_nobody_says_is_named(flash_size: object, tmp_path: Path) -> None:
+    build = make_project(tmp_path)
+    write_file(tmp_path / "sdkconfig", b"")
+    edit_json(build / "flasher_args.json", flash_settings={"flash_size": flash_size})
+    args = read_flasher_args(build)
+    assert args.chip_size is None
+    with pytest.raises(ProjectError, match="CONFIG_ESPTOOLPY_FLASHSIZE"):
+        chip_size(read_project(build), args)
+
+
+@pytest.mark.parametrize("size", ["4096MB", "99999999999999999999MB", "0MB"])
+def test_a_chip_size_that_no_flash_has_is_refused(size: str) -> None:
+    project = Project(Path(), Path(), "", "esp32s3", {"CONFIG_ESPTOOLPY_FLASHSIZE": size})
+    with pytest.raises(ProjectError):
+        chip_size(project, FlasherArgs((), None))
+
+
+# --- sections ---------------------------------------------------------------------------------------------
+
+FILES = [
+    FlashFile(0, Path("bootloader.bin"), "bootloader"),
+    FlashFile(0x10000, Path("app.bin"), "app"),
+    FlashFile(0x200000, Path("spare.bin")),
+]
+
+
+@pytest.mark.parametrize(
+    ("sections", "chosen"),
+    [([], [0, 1, 2]), (["app"], [1]), (["app", "bootloader"], [0, 1]), (["app", "app"], [1])],
+)
+def test_sections_choose_files(sections: list[str], chosen: list[int]) -> None:
+    assert only(FILES, sections) == [FILES[i] for i in chosen]
+
+
+@pytest.mark.parametrize("section", ["otadata", "App", "", "flash_settings"])
+def test_an_unknown_section_is_named_with_those_that_are_there(section: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        only(FILES, ["app", section])
+    assert repr(section) in caught.value.message
+    assert "app, bootloader" in caught.value.message
+    assert caught.value.exit_code == 64
+
+
+def test_a_project_without_sections_says_that_there_are_none() -> None:
+    with pytest.raises(UsageError, match="none"):
+        only(FILES[2:], ["app"])
+
+
+# --- missing and broken files -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_a_build_folder_that_is_not_there_is_named(is_file: bool, tmp_path: Path) -> None:
+    if is_file:
+        write_file(tmp_path / "build", b"")
+    with pytest.raises(InputMissingError) as caught:
+        read_project(tmp_path / "build")
+    assert (caught.value.path, caught.value.role) == (tmp_path / "build", "build folder")
+
+
+def test_a_project_that_is_not_built_is_told_from_one_that_is_broken(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError) as caught:
+        read_flasher_args(tmp_path)
+    assert caught.value.path == tmp_path / "flasher_args.json"
+    assert caught.value.role == "flasher_args.json"
+    assert caught.value.exit_code == 66
+
+
+def test_a_build_folder_that_says_no_target_is_named(tmp_path: Path) -> None:
+    (tmp_path / "build").mkdir()
+    with pytest.raises(ProjectError, match="which chip") as caught:
+        read_project(tmp_path / "build")
+    assert str(tmp_path / "build") in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b"{}x", b"[" * 100000, b'{"a": "\\ud800"}']
+)
+@pytest.mark.parametrize("name", ["flasher_args.json", "project_description.json"])
+def test_a_file_that_is_no_json_object_is_named(name: str, text: bytes, tmp_path: Path) -> None:
+    build = make_project(tmp_path)
+    write_file(build / name, text)
+    with pytest.raises(ProjectError, match="is no JSON") as caught:
+        read_project(build)
+        read_flasher_args(build)
+    assert str(build / name) in caught.value.message
+    assert caught.value.exit_code == 65
+
+
+@pytest.mark.parametrize("offset", ["", "app", "-4", "0x100000000", "1.5", "9" * 5000])
+def test_an_address_that_is_none_is_named_with_its_key(offset: str, tmp_path: Path) -> None:
+    path = tmp_path / "flasher_args.json"
+    write_json(path, {"flash_files": {offset: "app.bin"}})
+    with pytest.raises(ProjectError, match="0x10000") as caught:
+        read_flasher_args(tmp_path)
+    assert caught.value.message.startswith(f"{path}: flash_files: {offset!r}")
+    write_json(path, {"flash_files": {}, "app": {"offset": offset, "file": "app.bin"}})
+    with pytest.raises(ProjectError) as caught:
+        read_flasher_args(tmp_path)
+    assert caught.value.message.startswith(f"{path}: app.offset: {offset!r}")
+
+
+@pytest.mark.parametrize("flash_files", [[], "app.bin", {"0x10000": 5}, {"0x10000": {"file": "app.bin"}}, 1])
+def test_flash_files_of_another_shape_are_named(flash_files: object, tmp_path: Path) -> None:
+    write_json(tmp_path / "flasher_args.json", {"flash_files": flash_files})
+    with pytest.raises(ProjectError, match=r"flasher_args\.json: flash_files: must be an object such as"):
+        read_flasher_args(tmp_path)
+
+
+def test_a_project_path_that_no_file_system_takes_does_not_crash(tmp_path: Path) -> None:
+    build = make_project(tmp_path)
+    for path in ("a" * 5000, "a\0b"):
+        edit_json(build / "project_description.json", project_path=path, config_file=path)
+        assert read_project(build).project_dir == tmp_path
+
+
+# --- hypothesis -------------------------------------------------------------------------------------------
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+offsets = st.sampled_from(["0x0", "0x10000", "4096", "0x", "-1"]) | st.text(max_size=6)
+paths = st.sampled_from(["app.bin", "", ".", "/", "a\0b", "a" * 5000]) | st.text(max_size=6)
+flasher_args = st.fixed_dictionaries(
+    {},
+    optional={
+        "flash_files": st.dictionaries(offsets, paths | json_values, max_size=3) | json_values,
+        "flash_settings": st.fixed_dictionaries({"flash_size": json_values}) | json_values,
+        "app": st.fixed_dictionaries({"offset": offsets, "file": paths, "encrypted": json_values}) | json_values,
+        "bootloader": json_values,
+    },
+)
+descriptions = st.fixed_dictionaries(
+    {},
+    optional={
+        "target": st.sampled_from(["esp32s3", "esp32"]) | json_values,
+        "project_path": paths | json_values,
+        "config_file": paths | json_values,
+        "project_name": json_values,
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "build").mkdir()
+    return folder
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.binary(max_size=40) | flasher_args.map(json.dumps).map(str.encode))
+def test_no_flasher_args_crashes_the_reader(folder: Path, text: bytes) -> None:
+    (folder / "flasher_args.json").write_bytes(text)
+    try:
+        args = read_flasher_args(folder)
+    except EspDfuError as error:
+        assert str(folder / "flasher_args.json") in error.message
+    else:
+        addresses = [file.address for file in args.files]
+        assert addresses == sorted(addresses)
+        assert all(0 <= address <= 0xFFFFFFFF for address in addresses)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.binary(max_size=40) | descriptions.map(json.dumps).map(str.encode))
+def test_no_project_description_crashes_the_reader(folder: Path, text: bytes) -> None:
+    (folder / "build" / "project_description.json").write_bytes(text)
+    (folder / "sdkconfig").write_bytes(b"")
+    try:
+        project = read_project(folder / "build")
+    except EspDfuError as error:
+        assert isinstance(error, ProjectError)
+    else:
+        assert project.target
+        assert isinstance(project.name, str)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=60) | st.text('CONFIG_ABYn="= \r\n#', max_size=40).map(str.encode))
+def test_no_sdkconfig_crashes_the_reader(folder: Path, text: bytes) -> None:
+    write_json(folder / "build" / "project_description.json", {"target": "esp32s3"})
+    (folder / "sdkconfig").write_bytes(text)
+    project = read_project(folder / "build")
+    assert project.target == "esp32s3"
+    assert all(key.startswith("CONFIG_") and "\n" not in value for key, value in project.sdkconfig.items())

@@ -1,0 +1,525 @@
+"""The DFU device in the ROM: descriptors to the byte, requests, states."""
+
+from __future__ import annotations
+
+import pytest
+
+from esp_dfu_ext.dfu.spec import Mode, Status
+
+from .sim import (
+    ABORT,
+    APP_IDLE,
+    CLRSTATUS,
+    DETACH,
+    DNLOAD,
+    DNLOAD_IDLE,
+    ERR_FIRMWARE,
+    ERR_TARGET,
+    ERR_UNKNOWN,
+    ERROR,
+    FILES,
+    GETSTATE,
+    GETSTATUS,
+    IDLE,
+    MANIFEST_SYNC,
+    MIB,
+    NAMES,
+    OK,
+    UPLOAD,
+    UPLOAD_IDLE,
+    ControlStall,
+    ControlTimeout,
+    File,
+    Rom,
+    archive,
+    bench,
+    content,
+    dnload,
+    get_state,
+    get_status,
+    member,
+    new_rom,
+    params,
+    record,
+    send,
+    trailer,
+)
+
+GOOD = archive(FILES)
+
+
+def _request(rom: Rom, request: int, value: int = 0, length: int = 0) -> bytes:
+    return rom.control(0xA1 if length else 0x21, request, value, b"", length)
+
+
+def _descriptor(rom: Rom, kind: int, index: int = 0, length: int = 255) -> bytes:
+    return rom.control(0x80, 6, kind << 8 | index, b"", length)
+
+
+def _with_error(rom: Rom) -> int:
+    """Bring the ROM to dfuERROR by a file that does not fit its MD5."""
+    data = content(500)
+    stream = member("dfuinfo0.dat", record(0x1000, "a", b"something else")) + member("a", data) + trailer()
+    assert send(rom, stream) == ERR_FIRMWARE
+    return ERR_FIRMWARE
+
+
+def _assert_flashed(rom: Rom) -> None:
+    for file in FILES:
+        assert rom.flash.read(file.address, len(file.data)) == file.data
+
+
+# --- descriptors ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("esp32s2", "12010002ef0201403a300200230701020301"),
+        ("esp32s3", "12010002ef0201403a300900280701020301"),
+        ("esp32p4", "12010002ef0201403a301200120901020301"),
+        ("esp32s31", "12010002ef0201403a302000640701020301"),
+    ],
+)
+def test_device_descriptor(name: str, expected: str) -> None:
+    for mode in Mode:
+        assert _descriptor(new_rom(name, mode=mode), 1) == bytes.fromhex(expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("mode", "protocol"), [(Mode.RUN_TIME, "01"), (Mode.DFU, "02")])
+def test_configuration_descriptor(name: str, mode: Mode, protocol: str) -> None:
+    expected = bytes.fromhex(
+        "09 02 5d 00 03 01 00 c0 fa"
+        "08 0b 00 02 02 02 00 00"
+        "09 04 00 00 01 02 02 00 00"
+        "05 24 00 10 01  04 24 02 02  05 24 06 00 01  05 24 01 03 01"
+        "07 05 85 03 40 00 01"
+        "09 04 01 00 02 0a 02 00 00"
+        "07 05 03 02 40 00 01"
+        "07 05 84 02 40 00 01"
+        f"09 04 02 00 00 fe 01 {protocol} 00"
+        "09 21 0f bc 02 40 00 10 01"
+    )
+    assert len(expected) == 93
+    assert _descriptor(new_rom(name, mode=mode), 2) == expected
+
+
+def test_a_descriptor_is_cut_to_the_length_that_was_asked_for() -> None:
+    assert _descriptor(new_rom(), 2, length=9) == bytes.fromhex("09025d00030100c0fa")
+    assert _descriptor(new_rom(), 1, length=8) == bytes.fromhex("12010002ef020140")
+
+
+@pytest.mark.parametrize(
+    ("name", "product"),
+    [("esp32s2", "ESP32-S2"), ("esp32s3", "ESP32-S3"), ("esp32p4", "ESP32-P4"), ("esp32s31", "ESP32-S31")],
+)
+def test_strings(name: str, product: str) -> None:
+    board = bench(name).board
+    serial = "0" if name == "esp32s2" else "7c:df:a1:00:00:01"
+    assert _descriptor(board.rom, 3, 0) == b"\x04\x03\x09\x04"
+    for index, text in ((1, "Espressif"), (2, product), (3, serial)):
+        raw = _descriptor(board.rom, 3, index)
+        assert raw[0] == len(raw)
+        assert raw[1] == 3
+        assert raw[2:].decode("utf-16-le") == text
+
+
+def test_there_are_no_microsoft_os_descriptors_and_no_others() -> None:
+    rom = new_rom()
+    for kind, index in ((3, 0xEE), (3, 4), (0x0F, 0), (2, 1), (0x22, 0)):
+        with pytest.raises(ControlStall):
+            _descriptor(rom, kind, index)
+    with pytest.raises(ControlStall):
+        rom.control(0xC0, 0x20, 0, b"", 64)
+
+
+# --- GETSTATUS, GETSTATE ----------------------------------------------------------------------------------
+
+
+def test_the_poll_timeout_is_256_ms_in_every_state() -> None:
+    seen = {}
+    rom = new_rom(mode=Mode.RUN_TIME)
+    seen[APP_IDLE] = get_status(rom)
+    rom.restart(Mode.DFU)
+    seen[IDLE] = get_status(rom)
+    dnload(rom, GOOD[:64])
+    seen[DNLOAD_IDLE] = get_status(rom)
+    _request(rom, ABORT)
+    _with_error(rom)
+    seen[ERROR] = get_status(rom)
+    _request(rom, CLRSTATUS)
+    _request(rom, UPLOAD, 0, 64)
+    seen[UPLOAD_IDLE] = get_status(rom)
+    assert {state: answer[1:] for state, answer in seen.items()} == {state: (256, state) for state in seen}
+    assert {state for state, answer in seen.items() if answer[0] != OK} == {ERROR}
+
+
+def test_the_answer_to_getstatus_to_the_byte() -> None:
+    assert _request(new_rom(), GETSTATUS, length=6) == bytes.fromhex("00 000100 02 00")
+
+
+def test_getstate_changes_nothing() -> None:
+    rom = new_rom()
+    for position in range(0, len(GOOD), 64):
+        dnload(rom, GOOD[position : position + 64])
+    dnload(rom, b"")
+    assert [get_state(rom), get_state(rom)] == [MANIFEST_SYNC, MANIFEST_SYNC]
+    assert get_status(rom) == (OK, 256, IDLE)
+
+
+# --- run-time ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", [DNLOAD, UPLOAD, CLRSTATUS, ABORT])
+def test_run_time_knows_no_download(request_: int) -> None:
+    rom = new_rom(mode=Mode.RUN_TIME)
+    with pytest.raises(ControlStall):
+        _request(rom, request_, length=64 if request_ == UPLOAD else 0)
+    assert get_status(rom)[2] == APP_IDLE
+
+
+def test_run_time_is_where_a_board_starts() -> None:
+    rom = bench().board.rom
+    assert rom.mode is Mode.RUN_TIME
+    assert get_state(rom) == APP_IDLE
+
+
+# --- DETACH -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", ["idle", "download"])
+def test_detach_in_dfu_mode_stalls_and_goes_to_appidle(before: str) -> None:
+    rom = new_rom()
+    if before == "download":
+        dnload(rom, GOOD[:64])
+    with pytest.raises(ControlStall):
+        _request(rom, DETACH, 700)
+    assert get_status(rom)[2] == APP_IDLE
+
+
+# --- DNLOAD -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [1, 2, 63, 64])
+def test_a_block_goes_straight_to_dnload_idle(length: int) -> None:
+    rom = new_rom()
+    dnload(rom, GOOD[:length])
+    assert get_state(rom) == DNLOAD_IDLE
+    assert get_status(rom) == (OK, 256, DNLOAD_IDLE)
+
+
+@pytest.mark.parametrize("interval", [0, 1, 2, 16, 100])
+def test_getstatus_between_blocks_is_not_needed(interval: int) -> None:
+    rom = new_rom()
+    for number, position in enumerate(range(0, len(GOOD), 64)):
+        dnload(rom, GOOD[position : position + 64], number)
+        if interval and number % interval == 0:
+            assert get_status(rom) == (OK, 256, DNLOAD_IDLE)
+    dnload(rom, b"")
+    assert get_status(rom) == (OK, 256, IDLE)
+    _assert_flashed(rom)
+
+
+def test_the_block_number_is_ignored() -> None:
+    rom = new_rom()
+    for number, position in enumerate(range(0, len(GOOD), 64)):
+        dnload(rom, GOOD[position : position + 64], (number * 7919 + 5) & 0xFFFF)
+    dnload(rom, b"", 0)
+    assert get_status(rom) == (OK, 256, IDLE)
+    _assert_flashed(rom)
+
+
+@pytest.mark.parametrize("length", [1, 4, 32, 48])
+def test_blocks_may_be_shorter(length: int) -> None:
+    rom = new_rom()
+    for position in range(0, len(GOOD), length):
+        dnload(rom, GOOD[position : position + length])
+    dnload(rom, b"")
+    assert get_status(rom) == (OK, 256, IDLE)
+    _assert_flashed(rom)
+
+
+@pytest.mark.parametrize("blocks_before", [0, 10])
+@pytest.mark.parametrize("length", [65, 128, 4096])
+def test_more_than_64_bytes_are_not_consumed_and_time_out(blocks_before: int, length: int) -> None:
+    rom = new_rom()
+    start = 64 * blocks_before
+    for position in range(0, start, 64):
+        dnload(rom, GOOD[position : position + 64])
+    state = get_state(rom)
+    with pytest.raises(ControlTimeout):
+        dnload(rom, GOOD[start : start + length])
+    assert get_state(rom) == state
+    assert send(rom, GOOD[start:]) == OK
+    _assert_flashed(rom)
+
+
+def test_the_zero_length_block_wants_one_getstatus_after_it() -> None:
+    rom = new_rom()
+    for position in range(0, len(GOOD), 64):
+        dnload(rom, GOOD[position : position + 64])
+    dnload(rom, b"")
+    assert get_state(rom) == MANIFEST_SYNC
+    with pytest.raises(ControlStall):
+        dnload(rom, GOOD[:64])
+    assert get_status(rom) == (ERR_UNKNOWN, 256, ERROR)
+
+
+def test_states_7_and_8_never_appear() -> None:
+    rom = new_rom()
+    seen = set()
+    for position in range(0, len(GOOD), 64):
+        dnload(rom, GOOD[position : position + 64])
+        seen |= {get_state(rom), get_status(rom)[2]}
+    dnload(rom, b"")
+    seen |= {get_state(rom), get_status(rom)[2], get_status(rom)[2]}
+    assert seen == {DNLOAD_IDLE, MANIFEST_SYNC, IDLE}
+
+
+def test_a_second_download_in_the_same_session_works() -> None:
+    rom = new_rom()
+    assert send(rom, archive([File(0x1000, "old.bin", content(9000, 9))])) == OK
+    assert send(rom, GOOD) == OK
+    _assert_flashed(rom)
+
+
+def test_a_download_that_begins_with_the_zero_length_block_is_misuse() -> None:
+    rom = new_rom()
+    with pytest.raises(ControlStall):
+        dnload(rom, b"")
+    assert get_status(rom) == (ERR_UNKNOWN, 256, ERROR)
+
+
+# --- ABORT, CLRSTATUS -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 4, 5, 60])
+def test_abort_in_mid_download_goes_to_idle_and_a_fresh_download_works(blocks: int) -> None:
+    rom = new_rom()
+    for position in range(0, 64 * blocks, 64):
+        dnload(rom, GOOD[position : position + 64])
+    _request(rom, ABORT)
+    assert get_status(rom) == (OK, 256, IDLE)
+    assert send(rom, GOOD) == OK
+    _assert_flashed(rom)
+
+
+def test_abort_does_nothing_in_idle() -> None:
+    rom = new_rom()
+    _request(rom, ABORT)
+    assert get_status(rom) == (OK, 256, IDLE)
+
+
+def test_abort_keeps_an_error_and_clrstatus_takes_it_away() -> None:
+    rom = new_rom()
+    error = _with_error(rom)
+    _request(rom, ABORT)
+    assert get_status(rom)[0] == error
+    _request(rom, CLRSTATUS)
+    assert get_status(rom) == (OK, 256, IDLE)
+    assert send(rom, GOOD) == OK
+    _assert_flashed(rom)
+
+
+@pytest.mark.parametrize("state", ["idle", "download"])
+def test_clrstatus_without_an_error_is_misuse(state: str) -> None:
+    rom = new_rom()
+    if state == "download":
+        dnload(rom, GOOD[:64])
+    with pytest.raises(ControlStall):
+        _request(rom, CLRSTATUS)
+    assert get_status(rom) == (ERR_UNKNOWN, 256, ERROR)
+
+
+def test_in_error_every_block_stalls_and_the_status_stays() -> None:
+    rom = new_rom()
+    error = _with_error(rom)
+    for _ in range(3):
+        with pytest.raises(ControlStall):
+            dnload(rom, GOOD[:64])
+        assert get_status(rom) == (error, 256, ERROR)
+    with pytest.raises(ControlStall):
+        _request(rom, UPLOAD, 0, 64)
+    assert get_status(rom) == (error, 256, ERROR)
+
+
+# --- UPLOAD -----------------------------------------------------------------------------------------------
+
+
+def _after_download(flash_size: int = 4 * MIB, chip_size: int = 4 * MIB) -> Rom:
+    rom = new_rom(flash_size=flash_size)
+    assert send(rom, archive(FILES, chip_size)) == OK
+    return rom
+
+
+def _upload(rom: Rom, blocks: int) -> bytes:
+    return b"".join(_request(rom, UPLOAD, block, 64) for block in range(blocks))
+
+
+def test_upload_after_a_download_reads_the_flash() -> None:
+    rom = _after_download()
+    assert _upload(rom, 1280) == rom.flash.read(0, 1280 * 64)
+    assert get_status(rom) == (OK, 256, UPLOAD_IDLE)
+
+
+def test_upload_has_4_mib_by_default_and_ends_with_a_short_block() -> None:
+    rom = _after_download()
+    assert _upload(rom, 4 * MIB // 64) == rom.flash.read(0, 4 * MIB)
+    assert _request(rom, UPLOAD, 4 * MIB // 64 & 0xFFFF, 64) == b""
+    assert get_status(rom) == (OK, 256, IDLE)
+
+
+@pytest.mark.parametrize(("start", "length"), [(1, 1), (0, 2), (3, 1)])
+def test_set_interface_selects_the_range_of_upload(start: int, length: int) -> None:
+    rom = _after_download()
+    for mib in range(4):
+        rom.flash.program(mib * MIB, content(256, 70 + mib))
+    rom.control(0x01, 0x0B, start << 8 | length, b"", 0)
+    assert _upload(rom, length * MIB // 64) == rom.flash.read(start * MIB, length * MIB)
+    assert _request(rom, UPLOAD, length * MIB // 64, 64) == b""
+
+
+def test_upload_is_right_only_up_to_the_chip_size_that_the_download_told() -> None:
+    rom = _after_download(chip_size=2 * MIB)
+    secret = content(64, 5)
+    rom.flash.program(2 * MIB - 64, secret)
+    rom.flash.program(2 * MIB, secret)
+    rom.control(0x01, 0x0B, 1 << 8 | 2, b"", 0)
+    blocks = [_request(rom, UPLOAD, number, 64) for number in range(MIB // 64 + 1)]
+    assert blocks[-2] == secret
+    assert blocks[-1] != secret
+
+
+def test_a_wrong_block_number_returns_rubbish_without_a_stall() -> None:
+    rom = _after_download()
+    rom.flash.program(64, content(64))
+    _request(rom, UPLOAD, 0, 64)
+    answer = _request(rom, UPLOAD, 2, 64)
+    assert len(answer) == 64
+    assert answer not in (rom.flash.read(64, 64), rom.flash.read(128, 64))
+    assert get_status(rom)[0] != OK
+    assert get_status(rom)[2] == ERROR
+
+
+def test_more_than_64_bytes_of_upload_are_wrong_or_hang() -> None:
+    rom = _after_download()
+    rom.flash.program(0, content(128))
+    try:
+        answer = _request(rom, UPLOAD, 0, 128)
+    except ControlTimeout:
+        return
+    assert answer != rom.flash.read(0, 128)
+
+
+def test_upload_in_mid_download_is_misuse() -> None:
+    rom = new_rom()
+    dnload(rom, GOOD[:64])
+    with pytest.raises(ControlStall):
+        _request(rom, UPLOAD, 0, 64)
+    assert get_status(rom) == (ERR_UNKNOWN, 256, ERROR)
+
+
+def test_abort_ends_an_upload_and_the_next_begins_anew() -> None:
+    rom = _after_download()
+    _upload(rom, 100)
+    _request(rom, ABORT)
+    assert get_status(rom) == (OK, 256, IDLE)
+    assert _upload(rom, 300) == rom.flash.read(0, 300 * 64)
+
+
+# --- a ROM that wants its GETSTATUS -----------------------------------------------------------------------
+
+
+def test_the_strict_variant_demands_getstatus_after_each_block() -> None:
+    rom = new_rom()
+    rom.wants_status = True
+    dnload(rom, GOOD[:64])
+    with pytest.raises(ControlStall):
+        dnload(rom, GOOD[64:128])
+    assert get_status(rom) == (ERR_UNKNOWN, 256, ERROR)
+    _request(rom, CLRSTATUS)
+    for position in range(0, len(GOOD), 64):
+        dnload(rom, GOOD[position : position + 64])
+        assert get_status(rom) == (OK, 256, DNLOAD_IDLE)
+    dnload(rom, b"")
+    assert get_status(rom) == (OK, 256, IDLE)
+    _assert_flashed(rom)
+
+
+# --- when errors come -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", range(0, 256, 20))
+def test_a_damaged_archive_is_reported_no_more_than_5_blocks_late(phase: int) -> None:
+    first = File(0x1000, "first.bin", content(3000 + phase))
+    second = File(0x8000, "second.bin", content(3000, 1))
+    stream = bytearray(archive([first, second]))
+    place = bytes(stream).index(b"070701", bytes(stream).index(first.data) + len(first.data))
+    stream[place] ^= 0xFF
+    rom = new_rom()
+    reported_at = -1
+    for block, position in enumerate(range(0, len(stream), 64)):
+        dnload(rom, bytes(stream[position : position + 64]))
+        if get_status(rom)[0] != OK:
+            reported_at = block
+            break
+    assert get_status(rom) == (ERR_TARGET, 256, ERROR)
+    assert 0 <= reported_at - place // 64 <= 5
+
+
+def test_errors_are_late() -> None:
+    """The block that holds the damage itself may be taken without a word."""
+    stream = bytearray(GOOD)
+    place = bytes(stream).index(b"070701", 10)
+    stream[place] ^= 0xFF
+    rom = new_rom()
+    for position in range(0, place + 1, 64):
+        dnload(rom, bytes(stream[position : position + 64]))
+        assert get_status(rom) == (OK, 256, DNLOAD_IDLE)
+
+
+def test_the_first_bytes_of_a_file_erase_its_whole_range_and_nothing_else() -> None:
+    data = content(20000)
+    rom = new_rom()
+    rom.flash.program(0, bytes(MIB))
+    stream = archive([File(0x10000, "app.bin", data)])
+    begin = stream.index(data)
+    for position in range(0, begin + 5 * 64, 64):
+        dnload(rom, stream[position : position + 64])
+    assert rom.flash.read(0x10000 + 512, 20480 - 512) == b"\xff" * (20480 - 512)
+    assert rom.flash.read(0, 0x10000) == bytes(0x10000)
+    assert rom.flash.read(0x15000, 0x1000) == bytes(0x1000)
+
+
+def test_a_file_that_never_comes_is_missed_only_at_the_end() -> None:
+    data = content(2000)
+    index = record(0, "flash_params.dat", params(4 * MIB), 28) + record(0x1000, "a", data)
+    index += record(0x8000, "never", content(9))
+    stream = member("dfuinfo0.dat", index) + member("flash_params.dat", params(4 * MIB))
+    stream += member("a", data) + trailer()
+    rom = new_rom()
+    for position in range(0, len(stream), 64):
+        dnload(rom, stream[position : position + 64])
+        assert get_status(rom) == (OK, 256, DNLOAD_IDLE)
+    dnload(rom, b"")
+    assert get_status(rom) == (ERR_TARGET, 256, ERROR)
+
+
+# --- the bus ----------------------------------------------------------------------------------------------
+
+
+def test_a_restart_keeps_the_flash_and_forgets_the_download() -> None:
+    rom = new_rom()
+    assert send(rom, GOOD) == OK
+    dnload(rom, GOOD[:64])
+    rom.restart(Mode.DFU)
+    assert get_status(rom) == (OK, 256, IDLE)
+    _assert_flashed(rom)
+    rom.fail(Status.errVENDOR)
+    rom.restart(Mode.RUN_TIME)
+    assert get_status(rom) == (OK, 256, APP_IDLE)
+
+
+def test_getstate_is_one_byte() -> None:
+    assert _request(new_rom(), GETSTATE, length=1) == b"\x02"

@@ -1,0 +1,214 @@
+"""Boards on a bus, and the words that describe them."""
+
+from __future__ import annotations
+
+import pytest
+
+from esp_dfu_ext import jobs
+from esp_dfu_ext.bus import Bus
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.dfu.spec import Mode, Status
+from esp_dfu_ext.errors import SimulationError, UsageError
+
+from .sim import (
+    DETACH,
+    DNLOAD,
+    FILES,
+    MIB,
+    NAMES,
+    AccessDenied,
+    Board,
+    ControlStall,
+    ControlTimeout,
+    DeviceGone,
+    archive,
+    bench,
+    chip,
+    chips,
+    image_of,
+    simulate,
+    simulate_text,
+)
+
+
+def _board(name: str = "esp32s3", mode: Mode = Mode.RUN_TIME) -> tuple[Board, VirtualClock]:
+    rig = bench(name, mode=mode, start=0)
+    return rig.board, rig.clock
+
+
+def _paths(bus: Bus) -> list[str]:
+    return [device.path for device in bus.scan()]
+
+
+# --- boards -----------------------------------------------------------------------------------------------
+
+
+def test_detach_drops_off_the_bus_inside_the_request_and_comes_back() -> None:
+    board, clock = _board()
+    address = board.address
+    with pytest.raises(DeviceGone):
+        board.control(0x21, DETACH, 700, b"", 0)
+    assert not board.present
+    for _ in range(5):
+        clock.sleep(0.05)
+        board.update()
+        assert not board.present
+    clock.sleep(0.35)  # 0.6 s at the most
+    board.update()
+    assert board.present
+    assert board.rom.mode is Mode.DFU
+    assert board.address != address
+
+
+def test_an_app_with_the_console_comes_back_in_run_time_first() -> None:
+    board, clock = _board("esp32s2")
+    board.console_app = True
+    with pytest.raises(DeviceGone):
+        board.control(0x21, DETACH, 700, b"", 0)
+    seen: list[Mode | None] = []
+    for _ in range(200):
+        clock.sleep(0.01)
+        board.update()
+        now = board.rom.mode if board.present else None
+        if not seen or seen[-1] is not now:
+            seen.append(now)
+    assert seen == [None, Mode.RUN_TIME, None, Mode.DFU]
+
+
+def test_detach_in_dfu_mode_stalls_and_stays_on_the_bus() -> None:
+    board, _ = _board(mode=Mode.DFU)
+    with pytest.raises(ControlStall):
+        board.control(0x21, DETACH, 700, b"", 0)
+    assert board.present
+
+
+@pytest.mark.parametrize("blocks", [0, 20])
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_bus_reset_in_dfu_mode_always_restarts_the_chip(blocks: int, detached: bool) -> None:
+    board, clock = _board(mode=Mode.DFU)
+    stream = archive(FILES, MIB)
+    for number in range(blocks):
+        board.control(0x21, DNLOAD, number, stream[64 * number : 64 * number + 64], 0)
+    if detached:
+        with pytest.raises(ControlStall):
+            board.control(0x21, DETACH, 700, b"", 0)
+    with pytest.raises(DeviceGone):
+        board.reset_bus()
+    clock.sleep(1)
+    board.update()
+    assert board.present
+    assert board.rom.mode is Mode.RUN_TIME
+
+
+def test_a_bus_reset_in_run_time_restarts_nothing() -> None:
+    board, _ = _board()
+    board.reset_bus()
+    assert board.present
+
+
+def test_straps_that_let_the_app_start() -> None:
+    board, clock = _board(mode=Mode.DFU)
+    board.boots_app = True
+    with pytest.raises(DeviceGone):
+        board.reset_bus()
+    clock.sleep(100)
+    board.update()
+    assert not board.present
+
+
+def test_each_board_has_its_own_serial_number_where_the_chip_has_one() -> None:
+    assert [b.rom.serial for b in bench("esp32s2", "esp32s2").boards] == ["0", "0"]
+    serials = [b.rom.serial for b in bench("esp32s3", "esp32p4", "esp32s31").boards]
+    assert len(set(serials)) == 3
+    assert all(len(serial) == 17 and serial.count(":") == 5 for serial in serials)
+
+
+def test_each_fault_happens_once() -> None:
+    board, _ = _board(mode=Mode.DFU)
+    board.faults.stall_at = 0
+    board.faults.hang_at = 1
+    with pytest.raises(ControlStall):
+        board.control(0x21, DNLOAD, 0, b"x", 0)
+    with pytest.raises(ControlTimeout):
+        board.control(0x21, DNLOAD, 0, b"x", 0)
+    board.control(0x21, DNLOAD, 0, b"x", 0)
+
+
+# --- words ------------------------------------------------------------------------------------------------
+
+
+def test_boards_from_a_list() -> None:
+    simulation = simulate_text("esp32s3, esp32s2+dfu,303a:1001,esp32p4", chips(), VirtualClock())
+    seen = [(d.path, d.usb_id) for d in simulation.bus.scan()]
+    assert seen == [
+        ("1-1", "303a:0009"), ("1-2", "303a:0002"), ("1-3", "303a:1001"), ("1-4", "303a:0012"),
+    ]  # fmt: skip
+    assert [b.rom.mode for b in simulation.boards] == [Mode.RUN_TIME, Mode.DFU, Mode.RUN_TIME]
+    assert [b.path for b in simulation.boards] == ["1-1", "1-2", "1-4"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_chip_can_be_simulated(name: str) -> None:
+    clock = VirtualClock()
+    simulation = simulate_text(name, chips(), clock)
+    image = image_of(FILES, chip(name))
+    jobs.flash(image, chip(name), bus=simulation.bus, targets=chips(), clock=clock)
+    assert simulation.compare(image, "1-1") == image.flash_size
+
+
+def test_options() -> None:
+    text = "esp32s3+app+boots,esp32s3+strict,esp32s3+no-access,esp32s3+busy+no-return,esp32s3+vanish@3+hang@0"
+    a, b, c, d, e = simulate_text(text, chips(), VirtualClock()).boards
+    assert (a.console_app, a.boots_app) == (True, True)
+    assert b.rom.wants_status
+    with pytest.raises(AccessDenied):
+        c.check_access()
+    assert (d.faults.busy, d.faults.no_return) == (True, True)
+    assert (e.faults.vanish_at, e.faults.hang_at) == (3, 0)
+    (f,) = simulate_text("esp32s3+stall@7+error@12", chips(), VirtualClock()).boards
+    assert (f.faults.stall_at, f.faults.status_at) == (7, 12)
+    assert f.faults.status is not Status.OK
+    assert (f.console_app, f.boots_app, f.rom.wants_status, f.faults.busy) == (False,) * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("esp32c3", "esp32c3"),
+        ("", "''"),
+        ("esp32s3,", "''"),
+        ("esp32s3+nonsense", "nonsense"),
+        ("esp32s3+vanish", "vanish"),
+        ("esp32s3+vanish@", "vanish"),
+        ("esp32s3+vanish@x", "vanish@x"),
+        ("esp32s3+vanish@-1", "vanish@-1"),
+        ("esp32s3+vanish@²", "vanish@²"),
+        ("esp32s3+busy@1", "busy@1"),
+        ("303a:1001+dfu", "303a:1001"),
+    ],
+)
+def test_what_cannot_be_simulated(text: str, fact: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        simulate_text(text, chips(), VirtualClock())
+    assert fact in caught.value.message
+
+
+def test_other_devices_by_path() -> None:
+    known = next(o for target in chips() for o in target.other_usb)
+    clock = VirtualClock()
+    simulation = simulate([Board.make(chip(), "1-2.3", clock)], clock, [("1-2.1", known)])
+    assert _paths(simulation.bus) == ["1-2.1", "1-2.3"]
+
+
+def test_comparison_of_a_flash_that_was_never_written() -> None:
+    clock = VirtualClock()
+    simulation = simulate_text("esp32s3", chips(), clock)
+    with pytest.raises(SimulationError, match=r"bootloader.bin at 0x1000"):
+        simulation.compare(image_of(FILES, chip()), "1-1")
+
+
+def test_no_two_boards_have_one_address() -> None:
+    rig = bench("esp32s3", "esp32s3", "esp32s3")
+    rig.boards[1].plug()
+    addresses = [d.address for d in rig.bus.scan()]
+    assert len(set(addresses)) == 3

@@ -1,0 +1,202 @@
+"""Conformance of the simulated updater: what the ROM makes of streams, the good and the bad."""
+
+from __future__ import annotations
+
+import pytest
+
+from .sim import (
+    ERR_FIRMWARE,
+    ERR_TARGET,
+    FILES,
+    MIB,
+    NAMES,
+    OK,
+    PARAMS_FLAGS,
+    ControlStall,
+    File,
+    Rom,
+    archive,
+    chip,
+    content,
+    dnload,
+    fill,
+    get_status,
+    member,
+    new_rom,
+    params,
+    record,
+    rehearse,
+    send,
+    trailer,
+)
+from .streams import BadStream, bad_streams
+
+
+def _holds(rom: Rom, address: int, data: bytes) -> bool:
+    return rom.flash.read(address, len(data)) == data
+
+
+def _assert_left(rom: Rom, case: BadStream) -> None:
+    for address, data in case.present:
+        assert _holds(rom, address, data), hex(address)
+    for address, data in case.absent:
+        assert not _holds(rom, address, data), hex(address)
+    for address, size in case.erased:
+        assert _holds(rom, address, b"\xff" * size), hex(address)
+
+
+@pytest.mark.parametrize("case", bad_streams(), ids=lambda case: case.name)
+def test_bad_stream(case: BadStream) -> None:
+    rom = new_rom(flash_size=case.flash_size)
+    early = OK
+    try:
+        for position in range(0, len(case.stream), 64):
+            dnload(rom, case.stream[position : position + 64])
+            early = early or get_status(rom)[0]
+        if case.only_at_end:
+            assert early == OK
+        dnload(rom, b"")
+    except ControlStall:
+        assert early != OK
+    assert get_status(rom)[0] == case.status
+    _assert_left(rom, case)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("files", "chip_size"),
+    [
+        (FILES, 2 * MIB),
+        ((File(0, "boot.bin", content(1)),), MIB),
+        ((File(0, "boot.bin", content(4096)), File(0x1000, "next.bin", content(4096, 1))), 4 * MIB),
+        ((File(4 * MIB - 4096, "last.bin", content(4096)),), 4 * MIB),
+        ((File(0x1004, "inside.bin", content(100)),), 4 * MIB),
+        ((File(0x1000, "n" * 63, content(3000)),), 4 * MIB),
+        ((File(0x1000, "ü" * 31 + "x", content(3000)),), 4 * MIB),
+        (tuple(File(0x1000 * n, f"f{n}", content(40 + n, n)) for n in range(63)), 4 * MIB),
+    ],
+    ids=["usual", "one byte", "neighbours", "to the end", "multiple of 4", "63 bytes", "UTF-8", "64 records"],
+)
+def test_good_stream(name: str, files: tuple[File, ...], chip_size: int) -> None:
+    rom = new_rom(name)
+    rom.flash.program(0, content(65536, 99))
+    assert send(rom, archive(files, chip_size)) == OK
+    for file in files:
+        assert _holds(rom, file.address, file.data), file.name
+
+
+@pytest.mark.parametrize("size", range(1, 600, 37))
+def test_every_length_of_a_file_is_flashed(size: int) -> None:
+    """The 256-byte buffer, the padding and the headers meet in every way."""
+    files = [File(0x1000, "a", content(size)), File(0x2000, "bb", content(size + 1, 1)), File(0x3000, "c", b"c")]
+    rom = new_rom()
+    assert send(rom, archive(files)) == OK
+    assert all(_holds(rom, file.address, file.data) for file in files)
+
+
+def test_without_flash_params_everything_below_2_mib_works() -> None:
+    file = File(2 * MIB - 4096, "a.bin", content(4096))
+    rom = new_rom()
+    assert send(rom, archive([file], None)) == OK
+    assert _holds(rom, file.address, file.data)
+
+
+@pytest.mark.parametrize("extra", [b"\0" * 9000, content(9000), content(1)], ids=["zeros", "rubbish", "one byte"])
+def test_what_follows_the_trailer_is_ignored(extra: bytes) -> None:
+    rom = new_rom()
+    assert send(rom, archive(FILES) + extra) == OK
+    assert all(_holds(rom, file.address, file.data) for file in FILES)
+    assert _holds(rom, MIB, b"\xff" * MIB)
+
+
+def test_232_bytes_are_enough_for_an_archive() -> None:
+    stream = fill(trailer(), 232)
+    rom = new_rom()
+    assert send(rom, stream[:232]) == OK
+    assert _holds(rom, 0, b"\xff" * 4096)
+    assert send(rom, stream[:231]) == OK
+    assert _holds(rom, 0, stream[:231])
+
+
+def test_flag_8_leaves_the_flash_unerased() -> None:
+    old, new = content(4096, 1), content(1000, 2)
+    mixed = bytes(a & b for a, b in zip(old, new))
+    index = record(0x1000, "a", mixed, 8)
+    rom = new_rom()
+    rom.flash.program(0x1000, old)
+    assert send(rom, member("dfuinfo0.dat", index) + member("a", new) + trailer()) == OK
+    assert _holds(rom, 0x1000, mixed + old[1000:])
+
+
+@pytest.mark.parametrize(("flags", "status"), [(0, ERR_FIRMWARE), (16, OK)])
+def test_flag_16_ignores_the_md5(flags: int, status: int) -> None:
+    index = record(0x1000, "a", b"something else", flags)
+    rom = new_rom()
+    assert send(rom, member("dfuinfo0.dat", index) + member("a", content(1000)) + trailer()) == status
+    assert _holds(rom, 0x1000, content(1000))
+
+
+def test_flag_1_goes_to_ram() -> None:
+    index = record(0x1000, "a", content(1000), 1)
+    rom = new_rom()
+    assert send(rom, member("dfuinfo0.dat", index) + member("a", content(1000)) + trailer()) == OK
+    assert _holds(rom, 0, b"\xff" * MIB)
+
+
+def test_flash_params_stay_out_of_the_flash() -> None:
+    rom = new_rom()
+    assert send(rom, archive([File(0x8000, "a", content(10))])) == OK
+    assert _holds(rom, 0, b"\xff" * 0x8000)
+
+
+def test_a_dead_flash_shows_only_at_the_end() -> None:
+    rom = new_rom()
+    rom.flash.program(0x10000, bytes(4096))
+    rom.flash.erase = lambda address, size: None  # type: ignore[method-assign]
+    stream = archive(FILES)
+    for position in range(0, len(stream), 64):
+        dnload(rom, stream[position : position + 64])
+        assert get_status(rom)[0] == OK
+    dnload(rom, b"")
+    assert get_status(rom)[0] == ERR_FIRMWARE
+
+
+def test_each_md5_is_checked() -> None:
+    for wrong in range(3):
+        data = [content(500 + n, n) for n in range(3)]
+        told = [b"wrong" if n == wrong else data[n] for n in range(3)]
+        index = b"".join(record(0x1000 * (n + 1), f"f{n}", told[n]) for n in range(3))
+        body = b"".join(member(f"f{n}", data[n]) for n in range(3))
+        assert send(new_rom(), member("dfuinfo0.dat", index) + body + trailer()) == ERR_FIRMWARE
+
+
+@pytest.mark.parametrize("place", [0, 5, 54, 94], ids=["magic", "magic's end", "filesize", "namesize"])
+def test_a_damaged_header_is_errtarget(place: int) -> None:
+    stream = bytearray(archive(FILES))
+    header = bytes(stream).index(b"070701", bytes(stream).index(FILES[0].data))
+    stream[header + place : header + place + 1] = b"x"
+    assert send(new_rom(), bytes(stream)) == ERR_TARGET
+
+
+def test_the_chip_size_of_one_download_does_not_last_for_the_next() -> None:
+    far = File(3 * MIB, "far.bin", content(100))
+    rom = new_rom()
+    assert send(rom, archive([far])) == OK
+    assert send(rom, archive([File(0x1000, "a", content(100))], None)) == OK
+    index = member("dfuinfo0.dat", record(0, "flash_params.dat", params(MIB), PARAMS_FLAGS) + record(*_args(far)))
+    stream = index + member("flash_params.dat", params(MIB)) + member(far.name, far.data) + trailer()
+    assert send(rom, stream) == ERR_FIRMWARE
+
+
+def _args(file: File) -> tuple[int, str, bytes]:
+    return file.address, file.name, file.data
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rehearsal_of_a_good_stream(name: str) -> None:
+    assert rehearse(archive(FILES), chip(name)) == OK
+
+
+@pytest.mark.parametrize("case", [c for c in bad_streams() if c.flash_size == 4 * MIB], ids=lambda case: case.name)
+def test_a_rehearsal_says_what_the_rom_says(case: BadStream) -> None:
+    assert rehearse(memoryview(case.stream), chip()) == case.status
