@@ -232,7 +232,7 @@ def load_image(path: Path, target: Target | None = None, targets: Sequence[Targe
         ImageError: it is damaged, or the ROM would get something wrong; `notes` has one line for each.
     """
     known = load_targets() if targets is None else list(targets)
-    result = inspect(path, known if target is None or target in known else [*known, target])
+    result = inspect(path, known if target is None else [target, *known])
     if target is not None and result.target != target:
         suffix = result.image.suffix
         name = result.target.name if result.target is not None else f"{suffix.vid:04x}:{suffix.pid:04x}"
@@ -365,42 +365,50 @@ def flash(
     bus = bus or Bus()
     clock = clock or SystemClock()
     known = load_targets() if targets is None else targets
-    interface = select(bus, target, selector or Selector(), known, clock=clock, wait=wait, on_event=on_event)
-    serial = None
-    with suppress(UsbError):
-        serial = interface.read_serial()
-    on_event(DeviceFound(interface.path, str(interface.mode), serial))
-    started = clock.monotonic()
-    patience = 0.0
-    if interface.mode is Mode.RUN_TIME:
-        interface = _detach(interface, bus, target, clock, on_event)
-        patience = PERMISSION_DELAY
-    with open_when_permitted(interface, clock=clock, patience=patience) as handle:
-        device = DfuDevice(handle)
-        try:
-            _recover(device, interface.path, clock, on_event)
-            answer = download(
-                device,
-                image,
-                target,
-                transfer_size=_transfer_size(interface, target),
-                path=interface.path,
-                clock=clock,
-                strict=strict,
-                on_event=on_event,
-            )
-        except KeyboardInterrupt:
-            state = leave_idle(device, clock)
-            raise InterruptedByUserError(f"Stopped. The board on port {interface.path}: {state}.") from None
-        except (DfuError, UsbError) as error:
-            if not isinstance(error, DeviceGoneError):
-                error.notes += (f"The board on port {interface.path}: {leave_idle(device, clock)}.",)
-            raise
-        seconds = clock.monotonic() - started
-        on_event(Flashed(interface.path, image.flash_size, seconds, str(answer.status), str(answer.state)))
-        after_reset = None
-        if reset or answer.state == State.dfuMANIFEST_WAIT_RESET:
-            after_reset = _reset(device, interface, bus, target, known, clock, on_event)
+    where = "Stopped while looking for a board; nothing was written."
+    try:
+        looked = clock.monotonic()
+        interface = select(bus, target, selector or Selector(), known, clock=clock, wait=wait, on_event=on_event)
+        where = f"Stopped before anything was written to the board on port {interface.path}."
+        # One that was just plugged in may not be ours yet: udev.
+        patience = PERMISSION_DELAY if clock.monotonic() > looked else 0.0
+        serial = None
+        with suppress(UsbError):
+            serial = interface.read_serial()
+        on_event(DeviceFound(interface.path, str(interface.mode), serial))
+        started = clock.monotonic()
+        if interface.mode is Mode.RUN_TIME:
+            interface = _detach(interface, bus, target, clock, patience, on_event)
+            patience = PERMISSION_DELAY
+        with open_when_permitted(interface, clock=clock, patience=patience) as handle:
+            device = DfuDevice(handle)
+            try:
+                _recover(device, interface.path, clock, on_event)
+                answer = download(
+                    device,
+                    image,
+                    target,
+                    transfer_size=_transfer_size(interface, target),
+                    path=interface.path,
+                    clock=clock,
+                    strict=strict,
+                    on_event=on_event,
+                )
+            except KeyboardInterrupt:
+                state = leave_idle(device, clock)
+                raise InterruptedByUserError(f"Stopped. The board on port {interface.path}: {state}.") from None
+            except (DfuError, UsbError) as error:
+                if not isinstance(error, DeviceGoneError):
+                    error.notes += (f"The board on port {interface.path}: {leave_idle(device, clock)}.",)
+                raise
+            where = f"Stopped, but the board on port {interface.path} is flashed ({answer.state}, {answer.status})."
+            seconds = clock.monotonic() - started
+            after_reset = None
+            if reset or answer.state == State.dfuMANIFEST_WAIT_RESET:
+                after_reset = _reset(device, interface, bus, target, known, clock, on_event)
+            on_event(Flashed(interface.path, image.flash_size, seconds, str(answer.status), str(answer.state)))
+    except KeyboardInterrupt:
+        raise InterruptedByUserError(where) from None
     return FlashResult(interface.path, image.flash_size, seconds, str(answer.status), str(answer.state), after_reset)
 
 
@@ -416,11 +424,13 @@ def _transfer_size(interface: DfuInterface, target: Target) -> int:
     return min(said, target.usb.transfer_size) if said else target.usb.transfer_size
 
 
-def _detach(interface: DfuInterface, bus: Bus, target: Target, clock: Clock, on_event: EventSink) -> DfuInterface:
+def _detach(
+    interface: DfuInterface, bus: Bus, target: Target, clock: Clock, patience: float, on_event: EventSink
+) -> DfuInterface:
     started = clock.monotonic()
     on_event(PhaseStarted(interface.path, Phase.DETACH))
     try:
-        back = detach_and_wait(interface, bus, target, clock=clock, on_event=on_event)
+        back = detach_and_wait(interface, bus, target, clock=clock, patience=patience, on_event=on_event)
     except KeyboardInterrupt:
         raise InterruptedByUserError(
             f"Stopped while the board on port {interface.path} was changing to DFU mode; nothing was written."

@@ -6,6 +6,7 @@ them (ESP-IDF, tools/cmake/project_description.json.in; components/esptool_py/fl
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import msgspec
 
 from .errors import InputMissingError, ProjectError, UsageError
 from .image.layout import FlashFile
-from .units import parse_size
+from .units import format_size, parse_size
 
 FLASHER_ARGS = "flasher_args.json"
 DESCRIPTION = "project_description.json"
@@ -84,9 +85,10 @@ def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
     description = _read_json(path) if path.is_file() else {}
     if project_dir is None:
         said = description.get("project_path")
-        project_dir = Path(said) if isinstance(said, str) and Path(said).is_dir() else build_dir.parent
-    config_file = description.get("config_file")
-    sdkconfig = _read_sdkconfig(Path(config_file) if isinstance(config_file, str) else project_dir / "sdkconfig")
+        project_dir = Path(said) if isinstance(said, str) and said and os.path.isdir(said) else build_dir.parent  # noqa: PTH112
+    said = description.get("config_file")
+    config_file = Path(said) if isinstance(said, str) and os.path.isfile(said) else project_dir / "sdkconfig"  # noqa: PTH113
+    sdkconfig = _read_sdkconfig(config_file)
     target = description.get("target") or sdkconfig.get("CONFIG_IDF_TARGET") or _cmake_target(build_dir)
     if not isinstance(target, str) or not target:
         raise ProjectError(f"{build_dir} does not say which chip it is for.")
@@ -132,7 +134,9 @@ def chip_size(project: Project, args: FlasherArgs) -> int:
         ProjectError: neither of them says.
     """
     size = _size_or_none(project.sdkconfig.get("CONFIG_ESPTOOLPY_FLASHSIZE")) or args.chip_size
-    if size is None:
+    if size is not None and size > 0xFFFFFFFF:
+        raise ProjectError(f"The project says that the flash has {format_size(size)}; no chip has that much.")
+    if not size:
         raise ProjectError(
             f"The project does not say how large the flash is (CONFIG_ESPTOOLPY_FLASHSIZE in {project.project_dir})."
         )
@@ -150,7 +154,9 @@ def only(files: Collection[FlashFile], sections: Collection[str]) -> list[FlashF
     known = sorted({file.section for file in files if file.section})
     for section in sections:
         if section not in known:
-            raise UsageError(f"There is no section {section!r} in {FLASHER_ARGS}; there are {', '.join(known)}.")
+            raise UsageError(
+                f"There is no section {section!r} in {FLASHER_ARGS}; there are {', '.join(known) or 'none'}."
+            )
     return [file for file in files if file.section in sections]
 
 

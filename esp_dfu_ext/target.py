@@ -21,6 +21,7 @@ U8 = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
 U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+PositiveU32 = Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -48,16 +49,19 @@ class Flash(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """The SPI flash, as the ROM drives it; sizes in bytes."""
 
     sizes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    assumed_size: Positive
-    limit: Positive
-    block: Positive
-    sector: Positive
-    page: Positive
+    assumed_size: PositiveU32
+    limit: PositiveU32
+    block: PositiveU32
+    sector: PositiveU32
+    page: PositiveU32
     status_mask: U32
 
     def __post_init__(self) -> None:
         for size in self.sizes:
-            parse_size(size)
+            try:
+                parse_size(size)
+            except ValueError as error:
+                raise ValueError(f"sizes: {error}") from None
         if self.block % self.sector or self.sector % self.page:
             raise ValueError("a block must be made of whole sectors, and a sector of whole pages")
 
@@ -67,7 +71,7 @@ class Dfu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     part_size: Positive
     index_records: Positive
-    name_length: Positive
+    name_length: Annotated[int, msgspec.Meta(ge=32, le=63)]
     raw_below: Annotated[int, msgspec.Meta(ge=0)]
     status_interval: Positive
     erase_timeout: Seconds
@@ -109,10 +113,26 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     other_usb: tuple[OtherUsb, ...] = ()
     source: Optional[str] = None
 
+    def __post_init__(self) -> None:
+        if self.dfu.part_size % self.flash.sector:
+            raise ValueError(f"dfu.part_size: must be a multiple of flash.sector, {self.flash.sector}")
+
     @property
     def usb_id(self) -> str:
         """``vvvv:pppp``, as lsusb writes it."""
         return f"{self.usb.vid:04x}:{self.usb.pid:04x}"
+
+
+_CHOICES = {"schema": ("1",), "usb.serial": ("mac", "fixed")}
+_GROUPS: dict[str, type[msgspec.Struct]] = {
+    "": Target,
+    "usb": Usb,
+    "firmware": Firmware,
+    "flash": Flash,
+    "dfu": Dfu,
+    "download_mode": DownloadMode,
+    "other_usb": OtherUsb,
+}
 
 
 def builtin_folder() -> Path:
@@ -150,6 +170,18 @@ def target_names(project_dir: Path | None = None) -> list[str]:
     return sorted({p.stem for folder in target_folders(project_dir) for p in _files(folder)})
 
 
+def _allowed(what: str, key: str) -> str:
+    """What may stand there, where msgspec does not say it."""
+    if what.startswith("Invalid enum value"):
+        return f"; allowed: {', '.join(_CHOICES.get(key, ()))}"
+    if "unknown field" in what:
+        group = _GROUPS.get(key.partition("[")[0])
+        return (
+            f"; allowed: {', '.join(field for field in group.__struct_fields__ if field != 'source')}" if group else ""
+        )
+    return ""
+
+
 @cache
 def read_target(path: Path) -> Target:
     """Read and check one chip's file.
@@ -165,6 +197,9 @@ def read_target(path: Path) -> Target:
         raise TargetFileError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise TargetFileError(f"{path}: is nested too deeply") from error
+    except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
+        # PyYAML lets a tag or date that it cannot convert ("!!bool x", 2001-13-01) escape as these.
+        raise TargetFileError(f"{path}: has a value that YAML cannot read: {error}") from error
     if isinstance(data, dict):
         data.pop("source", None)
     try:
@@ -172,7 +207,9 @@ def read_target(path: Path) -> Target:
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `")
         key = where.rstrip("`").removeprefix("$").removeprefix(".") if where else ""
-        raise TargetFileError(f"{path}: {key + ': ' if key else ''}{what}") from error
+        raise TargetFileError(f"{path}: {key + ': ' if key else ''}{what}{_allowed(what, key)}") from error
+    except UnicodeEncodeError as error:
+        raise TargetFileError(f"{path}: has a character that is no text: {error}") from error
     if target.name != path.stem:
         raise TargetFileError(f"{path}: name: is {target.name!r}, but must be the file's name, {path.stem!r}")
     return msgspec.structs.replace(target, source=str(path))

@@ -205,6 +205,7 @@ def detach_and_wait(
     target: Target,
     *,
     clock: Clock,
+    patience: float = 0.0,
     on_event: EventSink = ignore,
 ) -> DfuInterface:
     """Send DFU_DETACH to a board in run-time mode, and wait until it is back on its port in DFU mode.
@@ -215,7 +216,7 @@ def detach_and_wait(
         UsbError: the board cannot be opened.
         ReenumerationError: it did not come back in time, or as something else.
     """
-    _send_detach(interface)
+    _send_detach(interface, clock, patience)
     sent = clock.monotonic()
     deadline = sent + target.dfu.return_timeout
     detached_again = False
@@ -234,7 +235,7 @@ def detach_and_wait(
             if not detached_again and clock.monotonic() - sent > DETACH_INTERVAL:
                 on_event(Notice("detach-again", "Still in run-time mode; asking once more.", interface.path))
                 try:
-                    _send_detach(now)
+                    _send_detach(now, clock, 0.0)
                 except DeviceGoneError:
                     continue  # it was just leaving
                 detached_again = True
@@ -255,9 +256,9 @@ def _device_at(bus: Bus, path: str) -> UsbDevice | None:
     return next((device for device in bus.scan() if device.path == path), None)
 
 
-def _send_detach(interface: DfuInterface) -> None:
+def _send_detach(interface: DfuInterface, clock: Clock, patience: float) -> None:
     functional = interface.functional
-    with interface.device.open(interface.descriptor.number) as handle:
+    with open_when_permitted(interface, clock=clock, patience=patience) as handle:
         device = DfuDevice(handle)
         try:
             device.detach(functional.detach_timeout if functional is not None else 1000)

@@ -102,7 +102,11 @@ class _Run:
     def send(self, status_interval: int) -> StatusResponse:
         started = self._clock.monotonic()
         self._on_event(PhaseStarted(self._path, Phase.DOWNLOAD, len(self._image.stream)))
-        self._send_stream(status_interval)
+        try:
+            self._send_stream(status_interval)
+        except _WantsStatus:
+            self._on_event(PhaseFinished(self._path, Phase.DOWNLOAD, self._clock.monotonic() - started))
+            raise
         sent = self._clock.monotonic()
         self._on_event(PhaseFinished(self._path, Phase.DOWNLOAD, sent - started))
         self._on_event(PhaseStarted(self._path, Phase.VERIFY))
@@ -191,7 +195,8 @@ class _Run:
                 f"Port {self._path}: the device refused the block at offset {position:#x} of the stream and does not "
                 f"say why (it is in state {answer.state})."
             )
-        what = f"{name} was being written" if name else "the stream was being ended" if position else "it was begun"
+        ended = position >= len(self._image.stream)
+        what = "the stream was being ended" if ended else f"{name or 'the index'} was being written"
         return _status_error(answer, f"at offset {position:#x} of the stream, while {what}")
 
 

@@ -65,6 +65,11 @@ def _name_problems(image: DfuImage, longest: int) -> list[str]:
 
 def _content_problems(image: DfuImage) -> list[str]:
     problems = []
+    params = [n for n, m in enumerate(image.members) if m.record is not None and m.record.flags & FLAG_PARAMS]
+    if params and params[0] > 0:
+        problems.append("The flash parameters come after other members, for which the ROM would not know them.")
+    if len(params) > 1:
+        problems.append(f"{len(params)} members hold flash parameters: the ROM would believe the last.")
     for member in image.members:
         record = member.record
         if record is None:

@@ -316,6 +316,8 @@ def read_image(path: Path) -> DfuImage:
         message = f"{path} cannot be read: {error.strerror or error}."
         raise InputMissingError(message, path=path, role="dfu.bin") from error
     try:
-        return parse_image(data)
+        image = parse_image(data)
+        _ = image.flash_params  # its length is part of what is sound
+        return image
     except ImageError as error:
         raise ImageError(f"{path} is damaged or no DFU image. {error.message}") from error

@@ -5,6 +5,8 @@ Everything that is refused here would end, on the chip, in lost data or in an er
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +122,7 @@ def plan_layout(files: Sequence[FlashFile], chip_size: int, target: Target, part
             f"it must be a multiple of {target.flash.sector}."
         )
     unique = sorted(set(files), key=lambda file: (file.address, str(file.path)))
-    sized = tuple((file, _size(file.path)) for file in unique)
+    sized = tuple((file, _size(file)) for file in unique)
     regions = [Region(file.address, size, file.path.name) for file, size in sized]
     problems = check_regions(regions, chip_size, target)
     if not sized:
@@ -150,13 +152,19 @@ def plan_layout(files: Sequence[FlashFile], chip_size: int, target: Target, part
         new = list(split(name, file.address, file.path, size, actual))
         taken.update(part.name for part in new)
         parts += new
+    # A file that starts within a sector is cut within sectors.
+    problems = check_regions([Region(part.address, part.size, part.name) for part in parts], chip_size, target)
+    if problems:
+        raise LayoutError("These files cannot be flashed over DFU.", notes=problems)
     return Layout(sized, tuple(parts), actual, tuple(notices))
 
 
-def _size(path: Path) -> int:
-    if not path.is_file():
-        what = "is no regular file" if path.exists() else "is not there"
-        raise InputMissingError(f"{path} {what}.", path=path, role="flash file")
+def _size(file: FlashFile) -> int:
+    path = file.path
+    # os.path and not Path: up to Python 3.12 that raises OSError for a name that is too long.
+    if not os.path.isfile(path):  # noqa: PTH113
+        what = "is no regular file" if os.path.exists(path) else "is not there"  # noqa: PTH110
+        raise InputMissingError(f"{path} for {file.address:#x} {what}.", path=path, role="flash file")
     return path.stat().st_size
 
 
@@ -184,10 +192,14 @@ def _free_name(file: FlashFile, part_count: int, taken: set[str], longest: int) 
     name = file.path.name
     if fits(name):
         return name
-    ending = f"@{file.address:#x}{file.path.suffix}" if len(file.path.suffix) <= 8 else f"@{file.address:#x}"
+    ending = (
+        f"@{file.address:#x}{file.path.suffix}" if len(file.path.suffix.encode("utf-8")) <= 8 else f"@{file.address:#x}"
+    )
     room = longest - len(ending.encode("utf-8")) - len(f".{part_count}")
-    stem = file.path.stem.encode("utf-8")[:room].decode("utf-8", "ignore")
-    candidate = stem + ending
-    while not fits(candidate):
-        candidate = "_" + candidate[:-1] if len(candidate) >= longest else "_" + candidate
-    return candidate
+    stem = file.path.stem.encode("utf-8")
+    for number in itertools.count():
+        mark = "_" * number if number < 3 else f"_{number}_"
+        candidate = mark + stem[: room - len(mark)].decode("utf-8", "ignore") + ending
+        if fits(candidate):
+            return candidate
+    raise AssertionError

@@ -120,7 +120,7 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
 def _apply(board: Board, option: str) -> None:
     word, _, block = option.partition("@")
     faults = board.faults
-    if word in ("vanish", "stall", "hang", "error") and block.isdigit():
+    if word in ("vanish", "stall", "hang", "error") and block.isdecimal() and block.isascii():
         setattr(faults, {"error": "status"}.get(word, word) + "_at", int(block))
         faults.status = Status.errTARGET
     elif block:

@@ -68,6 +68,7 @@ class Rom:
         self.status = Status.OK
         self._updater = self._new_updater()
         self._flash_driver_ready = False
+        self._chip_size = 0
         self._upload_start, self._upload_end = 0, UPLOAD_DEFAULT_MIB << 20
         self._upload_position = 0
         self._upload_block = 0
@@ -79,6 +80,7 @@ class Rom:
         self.status = Status.OK
         self._updater = self._new_updater()
         self._flash_driver_ready = False
+        self._chip_size = 0
         self._set_upload_range(UPLOAD_DEFAULT_MIB)
 
     def _new_updater(self) -> Updater:
@@ -222,6 +224,7 @@ class Rom:
         else:
             self._updater.finish()
             self.state = State.dfuMANIFEST_SYNC
+        self._chip_size = self._updater.chip_size
         if self._updater.status is not Status.OK:
             self.fail(self._updater.status)
 
@@ -243,7 +246,9 @@ class Rom:
             return bytes(length)
         size = min(length, self._upload_end - self._upload_position)
         # The flash driver is set up by a download; what comes before one is not known.
-        content = self.flash.read(self._upload_position, size) if self._flash_driver_ready else bytes(size)
+        # It refuses to read beyond the chip size that it was told.
+        in_reach = self._upload_position + size <= self._chip_size
+        content = self.flash.read(self._upload_position, size) if self._flash_driver_ready and in_reach else bytes(size)
         self._upload_position += size
         self._upload_block += 1
         if size < length:

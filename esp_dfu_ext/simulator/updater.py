@@ -52,7 +52,7 @@ class Updater:
         self._flash = flash
         self._index_limit = index_limit
         self._raw_below = raw_below
-        self._chip_size = ASSUMED_CHIP_SIZE
+        self.chip_size = ASSUMED_CHIP_SIZE
         self._buffer = bytearray()
         self._raw_address: int | None = None
         self._started = False
@@ -92,9 +92,13 @@ class Updater:
             if len(self._buffer) < self._raw_below or not self._buffer.startswith(MAGIC):
                 self._raw_address = 0
         if self._raw_address is not None:
-            self._flash.erase(self._raw_address, len(self._buffer))
+            sector = self._flash.sector
+            end = self._raw_address + len(self._buffer)
+            first_new = -(-self._raw_address // sector) * sector  # what is before was erased by a buffer before
+            if first_new < end:
+                self._flash.erase(first_new, end - first_new)
             self._flash.program(self._raw_address, bytes(self._buffer))
-            self._raw_address += len(self._buffer)
+            self._raw_address = end
             self._buffer.clear()
             return
         while self.status is Status.OK and not self._trailer_seen:
@@ -161,7 +165,7 @@ class Updater:
     def _erase(self, record: _Record) -> None:
         """The first bytes erase the member's whole range at once, as far as the chip is believed to go."""
         if not record.flags & (FLAG_LOAD_RAM | FLAG_NO_ERASE | FLAG_PARAMS):
-            room = self._chip_size - record.address
+            room = self.chip_size - record.address
             if room > 0:
                 self._flash.erase(record.address, min(self._left, room))
 
@@ -172,7 +176,7 @@ class Updater:
         elif record is not None and not record.flags & FLAG_LOAD_RAM:
             address = record.address + self._done
             # The SPI driver refuses these without an error that anybody reads; the MD5 tells in the end.
-            if address % 4 == 0 and address + len(data) <= self._chip_size:
+            if address % 4 == 0 and address + len(data) <= self.chip_size:
                 self._flash.program(address, data)
 
     def _end_member(self) -> None:
@@ -180,13 +184,13 @@ class Updater:
         if self._is_index:
             whole = len(self._collected) // _RECORD.size * _RECORD.size
             self._records = [
-                _Record(address, flags, name.partition(b"\0")[0], md5)
+                _Record(address, flags, (name + md5).partition(b"\0")[0], md5)  # a string in C
                 for address, flags, name, md5 in _RECORD.iter_unpack(bytes(self._collected[:whole]))
             ]
         elif self._member is not None:
             self._member.size = self._done
             if self._member.flags & FLAG_PARAMS and len(self._collected) >= 16:
-                (self._chip_size,) = struct.unpack_from("<I", self._collected, 12)
+                (self.chip_size,) = struct.unpack_from("<I", self._collected, 12)
 
     def _check(self) -> Status:
         for record in self._records:
@@ -194,7 +198,7 @@ class Updater:
                 continue
             if not record.came:
                 return Status.errTARGET
-            in_reach = record.address + record.size <= self._chip_size
+            in_reach = record.address + record.size <= self.chip_size
             content = self._flash.read(record.address, record.size) if in_reach else b""
             if hashlib.md5(content, usedforsecurity=False).digest() != record.md5:
                 return Status.errFIRMWARE
