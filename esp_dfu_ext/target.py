@@ -200,13 +200,15 @@ def read_target(path: Path) -> Target:
     except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         # PyYAML lets a tag or date that it cannot convert ("!!bool x", 2001-13-01) escape as these.
         raise TargetFileError(f"{path}: has a value that YAML cannot read: {error}") from error
-    if isinstance(data, dict):
-        data.pop("source", None)
+    if isinstance(data, dict) and "source" in data:
+        raise TargetFileError(f"{path}: source: is no key of a chip; sources are written as comments")
     try:
         target = msgspec.convert(data, Target)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `")
-        key = where.rstrip("`").removeprefix("$").removeprefix(".") if where else ""
+        key = where.rstrip("`").removeprefix("$").removeprefix(".")
+        if where.startswith("key` in"):
+            key, what = "", "has a key that is no text"
         raise TargetFileError(f"{path}: {key + ': ' if key else ''}{what}{_allowed(what, key)}") from error
     except UnicodeEncodeError as error:
         raise TargetFileError(f"{path}: has a character that is no text: {error}") from error

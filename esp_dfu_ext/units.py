@@ -31,7 +31,8 @@ def format_size(size: int) -> str:
     """A size for people: ``812 B``, ``20.5 KiB``, ``1.24 MiB``, ``4 MiB``."""
     if size < KIB:
         return f"{size} B"
-    value, unit = (size / KIB, "KiB") if size < MIB else (size / MIB, "MiB")
+    # From here on it would be "1024.0 KiB".
+    value, unit = (size / KIB, "KiB") if size < MIB - 51 else (size / MIB, "MiB")
     digits = 0 if value == int(value) else 1 if value >= 10 else 2
     return f"{value:.{digits}f} {unit}"
 

@@ -26,6 +26,7 @@ _BUSY_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY, State.dfuMANIFEST_SYNC, S
 _WANTS_STATUS_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY)
 _WANTS_STATUS_ERRORS = (Status.errSTALLEDPKT, Status.errUNKNOWN)
 _RECOVERY_STEPS = 8
+_SHORTEST_POLL = 0.001  # seconds; a device may ask for none at all
 
 
 class _Span(NamedTuple):
@@ -175,11 +176,12 @@ class _Run:
                 raise _status_error(answer, when)
             if answer.state not in _BUSY_STATES:
                 return answer
-            if self._clock.monotonic() >= deadline:
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
                 raise TransferTimeoutError(
                     f"Port {self._path}: the device stayed in state {answer.state} for {timeout:.0f} s {when}."
                 )
-            self._clock.sleep(answer.poll_timeout)
+            self._clock.sleep(min(max(answer.poll_timeout, _SHORTEST_POLL), left))
 
     def _explain(self, stall: StallError, name: str, position: int, status_interval: int) -> Exception:
         """Ask the device why it stalled."""
@@ -227,7 +229,7 @@ def recover(device: DfuDevice, clock: Clock) -> bool:
         if answer.state == State.dfuERROR or answer.status != Status.OK:
             device.clear_status()
         elif answer.state in (State.dfuDNBUSY, State.dfuMANIFEST, State.dfuMANIFEST_SYNC):
-            clock.sleep(answer.poll_timeout)
+            clock.sleep(min(answer.poll_timeout, TIMEOUT))
         else:
             device.abort()
         answer = device.get_status()

@@ -1,7 +1,7 @@
 """What the ROM would get wrong of an image that somebody made, before it gets a byte of it.
 
-Each check stands for a row of "bad streams" that was run on Espressif's ROM code; tests/test_rom.py holds
-the same rows against the simulated ROM.
+Each check stands for a stream that was run on Espressif's ROM code; tests/streams.py has them, and the tests
+hold this module and the simulated ROM against each other.
 """
 
 from __future__ import annotations

@@ -152,6 +152,8 @@ def rehearse(stream: bytes | memoryview, target: Target) -> Status:
     """What the ROM would report after this stream, on an empty flash as large as it can address."""
     board = Board.make(target, "1-1", VirtualClock())
     board.rom.restart(Mode.DFU)
+    if not stream:
+        return Status.OK
     size = target.usb.transfer_size
     for position in range(0, len(stream), size):
         board.rom.control(0x21, Request.DFU_DNLOAD, 0, bytes(stream[position : position + size]), 0)

@@ -24,6 +24,8 @@ class NorFlash:
 
     def erase(self, address: int, size: int) -> None:
         """Erase every sector that a range touches."""
+        if size == 0:
+            return
         first = address // self.sector * self.sector
         last = -(-(address + size) // self.sector) * self.sector
         for start, end in self._pieces(first, min(last - first, self.size)):

@@ -1,7 +1,7 @@
 """The ROM's updater: takes the stream, programs the flash, compares the MD5s.
 
 It believes what it reads. What it does with bad streams (raw mode, lost members, wrapped addresses, errors
-that come late) is what Espressif's ROM code did when it was executed; tests/test_rom.py has the table.
+that come late) is what Espressif's ROM code did when it was executed; tests/streams.py has the table.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class Updater:
             return
         self._buffer += data
         if len(self._buffer) >= BUFFER_SIZE:
-            self._work_off(last=False)
+            self._work_off()
 
     def finish(self) -> Status:
         """The stream is over: work off the rest, then check every file's MD5 against the flash."""
         if self.status is Status.OK and not self._trailer_seen:
-            self._work_off(last=True)
+            self._work_off()
         if self.status is Status.OK and self._raw_address is None:
             if self._in_member or not self._trailer_seen:
                 self.status = Status.errTARGET
@@ -86,7 +86,7 @@ class Updater:
                 self.status = self._check()
         return self.status
 
-    def _work_off(self, *, last: bool) -> None:
+    def _work_off(self) -> None:
         if not self._started:
             self._started = True
             if len(self._buffer) < self._raw_below or not self._buffer.startswith(MAGIC):

@@ -1,0 +1,26 @@
+"""The jobs: build, inspect, list, flash.
+
+They take data and return data; what happens on the way they report as events. They never print, never ask,
+and get the time and the bus handed in.
+"""
+
+from __future__ import annotations
+
+from .building import BuildResult, build
+from .flashing import FlashResult, flash, require
+from .inspecting import InspectResult, inspect, load_image, newer_inputs
+from .listing import ListedDevice, list_devices
+
+__all__ = [
+    "BuildResult",
+    "FlashResult",
+    "InspectResult",
+    "ListedDevice",
+    "build",
+    "flash",
+    "inspect",
+    "list_devices",
+    "load_image",
+    "newer_inputs",
+    "require",
+]

@@ -1,0 +1,210 @@
+"""From a checked image to a flashed board."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from ..bus import Bus
+from ..clock import Clock, SystemClock
+from ..dfu.device import DfuDevice
+from ..dfu.discovery import (
+    PERMISSION_DELAY,
+    SCAN_INTERVAL,
+    DfuInterface,
+    Selector,
+    describe,
+    detach_and_wait,
+    open_when_permitted,
+    select,
+)
+from ..dfu.download import download, leave_idle, recover
+from ..dfu.spec import Mode, State, StatusResponse
+from ..errors import DeviceGoneError, DfuError, InterruptedByUserError, UsbError
+from ..events import DeviceFound, EventSink, Flashed, Phase, PhaseFinished, PhaseStarted, ignore
+from ..image.image import DfuImage
+from ..target import Target, load_targets
+
+
+@dataclass(frozen=True)
+class FlashResult:
+    """A board that was flashed, and what it said.
+
+    Attributes:
+        path: of the board.
+        size: bytes that went into its flash.
+        seconds: from the first contact to the last answer.
+        status: its last bStatus.
+        state: its last bState.
+        after_reset: what was seen on its port after a bus reset, None if none was asked for.
+    """
+
+    path: str
+    size: int
+    seconds: float
+    status: str
+    state: str
+    after_reset: str | None
+
+
+def flash(
+    image: DfuImage,
+    target: Target,
+    *,
+    bus: Bus | None = None,
+    selector: Selector | None = None,
+    targets: Sequence[Target] | None = None,
+    wait: float = 0.0,
+    strict: bool = False,
+    reset: bool = False,
+    clock: Clock | None = None,
+    on_event: EventSink = ignore,
+) -> FlashResult:
+    """Flash one board.
+
+    Args:
+        image: as `load_image` returns it.
+        target: the chip.
+        bus: where the board is; None for this machine's USB.
+        selector: which board; None for the only one there is.
+        targets: the chips that are known, to name what was seen instead; None for all.
+        wait: seconds to wait for the board.
+        strict: ask the device for its status after each block.
+        reset: try to start the app by a bus reset afterwards.
+        clock: time; None for the real one.
+        on_event: gets what happens, in the order that `events` gives.
+
+    Raises:
+        DeviceNotFoundError, SeveralDevicesError, UsageError: the board is not there or not unique.
+        ReenumerationError: it did not come back after DFU_DETACH.
+        DfuStatusError, DfuError: it reported an error.
+        UsbError: a transfer failed; the kind says how.
+        InterruptedByUserError: Ctrl-C.
+    """
+    known = load_targets() if targets is None else targets
+    job = _Flash(image, target, bus or Bus(), known, clock or SystemClock(), on_event)
+    try:
+        return job.run(selector or Selector(), wait=wait, strict=strict, reset=reset)
+    except KeyboardInterrupt:
+        raise InterruptedByUserError(f"Stopped {job.standing}.") from None
+
+
+def require(bus: Bus, target: Target, selectors: Sequence[Selector], targets: Sequence[Target]) -> None:
+    """Make sure that every board is there, before the first is touched; errors of `select`."""
+    for selector in selectors:
+        select(bus, target, selector, targets, clock=SystemClock())
+
+
+class _Flash:
+    """One board's flash; `standing` says how far it is, for somebody who stops it."""
+
+    def __init__(
+        self,
+        image: DfuImage,
+        target: Target,
+        bus: Bus,
+        targets: Sequence[Target],
+        clock: Clock,
+        on_event: EventSink,
+    ) -> None:
+        self._image = image
+        self._target = target
+        self._bus = bus
+        self._targets = targets
+        self._clock = clock
+        self._on_event = on_event
+        self._path = ""
+        self.standing = "while looking for a board; nothing was written"
+
+    def run(self, selector: Selector, *, wait: float, strict: bool, reset: bool) -> FlashResult:
+        looked = self._clock.monotonic()
+        interface = select(
+            self._bus, self._target, selector, self._targets, clock=self._clock, wait=wait, on_event=self._on_event
+        )
+        self._path = interface.path
+        self.standing = f"before anything was written to the board on port {self._path}"
+        started = self._clock.monotonic()
+        # One that was just plugged in may not be ours yet: udev.
+        patience = PERMISSION_DELAY if started - looked >= SCAN_INTERVAL else 0.0
+        self._on_event(DeviceFound(self._path, str(interface.mode), _serial_of(interface)))
+        if interface.mode is Mode.RUN_TIME:
+            interface = self._detach(interface, patience)
+            patience = PERMISSION_DELAY
+        with open_when_permitted(interface, clock=self._clock, patience=patience) as handle:
+            device = DfuDevice(handle)
+            answer = self._download(device, interface, strict)
+            seconds = self._clock.monotonic() - started
+            after_reset = None
+            if reset or answer.state == State.dfuMANIFEST_WAIT_RESET:
+                after_reset = self._reset(device, interface)
+        status, state = str(answer.status), str(answer.state)
+        self._on_event(Flashed(self._path, self._image.flash_size, seconds, status, state))
+        return FlashResult(self._path, self._image.flash_size, seconds, status, state, after_reset)
+
+    @contextmanager
+    def _phase(self, phase: Phase) -> Iterator[None]:
+        started = self._clock.monotonic()
+        self._on_event(PhaseStarted(self._path, phase))
+        yield
+        self._on_event(PhaseFinished(self._path, phase, self._clock.monotonic() - started))
+
+    def _detach(self, interface: DfuInterface, patience: float) -> DfuInterface:
+        self.standing = f"while the board on port {self._path} was changing to DFU mode; nothing was written"
+        with self._phase(Phase.DETACH):
+            return detach_and_wait(
+                interface, self._bus, self._target, clock=self._clock, patience=patience, on_event=self._on_event
+            )
+
+    def _download(self, device: DfuDevice, interface: DfuInterface, strict: bool) -> StatusResponse:
+        try:
+            started = self._clock.monotonic()
+            if recover(device, self._clock):
+                self._on_event(PhaseStarted(self._path, Phase.RECOVER))
+                self._on_event(PhaseFinished(self._path, Phase.RECOVER, self._clock.monotonic() - started))
+            answer = download(
+                device,
+                self._image,
+                self._target,
+                transfer_size=self._transfer_size(interface),
+                path=self._path,
+                clock=self._clock,
+                strict=strict,
+                on_event=self._on_event,
+            )
+        except KeyboardInterrupt:
+            self.standing = f"in the middle. The board on port {self._path}: {leave_idle(device, self._clock)}"
+            raise
+        except (DfuError, UsbError) as error:
+            if not isinstance(error, DeviceGoneError):
+                error.notes += (f"The board on port {self._path}: {leave_idle(device, self._clock)}.",)
+            raise
+        self.standing = f"after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
+        return answer
+
+    def _transfer_size(self, interface: DfuInterface) -> int:
+        """The device's own wTransferSize, but never more than the chip's file says its ROM can take."""
+        functional, limit = interface.functional, self._target.usb.transfer_size
+        return min(functional.transfer_size, limit) if functional and functional.transfer_size else limit
+
+    def _reset(self, device: DfuDevice, interface: DfuInterface) -> str:
+        """Reset the bus, which arms the ROM's watchdog, and say what then was on the port; nothing is guessed."""
+        with self._phase(Phase.RESET):
+            with suppress(UsbError):
+                device.reset_bus()  # the chip restarts inside it, so that an error here says nothing
+            seen = "nothing"
+            deadline = self._clock.monotonic() + self._target.dfu.return_timeout / 3
+            while self._clock.monotonic() < deadline:
+                self._clock.sleep(SCAN_INTERVAL)
+                with suppress(UsbError):  # the board is flashed; not to see it is no failure
+                    now = next((d for d in self._bus.scan() if d.path == self._path), None)
+                    seen = f"{describe(now, self._targets)} (device {now.address})" if now else "nothing"
+                    if now is not None and now.address != interface.device.address:
+                        break
+        return seen
+
+
+def _serial_of(interface: DfuInterface) -> str | None:
+    with suppress(UsbError):
+        return interface.read_serial()
+    return None
