@@ -308,18 +308,30 @@ def _interfaces(device: Any) -> Iterator[InterfaceDescriptor]:
             )
 
 
-@contextlib.contextmanager
-def mapped(what: str) -> Iterator[None]:
-    """Turn pyusb's errors into ours; `what` is where it happened."""
-    import usb.core
+class mapped:
+    """A context that turns pyusb's errors into ours; `where` is how the message begins.
 
-    try:
-        yield
-    except usb.core.USBError as error:
-        _raise(what, error)
-    except NotImplementedError as error:
-        # pyusb raises it for LIBUSB_ERROR_NOT_SUPPORTED: on Windows, a device without WinUSB.
-        raise DriverMissingError(f"{what}: {_TEXTS[DriverMissingError]}.") from error
+    A class and not a generator: each block of a download goes through it.
+    """
+
+    __slots__ = ("_where",)
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        import usb.core
+
+        if isinstance(error, usb.core.USBError):
+            _raise(self._where, error)
+        if isinstance(error, NotImplementedError):
+            # pyusb raises it for LIBUSB_ERROR_NOT_SUPPORTED: on Windows, a device without WinUSB.
+            raise DriverMissingError(f"{self._where}: {_TEXTS[DriverMissingError]}.") from error
 
 
 def _raise(what: str, error: Any) -> NoReturn:
