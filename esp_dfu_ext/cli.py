@@ -87,7 +87,7 @@ def build(
     _run(job, quiet=quiet)
 
 
-@cli.command()
+@cli.command(short_help="Show what is in a DFU.BIN.")
 @click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path))
 def inspect(dfu_bin: Path) -> None:
     """Show what is in a DFU.BIN, and what the chip's ROM would say of it."""
@@ -118,7 +118,7 @@ def flash(dfu_bin: Path, quiet: bool, **options: Any) -> None:
     _run(lambda session: commands.flash(session, dfu_bin, FlashOptions(**options)), quiet=quiet)
 
 
-@cli.command()
+@cli.command(short_help="See the whole job on a simulated chip.")
 @click.option("--target", "name", default="esp32s3", show_default=True, help="The chip to simulate.")
 def demo(name: str) -> None:
     """Build, inspect, list and flash on a simulated chip; needs no board and no ESP-IDF."""

@@ -6,6 +6,7 @@ Knows events and plain values only. Everything that comes from outside (file nam
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from types import TracebackType
@@ -50,6 +51,9 @@ class MapRow(NamedTuple):
 
 
 def _rich_console(stream: TextIO) -> RichConsole:
+    if isinstance(stream, io.TextIOWrapper):
+        # A file name need not exist in the terminal's code page; better a "?" than a traceback.
+        stream.reconfigure(errors="replace")
     # A log has no width; 80 columns would fold tables that somebody greps.
     width = None if stream.isatty() else _LOG_WIDTH
     return RichConsole(file=stream, width=width, highlight=False, markup=False, emoji=False)

@@ -153,7 +153,7 @@ def load_6(actions: dict[str, Any], project_dir: str, build_dir: str) -> dict[st
         except Exception as error:
             warning(f'WARNING: Cannot load directory extension from "{folder}": {error}')
     # Only those of PYTHONPATH: what else is installed in the tests' environment must not help.
-    folders = os.environ["PYTHONPATH"].split(os.pathsep)
+    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     found = (
         entry_point for dist in importlib.metadata.distributions(path=folders) for entry_point in dist.entry_points
     )

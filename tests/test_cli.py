@@ -290,6 +290,17 @@ def test_every_target_can_be_rehearsed(name: str, tmp_path: Path, capsys: Captur
     assert "Rehearsed" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_every_code_page_will_do(encoding: str, build_dir: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(commands.__file__).parent.parent), "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "esp_dfu_ext", "build", str(build_dir)]
+    done = subprocess.run(command, capture_output=True, env=env, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode(encoding)
+    assert ("žluťoučký" in shown) == (encoding == "utf-8")
+    assert "[red]k" in shown
+
+
 def test_python_m_is_the_same_and_a_closed_pipe_is_no_traceback(dfu_bin: Path) -> None:
     command = [sys.executable, "-m", "esp_dfu_ext"]
     env = {**os.environ, "PYTHONPATH": str(Path(commands.__file__).parent.parent)}

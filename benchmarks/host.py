@@ -1,0 +1,66 @@
+"""What we cost the host: idf.py's load, and building images. Run: python -m benchmarks.host."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from esp_dfu_ext import build, load_target
+from esp_dfu_ext.simulator.sample import write_sample_project
+from esp_dfu_ext.units import MIB, format_size
+
+_LOAD = """
+import time
+start = time.perf_counter()
+from esp_dfu_ext import action_extensions
+action_extensions({"actions": {}}, ".")
+print((time.perf_counter() - start) * 1000)
+"""
+
+
+def load_cost(runs: int = 20) -> float:
+    """Milliseconds that idf.py waits for us on each call: import and registration; the median."""
+    times = [
+        float(subprocess.run([sys.executable, "-c", _LOAD], capture_output=True, text=True, check=True).stdout)
+        for _ in range(runs)
+    ]
+    return statistics.median(times)
+
+
+def build_once(build_dir: Path) -> None:
+    """Build twice, and print the second's seconds and size, and the peak memory of the process in KiB."""
+    build(build_dir)  # imports everything
+    start = time.perf_counter()
+    result = build(build_dir)
+    seconds = time.perf_counter() - start
+    # Not getrusage(): its maximum comes down from the parent, through fork and exec.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    print(seconds, result.size, next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def main() -> None:
+    """Print the figures."""
+    if len(sys.argv) > 1:
+        build_once(Path(sys.argv[1]))
+        return
+    print(f"load by idf.py: {load_cost():.1f} ms")
+    for app_size in (MIB, 8 * MIB):
+        with tempfile.TemporaryDirectory() as folder:
+            target = load_target("esp32s3")
+            build_dir = write_sample_project(Path(folder), target, app_size=app_size - 4096, flash_size="16MB")
+            # A process of its own: peak memory never goes down again.
+            command = [sys.executable, "-m", "benchmarks.host", str(build_dir)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds, size, peak = map(float, done.stdout.split())
+        print(
+            f"image of {format_size(int(size))}: {seconds * 1000:.0f} ms, {size / seconds / 1e6:.0f} MB/s, "
+            f"peak memory {peak / 1024:.1f} MiB"
+        )
+
+
+if __name__ == "__main__":
+    main()
