@@ -22,6 +22,8 @@ from .spec import State, Status, StatusResponse
 _LATE_BLOCKS = 6
 # States in which bwPollTimeout means something, sections 6.1.2 and A.2.
 _BUSY_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY, State.dfuMANIFEST_SYNC, State.dfuMANIFEST)
+# States in which a device waits for a bus reset; of dfuMANIFEST only a device that is not tolerant stays in it.
+RESET_STATES = (State.dfuMANIFEST, State.dfuMANIFEST_WAIT_RESET)
 # How a device says that it wanted a DFU_GETSTATUS first.
 _WANTS_STATUS_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY)
 _WANTS_STATUS_ERRORS = (Status.errSTALLEDPKT, Status.errUNKNOWN)
@@ -51,6 +53,7 @@ def download(
     path: str,
     clock: Clock,
     strict: bool = False,
+    tolerant: bool = True,
     on_event: EventSink = ignore,
 ) -> StatusResponse:
     """Send the image and have the chip check it; the device must be in dfuIDLE.
@@ -63,16 +66,18 @@ def download(
         path: of the device, for the events.
         clock: time.
         strict: ask DFU_GETSTATUS after each block instead of after each `target.dfu.status_interval`.
+        tolerant: bitManifestationTolerant; without it the device is silent from dfuMANIFEST to a bus reset.
         on_event: gets phases and progress.
 
     Returns:
-        The device's last answer: dfuIDLE, or dfuMANIFEST-WAIT-RESET for a device that wants a bus reset.
+        The device's last answer: dfuIDLE, or for a device that wants a bus reset dfuMANIFEST or
+        dfuMANIFEST-WAIT-RESET.
 
     Raises:
         DfuStatusError: the device reported an error.
         UsbError: a transfer failed.
     """
-    run = _Run(device, image, target, transfer_size, path, clock, on_event)
+    run = _Run(device, image, target, transfer_size, path, clock, tolerant, on_event)
     try:
         return run.send(1 if strict else target.dfu.status_interval)
     except _WantsStatus:
@@ -90,8 +95,10 @@ class _Run:
         transfer_size: int,
         path: str,
         clock: Clock,
+        tolerant: bool,
         on_event: EventSink,
     ) -> None:
+        self._tolerant = tolerant
         self._device = device
         self._image = image
         self._limits = target.dfu
@@ -159,7 +166,7 @@ class _Run:
         except StallError as error:
             raise self._explain(error, "", len(self._image.stream), 1) from error
         answer = self._settle("after the last block", timeout)
-        if answer.state not in (State.dfuIDLE, State.dfuMANIFEST_WAIT_RESET):
+        if answer.state not in (State.dfuIDLE, *RESET_STATES):
             raise DfuStatusError(
                 f"After the download the device is in state {answer.state} instead of dfuIDLE.",
                 status=str(answer.status),
@@ -175,6 +182,9 @@ class _Run:
             if answer.status != Status.OK or answer.state == State.dfuERROR:
                 raise _status_error(answer, when)
             if answer.state not in _BUSY_STATES:
+                return answer
+            if answer.state == State.dfuMANIFEST and not self._tolerant:
+                self._clock.sleep(min(answer.poll_timeout, timeout))
                 return answer
             left = deadline - self._clock.monotonic()
             if left <= 0:

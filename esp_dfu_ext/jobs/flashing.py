@@ -19,8 +19,8 @@ from ..dfu.discovery import (
     open_when_permitted,
     select,
 )
-from ..dfu.download import download, leave_idle, recover
-from ..dfu.spec import Mode, State, StatusResponse
+from ..dfu.download import RESET_STATES, download, leave_idle, recover
+from ..dfu.spec import Mode, StatusResponse
 from ..errors import DeviceGoneError, DfuError, InterruptedByUserError, UsbError
 from ..events import DeviceFound, EventSink, Flashed, Phase, PhaseFinished, PhaseStarted, ignore
 from ..image.image import DfuImage
@@ -136,7 +136,7 @@ class _Flash:
             answer = self._download(device, interface, strict)
             seconds = self._clock.monotonic() - started
             after_reset = None
-            if reset or answer.state == State.dfuMANIFEST_WAIT_RESET:
+            if reset or answer.state in RESET_STATES:
                 after_reset = self._reset(device, interface)
         status, state = str(answer.status), str(answer.state)
         self._on_event(Flashed(self._path, self._image.flash_size, seconds, status, state))
@@ -170,6 +170,7 @@ class _Flash:
                 path=self._path,
                 clock=self._clock,
                 strict=strict,
+                tolerant=interface.functional is None or interface.functional.manifestation_tolerant,
                 on_event=self._on_event,
             )
         except KeyboardInterrupt:

@@ -146,7 +146,7 @@ class Board:
         if is_dfu and request == Request.DFU_DNLOAD:
             return self._download(request_type, request, value, data, length)
         answer = self.rom.control(request_type, request, value, data, length)
-        if is_dfu and request == Request.DFU_DETACH:
+        if is_dfu and request == Request.DFU_DETACH and self.rom.will_detach:
             self._detach()
             raise DeviceGone
         return answer
@@ -185,13 +185,14 @@ class Board:
             self._schedule = [(back, self.faults.return_mode)]
 
     def reset_bus(self) -> None:
-        """A bus reset: in DFU mode it always restarts the chip, also in the middle of a download."""
+        """A bus reset; the chip's ROM restarts upon one in DFU mode, also in the middle of a download."""
         self.update()
         if not self.present:
             raise DeviceGone
-        if self.rom.mode is not Mode.DFU:
+        mode = self.rom.mode_after_reset()
+        if mode is None:
             return
         self.present = False
-        if not self.boots_app:
-            self._schedule = [(self.clock.monotonic() + DETACH_TIME, Mode.RUN_TIME)]
+        if mode is Mode.DFU or not self.boots_app:
+            self._schedule = [(self.clock.monotonic() + DETACH_TIME, mode)]
         raise DeviceGone

@@ -6,7 +6,6 @@ How it comes and goes on a bus is the matter of `board`.
 
 from __future__ import annotations
 
-import enum
 import struct
 
 from ..dfu.spec import Mode, Request, State, Status, StatusResponse
@@ -40,13 +39,6 @@ class ControlTimeout(Exception):
     """The device takes a control request and never answers."""
 
 
-class Effect(enum.Enum):
-    """What a control request does to the device's place on the bus."""
-
-    NONE = enum.auto()
-    LEAVE = enum.auto()
-
-
 class Rom:
     """The ROM of one chip, with its flash.
 
@@ -57,6 +49,8 @@ class Rom:
         wants_status: behave as DFU 1.1 allows and the executed ROMs do not: demand a DFU_GETSTATUS after
             each block.
     """
+
+    will_detach = True  # leaves the bus inside DFU_DETACH, and wants no bus reset
 
     def __init__(self, target: Target, flash: NorFlash, serial: str, *, wants_status: bool = False) -> None:
         self.target = target
@@ -72,6 +66,10 @@ class Rom:
         self._upload_start, self._upload_end = 0, UPLOAD_DEFAULT_MIB << 20
         self._upload_position = 0
         self._upload_block = 0
+
+    def mode_after_reset(self) -> Mode | None:
+        """What a bus reset makes of it: in DFU mode it always restarts the chip. None if nothing changes."""
+        return Mode.RUN_TIME if self.mode is Mode.DFU else None
 
     def restart(self, mode: Mode) -> None:
         """Come up again in a mode; the flash keeps its content."""

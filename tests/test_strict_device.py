@@ -1,0 +1,68 @@
+"""A device that insists on every step of DFU 1.1 is flashed like any other, and does not confuse us."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from esp_dfu_ext import jobs
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.dfu.spec import Mode, State
+from esp_dfu_ext.events import Event, Notice, Phase, PhaseStarted
+from esp_dfu_ext.simulator import Board, simulate
+from esp_dfu_ext.simulator.rom import ControlStall
+from esp_dfu_ext.simulator.strict import FUNCTIONAL, StrictDevice
+from esp_dfu_ext.target import Target
+
+from .sim import chip, small_image
+
+
+def strict_target() -> Target:
+    """The S3's IDs and limits, with the transfer size of the strict device."""
+    target = chip("esp32s3")
+    return msgspec.structs.replace(target, usb=msgspec.structs.replace(target.usb, transfer_size=8192))
+
+
+@pytest.mark.parametrize("mode", [Mode.RUN_TIME, Mode.DFU])
+@pytest.mark.parametrize("strict", [False, True])
+def test_it_is_flashed_and_reset(mode: Mode, strict: bool) -> None:
+    clock = VirtualClock()
+    device = StrictDevice(strict_target(), clock, block_time=0.05, manifest_time=3.0)
+    device.mode = mode
+    simulation = simulate([Board(strict_target(), "1-1", clock, device)], clock)
+    events: list[Event] = []
+    image = small_image("esp32s3")
+    started = clock.monotonic()
+    result = jobs.flash(
+        image,
+        strict_target(),
+        bus=simulation.bus,
+        targets=[strict_target()],
+        strict=strict,
+        clock=clock,
+        on_event=events.append,
+    )
+    assert bytes(device.received) == bytes(image.stream)
+    blocks = -(-len(image.stream) // FUNCTIONAL.transfer_size)
+    assert clock.monotonic() - started >= blocks * 0.05 + 3.0
+    # It wants a bus reset to leave manifestation, and gets it unasked.
+    assert result.state == "dfuMANIFEST"
+    assert result.after_reset is not None
+    assert "run-time" in result.after_reset
+    assert (device.mode, device.state) == (Mode.RUN_TIME, State.appIDLE)
+    phases = [event.phase for event in events if isinstance(event, PhaseStarted)]
+    assert (Phase.DETACH in phases) == (mode is Mode.RUN_TIME)
+    assert phases[-1] is Phase.RESET
+    # Without --strict it must have told us that it wants its DFU_GETSTATUS, if there was a second block.
+    restarted = any(isinstance(event, Notice) and event.code == "strict-restart" for event in events)
+    assert restarted == (not strict and blocks > 1)
+
+
+def test_it_refuses_a_block_without_getstatus_before() -> None:
+    clock = VirtualClock()
+    device = StrictDevice(strict_target(), clock)
+    device.restart(Mode.DFU)
+    device.control(0x21, 1, 0, b"x", 0)
+    with pytest.raises(ControlStall):
+        device.control(0x21, 1, 1, b"y", 0)
+    assert device.state is State.dfuERROR
