@@ -256,22 +256,21 @@ def libusb_backend() -> Any:
 
         if libusb_package.get_library_path() is not None:
             find_library = libusb_package.find_library
-    # pyusb keeps one context for the whole process; forgetting it makes the next one new. It also logs
-    # a traceback where we raise an error.
-    libusb1._lib_object = None
     logger = logging.getLogger("usb.backend.libusb1")
-    disabled, logger.disabled = logger.disabled, True
+    disabled, logger.disabled = logger.disabled, True  # it logs a traceback where we raise an error
     try:
-        backend = libusb1.get_backend(find_library=find_library)
-        if backend is None and find_library is not None:
-            backend = libusb1.get_backend()
+        shared = libusb1.get_backend(find_library=find_library)
+        if shared is None and find_library is not None:
+            shared = libusb1.get_backend()
     finally:
         logger.disabled = disabled
-    if backend is None:
+    if shared is None:
         if libusb1._lib is not None:
             raise UsbUnavailableError("libusb is there, but does not start; is there USB on this machine?")
         raise UsbUnavailableError("libusb is not installed.", missing="libusb")
-    return backend
+    # get_backend() returns the same one for the whole process; its class makes another with its own context.
+    with mapped("libusb"):
+        return type(shared)(shared.lib)
 
 
 def _snapshot(device: Any, backend: Any) -> UsbDevice:

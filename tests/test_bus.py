@@ -208,24 +208,19 @@ def test_a_machine_without_libusb(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.missing == ""
 
 
-def test_each_libusb_backend_is_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pyusb would hand out the one context it keeps."""
-    import usb.backend.libusb1 as libusb1
-
+def test_each_libusb_backend_has_a_context_of_its_own() -> None:
+    """pyusb would hand out the one context it keeps. This is the real libusb; it needs no device and no rights."""
     from esp_dfu_ext.bus import libusb_backend
 
-    made: list[object] = []
-
-    def get_backend(**_: Any) -> object:
-        if libusb1._lib_object is None:
-            libusb1._lib_object = object()
-            made.append(libusb1._lib_object)
-        return libusb1._lib_object
-
-    monkeypatch.setattr(libusb1, "_lib_object", None)
-    monkeypatch.setattr(libusb1, "get_backend", get_backend)
-    assert libusb_backend() is not libusb_backend()
-    assert len(made) == 2
+    try:
+        first, second = libusb_backend(), libusb_backend()
+    except UsbUnavailableError as error:
+        # libusb up to 1.0.26 does not start on a machine without USB, and we must say so.
+        assert "does not start" in error.message
+        return
+    assert first.ctx.value
+    assert second.ctx.value
+    assert first.ctx.value != second.ctx.value
 
 
 def test_a_scan_opens_nothing() -> None:
