@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .dfu.discovery import Selector
     from .errors import EspDfuError
     from .idf_actions import action_extensions, extra_actions_path
-    from .jobs import build, flash, inspect, list_devices, load_image
+    from .jobs import build, flash, flash_all, inspect, list_devices, load_image
     from .target import Target, load_target, load_targets
 
 # Public name -> the module that has it.
@@ -27,6 +27,7 @@ _HOMES = {
     "EspDfuError": "errors",
     "build": "jobs",
     "flash": "jobs",
+    "flash_all": "jobs",
     "inspect": "jobs",
     "list_devices": "jobs",
     "load_image": "jobs",
@@ -45,6 +46,7 @@ __all__ = [
     "build",
     "extra_actions_path",
     "flash",
+    "flash_all",
     "inspect",
     "list_devices",
     "load_image",

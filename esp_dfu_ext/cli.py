@@ -107,6 +107,7 @@ def list_(as_json: bool) -> None:
 @cli.command()
 @click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path))
 @click.option("--path", "paths", multiple=True, metavar="PATH", help="The board on this port, such as 1-2. Repeatable.")
+@click.option("--all", is_flag=True, help="All boards of this chip, at once.")
 @click.option("--serial", metavar="SERIAL", help="The board with this serial number.")
 @click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="Wait so long for the board.")
 @click.option("--strict", is_flag=True, help="Ask the chip for its status after each block; slower.")

@@ -13,13 +13,12 @@ from typing import Any
 
 from . import jobs, simulator
 from .bus import Bus
-from .clock import SystemClock
 from .console import Console, MapRow
 from .dfu.discovery import Selector
 from .errors import EspDfuError, InterruptedByUserError, UsageError
 from .events import Event, Notice
 from .hints import Face, hints
-from .jobs import BuildResult, InspectResult, ListedDevice
+from .jobs import BuildResult, FlashOutcome, InspectResult, ListedDevice
 from .target import Target, load_target, load_targets
 from .units import format_rate, format_seconds, format_size, parse_size
 
@@ -251,6 +250,7 @@ class FlashOptions:
     """What `dfu-flash` and `esp-dfu flash` take."""
 
     paths: Sequence[str] = ()
+    all: bool = False
     serial: str | None = None
     wait: float = 0.0
     strict: bool = False
@@ -268,8 +268,8 @@ def flash(
     project_dir: Path | None = None,
 ) -> int:
     """Flash one board, or those on the given ports one after the other."""
-    if options.paths and options.serial is not None:
-        raise UsageError("--path and --serial both say which board; give one of them.")
+    if sum((bool(options.paths), options.all, options.serial is not None)) > 1:
+        raise UsageError("--path, --serial and --all each say which boards; give one of them.")
     if options.wait < 0:
         raise UsageError("--wait takes a number of seconds, 0 or more.")
     session.face = session.face.naming(str(dfu_bin))
@@ -282,52 +282,110 @@ def flash(
         _warn_if_older(session, dfu_bin, build_dir)
     simulation = _simulation(options, target, targets)
     bus = simulation.bus if simulation is not None else Bus()
-    selectors = [Selector(path=path) for path in dict.fromkeys(options.paths)] or [Selector(serial=options.serial)]
-    if len(selectors) > 1 and options.wait == 0:
-        # All must be there before the first is touched.
-        jobs.require(bus, target, selectors, targets)
-    for selector in selectors:
-        _flash_one(session, loaded, target, bus, selector, targets, options, simulation)
-    return 0
+    run = _Flash(session, loaded, target, bus, targets, options, simulation)
+    return run.together() if options.all or len(set(options.paths)) > 1 else run.alone()
 
 
-def _flash_one(
-    session: Session,
-    loaded: InspectResult,
-    target: Target,
-    bus: Bus,
-    selector: Selector,
-    targets: Sequence[Target],
-    options: FlashOptions,
-    simulation: simulator.Simulation | None,
-) -> None:
-    console = session.console
-    with console.flash_view(f"{'Simulated ' if simulation else ''}{target.chip}") as view:
-        result = jobs.flash(
-            loaded.image,
-            target,
-            bus=bus,
-            selector=selector,
-            targets=targets,
-            wait=options.wait,
-            strict=options.strict,
-            reset=options.reset,
-            clock=SystemClock(),
-            on_event=view,
+@dataclass(frozen=True)
+class _Flash:
+    """A flash that is about to begin, and everything it needs."""
+
+    session: Session
+    loaded: InspectResult
+    target: Target
+    bus: Bus
+    targets: Sequence[Target]
+    options: FlashOptions
+    simulation: simulator.Simulation | None
+
+    @property
+    def title(self) -> str:
+        return f"{'Simulated ' if self.simulation else ''}{self.target.chip}"
+
+    def alone(self) -> int:
+        """One board, with a bar for each phase."""
+        options, console = self.options, self.session.console
+        selector = Selector(path=options.paths[0] if options.paths else None, serial=options.serial)
+        with console.flash_view(self.title) as view:
+            result = jobs.flash(
+                self.loaded.image,
+                self.target,
+                bus=self.bus,
+                selector=selector,
+                targets=self.targets,
+                wait=options.wait,
+                strict=options.strict,
+                reset=options.reset,
+                on_event=view,
+            )
+        rate = f" ({format_rate(result.size, result.seconds)})" if self.simulation is None else ""
+        console.result(
+            f"{'Flashed' if self.simulation is None else 'Rehearsed'} {format_size(result.size)} "
+            f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
+            f"The chip reported {result.status} in state {result.state}."
         )
-    rate = f" ({format_rate(result.size, result.seconds)})" if simulation is None else ""
-    console.result(
-        f"{'Flashed' if simulation is None else 'Rehearsed'} {format_size(result.size)} "
-        f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
-        f"The chip reported {result.status} in state {result.state}."
-    )
-    if simulation is not None:
-        compared = simulation.compare(loaded.image, result.path)
-        console.say(f"All {compared} bytes in the simulated flash are those of the image; no USB was touched.")
-    if result.after_reset is not None:
-        console.say(f"After the bus reset this was on port {result.path}: {result.after_reset}.")
-    elif simulation is None:
-        console.say("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
+        self._compare([result.path])
+        if result.after_reset is not None:
+            console.say(f"After the bus reset this was on port {result.path}: {result.after_reset}.")
+        elif self.simulation is None:
+            console.say("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
+        return 0
+
+    def together(self) -> int:
+        """Several boards at once, with a bar for each and a table in the end."""
+        options, console = self.options, self.session.console
+        with console.gang_view(self.title) as view:
+            outcomes = jobs.flash_all(
+                self.loaded.image,
+                self.target,
+                bus=self.bus,
+                paths=options.paths,
+                targets=self.targets,
+                wait=options.wait,
+                strict=options.strict,
+                reset=options.reset,
+                on_event=view,
+            )
+        console.table(
+            ["Port", "Serial number", "Chip", ">Bytes", ">Seconds", "Result"],
+            [
+                (
+                    outcome.path,
+                    outcome.serial or "",
+                    self.target.chip,
+                    str(outcome.result.size) if outcome.result is not None else "",
+                    f"{outcome.result.seconds:.1f}" if outcome.result is not None else "",
+                    _verdict(outcome),
+                )
+                for outcome in outcomes
+            ],
+        )
+        failed = [outcome for outcome in outcomes if outcome.error is not None]
+        self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
+        for outcome in failed:
+            assert outcome.error is not None
+            self.session.fail(outcome.error)
+        good = len(outcomes) - len(failed)
+        word = "flashed" if self.simulation is None else "rehearsed"
+        console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
+        return failed[0].error.exit_code if failed and failed[0].error is not None else 0
+
+    def _compare(self, paths: Sequence[str]) -> None:
+        """After a rehearsal: is in the simulated flash what was sent?"""
+        if self.simulation is None or not paths:
+            return
+        compared = sum(self.simulation.compare(self.loaded.image, path) for path in paths)
+        self.session.console.say(
+            f"All {compared} bytes in the simulated flash are those of the image; no USB was touched."
+        )
+
+
+def _verdict(outcome: FlashOutcome) -> str:
+    if outcome.error is not None:
+        return outcome.error.code
+    assert outcome.result is not None
+    reset = f", after the reset: {outcome.result.after_reset}" if outcome.result.after_reset else ""
+    return f"{outcome.result.status} ({outcome.result.state}){reset}"
 
 
 def _warn_if_older(session: Session, dfu_bin: Path, build_dir: Path) -> None:

@@ -2,10 +2,11 @@
 
 The order of one board's flash is fixed::
 
-    Waiting*  DeviceFound  (PhaseStarted Progress* PhaseFinished)*  Flashed
+    Waiting*  DeviceFound  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)
 
 and its phases come in the order of `Phase`; a phase that is not needed is left out. `Notice` may stand
-anywhere. With several boards every event carries the path of the one it is about.
+anywhere. With several boards every event carries the path of the one it is about, and only then a failure is
+an event; with one board it is an exception.
 """
 
 from __future__ import annotations
@@ -95,7 +96,16 @@ class Flashed:
     state: str
 
 
-Event = Union[Waiting, DeviceFound, PhaseStarted, Progress, PhaseFinished, Notice, Flashed]
+@dataclass(frozen=True)
+class Failed:
+    """Of several boards this one is done with, and not flashed; `code` and `message` are its error's."""
+
+    path: str
+    code: str
+    message: str
+
+
+Event = Union[Waiting, DeviceFound, PhaseStarted, Progress, PhaseFinished, Notice, Flashed, Failed]
 EventSink = Callable[[Event], None]
 
 

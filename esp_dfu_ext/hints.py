@@ -74,7 +74,7 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None) -> list[
     if isinstance(error, DeviceNotFoundError):
         return _not_found(error, face, target)
     if isinstance(error, SeveralDevicesError):
-        return [f"Choose one: {face.flash} --path {path}" for path in error.paths]
+        return [*(f"Choose one: {face.flash} --path {path}" for path in error.paths), f"Or all: {face.flash} --all"]
     if isinstance(error, AccessDeniedError):
         return _no_access()
     if isinstance(error, DriverMissingError):

@@ -126,6 +126,7 @@ def _actions() -> dict[str, dict[str, Any]]:
                     "metavar": "PATH",
                     "help": "The board on this port, such as 1-2 (see dfu-list). Can be given several times.",
                 },
+                {"names": ["--all"], "is_flag": True, "help": "All boards of this chip, at once."},
                 {"names": ["--serial"], "metavar": "SERIAL", "help": "The board with this serial number."},
                 {
                     "names": ["--wait"],

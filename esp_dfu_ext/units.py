@@ -1,4 +1,4 @@
-"""Sizes and times, in and out."""
+"""Sizes, times and names, in and out."""
 
 from __future__ import annotations
 
@@ -48,3 +48,8 @@ def format_seconds(seconds: float) -> str:
 def format_rate(size: int, seconds: float) -> str:
     """Bytes in a time as ``61.2 KiB/s``; empty when there was no time to measure."""
     return f"{format_size(round(size / seconds))}/s" if seconds > 0 else ""
+
+
+def clean(text: str) -> str:
+    """The text without anything that a terminal would obey or cannot print."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -243,19 +243,42 @@ def test_interrupt_is_130(dfu_bin: Path, mocker: MockerFixture, capsys: Capture)
     assert f"Start again: esp-dfu flash '{dfu_bin}'" in capsys.readouterr().err
 
 
-def test_several_paths_are_flashed_one_after_the_other(
-    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+def test_several_paths_are_flashed_together(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     simulate(monkeypatch, "esp32s3,esp32s3,esp32s3")
     assert run("flash", str(dfu_bin), "--path", "1-3", "--path", "1-1", "-q") == 0
-    out, _ = capsys.readouterr()
-    assert ["on port 1-3" in line or "on port 1-1" in line for line in out.splitlines()] == [True, True]
+    assert capsys.readouterr().out == "2 of 2 boards rehearsed.\n"
+    assert run("flash", str(dfu_bin), "--path", "1-3", "--path", "1-1") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[:4] for row in rows if row[-1:] == ["(dfuIDLE)"]] == [
+        ["1-3", "7c:df:a1:00:00:03", "ESP32-S3", "223488"],
+        ["1-1", "7c:df:a1:00:00:01", "ESP32-S3", "223488"],
+    ]
+
+
+def test_all_flashes_every_board_of_the_chip_and_a_failure_holds_up_no_other(
+    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    simulate(monkeypatch, "esp32s3,esp32s3+error@9,esp32s2,esp32s3+vanish@70,esp32s3")
+    assert run("flash", str(dfu_bin), "--all") == 74
+    out, err = capsys.readouterr()
+    rows = {line.split()[0]: line.split()[-1] for line in out.splitlines() if line.startswith("1-")}
+    assert rows == {"1-1": "(dfuIDLE)", "1-2": "dfu-status", "1-4": "device-gone", "1-5": "(dfuIDLE)"}
+    assert "2 of 4 boards rehearsed." in out
+    assert "errTARGET" in err
+    assert "Port 1-4: the device left the bus" in err
+
+
+def test_all_without_a_board_is_69(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    simulate(monkeypatch, "esp32s2")
+    assert run("flash", str(dfu_bin), "--all") == 69
+    assert run("flash", str(dfu_bin), "--all", "--path", "1-1") == 64
+    capsys.readouterr()
 
 
 def test_of_several_paths_all_must_be_there_before_one_is_touched(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, capsys: Capture
 ) -> None:
-    flash = mocker.patch("esp_dfu_ext.jobs.flash")
+    flash = mocker.patch("esp_dfu_ext.jobs.gang.flash")
     simulate(monkeypatch, "esp32s3")
     assert run("flash", str(dfu_bin), "--path", "1-1", "--path", "1-2") == 69
     assert not flash.called

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console as RichConsole
 
-from esp_dfu_ext.console import Console, MapRow, clean
+from esp_dfu_ext.console import Console, MapRow
 from esp_dfu_ext.events import (
     DeviceFound,
     Event,
@@ -20,6 +20,7 @@ from esp_dfu_ext.events import (
     Progress,
     Waiting,
 )
+from esp_dfu_ext.units import clean
 
 ROWS = [
     MapRow(0x0, 0x5000, 5, "bootloader/bootloader.bin"),

@@ -7,20 +7,22 @@ and get the time and the bus handed in.
 from __future__ import annotations
 
 from .building import BuildResult, build
-from .flashing import FlashResult, flash, require
+from .flashing import FlashResult, flash
+from .gang import FlashOutcome, flash_all
 from .inspecting import InspectResult, inspect, load_image, newer_inputs
 from .listing import ListedDevice, list_devices
 
 __all__ = [
     "BuildResult",
+    "FlashOutcome",
     "FlashResult",
     "InspectResult",
     "ListedDevice",
     "build",
     "flash",
+    "flash_all",
     "inspect",
     "list_devices",
     "load_image",
     "newer_inputs",
-    "require",
 ]

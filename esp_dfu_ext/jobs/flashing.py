@@ -90,12 +90,6 @@ def flash(
         raise InterruptedByUserError(f"Stopped {job.standing}.") from None
 
 
-def require(bus: Bus, target: Target, selectors: Sequence[Selector], targets: Sequence[Target]) -> None:
-    """Make sure that every board is there, before the first is touched; errors of `select`."""
-    for selector in selectors:
-        select(bus, target, selector, targets, clock=SystemClock())
-
-
 class _Flash:
     """One board's flash; `standing` says how far it is, for somebody who stops it."""
 

@@ -1,0 +1,84 @@
+"""Several boards at once: all of them, each for itself, and in order after Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from esp_dfu_ext import jobs
+from esp_dfu_ext.errors import DeviceNotFoundError, InterruptedByUserError
+from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed, Progress
+from esp_dfu_ext.simulator import simulate_text
+
+from .sim import chip, chips, small_image
+
+
+def test_boards_with_one_serial_number_are_told_apart_by_path() -> None:
+    simulation = simulate_text(",".join(["esp32s2"] * 5), chips())
+    events: list[Event] = []
+    outcomes = jobs.flash_all(
+        small_image("esp32s2"), chip("esp32s2"), bus=simulation.bus, targets=chips(), on_event=events.append
+    )
+    assert [(outcome.path, outcome.serial) for outcome in outcomes] == [(f"1-{n}", "0") for n in range(1, 6)]
+    for outcome in outcomes:
+        assert outcome.error is None
+        assert simulation.compare(small_image("esp32s2"), outcome.path) > 0
+    for path in (outcome.path for outcome in outcomes):
+        mine = [event for event in events if getattr(event, "path", None) == path]
+        assert isinstance(mine[0], DeviceFound)
+        assert isinstance(mine[-1], Flashed)
+
+
+def test_a_slow_and_a_failing_board_hold_up_no_other() -> None:
+    simulation = simulate_text("esp32s3,esp32s3+vanish@3,esp32s3", chips())
+    slow = simulation.boards[0].rom
+    quick_is_done = threading.Event()
+    answer = slow.control
+
+    def answer_late(request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
+        if data:
+            assert quick_is_done.wait(20)
+        return answer(request_type, request, value, data, length)
+
+    slow.control = answer_late  # type: ignore[method-assign]
+    events: list[Event] = []
+
+    def sink(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Flashed) and event.path == "1-3":
+            quick_is_done.set()
+
+    outcomes = jobs.flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), on_event=sink)
+    codes = {outcome.path: outcome.error.code if outcome.error else "OK" for outcome in outcomes}
+    assert codes == {"1-1": "OK", "1-2": "device-gone", "1-3": "OK"}
+    assert [event.path for event in events if isinstance(event, Failed)] == ["1-2"]
+
+
+def test_nothing_is_touched_unless_every_board_is_there() -> None:
+    simulation = simulate_text("esp32s3,esp32s3", chips())
+    with pytest.raises(DeviceNotFoundError, match="on port 1-9"):
+        jobs.flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), paths=["1-1", "1-9"])
+    assert [board.address for board in simulation.boards] == [2, 3]
+
+
+def test_ctrl_c_brings_every_board_to_an_end() -> None:
+    simulation = simulate_text("esp32s3+slow,esp32s3+slow,esp32s3+slow", chips())
+    before = threading.active_count()
+    started = set()
+
+    def sink(event: Event) -> None:
+        if isinstance(event, Progress) and event.done:
+            started.add(event.path)
+            if len(started) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    outcomes = jobs.flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), on_event=sink)
+    assert [type(outcome.error) for outcome in outcomes] == [InterruptedByUserError] * 3
+    for outcome, board in zip(outcomes, simulation.boards):
+        assert outcome.error is not None
+        assert "dfuIDLE" in outcome.error.message
+        assert str(board.rom.state) == "dfuIDLE"
+    assert threading.active_count() == before
