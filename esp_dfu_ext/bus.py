@@ -9,6 +9,7 @@ import contextlib
 import errno
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -27,7 +28,7 @@ from .errors import (
 BackendFactory = Callable[[], Any]
 
 # libusb's error codes, libusb.h; pyusb passes them on as USBError.backend_error_code.
-_IO, _ACCESS, _NO_DEVICE, _NOT_FOUND, _BUSY = -1, -3, -4, -5, -6
+_ACCESS, _NO_DEVICE, _NOT_FOUND, _BUSY = -3, -4, -5, -6
 _TIMEOUT, _PIPE, _NOT_SUPPORTED = -7, -9, -12
 
 _BY_CODE: dict[int, type[UsbError]] = {
@@ -240,6 +241,10 @@ def path_key(path: str) -> list[int]:
     return [int(number) if number.isdigit() else -1 for number in path.replace("-", ".").split(".")]
 
 
+_NO_LOG = logging.NullHandler()
+_LOADING = threading.Lock()
+
+
 def libusb_backend() -> Any:
     """A pyusb backend with a libusb context of its own: libusb-package's library, else the system's.
 
@@ -256,14 +261,12 @@ def libusb_backend() -> Any:
 
         if libusb_package.get_library_path() is not None:
             find_library = libusb_package.find_library
-    logger = logging.getLogger("usb.backend.libusb1")
-    disabled, logger.disabled = logger.disabled, True  # it logs a traceback where we raise an error
-    try:
+    # pyusb logs a traceback where we raise an error; without a handler Python would print it.
+    logging.getLogger("usb").addHandler(_NO_LOG)
+    with _LOADING:
         shared = libusb1.get_backend(find_library=find_library)
         if shared is None and find_library is not None:
             shared = libusb1.get_backend()
-    finally:
-        logger.disabled = disabled
     if shared is None:
         if libusb1._lib is not None:
             raise UsbUnavailableError("libusb is there, but does not start; is there USB on this machine?")

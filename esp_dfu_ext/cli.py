@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import click
 
-from . import __version__, commands, simulator
-from .commands import FlashOptions, Session
-from .console import Console
-from .hints import ESP_DFU
-from .target import load_target
+from . import __version__
+
+if TYPE_CHECKING:
+    from .commands import Session
 
 EXIT_CODES = """\b
 Exit codes:
@@ -54,12 +53,17 @@ def cli(context: click.Context) -> None:
 
 
 def _run(job: Callable[[Session], int], *, quiet: bool = False) -> None:
+    # Imported here and below, inside what `main` guards: it takes long enough for a Ctrl-C.
+    from .commands import Session
+    from .console import Console
+    from .hints import ESP_DFU
+
     session = Session(Console(quiet=quiet), ESP_DFU)
     sys.exit(session.run(job))
 
 
 @cli.command()
-@click.argument("build_dir", type=click.Path(path_type=Path))
+@click.argument("build_dir", type=click.Path(path_type=Path, readable=False))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write. [BUILD_DIR/dfu.bin]")
 @click.option("--part-size", metavar="SIZE", help="Cut larger files into parts: bytes, 0x.., 64K, 1M. [512K]")
 @click.option(
@@ -82,16 +86,24 @@ def build(
     """Make dfu.bin from the build folder of an ESP-IDF project."""
 
     def job(session: Session) -> int:
+        from . import commands
+
         return commands.build(session, build_dir, output=output, part_size=part_size, sections=sections, force=force)
 
     _run(job, quiet=quiet)
 
 
 @cli.command(short_help="Show what is in a DFU.BIN.")
-@click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path))
+@click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
 def inspect(dfu_bin: Path) -> None:
     """Show what is in a DFU.BIN, and what the chip's ROM would say of it."""
-    _run(lambda session: commands.inspect(session, dfu_bin))
+
+    def job(session: Session) -> int:
+        from . import commands
+
+        return commands.inspect(session, dfu_bin)
+
+    _run(job)
 
 
 @cli.command("list")
@@ -99,13 +111,20 @@ def inspect(dfu_bin: Path) -> None:
 def list_(as_json: bool) -> None:
     """Show the boards that are there, in dfu-util's format.
 
-    Lines on stdout are for programs; what people should know goes to stderr.
+    Lines on stdout are for programs; what people should know goes to stderr. Where there is no board, that
+    is how each chip gets into download mode, and the pins of its USB port.
     """
-    _run(lambda session: commands.list_devices(session, project_dir=Path.cwd(), as_json=as_json))
+
+    def job(session: Session) -> int:
+        from . import commands
+
+        return commands.list_devices(session, project_dir=Path.cwd(), as_json=as_json)
+
+    _run(job)
 
 
 @cli.command()
-@click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path))
+@click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
 @click.option("--path", "paths", multiple=True, metavar="PATH", help="The board on this port, such as 1-2. Repeatable.")
 @click.option("--all", is_flag=True, help="All boards of this chip, at once.")
 @click.option("--serial", metavar="SERIAL", help="The board with this serial number.")
@@ -116,7 +135,13 @@ def list_(as_json: bool) -> None:
 @_quiet
 def flash(dfu_bin: Path, quiet: bool, **options: Any) -> None:
     """Flash DFU.BIN onto a board; the chip follows from the image."""
-    _run(lambda session: commands.flash(session, dfu_bin, FlashOptions(**options)), quiet=quiet)
+
+    def job(session: Session) -> int:
+        from . import commands
+
+        return commands.flash(session, dfu_bin, commands.FlashOptions(**options))
+
+    _run(job, quiet=quiet)
 
 
 @cli.command(short_help="See the whole job on a simulated chip.")
@@ -125,7 +150,10 @@ def demo(name: str) -> None:
     """Build, inspect, list and flash on a simulated chip; needs no board and no ESP-IDF."""
 
     def job(session: Session) -> int:
+        from . import commands, simulator
+        from .commands import FlashOptions
         from .simulator.sample import write_sample_project
+        from .target import load_target
 
         target = load_target(name)
         build_dir, dfu_bin = Path("hello_world/build"), Path("hello_world/build/dfu.bin")
@@ -152,7 +180,7 @@ def main() -> None:
     """The entry point of the console script."""
     try:
         sys.exit(cli.main(prog_name="esp-dfu", standalone_mode=False))
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.ClickException as error:
         error.show()

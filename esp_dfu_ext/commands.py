@@ -6,23 +6,25 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from . import jobs, simulator
 from .bus import Bus
-from .console import Console, MapRow
+from .clock import Clock, SystemClock
+from .console import Console, MapRow, at_most
 from .dfu.discovery import Selector
 from .errors import EspDfuError, InterruptedByUserError, UsageError
 from .events import Event, Notice
-from .hints import Face, hints
+from .hints import ESP_DFU, Face, hints, ways_into_download_mode
 from .jobs import BuildResult, FlashOutcome, InspectResult, ListedDevice
-from .target import Target, load_target, load_targets
+from .target import PROJECT_FOLDER, Target, load_target, load_targets
 from .units import format_rate, format_seconds, format_size, parse_size
 
 LIST_FORMAT_VERSION = 1
+_LONGEST_WAIT = 24 * 3600  # seconds
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Session:
     console: Console
     face: Face
     target: Target | None = None
+    clock: Clock = field(default_factory=SystemClock)
 
     def run(self, job: Callable[[Session], int]) -> int:
         """Run a job; its exit code, or that of its error, which is shown with its hints."""
@@ -40,12 +43,16 @@ class Session:
         except EspDfuError as error:
             return self.fail(error)
         except KeyboardInterrupt:
-            return self.fail(InterruptedByUserError("Stopped; nothing was sent to a board."))
+            return self.fail(InterruptedByUserError("Stopped."))
         except BrokenPipeError:
             raise
         except OSError as error:
             # What no module foresaw, such as a folder that vanishes while it is read.
             return self.fail(EspDfuError(f"{error.filename or 'The system'}: {error.strerror or error}."))
+
+    def targets(self, project_dir: Path | None) -> list[Target]:
+        """All chips; a broken file of another chip than the one that is meant is only worth a warning."""
+        return load_targets(project_dir, on_broken=lambda error: self.console.warn(error.message))
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error."""
@@ -107,7 +114,9 @@ def show_build(session: Session, result: BuildResult) -> None:
     ]
     console.flash_table(rows, result.chip_size)
     console.result(f"Wrote {_relative(result.path, Path.cwd())} ({format_size(result.size)}).")
-    console.say(f"Flash it: {session.face.naming(_relative(result.path, Path.cwd())).flash}")
+    own = result.path.resolve() == (result.project.build_dir / jobs.DFU_BIN).resolve()
+    face = session.face if own else ESP_DFU
+    console.say(f"Flash it: {face.naming(_relative(result.path, Path.cwd())).flash}")
 
 
 def _row(target: Target, address: int, size: int, name: str) -> MapRow:
@@ -128,7 +137,7 @@ def _relative(path: Path, start: Path) -> str:
 
 def inspect(session: Session, path: Path) -> int:
     """Show what is in a dfu.bin, and what the ROM would say of it."""
-    result = jobs.inspect(path)
+    result = jobs.inspect(path, session.targets(_project_of(path)))
     session.target = result.target
     console, image = session.console, result.image
     suffix = image.suffix
@@ -149,7 +158,7 @@ def inspect(session: Session, path: Path) -> int:
             for m in image.members
         ],
     )
-    for problem in result.problems:
+    for problem in at_most(result.problems):
         console.warn(problem)
     if result.target is None:
         return 65
@@ -166,8 +175,8 @@ def inspect(session: Session, path: Path) -> int:
 
 def list_devices(session: Session, *, project_dir: Path | None = None, as_json: bool = False) -> int:
     """Show the devices: dfu-util's lines on stdout, what people need to know on stderr."""
-    targets = load_targets(project_dir)
-    found = jobs.list_devices(_bus(targets), targets)
+    targets = session.targets(project_dir)
+    found = jobs.list_devices(_bus(session, targets), targets)
     if as_json:
         session.console.raw(json.dumps(_list_document(found), indent=2))
         return 0
@@ -179,22 +188,15 @@ def list_devices(session: Session, *, project_dir: Path | None = None, as_json: 
             session.console.tell(f"Port {listed.device.path}: {listed.description}.")
         if listed.problem is not None:
             session.console.tell(f"Port {listed.device.path} cannot be opened: {listed.problem.message}", "yellow")
-    problems = [listed.problem for listed in found if listed.problem is not None]
-    if problems:
-        for hint in hints(problems[0], session.face):
+    problems = {listed.problem.code: (listed.problem, listed.target) for listed in found if listed.problem is not None}
+    for problem, target in problems.values():
+        for hint in hints(problem, session.face, target):
             session.console.hint(hint)
     if not any(listed.interfaces for listed in found):
         session.console.tell(f"No Espressif device with DFU is there ({', '.join(t.chip for t in targets)}).")
-        for line in _ways_into_download_mode(targets):
+        for line in ways_into_download_mode(targets):
             session.console.hint(line)
     return 0
-
-
-def _ways_into_download_mode(targets: Sequence[Target]) -> list[str]:
-    ways: dict[str, list[str]] = {}
-    for target in targets:
-        ways.setdefault(", ".join(target.download_mode.steps), []).append(target.chip)
-    return [f"{' and '.join(chips)} in download mode: {way}." for way, chips in ways.items()]
 
 
 def dfu_util_line(listed: ListedDevice, number: int) -> str:
@@ -270,17 +272,17 @@ def flash(
     """Flash one board, or those on the given ports one after the other."""
     if sum((bool(options.paths), options.all, options.serial is not None)) > 1:
         raise UsageError("--path, --serial and --all each say which boards; give one of them.")
-    if options.wait < 0:
-        raise UsageError("--wait takes a number of seconds, 0 or more.")
+    if not 0 <= options.wait <= _LONGEST_WAIT:
+        raise UsageError(f"--wait takes a number of seconds, from 0 to {_LONGEST_WAIT}.")
     session.face = session.face.naming(str(dfu_bin))
     session.target = load_target(target_name, project_dir) if target_name is not None else None
-    targets = load_targets(project_dir)
+    targets = session.targets(project_dir if project_dir is not None else _project_of(dfu_bin))
     loaded = jobs.load_image(dfu_bin, session.target, targets)
     session.target = target = loaded.target
     assert target is not None  # load_image lets no other pass
     if build_dir is not None:
         _warn_if_older(session, dfu_bin, build_dir)
-    simulation = _simulation(options, target, targets)
+    simulation = _simulation(session, options, target, targets)
     bus = simulation.bus if simulation is not None else Bus()
     run = _Flash(session, loaded, target, bus, targets, options, simulation)
     return run.together() if options.all or len(set(options.paths)) > 1 else run.alone()
@@ -316,11 +318,14 @@ class _Flash:
                 wait=options.wait,
                 strict=options.strict,
                 reset=options.reset,
+                clock=self.session.clock,
                 on_event=view,
             )
+        app = self.loaded.app
+        what = f"{app.project} {app.version}, " if app is not None else ""
         rate = f" ({format_rate(result.size, result.seconds)})" if self.simulation is None else ""
         console.result(
-            f"{'Flashed' if self.simulation is None else 'Rehearsed'} {format_size(result.size)} "
+            f"{'Flashed' if self.simulation is None else 'Rehearsed'} {what}{format_size(result.size)} "
             f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
             f"The chip reported {result.status} in state {result.state}."
         )
@@ -344,6 +349,7 @@ class _Flash:
                 wait=options.wait,
                 strict=options.strict,
                 reset=options.reset,
+                clock=self.session.clock,
                 on_event=view,
             )
         console.table(
@@ -398,16 +404,26 @@ def _warn_if_older(session: Session, dfu_bin: Path, build_dir: Path) -> None:
         )
 
 
-def _simulation(options: FlashOptions, target: Target, targets: Sequence[Target]) -> simulator.Simulation | None:
+def _project_of(dfu_bin: Path) -> Path | None:
+    """The project whose build folder a dfu.bin lies in; it may have chips of its own."""
+    project = dfu_bin.resolve().parent.parent
+    return project if (project / PROJECT_FOLDER).is_dir() else None
+
+
+def _simulation(
+    session: Session, options: FlashOptions, target: Target, targets: Sequence[Target]
+) -> simulator.Simulation | None:
     text = simulator.requested()
     if text:
-        return simulator.simulate_text(text, targets)
-    return simulator.simulate_text(target.name, targets) if options.simulate else None
+        return simulator.simulate_text(text, targets, session.clock)
+    if options.simulate:
+        return simulator.simulate_boards(target, session.clock, options.paths, options.serial)
+    return None
 
 
-def _bus(targets: Sequence[Target]) -> Bus:
+def _bus(session: Session, targets: Sequence[Target]) -> Bus:
     text = simulator.requested()
-    return simulator.simulate_text(text, targets).bus if text else Bus()
+    return simulator.simulate_text(text, targets, session.clock).bus if text else Bus()
 
 
 # --- demo -------------------------------------------------------------------------------------------------

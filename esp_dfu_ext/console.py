@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from rich.console import Console as RichConsole
 from rich.table import Table
@@ -22,6 +22,12 @@ _STYLES = ("cyan", "green", "magenta", "yellow", "blue", "red")
 _LOG_WIDTH = 200
 
 
+def at_most(lines: Sequence[str], limit: int = 20) -> list[str]:
+    """The first lines, and how many more there are."""
+    rest = len(lines) - limit
+    return [*lines[:limit], f"... and {rest} more."] if rest > 0 else list(lines)
+
+
 class MapRow(NamedTuple):
     """One file in the table and in the map of the flash; sizes in bytes."""
 
@@ -31,13 +37,39 @@ class MapRow(NamedTuple):
     name: str
 
 
-def _rich_console(stream: TextIO) -> RichConsole:
-    if isinstance(stream, io.TextIOWrapper):
-        # A file name need not exist in the terminal's code page; better a "?" than a traceback.
-        stream.reconfigure(errors="replace")
-    # A log has no width; 80 columns would fold tables that somebody greps.
-    width = None if stream.isatty() else _LOG_WIDTH
-    return RichConsole(file=stream, width=width, highlight=False, markup=False, emoji=False)
+class Stream(RichConsole):
+    """Where something is printed; one whose reader has left goes mute, because a flash must not depend on its log.
+
+    Args:
+        stream: None where the program was started without one.
+        settings: of rich's Console.
+    """
+
+    def __init__(self, stream: TextIO | None, **settings: Any) -> None:
+        terminal = stream is not None and stream.isatty()
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name need not exist in the terminal's code page; better a "?" than a traceback.
+            stream.reconfigure(errors="replace")
+        # A log has no width; 80 columns would fold tables that somebody greps.
+        settings.setdefault("width", None if terminal else _LOG_WIDTH)
+        file = stream if stream is not None else io.StringIO()
+        super().__init__(file=file, highlight=False, markup=False, emoji=False, **settings)
+
+    def put(self, text: Text, *, wrap: bool = True) -> None:
+        """Print a line; in a terminal broken between words if `wrap`, in a log never."""
+        try:
+            self.print(text, soft_wrap=not (wrap and self.is_terminal))
+        except OSError:
+            self.mute()
+
+    def on_broken_pipe(self) -> None:
+        """What rich does when the reader has left; by itself it would end the program."""
+        self.mute()
+
+    def mute(self) -> None:
+        """Say no more."""
+        self.file = io.StringIO()
+        self.quiet = True
 
 
 class Console:
@@ -49,47 +81,43 @@ class Console:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.out = _rich_console(sys.stdout)
-        self.err = _rich_console(sys.stderr)
+        self.out = Stream(sys.stdout)
+        self.err = Stream(sys.stderr)
 
     def raw(self, line: str) -> None:
-        """A line for programs: as it is, never wrapped or coloured."""
+        """A line for programs: as it is, never wrapped or coloured; an error if it cannot be written."""
         print(line, file=sys.stdout)
 
     def result(self, line: str, *, good: bool = True) -> None:
         """What a job was for; also said when quiet."""
-        self._print(self.out, Text(clean(line), style="bold green" if good else "bold"))
+        self.out.put(Text(clean(line), style="bold green" if good else "bold"))
 
     def say(self, line: str = "", style: str = "") -> None:
         """More for people, on stdout."""
         if not self.quiet:
-            self._print(self.out, Text(clean(line), style=style))
+            self.out.put(Text(clean(line), style=style))
 
     def tell(self, line: str, style: str = "") -> None:
         """For people, on stderr, where stdout belongs to programs."""
         if not self.quiet:
-            self._print(self.err, Text(clean(line), style=style))
+            self.err.put(Text(clean(line), style=style))
 
     def warn(self, line: str) -> None:
         """Something that deserves a second look."""
-        self._print(self.err, Text("warning: ", style="bold yellow") + Text(clean(line)))
+        if not self.quiet:
+            self.err.put(Text("warning: ", style="bold yellow") + Text(clean(line)))
 
     def error(self, message: str, code: str, notes: Sequence[str], hints: Sequence[str]) -> None:
         """What happened, what was seen, what to type next; on stderr."""
-        self._print(self.err, Text("error: ", style="bold red") + Text(f"{clean(message)} ") + Text(f"[{code}]", "dim"))
-        for note in notes:
-            self._print(self.err, Text(f"  {clean(note)}"))
+        self.err.put(Text("error: ", style="bold red") + Text(f"{clean(message)} ") + Text(f"[{code}]", "dim"))
+        for note in at_most(notes):
+            self.err.put(Text(f"  {clean(note)}"))
         for hint in hints:
             self.hint(hint)
 
     def hint(self, line: str) -> None:
         """What to do next, on stderr; never broken into lines, because people copy it."""
-        self.err.print(Text("  > ", style="bold cyan") + Text(clean(line)), soft_wrap=True)
-
-    @staticmethod
-    def _print(console: RichConsole, text: Text) -> None:
-        """Break lines between words in a terminal, and not at all in a log."""
-        console.print(text, soft_wrap=not console.is_terminal)
+        self.err.put(Text("  > ", style="bold cyan") + Text(clean(line)), wrap=False)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
         """A table; a column whose name begins with ``>`` is aligned to the right, the last one may be folded."""
@@ -106,7 +134,10 @@ class Console:
             )
         for row in rows:
             table.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
-        self.out.print(table)
+        for segments in self.out.render_lines(table, pad=False):
+            line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+            line.rstrip()
+            self.out.put(line, wrap=False)
 
     def flash_table(self, rows: Sequence[MapRow], chip_size: int) -> None:
         """The files by address, and where they lie in the flash."""
@@ -120,19 +151,24 @@ class Console:
                 for number, (letter, row) in enumerate(zip(letters, rows))
             ],
         )
-        self.out.print(_flash_map(rows, letters, chip_size, min(self.out.width - 15, 64)))
+        for line in _flash_map(rows, letters, chip_size, min(self.out.width - 15, 64)).split():
+            self.out.put(line)
 
     def flash_view(self, title: str) -> FlashView:
         """A view of one board's flash; `title` is what kind of board it is."""
         if self.quiet:
             return FlashView()
-        return LiveView(self, title) if self.out.is_terminal else PlainView(self, title)
+        return LiveView(self, title) if self._live else PlainView(self, title)
 
     def gang_view(self, title: str) -> FlashView:
         """A view of several boards' flashes."""
         if self.quiet:
             return FlashView()
-        return GangLiveView(self, title) if self.out.is_terminal else GangPlainView(self, title)
+        return GangLiveView(self, title) if self._live else GangPlainView(self, title)
+
+    @property
+    def _live(self) -> bool:
+        return self.out.is_terminal and not self.out.is_dumb_terminal
 
 
 def _style(number: int) -> str:

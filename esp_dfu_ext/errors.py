@@ -27,7 +27,7 @@
     ├── DfuError                   74  the device did not do what DFU 1.1 says
     │   ├── DfuStatusError             it reported an error status
     │   ├── ReenumerationError         it did not come back after DFU_DETACH
-    │   └── SimulationError            a rehearsal's flash differs from the files
+    │   └── SimulationError            a rehearsal's flash differs from the image
     └── InterruptedByUserError    130  Ctrl-C
 
 The numbers are the exit codes, those of ``sysexits.h`` where one fits. Inside the package an error carries
@@ -94,7 +94,7 @@ class ProjectError(DataError):
 
 
 class TargetNotSupportedError(DataError):
-    """The chip has no DFU (or nobody described it yet).
+    """The chip has no DFU, or nobody described it yet.
 
     Attributes:
         target: the name as `idf.py set-target` knows it.
@@ -104,7 +104,7 @@ class TargetNotSupportedError(DataError):
     code = "target-not-supported"
 
     def __init__(self, target: str, *, supported: Sequence[str]) -> None:
-        super().__init__(f"{target} has no DFU in its ROM; it cannot be flashed this way.")
+        super().__init__(f"{target} cannot be flashed over USB DFU: no chip of that name with DFU in its ROM is known.")
         self.target = target
         self.supported = tuple(supported)
 
@@ -142,7 +142,7 @@ class InputMissingError(EspDfuError):
 
     Attributes:
         path: which one.
-        role: ``dfu.bin``, ``flasher_args.json``, ``flash file``, ``build folder``, ``target folder``.
+        role: ``dfu.bin``, ``flasher_args.json``, ``flash file``, ``build folder``.
     """
 
     code = "input-missing"
@@ -159,7 +159,7 @@ class DeviceNotFoundError(EspDfuError):
 
     Attributes:
         reason: what was seen instead: ``nothing`` of Espressif at all, ``no-dfu`` (Espressif devices without
-            a DFU interface), ``other-target``, ``other-path``, ``other-serial`` or ``not-openable``.
+            a DFU interface), ``other-target``, ``other-path`` or ``other-serial``.
     """
 
     code = "no-device"
@@ -262,7 +262,15 @@ class SimulationError(DfuError):
 
 
 class InterruptedByUserError(EspDfuError):
-    """Ctrl-C; the message says what state the chip was left in."""
+    """Ctrl-C; the message says what state the chip was left in.
+
+    Attributes:
+        incomplete: something was written to a board, and not all of it.
+    """
 
     code = "interrupted"
     exit_code = 130
+
+    def __init__(self, message: str, *, incomplete: bool = False) -> None:
+        super().__init__(message)
+        self.incomplete = incomplete

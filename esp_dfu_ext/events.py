@@ -4,9 +4,9 @@ The order of one board's flash is fixed::
 
     Waiting*  DeviceFound  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)
 
-and its phases come in the order of `Phase`; a phase that is not needed is left out. `Notice` may stand
-anywhere. With several boards every event carries the path of the one it is about, and only then a failure is
-an event; with one board it is an exception.
+and its phases come in the order of `Phase`; one that is not needed is left out, and after a ``strict-restart``
+the download comes again. `Notice` may stand anywhere. With several boards a failure is an event, with one it is
+an exception.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class PhaseFinished:
 class Notice:
     """Something the user should know, though nothing failed.
 
-    `code` is stable: ``image-older``, ``image-padding``, ``strict-restart``, ``part-size-raised``,
-    ``renamed``, ``encryption``, ``secure-boot``, ``forced``, ``detach-again``.
+    `code` is stable: ``strict-restart``, ``part-size-raised``, ``renamed``, ``encryption``, ``secure-boot``,
+    ``forced``, ``detach-again``.
     """
 
     code: str

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .errors import (
@@ -26,7 +27,7 @@ from .errors import (
     ReenumerationError,
     SeveralDevicesError,
     TargetNotSupportedError,
-    TransferTimeoutError,
+    UsbError,
     UsbUnavailableError,
     WrongTargetError,
 )
@@ -52,9 +53,16 @@ IDF_PY = Face("idf.py dfu", "idf.py dfu-list", "idf.py dfu-flash", "idf.py set-t
 ESP_DFU = Face("esp-dfu build BUILD_DIR", "esp-dfu list", "esp-dfu flash DFU.BIN", "idf.py set-target", "idf.py build")
 
 UDEV_FILE = "/etc/udev/rules.d/60-esp-dfu.rules"
-UDEV_RULE = (
-    'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", ATTR{idProduct}=="00??", MODE="0660", GROUP="plugdev", TAG+="uaccess"'
-)
+
+
+def udev_rule(target: Target) -> str:
+    """The rule that lets users open the chip and its sisters: the vendor's IDs with the same first byte."""
+    vendor, product = f"{target.usb.vid:04x}", f"{target.usb.pid >> 8:02x}??"
+    return (
+        f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", ATTR{{idProduct}}=="{product}", '
+        'MODE="0660", GROUP="plugdev", TAG+="uaccess"'
+    )
+
 
 # What the ROM means by a status, executed (rom.py has the same cases).
 _STATUS_HINTS = {
@@ -76,7 +84,7 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None) -> list[
     if isinstance(error, SeveralDevicesError):
         return [*(f"Choose one: {face.flash} --path {path}" for path in error.paths), f"Or all: {face.flash} --all"]
     if isinstance(error, AccessDeniedError):
-        return _no_access()
+        return _no_access(target)
     if isinstance(error, DriverMissingError):
         return [
             "Windows binds no driver to the chip's DFU interface by itself. With Zadig (https://zadig.akeo.ie), "
@@ -88,23 +96,23 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None) -> list[
         return ["Close the program that uses it (another flash, a virtual machine), then try again."]
     if isinstance(error, DeviceGoneError):
         return [f"Check the cable; a hub without power does this too. {_enter_download_mode(target)}"]
-    if isinstance(error, TransferTimeoutError):
-        return [f"Unplug the board and plug it in again. {_enter_download_mode(target)}"]
     if isinstance(error, ReenumerationError):
         return _no_return(error, face, target)
     if isinstance(error, DfuStatusError):
-        text = _STATUS_HINTS.get(error.status)
-        return [text.format(build=face.build, flash=face.flash) + "."] if text else []
+        text = _STATUS_HINTS.get(error.status, "Try the careful way: {flash} --strict")
+        return [text.format(build=face.build, flash=face.flash)]
+    if isinstance(error, UsbError):
+        return [f"Try again; if it stays so, unplug the board and plug it in. {_enter_download_mode(target)}"]
     if isinstance(error, InterruptedByUserError):
-        return [f"The flash is incomplete. Start again: {face.flash}"] if "dfuIDLE" in error.message else []
+        return [f"The flash is incomplete. Start again: {face.flash}"] if error.incomplete else []
     return _about_files(error, face)
 
 
 def _about_files(error: EspDfuError, face: Face) -> list[str]:
     if isinstance(error, InputMissingError):
-        if error.role == "dfu.bin":
-            return [f"Make it: {face.build}"]
-        return [f"Build the project first: {face.compile}"]
+        if error.path.exists():
+            return ["Look at its permissions."]
+        return [f"Make it: {face.build}"] if error.role == "dfu.bin" else [f"Build the project first: {face.compile}"]
     if isinstance(error, TargetNotSupportedError):
         return [
             "Flash it over its serial port: idf.py flash",
@@ -115,27 +123,22 @@ def _about_files(error: EspDfuError, face: Face) -> list[str]:
     if isinstance(error, ImageError):
         return [f"Build it again: {face.build}"]
     if isinstance(error, FirmwareError):
-        return [f"Build again for the right chip: {face.compile}", "Or insist, if you know better: --force"]
+        return [
+            f"If it is for another chip: {face.set_target} CHIP; if it is damaged: {face.compile}",
+            "Or insist, if you know better: --force",
+        ]
     if isinstance(error, LayoutError):
-        return ["Change the partition table or the flash size: idf.py menuconfig"]
+        return ["Addresses come from the partition table, the size of the flash from the project: idf.py menuconfig"]
     if isinstance(error, ProjectError) and "which chip" in error.message:
-        return [f"Choose it: {face.set_target} esp32s3"]
+        return [f"Choose it: {face.set_target} CHIP"]
     return []
 
 
 def _not_found(error: DeviceNotFoundError, face: Face, target: Target | None) -> list[str]:
-    if error.reason == "other-path":
-        return [f"See what is where: {face.list}"]
-    if error.reason == "other-serial":
-        return [f"See the serial numbers: {face.list}"]
-    if error.reason == "not-openable":
-        return _no_access()
+    if error.reason in ("other-path", "other-serial"):
+        return [f"See which boards are there: {face.list}"]
     if error.reason == "other-target":
-        name = target.name if target is not None else "the chip"
-        return [
-            f"The project is for {name}. Plug in such a board, or build for the one that is there: "
-            f"{face.set_target} ..."
-        ]
+        return ["Plug in the right board, or flash an image that was built for the one that is there."]
     lines = [_enter_download_mode(target), f"Then look: {face.list}"]
     if error.reason == "nothing" and target is not None:
         lines.insert(
@@ -155,6 +158,16 @@ def _enter_download_mode(target: Target | None) -> str:
     return f"Bring the chip into download mode ({mode.strap}): {', '.join(mode.steps)}."
 
 
+def ways_into_download_mode(targets: Sequence[Target]) -> list[str]:
+    """A line for each way, naming the chips it is for and where their USB wires go."""
+    ways: dict[str, list[str]] = {}
+    for target in targets:
+        mode = target.download_mode
+        way = f"{', '.join(mode.steps)}. D+ is {mode.d_plus}, D- is {mode.d_minus}."
+        ways.setdefault(way, []).append(target.chip)
+    return [f"{' and '.join(chips)} in download mode: {way}" for way, chips in ways.items()]
+
+
 def _no_return(error: ReenumerationError, face: Face, target: Target | None) -> list[str]:
     if error.seen == "nothing":
         return [
@@ -164,10 +177,10 @@ def _no_return(error: ReenumerationError, face: Face, target: Target | None) -> 
     return [_enter_download_mode(target), f"Then look: {face.list}"]
 
 
-def _no_access() -> list[str]:
-    if sys.platform.startswith("linux"):
+def _no_access(target: Target | None) -> list[str]:
+    if sys.platform.startswith("linux") and target is not None:
         return [
-            f"Let yourself in, once: echo {shlex.quote(UDEV_RULE)} | sudo tee {UDEV_FILE}",
+            f"Let yourself in, once: echo {shlex.quote(udev_rule(target))} | sudo tee {UDEV_FILE}",
             "and then: sudo udevadm control --reload && sudo udevadm trigger (or plug the board in again)",
         ]
     return ["Another program may hold the device, or the system wants administrator rights for it."]

@@ -107,7 +107,8 @@ def _actions() -> dict[str, dict[str, Any]]:
             "short_help": "List the boards that can be flashed over USB.",
             "help": (
                 "List Espressif devices with DFU, in dfu-util's format; works outside projects too.\n\n"
-                "Devices that cannot be opened or have no DFU are explained on stderr."
+                "Devices that cannot be opened or have no DFU are explained on stderr. Where there is no board, that "
+                "is how each chip gets into download mode, and the pins of its USB port."
             ),
             "options": [{"names": ["--json"], "is_flag": True, "help": "Print a JSON document."}],
         },

@@ -175,8 +175,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_sdkconfig(path: Path) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
+    except OSError as error:
+        # Not taken for "no options": that would hide Secure Boot and the size of the flash.
+        raise ProjectError(f"{path} cannot be read: {error.strerror or error}.") from error
     return {key: quoted or plain for key, quoted, plain in _SDKCONFIG_LINE.findall(text)}
 
 

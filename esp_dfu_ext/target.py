@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Optional
@@ -78,6 +78,7 @@ class Dfu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     verify_timeout: Seconds
     verify_timeout_per_mib: Seconds
     return_timeout: Seconds
+    return_timeout_windows: Seconds
 
 
 class DownloadMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -231,18 +232,31 @@ def load_target(name: str, project_dir: Path | None = None) -> Target:
     raise TargetNotSupportedError(name, supported=target_names(project_dir))
 
 
-def load_targets(project_dir: Path | None = None) -> list[Target]:
+def load_targets(
+    project_dir: Path | None = None, on_broken: Callable[[TargetFileError], None] | None = None
+) -> list[Target]:
     """All chips, each name once (the strongest folder's).
 
+    Args:
+        project_dir: whose own chips count too.
+        on_broken: gets the error of a file that cannot be used, which is then left out; None to raise it.
+
     Raises:
-        TargetFileError: a file cannot be used.
+        TargetFileError: a file cannot be used, or ``ESP_DFU_TARGETS`` names no folder.
     """
-    found: dict[str, Target] = {}
+    found: dict[str, Target | None] = {}
     for folder in target_folders(project_dir):
         for path in _files(folder):
-            if path.stem not in found:
+            if path.stem in found:
+                continue
+            try:
                 found[path.stem] = read_target(path)
-    return [found[name] for name in sorted(found)]
+            except TargetFileError as error:
+                if on_broken is None:
+                    raise
+                found[path.stem] = None
+                on_broken(error)
+    return [target for _, target in sorted(found.items()) if target is not None]
 
 
 def find_target_by_usb_id(vid: int, pid: int, targets: Sequence[Target]) -> Target | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from rich.console import RenderableType
+from rich.padding import Padding
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID
 from rich.progress import Progress as RichProgress
 from rich.table import Column
@@ -56,13 +58,16 @@ class _LineView(FlashView):
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Notice):
-            self._console.tell(event.message)
+            self._notice(event)
         elif isinstance(event, DeviceFound):
             serial = f", serial number {event.serial}" if event.serial else ""
             self._console.say(f"{self._title} on port {event.path}{serial}, in {event.mode} mode")
         elif isinstance(event, Waiting) and not self._waiting:
             self._waiting = True
             self._console.say(f"Waiting up to {format_seconds(event.seconds)} for {self._title} ...")
+
+    def _notice(self, event: Notice) -> None:
+        self._console.tell(event.message)
 
 
 _DONE = {
@@ -99,6 +104,13 @@ class PlainView(_LineView):
         return ""
 
 
+class _Progress(RichProgress):
+    """Rich's, with some columns left free: the ``^C`` that a terminal shows would wrap a full line."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield Padding(self.make_tasks_table(self.tasks), (0, 3, 0, 0))
+
+
 class GangPlainView(PlainView):
     """The same lines with the board's port before them, and each board's end."""
 
@@ -118,14 +130,15 @@ class LiveView(_LineView):
 
     def __init__(self, console: Console, title: str) -> None:
         super().__init__(console, title)
-        columns: list[ProgressColumn] = [
+        file_width = 24 if console.out.width >= 76 else 10
+        self._progress = _Progress(
             _Field("label", Column(no_wrap=True)),
-            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=10, max_width=40)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6, max_width=40)),
             _Field("figures", Column(no_wrap=True)),
-        ]
-        if console.out.width >= 72:
-            columns.append(_Field("file", Column(no_wrap=True, overflow="ellipsis", max_width=24)))
-        self._progress = RichProgress(*columns, console=console.out, expand=True)
+            _Field("file", Column(no_wrap=True, overflow="ellipsis", max_width=file_width)),
+            console=console.out,
+            expand=True,
+        )
         self._tasks: dict[Hashable, TaskID] = {}
         self._started: dict[Hashable, float] = {}
 
@@ -146,6 +159,11 @@ class LiveView(_LineView):
             self._show(self._row(event.path, event.phase), event)
         elif isinstance(event, PhaseFinished):
             self._end(self._row(event.path, event.phase), event)
+
+    def _notice(self, event: Notice) -> None:
+        # Above the bars: on stderr it would go through them.
+        if not self._console.quiet:
+            self._progress.console.print(Text(clean(event.message)))
 
     def _row(self, path: str, phase: Phase) -> Hashable:
         return phase

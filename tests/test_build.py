@@ -257,7 +257,7 @@ def test_a_chip_without_dfu_is_refused_by_name(target: str, tmp_path: Path) -> N
 def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     folder = make_project(tmp_path)
     for output, word in [
-        (tmp_path, "is a folder"),
+        (tmp_path, "is no regular file"),
         (tmp_path / "gone" / "dfu.bin", "cannot be written"),
         (folder / "hello.bin", "one of the files to be flashed"),
     ]:
@@ -270,7 +270,7 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_the_image_is_left_alone(tmp_path: Path) -> None:
     folder = make_project(tmp_path)
     (folder / "dfu.bin").mkdir()
-    with pytest.raises(OutputError, match="is a folder"):
+    with pytest.raises(OutputError, match="is no regular file"):
         build(folder)
 
 

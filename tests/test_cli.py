@@ -13,9 +13,11 @@ import pytest
 from pytest_mock import MockerFixture
 
 from esp_dfu_ext import cli, commands, jobs, load_target
+from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.errors import InterruptedByUserError
 from esp_dfu_ext.simulator import ENVIRONMENT_VARIABLE
 from esp_dfu_ext.simulator.sample import write_sample_project
+from esp_dfu_ext.target import builtin_folder
 
 Capture = pytest.CaptureFixture[str]
 
@@ -30,6 +32,11 @@ def dfu_bin(build_dir: Path, capsys: Capture) -> Path:
     assert run("build", str(build_dir), "--quiet") == 0
     capsys.readouterr()
     return build_dir / "dfu.bin"
+
+
+@pytest.fixture(autouse=True)
+def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esp_dfu_ext.commands.SystemClock", VirtualClock)
 
 
 def run(*args: str) -> int:
@@ -67,7 +74,7 @@ def test_quiet_says_the_result_alone(build_dir: Path, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     first, second = out.splitlines()
     assert first == f"Wrote {build_dir / 'dfu.bin'} (220.0 KiB)."
-    assert second.startswith("Rehearsed 218.2 KiB in 0.")
+    assert second.startswith("Rehearsed hello_world 1.0.0, 218.2 KiB in 0.")
     assert second.endswith("on port 1-1. The chip reported OK in state dfuIDLE.")
     assert err == ""
 
@@ -238,7 +245,7 @@ def test_full_disk_is_73_and_leaves_the_old_image(dfu_bin: Path, mocker: MockerF
 def test_interrupt_is_130(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
     mocker.patch("esp_dfu_ext.jobs.flash", side_effect=KeyboardInterrupt)
     assert run("flash", str(dfu_bin), "--simulate") == 130
-    mocker.patch("esp_dfu_ext.jobs.flash", side_effect=InterruptedByUserError("Stopped. The chip is in dfuIDLE."))
+    mocker.patch("esp_dfu_ext.jobs.flash", side_effect=InterruptedByUserError("Stopped.", incomplete=True))
     assert run("flash", str(dfu_bin), "--simulate") == 130
     assert f"Start again: esp-dfu flash '{dfu_bin}'" in capsys.readouterr().err
 
@@ -336,3 +343,87 @@ def test_python_m_is_the_same_and_a_closed_pipe_is_no_traceback(dfu_bin: Path) -
     )
     os.close(write_end)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e300"])
+def test_an_impossible_wait_is_64(seconds: str, dfu_bin: Path, capsys: Capture) -> None:
+    assert run("flash", str(dfu_bin), "--simulate", "--wait", seconds) == 64
+    assert "--wait takes a number of seconds" in capsys.readouterr().err
+
+
+def test_a_rehearsal_takes_the_real_command_line(dfu_bin: Path, capsys: Capture) -> None:
+    assert run("flash", str(dfu_bin), "--simulate", "--path", "2-3.1") == 0
+    assert "on port 2-3.1" in capsys.readouterr().out
+    assert run("flash", str(dfu_bin), "--simulate", "--serial", "my board") == 0
+    assert "serial number my board" in capsys.readouterr().out
+
+
+def test_permission_is_77_with_a_serial_number_too(
+    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    simulate(monkeypatch, "esp32s3+no-access")
+    assert run("flash", str(dfu_bin), "--serial", "7c:df:a1:00:00:01") == 77
+    capsys.readouterr()
+
+
+def test_a_chip_of_the_project_is_known_to_every_command(
+    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    project = dfu_bin.parent.parent
+    own = project / "dfu_targets"
+    own.mkdir()
+    text = (builtin_folder() / "esp32s3.yaml").read_text(encoding="utf-8")
+    text = text.replace("name: esp32s3", "name: mychip").replace("pid: 0x0009", "pid: 0x0123")
+    (own / "mychip.yaml").write_text(text, encoding="utf-8")
+    for name in ("sdkconfig", "build/project_description.json"):
+        file = project / name
+        file.write_text(file.read_text(encoding="utf-8").replace("esp32s3", "mychip"), encoding="utf-8")
+    assert run("build", str(dfu_bin.parent)) == 0
+    assert run("inspect", str(dfu_bin)) == 0
+    assert run("flash", str(dfu_bin), "--simulate") == 0
+    capsys.readouterr()
+    simulate(monkeypatch, "mychip+no-access")
+    assert run("flash", str(dfu_bin)) == 77
+    assert 'ATTR{idProduct}=="01??"' in capsys.readouterr().err
+
+
+def test_another_chips_broken_file_is_a_warning(
+    dfu_bin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    folder = tmp_path / "chips"
+    folder.mkdir()
+    (folder / "other.yaml").write_text("[", encoding="utf-8")
+    monkeypatch.setenv("ESP_DFU_TARGETS", str(folder))
+    assert run("flash", str(dfu_bin), "--simulate") == 0
+    assert run("inspect", str(dfu_bin)) == 0
+    simulate(monkeypatch, "esp32s3")
+    assert run("list") == 0
+    assert "other.yaml: is not YAML" in capsys.readouterr().err
+
+
+def test_another_output_is_flashed_by_its_own_name(build_dir: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert run("build", str(build_dir), "-o", str(tmp_path / "other.bin")) == 0
+    assert f"Flash it: esp-dfu flash {tmp_path / 'other.bin'}" in capsys.readouterr().out
+
+
+def test_an_output_that_is_no_file_stays_what_it_is(build_dir: Path, tmp_path: Path, capsys: Capture) -> None:
+    fifo, link, real = tmp_path / "fifo", tmp_path / "link", tmp_path / "real.bin"
+    os.mkfifo(fifo)
+    link.symlink_to(real)
+    assert run("build", str(build_dir), "-o", str(fifo)) == 73
+    assert fifo.is_fifo()
+    assert run("inspect", str(fifo)) == 66
+    assert run("build", str(build_dir), "-o", str(link)) == 0
+    assert link.is_symlink()
+    assert real.is_file()
+    capsys.readouterr()
+
+
+def test_a_log_whose_reader_leaves_does_not_stop_the_flash(dfu_bin: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(commands.__file__).parent.parent), "ESP_DFU_SIMULATE": "esp32s3"}
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "esp_dfu_ext", "flash", str(dfu_bin)]
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, env=env, timeout=60)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, "")

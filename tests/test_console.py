@@ -6,9 +6,9 @@ import io
 import re
 
 import pytest
-from rich.console import Console as RichConsole
+from rich.text import Text
 
-from esp_dfu_ext.console import Console, MapRow
+from esp_dfu_ext.console import Console, MapRow, Stream, at_most
 from esp_dfu_ext.events import (
     DeviceFound,
     Event,
@@ -53,16 +53,7 @@ def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO, io.Str
     made = Console()
     out, err = io.StringIO(), io.StringIO()
     for name, stream in (("out", out), ("err", err)):
-        rich = RichConsole(
-            file=stream,
-            width=width,
-            force_terminal=terminal,
-            color_system=None,
-            legacy_windows=False,
-            highlight=False,
-            markup=False,
-            emoji=False,
-        )
+        rich = Stream(stream, width=width, force_terminal=terminal, color_system=None, legacy_windows=False)
         setattr(made, name, rich)
     return made, out, err
 
@@ -153,17 +144,72 @@ def test_clean(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
 
 
-def test_quiet_console_prints_results_warnings_and_errors_alone() -> None:
+def test_quiet_console_prints_results_and_errors_alone() -> None:
     shown = Console(quiet=True)
     out, err = io.StringIO(), io.StringIO()
-    shown.out, shown.err = RichConsole(file=out), RichConsole(file=err)
+    shown.out, shown.err = Stream(out), Stream(err)
     shown.say("no")
     shown.tell("no")
     shown.flash_table(ROWS, 4 << 20)
     shown.result("yes")
-    shown.warn("yes")
+    shown.warn("no")
+    shown.error("yes", "code", [], [])
     with shown.flash_view("ESP32-S3") as view:
         for event in EVENTS:
             view(event)
     assert out.getvalue() == "yes\n"
-    assert err.getvalue() == "warning: yes\n"
+    assert err.getvalue() == "error: yes [code]\n"
+
+
+class Closed(io.StringIO):
+    """A stream whose reader has left, after a while."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+        self.tries = 0
+
+    def write(self, text: str) -> int:
+        self.tries += 1
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")])
+def test_a_log_that_cannot_be_written_goes_mute_and_nothing_fails(error: OSError) -> None:
+    shown = Console()
+    closed = Closed(error)
+    shown.out = Stream(closed)
+    with shown.flash_view("ESP32-S3") as view:
+        for event in EVENTS:
+            view(event)
+    shown.flash_table(ROWS, 4 << 20)
+    assert closed.tries == 1
+
+
+def test_a_program_without_a_stdout_is_no_traceback() -> None:
+    Stream(None).put(Text("nobody reads this"))
+
+
+def test_long_lists_are_cut() -> None:
+    assert at_most([]) == []
+    assert at_most(["x"] * 20) == ["x"] * 20
+    assert at_most(["x"] * 22) == ["x"] * 20 + ["... and 2 more."]
+
+
+def test_a_notice_stands_above_the_bars() -> None:
+    shown, out, err = console(80, terminal=True)
+    with shown.flash_view("ESP32-S3") as view:
+        for event in EVENTS:
+            view(event)
+    assert "The device wants more." in out.getvalue()
+    assert err.getvalue() == ""
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    shown, out, _ = console(80, terminal=True)
+    with shown.flash_view("ESP32-S3") as view:
+        for event in EVENTS:
+            view(event)
+    assert "download  100 %" in out.getvalue()
+    assert "\x1b" not in out.getvalue()

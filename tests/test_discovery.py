@@ -149,9 +149,9 @@ def test_not_found_says_what_was_seen_instead(
 def test_a_serial_number_that_cannot_be_read() -> None:
     rig = bench()
     rig.board.faults.no_access = True
-    with pytest.raises(DeviceNotFoundError) as caught:
+    with pytest.raises(AccessDeniedError) as caught:
         _select(rig, serial="7c:df:a1:00:00:01")
-    assert caught.value.reason == "not-openable"
+    assert "7c:df:a1:00:00:01 cannot be read" in caught.value.notes[0]
 
 
 def test_a_board_without_permission_is_found_without_a_serial_number() -> None:

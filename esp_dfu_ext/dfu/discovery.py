@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from ..errors import (
     AccessDeniedError,
     DeviceGoneError,
     DeviceNotFoundError,
+    DriverMissingError,
     ReenumerationError,
     SeveralDevicesError,
     UsageError,
@@ -126,7 +128,7 @@ def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[
     if selector.path is not None:
         chosen = [interface for interface in found if interface.path == selector.path]
     elif selector.serial is not None:
-        chosen = [interface for interface in found if _serial_is(interface, selector.serial)]
+        chosen = _with_serial(found, selector.serial)
         if len(chosen) > 1:
             raise UsageError(
                 f"{len(chosen)} boards have the serial number {selector.serial!r}: "
@@ -143,12 +145,22 @@ def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[
     raise _not_found(bus, target, selector, targets, found)
 
 
-def _serial_is(interface: DfuInterface, serial: str) -> bool:
-    try:
-        own = interface.read_serial()
-    except UsbError:
-        return False
-    return own is not None and own.lower() == serial.lower()
+def _with_serial(found: Sequence[DfuInterface], serial: str) -> list[DfuInterface]:
+    """Those that have this serial number; an error of one that could not be asked, if no other has it."""
+    chosen: list[DfuInterface] = []
+    problem: UsbError | None = None
+    for interface in found:
+        try:
+            own = interface.read_serial()
+        except UsbError as error:
+            problem = error
+        else:
+            if own is not None and own.lower() == serial.lower():
+                chosen.append(interface)
+    if not chosen and problem is not None:
+        problem.notes += (f"Whether it is the one with serial number {serial} cannot be read.",)
+        raise problem
+    return chosen
 
 
 def _not_found(
@@ -165,8 +177,6 @@ def _not_found(
     notes = [f"Seen on port {device.path}: {text}." for device, text in seen]
     if found:
         reason = "other-path" if selector.path is not None else "other-serial"
-        if selector.serial is not None and any(_cannot_open(interface) for interface in found):
-            reason = "not-openable"
     elif any(dfu_interfaces(device) and find_target_by_usb_id(device.vid, device.pid, targets) for device, _ in seen):
         reason = "other-target"
     elif seen:
@@ -174,14 +184,6 @@ def _not_found(
     else:
         reason = "nothing"
     return DeviceNotFoundError(f"No {wanted} is there.", reason=reason, notes=notes)
-
-
-def _cannot_open(interface: DfuInterface) -> bool:
-    try:
-        interface.read_serial()
-    except UsbError:
-        return True
-    return False
 
 
 def describe(device: UsbDevice, targets: Sequence[Target]) -> str:
@@ -218,7 +220,8 @@ def detach_and_wait(
     """
     _send_detach(interface, clock, patience)
     sent = clock.monotonic()
-    deadline = sent + target.dfu.return_timeout
+    patience_for_return = return_timeout(target)
+    deadline = sent + patience_for_return
     detached_again = False
     seen = "nothing"
     while clock.monotonic() < deadline:
@@ -247,9 +250,14 @@ def detach_and_wait(
     }.get(seen, f"{seen} is on its port now")
     raise ReenumerationError(
         f"The board on port {interface.path} did not come back in DFU mode within "
-        f"{target.dfu.return_timeout:g} s after DFU_DETACH; {what}.",
+        f"{patience_for_return:g} s after DFU_DETACH; {what}.",
         seen=seen,
     )
+
+
+def return_timeout(target: Target) -> float:
+    """Seconds to wait for a board that left the bus; Windows looks for drivers first."""
+    return target.dfu.return_timeout_windows if sys.platform == "win32" else target.dfu.return_timeout
 
 
 def _device_at(bus: Bus, path: str) -> UsbDevice | None:
@@ -273,7 +281,7 @@ def _send_detach(interface: DfuInterface, clock: Clock, patience: float) -> None
 
 
 def open_when_permitted(interface: DfuInterface, *, clock: Clock, patience: float) -> UsbHandle:
-    """Open the interface; for `patience` seconds take "no permission" for "udev is not done yet".
+    """Open the interface; for `patience` seconds take "no permission" and "no driver" for "not yet".
 
     Raises:
         UsbError: a kind of it that says why not.
@@ -282,7 +290,7 @@ def open_when_permitted(interface: DfuInterface, *, clock: Clock, patience: floa
     while True:
         try:
             return interface.device.open(interface.descriptor.number)
-        except AccessDeniedError:
+        except (AccessDeniedError, DriverMissingError):
             if clock.monotonic() >= deadline:
                 raise
             clock.sleep(SCAN_INTERVAL)

@@ -18,8 +18,8 @@ from ..units import MIB
 from .device import TIMEOUT, DfuDevice
 from .spec import State, Status, StatusResponse
 
-# The ROM acts on a block when its 256-byte buffer is full: up to so many blocks of 64 bytes later.
-_LATE_BLOCKS = 6
+# The ROM acts on bytes when its buffer is full, up to so many bytes later.
+_LATE_BYTES = 256
 # States in which bwPollTimeout means something, sections 6.1.2 and A.2.
 _BUSY_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY, State.dfuMANIFEST_SYNC, State.dfuMANIFEST)
 # States in which a device waits for a bus reset; of dfuMANIFEST only a device that is not tolerant stays in it.
@@ -32,12 +32,13 @@ _SHORTEST_POLL = 0.001  # seconds; a device may ask for none at all
 
 
 class _Span(NamedTuple):
-    """Blocks `first` to before `last` carry the file `name`; before `erase_until` they may take long."""
+    """Blocks `first` to before `last` carry the file `name`; before `erase_until` they may take `erase_timeout`."""
 
     first: int
     last: int
     name: str
     erase_until: int
+    erase_timeout: float
 
 
 class _WantsStatus(Exception):
@@ -129,7 +130,7 @@ class _Run:
         for span in self._spans():
             self._progress(span.first * size, span.name)
             for block in range(span.first, span.last):
-                timeout = self._limits.erase_timeout if block < span.erase_until else TIMEOUT
+                timeout = span.erase_timeout if block < span.erase_until else TIMEOUT
                 position = block * size
                 try:
                     send(block, stream[position : position + size], timeout)
@@ -145,13 +146,17 @@ class _Run:
         """Cut the stream, in blocks, at the beginnings of its files."""
         size = self._transfer_size
         total = -(-len(self._image.stream) // size)
-        starts = [(0, "", 0)]
-        starts += [(m.offset // size, m.name, m.offset // size + _LATE_BLOCKS) for m in self._image.flash_members]
-        ends = [start for start, _, _ in starts[1:]] + [total]
-        erase_until = 0
-        for (first, name, until), last in zip(starts, ends):
-            erase_until = max(erase_until, until)
-            yield _Span(first, last, name, erase_until)
+        late = -(-_LATE_BYTES // size) + 2
+        members = self._image.flash_members
+        ends = [member.offset // size for member in members] + [total]
+        yield _Span(0, ends[0], "", 0, TIMEOUT)
+        erase_until, erase_timeout = 0, 0.0
+        for member, first, last in zip(members, ends, ends[1:]):
+            # What is left of the time that the file before may still need counts too.
+            parts = max(1.0, len(member.data) / self._limits.part_size)
+            erase_timeout = self._limits.erase_timeout * parts + (erase_timeout if first < erase_until else 0.0)
+            erase_until = first + late
+            yield _Span(first, last, member.name, erase_until, erase_timeout)
 
     def _progress(self, done: int, name: str) -> None:
         self._on_event(Progress(self._path, Phase.DOWNLOAD, done, len(self._image.stream), name))

@@ -52,9 +52,9 @@ def read_firmware(path: Path) -> FirmwareReport:
         if file.read(1) != bytes([ESP_IMAGE_MAGIC]):
             return FirmwareReport(False, None, "", None)
         file.seek(0)
-        app = _app_description(file)
-        file.seek(0)
-        header = file.read(_CHIP_ID_OFFSET + 2)
+        header = file.read(_APP_DESC_OFFSET + _APP_DESC.size)
+        app = app_description(header)
+        header = header[: _CHIP_ID_OFFSET + 2]
         chip_id = int.from_bytes(header[_CHIP_ID_OFFSET:], "little") if len(header) == _CHIP_ID_OFFSET + 2 else None
         file.seek(0)
         return FirmwareReport(True, chip_id, _problem_with_esptool(file), app)
@@ -125,10 +125,10 @@ def _sha256(file: BinaryIO, size: int) -> bytes:
     return digest.digest()
 
 
-def _app_description(file: BinaryIO) -> AppDescription | None:
-    file.seek(_APP_DESC_OFFSET)
-    data = file.read(_APP_DESC.size)
-    if len(data) < _APP_DESC.size:
+def app_description(image: bytes | memoryview) -> AppDescription | None:
+    """What an app's image says of the app; None if it is no app."""
+    data = bytes(image[_APP_DESC_OFFSET : _APP_DESC_OFFSET + _APP_DESC.size])
+    if len(data) < _APP_DESC.size or image[0] != ESP_IMAGE_MAGIC:
         return None
     magic, version, project, _time, _date, idf_version, _sha = _APP_DESC.unpack(data)
     if magic != _APP_DESC_MAGIC:

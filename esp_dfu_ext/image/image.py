@@ -308,10 +308,12 @@ def read_image(path: Path) -> DfuImage:
         ImageError: it is no sound DFU image; the message names the file.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_SIZE:
-            raise ImageError(f"{path} has {size} bytes; no DFU image is that large.")
-        data = path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise InputMissingError(f"{path} is no regular file.", path=path, role="dfu.bin")
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_SIZE + 1)
+        if len(data) > MAX_FILE_SIZE:
+            raise ImageError(f"{path} has more than {MAX_FILE_SIZE} bytes; no DFU image is that large.")
     except OSError as error:
         message = f"{path} cannot be read: {error.strerror or error}."
         raise InputMissingError(message, path=path, role="dfu.bin") from error

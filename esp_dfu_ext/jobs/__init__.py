@@ -6,13 +6,14 @@ and get the time and the bus handed in.
 
 from __future__ import annotations
 
-from .building import BuildResult, build
+from .building import DFU_BIN, BuildResult, build
 from .flashing import FlashResult, flash
 from .gang import FlashOutcome, flash_all
 from .inspecting import InspectResult, inspect, load_image, newer_inputs
 from .listing import ListedDevice, list_devices
 
 __all__ = [
+    "DFU_BIN",
     "BuildResult",
     "FlashOutcome",
     "FlashResult",

@@ -81,8 +81,9 @@ def build(
     app = _check_firmware([file for file, _ in layout.files], target, force, on_event)
     _warn_of_security(project, layout, on_event)
     path = output if output is not None else build_dir / DFU_BIN
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; dfu.bin cannot be written there.")
+    path = path.resolve() if path.is_symlink() else path
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is no regular file; dfu.bin cannot be written there.")
     if any(path.exists() and path.samefile(file.path) for file, _ in layout.files):
         raise OutputError(f"{path} is one of the files to be flashed; it will not be overwritten.")
     flash = target.flash
@@ -126,7 +127,7 @@ def _firmware_problems(file: FlashFile, report: FirmwareReport, target: Target) 
     wanted = target.firmware
     should_be_one = file.section in ("app", "bootloader")
     if not report.is_esp_image:
-        return [f"is the {file.section}, but no ESP image"] if should_be_one and not file.encrypted else []
+        return [f"is the {file.section}, but no ESP image"] if should_be_one else []
     if not should_be_one and report.app is None:
         return []  # data may begin with any byte
     problems = []

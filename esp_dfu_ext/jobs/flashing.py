@@ -21,8 +21,8 @@ from ..dfu.discovery import (
 )
 from ..dfu.download import RESET_STATES, download, leave_idle, recover
 from ..dfu.spec import Mode, StatusResponse
-from ..errors import DeviceGoneError, DfuError, InterruptedByUserError, UsbError
-from ..events import DeviceFound, EventSink, Flashed, Phase, PhaseFinished, PhaseStarted, ignore
+from ..errors import DeviceGoneError, DfuError, InterruptedByUserError, UsbError, WrongTargetError
+from ..events import DeviceFound, Event, EventSink, Flashed, Phase, PhaseFinished, PhaseStarted, Waiting, ignore
 from ..image.image import DfuImage
 from ..target import Target, load_targets
 
@@ -76,18 +76,22 @@ def flash(
         on_event: gets what happens, in the order that `events` gives.
 
     Raises:
+        WrongTargetError: the image is for another chip.
         DeviceNotFoundError, SeveralDevicesError, UsageError: the board is not there or not unique.
         ReenumerationError: it did not come back after DFU_DETACH.
         DfuStatusError, DfuError: it reported an error.
         UsbError: a transfer failed; the kind says how.
         InterruptedByUserError: Ctrl-C.
     """
+    suffix = image.suffix
+    if (suffix.vid, suffix.pid) != (target.usb.vid, target.usb.pid):
+        raise WrongTargetError("The image", image_target=f"{suffix.vid:04x}:{suffix.pid:04x}", target=target.name)
     known = load_targets() if targets is None else targets
     job = _Flash(image, target, bus or Bus(), known, clock or SystemClock(), on_event)
     try:
         return job.run(selector or Selector(), wait=wait, strict=strict, reset=reset)
     except KeyboardInterrupt:
-        raise InterruptedByUserError(f"Stopped {job.standing}.") from None
+        raise InterruptedByUserError(f"Stopped {job.standing}.", incomplete=job.incomplete) from None
 
 
 class _Flash:
@@ -110,17 +114,26 @@ class _Flash:
         self._on_event = on_event
         self._path = ""
         self.standing = "while looking for a board; nothing was written"
+        self.incomplete = False
 
     def run(self, selector: Selector, *, wait: float, strict: bool, reset: bool) -> FlashResult:
-        looked = self._clock.monotonic()
+        waited = False
+
+        def note_waiting(event: Event) -> None:
+            nonlocal waited
+            waited = waited or isinstance(event, Waiting)
+            self._on_event(event)
+
         interface = select(
-            self._bus, self._target, selector, self._targets, clock=self._clock, wait=wait, on_event=self._on_event
+            self._bus, self._target, selector, self._targets, clock=self._clock, wait=wait, on_event=note_waiting
         )
         self._path = interface.path
         self.standing = f"before anything was written to the board on port {self._path}"
         started = self._clock.monotonic()
         # One that was just plugged in may not be ours yet: udev.
-        patience = PERMISSION_DELAY if started - looked >= SCAN_INTERVAL else 0.0
+        patience = PERMISSION_DELAY if waited else 0.0
+        if interface.functional is not None and not interface.functional.can_download:
+            raise DfuError(f"The device on port {self._path} takes no downloads (bitCanDnload is 0).")
         self._on_event(DeviceFound(self._path, str(interface.mode), _serial_of(interface)))
         if interface.mode is Mode.RUN_TIME:
             interface = self._detach(interface, patience)
@@ -151,6 +164,9 @@ class _Flash:
             )
 
     def _download(self, device: DfuDevice, interface: DfuInterface, strict: bool) -> StatusResponse:
+        # Until something better is known: a second Ctrl-C may end the cleaning up below.
+        self.incomplete = True
+        self.standing = f"in the middle. The state of the board on port {self._path} is not known"
         try:
             started = self._clock.monotonic()
             if recover(device, self._clock):
@@ -167,15 +183,22 @@ class _Flash:
                 tolerant=interface.functional is None or interface.functional.manifestation_tolerant,
                 on_event=self._on_event,
             )
-        except KeyboardInterrupt:
-            self.standing = f"in the middle. The board on port {self._path}: {leave_idle(device, self._clock)}"
+        except DeviceGoneError as error:
+            error.notes += ("The flash is incomplete.",)
             raise
         except (DfuError, UsbError) as error:
-            if not isinstance(error, DeviceGoneError):
-                error.notes += (f"The board on port {self._path}: {leave_idle(device, self._clock)}.",)
+            error.notes += (f"The flash is incomplete. The board on port {self._path}: {self._leave_idle(device)}.",)
             raise
+        except BaseException:
+            # Ctrl-C, or an event sink that fails.
+            self.standing = f"in the middle. The board on port {self._path}: {self._leave_idle(device)}"
+            raise
+        self.incomplete = False
         self.standing = f"after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
         return answer
+
+    def _leave_idle(self, device: DfuDevice) -> str:
+        return leave_idle(device, self._clock)
 
     def _transfer_size(self, interface: DfuInterface) -> int:
         """The device's own wTransferSize, but never more than the chip's file says its ROM can take."""
@@ -187,16 +210,17 @@ class _Flash:
         with self._phase(Phase.RESET):
             with suppress(UsbError):
                 device.reset_bus()  # the chip restarts inside it, so that an error here says nothing
-            seen = "nothing"
+            seen, restarted = "nothing", False
             deadline = self._clock.monotonic() + self._target.dfu.return_timeout / 3
             while self._clock.monotonic() < deadline:
                 self._clock.sleep(SCAN_INTERVAL)
                 with suppress(UsbError):  # the board is flashed; not to see it is no failure
                     now = next((d for d in self._bus.scan() if d.path == self._path), None)
                     seen = f"{describe(now, self._targets)} (device {now.address})" if now else "nothing"
-                    if now is not None and now.address != interface.device.address:
+                    restarted = now is None or now.address != interface.device.address
+                    if now is not None and restarted:
                         break
-        return seen
+        return seen if restarted else f"still the same, {seen}: the reset did not restart it"
 
 
 def _serial_of(interface: DfuInterface) -> str | None:

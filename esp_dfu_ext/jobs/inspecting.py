@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import EspDfuError, ImageError, WrongTargetError
 from ..image.check import check_image
+from ..image.firmware import AppDescription, app_description
 from ..image.image import DfuImage, read_image
 from ..project import read_flasher_args
 from ..target import Target, find_target_by_usb_id, load_targets
@@ -22,12 +23,14 @@ class InspectResult:
         path: of the file.
         image: its contents.
         target: the chip it was made for, None if nobody described it.
+        app: what the app in it says of itself, None if there is none.
         problems: what the ROM would get wrong, one sentence each; empty if all is well.
     """
 
     path: Path
     image: DfuImage
     target: Target | None
+    app: AppDescription | None
     problems: tuple[str, ...]
 
 
@@ -42,10 +45,11 @@ def inspect(path: Path, targets: Sequence[Target] | None = None) -> InspectResul
     image = read_image(path)
     known = load_targets() if targets is None else targets
     target = find_target_by_usb_id(image.suffix.vid, image.suffix.pid, known)
+    app = next(filter(None, (app_description(member.data) for member in image.flash_members)), None)
     if target is None:
         usb_id = f"{image.suffix.vid:04x}:{image.suffix.pid:04x}"
-        return InspectResult(path, image, None, (f"No chip with the USB ID {usb_id} is known.",))
-    return InspectResult(path, image, target, tuple(check_image(image, target)))
+        return InspectResult(path, image, None, app, (f"No chip with the USB ID {usb_id} is known.",))
+    return InspectResult(path, image, target, app, tuple(check_image(image, target)))
 
 
 def load_image(path: Path, target: Target | None = None, targets: Sequence[Target] | None = None) -> InspectResult:

@@ -1,8 +1,8 @@
 """Chips as programs: the ROM's DFU device, its flash, and boards that come and go on a bus.
 
-The rest of the package reaches all of it through `simulate` (boards under the real pyusb) and `rehearse`
-(what the ROM would say of an image, without a bus). What is modelled is what Espressif's ROM code did when
-it was executed or disassembled; nothing here was compared with silicon.
+The rest of the package reaches all of it through `simulate_text` and `simulate_boards` (boards under the real
+pyusb) and `rehearse` (what the ROM would say of an image, without a bus). What is modelled is what Espressif's
+ROM code did when it was executed, or says where it was disassembled; nothing was compared with silicon.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..bus import Bus
 from ..clock import Clock, SystemClock, VirtualClock
-from ..dfu.spec import Mode, Request, Status
+from ..dfu.spec import REQUEST_TYPE_OUT, Mode, Request, Status
 from ..errors import SimulationError, UsageError
 from ..image.image import DfuImage
 from ..target import OtherUsb, Target
@@ -89,10 +89,9 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
     """Boards from a list such as ``esp32s3,esp32s2+busy,303a:1001``, on ports 1-1, 1-2, 1-3.
 
     After the chip's name follow, each with a ``+``: ``dfu`` (in DFU mode already), ``app`` (runs an app with
-    the ROM's USB console), ``boots`` (a reset starts the app), or a fault: ``no-access``, ``busy``,
-    ``no-return``, ``slow`` (1.5 ms a block, like a real one), ``strict`` (wants DFU_GETSTATUS after each
-    block), ``vanish@N``, ``stall@N``, ``hang@N``,
-    ``error@N`` (at block N).
+    the ROM's USB console), ``boots`` (a reset starts the app), ``slow`` (1.5 ms a block, like a real one),
+    ``strict`` (wants DFU_GETSTATUS after each block), or a fault: ``no-access``, ``busy``, ``no-return``, and at
+    block N ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N``.
 
     Raises:
         UsageError: something in the list is not known.
@@ -117,12 +116,25 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
     return simulate(boards, clock, others)
 
 
+def simulate_boards(
+    target: Target, clock: Clock | None = None, paths: Sequence[str] = (), serial: str | None = None
+) -> Simulation:
+    """Boards of one chip, where somebody expects them: on `paths`, with `serial`; without either one on 1-1."""
+    clock = clock or SystemClock()
+    boards = [Board.make(target, path, clock, number=n + 1) for n, path in enumerate(dict.fromkeys(paths or ["1-1"]))]
+    if serial is not None:
+        boards[0].rom.serial = serial
+    return simulate(boards, clock)
+
+
 def _apply(board: Board, option: str) -> None:
     word, _, block = option.partition("@")
     faults = board.faults
     if word in ("vanish", "stall", "hang", "error") and block.isdecimal() and block.isascii():
-        setattr(faults, {"error": "status"}.get(word, word) + "_at", int(block))
-        faults.status = Status.errTARGET
+        if word == "error":
+            faults.status_at, faults.status = int(block), Status.errTARGET
+        else:
+            setattr(faults, f"{word}_at", int(block))
     elif block:
         raise UsageError(f"{option!r} is no fault at a block; there are vanish@N, stall@N, hang@N and error@N.")
     elif word == "dfu":
@@ -156,10 +168,10 @@ def rehearse(stream: bytes | memoryview, target: Target) -> Status:
         return Status.OK
     size = target.usb.transfer_size
     for position in range(0, len(stream), size):
-        board.rom.control(0x21, Request.DFU_DNLOAD, 0, bytes(stream[position : position + size]), 0)
+        board.rom.control(REQUEST_TYPE_OUT, Request.DFU_DNLOAD, 0, bytes(stream[position : position + size]), 0)
         if board.rom.status is not Status.OK:
             return board.rom.status
-    board.rom.control(0x21, Request.DFU_DNLOAD, 0, b"", 0)
+    board.rom.control(REQUEST_TYPE_OUT, Request.DFU_DNLOAD, 0, b"", 0)
     return board.rom.status
 
 
@@ -173,5 +185,6 @@ __all__ = [
     "rehearse",
     "requested",
     "simulate",
+    "simulate_boards",
     "simulate_text",
 ]

@@ -214,7 +214,7 @@ class Rom:
         if self.state is State.dfuIDLE and data:
             self._updater = self._new_updater()
         elif self.state is not State.dfuDNLOAD_IDLE:
-            self._misuse()
+            self._misuse()  # for the empty block in dfuIDLE that is DFU 1.1's word; the ROM's is not known
         self._flash_driver_ready = True
         if data:
             self._updater.feed(data)
