@@ -373,3 +373,14 @@ def test_no_sdkconfig_crashes_the_reader(folder: Path, text: bytes) -> None:
     project = read_project(folder / "build")
     assert project.target == "esp32s3"
     assert all(key.startswith("CONFIG_") and "\n" not in value for key, value in project.sdkconfig.items())
+
+
+def test_an_sdkconfig_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    build_dir = make_project(tmp_path / "project")
+    sdkconfig = build_dir.parent / "sdkconfig"
+    if sdkconfig.exists():
+        sdkconfig.unlink()
+    sdkconfig.mkdir()
+    edit_json(build_dir / "project_description.json", config_file=None)
+    with pytest.raises(ProjectError, match="sdkconfig cannot be read"):
+        read_project(build_dir)

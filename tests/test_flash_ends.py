@@ -1,0 +1,128 @@
+"""How a flash ends when it does not end well, and what is said then: never more than was seen."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import msgspec
+import pytest
+import usb.core
+
+from esp_dfu_ext import jobs
+from esp_dfu_ext.dfu.spec import Mode, Status
+from esp_dfu_ext.errors import DfuError, InterruptedByUserError, UsbError, WrongTargetError
+from esp_dfu_ext.events import Event, Phase, PhaseStarted, Progress
+from esp_dfu_ext.simulator.bus import SimulatedBackend
+
+from .sim import ABORT, DNLOAD, GETSTATUS, MIB, File, Transfer, bench, chip, content, image_of, small_image
+
+
+def test_a_second_ctrl_c_during_the_cleaning_up_claims_nothing() -> None:
+    rig = bench(mode=Mode.DFU)
+
+    def interrupt(transfer: Transfer) -> None:
+        if transfer.is_dfu and (transfer.request == ABORT or len(rig.dfu(DNLOAD)) == 5):
+            raise KeyboardInterrupt
+
+    rig.before = interrupt
+    with pytest.raises(InterruptedByUserError) as caught:
+        rig.flash()
+    assert caught.value.incomplete
+    assert "is not known" in caught.value.message
+    assert "nothing" not in caught.value.message
+
+
+def test_ctrl_c_during_the_reset_says_that_the_flash_is_complete() -> None:
+    rig = bench(mode=Mode.DFU)
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase is Phase.RESET:
+            raise KeyboardInterrupt
+
+    rig.on_event = interrupt
+    with pytest.raises(InterruptedByUserError) as caught:
+        rig.flash(reset=True)
+    assert not caught.value.incomplete
+    assert "after the flash" in caught.value.message
+    rig.assert_flashed()
+
+
+def test_a_sink_that_fails_leaves_the_chip_idle() -> None:
+    rig = bench(mode=Mode.DFU)
+
+    def full(event: Event) -> None:
+        if isinstance(event, Progress) and event.done:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    rig.on_event = full
+    with pytest.raises(OSError, match="No space"):
+        rig.flash()
+    assert str(rig.board.rom.state) == "dfuIDLE"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotImplementedError("not supported"), usb.core.USBError("Entity not found", -5, errno.ENOENT)],
+)
+def test_a_reset_that_did_nothing_is_not_claimed(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse(self: SimulatedBackend, handle: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(SimulatedBackend, "reset_device", refuse)
+    rig = bench(mode=Mode.DFU)
+    result = rig.flash(reset=True)
+    assert result.after_reset is not None
+    assert result.after_reset.startswith("still the same")
+    assert "did not restart it" in result.after_reset
+
+
+@pytest.mark.parametrize(("size", "factor"), [(4096, 1), (512 << 10, 1), (1 * MIB, 2), (2 * MIB, 4)])
+def test_a_larger_part_gets_more_time_to_erase(size: int, factor: int) -> None:
+    rig = bench(mode=Mode.DFU)
+    image = image_of([File(0, "app.bin", content(size))], chip())
+    rig.flash(image)
+    rig.assert_flashed(image)
+    longest = max(transfer.timeout for transfer in rig.dfu(DNLOAD) if transfer.data)
+    assert longest == chip().dfu.erase_timeout * factor
+    # And only while it erases: a chip that hangs later is not waited for so long.
+    late = [t.timeout for t in rig.dfu(DNLOAD) if t.data][-10:]
+    assert size < 8192 or max(late) == 5.0
+
+
+def test_a_device_that_takes_no_downloads_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = bench()
+    original = rig.board.rom.configuration_descriptor
+    no_download = original[:-7] + b"\x0e" + original[-6:]
+    monkeypatch.setattr(type(rig.board.rom), "configuration_descriptor", property(lambda rom: no_download))
+    with pytest.raises(DfuError, match="bitCanDnload"):
+        rig.flash()
+    assert rig.log == []
+
+
+def test_an_image_for_another_chip_is_not_sent_whoever_asks() -> None:
+    rig = bench()
+    with pytest.raises(WrongTargetError):
+        jobs.flash(small_image("esp32s2"), chip("esp32s3"), bus=rig.bus, clock=rig.clock)
+    assert rig.scans == 0
+
+
+def test_what_fails_in_the_middle_says_that_the_flash_is_incomplete() -> None:
+    for fault in ("vanish_at", "stall_at", "hang_at", "status_at"):
+        rig = bench(mode=Mode.DFU)
+        setattr(rig.board.faults, fault, 9)
+        rig.board.faults.status = Status.errTARGET
+        with pytest.raises((UsbError, DfuError)) as caught:
+            rig.flash()
+        assert "incomplete" in " ".join(caught.value.notes), fault
+    assert rig.dfu(GETSTATUS)
+
+
+def test_a_chip_with_another_wait_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = chip()
+    assert (target.dfu.return_timeout, target.dfu.return_timeout_windows) == (15, 30)
+    monkeypatch.setattr("sys.platform", "win32")
+    rig = bench()
+    rig.board.faults.no_return = True
+    with pytest.raises(DfuError, match="within 30 s"):
+        rig.flash(image_of([File(0, "x", content(100))], target), msgspec.structs.replace(target))
