@@ -1,0 +1,116 @@
+"""Whole flashes against dfu-util, side by side on the real Linux USB stack of the virtual machine.
+
+    tests/real_usb/vm/setup.sh
+    .venv/bin/python -m benchmarks.usb [ROUNDS] [PLOT.svg]
+
+Both tools flash the same simulated chip behind USB/IP, in turns; the table shows medians and their ratio.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Median(NamedTuple):
+    """Medians over the rounds: wall seconds, CPU seconds, and the bytes of one run."""
+
+    seconds: float
+    cpu: float
+    size: int
+
+
+GOALS = {
+    ("256 KiB from run-time mode", "esp-dfu"): 0.45,
+    ("1 MiB in DFU mode", "esp-dfu"): 0.55,
+    ("1 MiB in DFU mode", "esp-dfu --strict"): 1.0,
+    ("4 boards, 256 KiB each", "esp-dfu"): 0.3,
+}
+CPU_GOAL = 1.0
+
+
+def measure(rounds: int) -> dict[tuple[str, str], Median]:
+    """Boot the virtual machine and run everything in it."""
+    command = [sys.executable, "tests/real_usb/vm/boot.py", "-m", "benchmarks.usb_guest"]
+    env = {**os.environ, "ESP_DFU_BENCH_ROUNDS": str(rounds), "ESP_DFU_VM_DEADLINE": "3000"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stdout)
+    runs = defaultdict(list)
+    for line in done.stdout.splitlines():
+        if line.startswith("RUN "):
+            run = json.loads(line[4:])
+            runs[run["work"], run["tool"]].append(run)
+    return {
+        key: Median(
+            statistics.median(run["seconds"] for run in of_one),
+            statistics.median(run["cpu"] for run in of_one),
+            of_one[0]["bytes"],
+        )
+        for key, of_one in runs.items()
+    }
+
+
+def table(medians: dict[tuple[str, str], Median]) -> str:
+    """The table, in Markdown."""
+    lines = [
+        "| work | tool | seconds | of dfu-util | goal | CPU s/MiB | of dfu-util | goal |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for (work, tool), mine in medians.items():
+        peer = medians[work, "dfu-util"]
+        mib = mine.size / 2**20
+        goal = GOALS.get((work, tool))
+        lines.append(
+            f"| {work} | {tool} | {mine.seconds:.2f} | {mine.seconds / peer.seconds:.2f} | "
+            f"{goal if goal is not None else ''} | {mine.cpu / mib:.2f} | {mine.cpu / peer.cpu:.2f} | "
+            f"{CPU_GOAL if goal is not None else ''} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(medians: dict[tuple[str, str], Median], path: Path) -> None:
+    """Bars of the seconds, as the README shows them; needs matplotlib."""
+    import matplotlib.pyplot as plt
+
+    works = list(dict.fromkeys(work for work, _ in medians))
+    figure, axes = plt.subplots(figsize=(7, 2.8))
+    labels, seconds, colours = [], [], []
+    for work in works:
+        for (of, tool), median in medians.items():
+            if of == work:
+                labels.append(f"{work}, {tool}")
+                seconds.append(median.seconds)
+                colours.append("#bbbbbb" if tool == "dfu-util" else "#2a7de1")
+    bars = axes.barh(labels, seconds, color=colours)
+    axes.bar_label(bars, fmt="%.1f s", padding=3)
+    axes.invert_yaxis()
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.xaxis.set_visible(False)
+    axes.set_xmargin(0.12)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Measure, print the table, and draw the plot if a file is named."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    medians = measure(rounds)
+    print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPUs, medians of {rounds} rounds\n")
+    print(table(medians))
+    if len(sys.argv) > 2:
+        plot(medians, Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Runs inside the virtual machine, for benchmarks.usb: whole flashes, ours and dfu-util's in turns.
+
+Prints a JSON object for each run: work, tool, seconds, CPU seconds of the tool, bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from esp_dfu_ext import build
+from esp_dfu_ext.clock import SystemClock
+from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.image.image import parse_image
+from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.sample import write_sample_project
+from esp_dfu_ext.target import load_target
+from esp_dfu_ext.units import KIB, MIB
+from tests.real_usb.usbip import Hub
+
+TARGET = load_target("esp32s3")
+OURS = [sys.executable, "-m", "esp_dfu_ext", "flash", "--quiet"]
+DFU_UTIL = ["dfu-util", "-d", TARGET.usb_id, "-a", "0", "-D"]
+GANG = 4
+
+
+def image_of(app_size: int, folder: Path) -> Path:
+    """A dfu.bin with an app of that many bytes."""
+    return build(write_sample_project(folder, TARGET, app_size=app_size)).path
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Wall and CPU seconds of a program that must succeed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    seconds = time.monotonic() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def report(work: str, tool: str, seconds: float, cpu: float, size: int) -> None:
+    """One line for the host."""
+    print("RUN", json.dumps({"work": work, "tool": tool, "seconds": seconds, "cpu": cpu, "bytes": size}), flush=True)
+
+
+def boards(hub: Hub, mode: Mode, count: int = 1) -> list[Board]:
+    """New boards on the bus."""
+    made = []
+    for number in range(1, count + 1):
+        board = Board.make(TARGET, f"1-{number}", SystemClock(), number=number, flash_size=4 * MIB)
+        board.rom.restart(mode)
+        hub.add(board, board.path)
+        made.append(board)
+    return made
+
+
+def measure(work: str, tool: str, commands: list[list[str]], mode: Mode, image: Path, count: int = 1) -> None:
+    """Flash fresh boards, and look into their flash afterwards."""
+    with Hub() as hub:
+        made = boards(hub, mode, count)
+        times = [run(command) for command in commands]
+        parsed = parse_image(image.read_bytes())
+        for board in made:
+            for member in parsed.flash_members:
+                assert member.record is not None
+                assert board.rom.flash.read(member.record.address, len(member.data)) == member.data
+    report(work, tool, sum(t for t, _ in times), sum(c for _, c in times), parsed.flash_size * count)
+
+
+def main() -> None:
+    """All the work, as many rounds as asked for."""
+    rounds = int(os.environ.get("ESP_DFU_BENCH_ROUNDS", "3"))
+    small = str(image_of(256 * KIB - 24 * KIB, Path("/run/small")))
+    large = str(image_of(MIB - 24 * KIB, Path("/run/large")))
+    paths = [word for number in range(1, GANG + 1) for word in ("--path", f"1-{number}")]
+    for _ in range(rounds):
+        for tool, command in (("esp-dfu", [*OURS, small]), ("dfu-util", [*DFU_UTIL, small])):
+            measure("256 KiB from run-time mode", tool, [command], Mode.RUN_TIME, Path(small))
+        for tool, command in (
+            ("esp-dfu", [*OURS, large]),
+            ("dfu-util", [*DFU_UTIL, large]),
+            ("esp-dfu --strict", [*OURS, "--strict", large]),
+        ):
+            measure("1 MiB in DFU mode", tool, [command], Mode.DFU, Path(large))
+        one_by_one = [["dfu-util", "-p", f"1-{number}", *DFU_UTIL[1:], small] for number in range(1, GANG + 1)]
+        for tool, commands in (("esp-dfu", [[*OURS, *paths, small]]), ("dfu-util", one_by_one)):
+            measure(f"{GANG} boards, 256 KiB each", tool, commands, Mode.RUN_TIME, Path(small), GANG)
+
+
+main()
