@@ -93,9 +93,7 @@ class UsbDevice:
     address: int
     serial_index: int
     interfaces: tuple[InterfaceDescriptor, ...]
-    # Freed in this order: libusb wants its devices back before its context.
     _device: Any = field(repr=False, compare=False, default=None)
-    _backend: Any = field(repr=False, compare=False, default=None)
 
     @property
     def usb_id(self) -> str:
@@ -277,6 +275,9 @@ def libusb_backend() -> Any:
 
 
 def _snapshot(device: Any, backend: Any) -> UsbDevice:
+    # libusb wants its devices back before their context, or the process may crash. pyusb's object lets go of its
+    # backend first; with this reference, its youngest, the backend outlives it, whoever is the last to hold it.
+    device._outlived_by = backend
     ports = device.port_numbers or ()
     # A device that leaves in mid-scan, or one without a driver on Windows, has no readable configuration.
     interfaces: list[InterfaceDescriptor] = []
@@ -291,7 +292,6 @@ def _snapshot(device: Any, backend: Any) -> UsbDevice:
         serial_index=device.iSerialNumber,
         interfaces=tuple(interfaces),
         _device=device,
-        _backend=backend,
     )
 
 

@@ -228,3 +228,34 @@ def test_a_scan_opens_nothing() -> None:
     rig.board.faults.no_access = True
     assert len(rig.bus.scan()) == 1
     assert rig.log == []
+
+
+@pytest.mark.parametrize("keep", ["device", "handle", "both"])
+def test_a_backend_outlives_its_devices_whoever_holds_them_last(keep: str) -> None:
+    """libusb crashes when it gets a device back after its context has ended."""
+    rig = bench(mode=Mode.DFU)
+    gone: list[str] = []
+
+    class Token:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __del__(self) -> None:
+            gone.append(self.name)
+
+    (device,) = rig.bus.scan()
+    device._device._ctx.backend.token = Token("context")
+    device._device._ctx.dev.token = Token("device")
+    handle = device.open(2)
+    if keep == "device":
+        handle.close()
+        del handle
+    elif keep == "handle":
+        del device
+    assert gone == []
+    if keep != "device":
+        handle.close()
+        del handle
+    if keep != "handle":
+        del device
+    assert gone == ["device", "context"]

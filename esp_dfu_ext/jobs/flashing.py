@@ -26,6 +26,8 @@ from ..events import DeviceFound, Event, EventSink, Flashed, Phase, PhaseFinishe
 from ..image.image import DfuImage
 from ..target import Target, load_targets
 
+LEAVING_TIME = 0.5  # seconds that a hub may take to notice that a device was pulled out
+
 
 @dataclass(frozen=True)
 class FlashResult:
@@ -187,6 +189,10 @@ class _Flash:
             error.notes += ("The flash is incomplete.",)
             raise
         except (DfuError, UsbError) as error:
+            if type(error) is UsbError and self._has_left(interface):
+                left = DeviceGoneError(f"Port {self._path}: the device left the bus.")
+                left.notes += ("The flash is incomplete.",)
+                raise left from error
             error.notes += (f"The flash is incomplete. The board on port {self._path}: {self._leave_idle(device)}.",)
             raise
         except BaseException:
@@ -199,6 +205,18 @@ class _Flash:
 
     def _leave_idle(self, device: DfuDevice) -> str:
         return leave_idle(device, self._clock)
+
+    def _has_left(self, interface: DfuInterface) -> bool:
+        """After an I/O error: some host controllers say that, and the system notices a little later."""
+        deadline = self._clock.monotonic() + LEAVING_TIME
+        while True:
+            with suppress(UsbError):
+                now = next((d for d in self._bus.scan() if d.path == self._path), None)
+                if now is None or now.address != interface.device.address:
+                    return True
+            if self._clock.monotonic() >= deadline:
+                return False
+            self._clock.sleep(SCAN_INTERVAL)
 
     def _transfer_size(self, interface: DfuInterface) -> int:
         """The device's own wTransferSize, but never more than the chip's file says its ROM can take."""

@@ -1,0 +1,469 @@
+"""The whole of `esp-dfu list` and `esp-dfu flash` on the real Linux USB stack; runs in the virtual machine.
+
+Not named test_*.py, so that only ../test_vm.py, or somebody by hand, takes it (see ../vm/boot.py).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from esp_dfu_ext.clock import SystemClock
+from esp_dfu_ext.dfu.spec import Mode, Status
+from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.strict import StrictDevice
+
+from ...sim import chip
+from ..usbip import Described, attach, detach, wait_until
+from .conftest import (
+    LIBUSBS,
+    NOBODY,
+    PLUGDEV,
+    Bench,
+    MakeImage,
+    Result,
+    esp_dfu,
+    esp_dfu_command,
+    finish,
+    run,
+    settle,
+    start,
+)
+
+pytestmark = pytest.mark.vm
+
+MODES = pytest.mark.parametrize("mode", [Mode.RUN_TIME, Mode.DFU], ids=str)
+BOTH_LIBUSBS = pytest.mark.parametrize("libusb", LIBUSBS)
+README = Path(__file__).resolve().parents[3] / "README.md"
+
+
+def found_lines(text: str) -> list[str]:
+    """What a list command says of devices, in any order."""
+    return sorted(line for line in text.splitlines() if line.startswith("Found "))
+
+
+def assert_failed(result: Result, exit_code: int, code: str) -> None:
+    assert (result.code, f"[{code}]" in result.err) == (exit_code, True), result
+
+
+# --- list -------------------------------------------------------------------------------------------------
+
+
+@BOTH_LIBUSBS
+def test_the_list_is_that_of_dfu_util(bench: Bench, libusb: str) -> None:
+    bench.add("esp32s2", "1-1")
+    bench.add("esp32s3", "1-2", Mode.DFU)
+    bench.add("esp32p4", "1-8")
+    theirs = run("dfu-util", "-l")
+    ours = esp_dfu("list", libusb=libusb)
+    assert ours.code == 0, ours
+    assert found_lines(ours.out) == found_lines(theirs.out)
+    assert len(found_lines(ours.out)) == 3
+
+
+@BOTH_LIBUSBS
+def test_a_device_without_dfu_is_named(bench: Bench, libusb: str) -> None:
+    serial_jtag = Described(
+        bytes.fromhex("120100020000 0040 3a30 0110 0001 000000 01".replace(" ", "")),
+        bytes.fromhex("09021200010100c0fa 0904000000ff000000".replace(" ", "")),
+    )
+    bench.hub.add(serial_jtag, "1-1")
+    result = esp_dfu("list", libusb=libusb)
+    assert result.code == 0
+    assert "USB-Serial/JTAG" in result.err
+
+
+@BOTH_LIBUSBS
+def test_boards_come_and_go_with_new_numbers(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+    board = bench.add()
+    first = bench.number(board)
+    assert f"devnum={first}, " in esp_dfu("list", libusb=libusb).out
+    bench.hub.unplug(board)
+    gone = esp_dfu("list", libusb=libusb)
+    assert found_lines(gone.out) == []
+    assert "No Espressif device with DFU is there" in gone.err
+    bench.hub.plug(board)
+    second = bench.number(board)
+    assert second > first
+    assert f"devnum={second}, " in esp_dfu("list", libusb=libusb).out
+    result = esp_dfu("flash", image_for("esp32s3").path, libusb=libusb)
+    assert result.code == 0, result
+    assert bench.number(board) > second
+    assert found_lines(esp_dfu("list", libusb=libusb).out)[0].startswith("Found DFU: ")
+
+
+# --- flash ------------------------------------------------------------------------------------------------
+
+
+@MODES
+def test_dfu_util_flashes_our_image(bench: Bench, image_for: MakeImage, mode: Mode) -> None:
+    board, image = bench.add(mode=mode), image_for("esp32s3")
+    result = run("dfu-util", "-d", "303a:0009", "-D", image.path)
+    assert result.code == 0, result
+    image.assert_in(board)
+
+
+@MODES
+@BOTH_LIBUSBS
+@pytest.mark.parametrize("name", ["esp32s2", "esp32s3"])
+def test_we_flash(bench: Bench, image_for: MakeImage, mode: Mode, libusb: str, name: str) -> None:
+    board, image = bench.add(name, mode=mode), image_for(name)
+    result = esp_dfu("flash", image.path, libusb=libusb)
+    assert result.code == 0, result
+    image.assert_in(board)
+
+
+@pytest.mark.parametrize("options", [["--strict"], ["--quiet"]], ids=str)
+def test_options(bench: Bench, image_for: MakeImage, options: list[str]) -> None:
+    board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
+    result = esp_dfu("flash", *options, image.path)
+    assert result.code == 0, result
+    image.assert_in(board)
+
+
+@BOTH_LIBUSBS
+@pytest.mark.parametrize("boots_app", [False, True])
+def test_reset_tells_what_came_after(bench: Bench, image_for: MakeImage, libusb: str, boots_app: bool) -> None:
+    board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
+    board.boots_app = boots_app
+    result = esp_dfu("flash", "--reset", image.path, libusb=libusb)
+    assert result.code == 0, result
+    image.assert_in(board)
+    seen = re.search(r"After the bus reset this was on port 1-1: (.*)\.", result.out + result.err)
+    assert seen is not None, result
+    assert ("nothing" if boots_app else "in run-time mode") in seen[1]
+
+
+@BOTH_LIBUSBS
+def test_a_board_that_is_plugged_in_later(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+    board, image = bench.add(), image_for("esp32s3")
+    bench.hub.unplug(board)
+    waiting = start(esp_dfu_command("flash", "--wait", "30", image.path, libusb=libusb))
+    try:
+        assert waiting.stdout is not None
+        assert "wait" in waiting.stdout.readline().lower()
+    finally:
+        bench.hub.plug(board)
+        result = finish(waiting)
+    assert result.code == 0, result
+    image.assert_in(board)
+
+
+@BOTH_LIBUSBS
+def test_an_app_with_the_roms_console(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+    board, image = bench.add(), image_for("esp32s3")
+    board.console_app = True
+    result = esp_dfu("flash", image.path, libusb=libusb)
+    assert result.code == 0, result
+    image.assert_in(board)
+
+
+# --- several boards ---------------------------------------------------------------------------------------
+
+
+def test_four_boards_one_of_another_chip(bench: Bench, image_for: MakeImage) -> None:
+    boards = [bench.add("esp32s3", f"1-{port}") for port in (1, 2, 3)]
+    other = bench.add("esp32s2", "1-4")
+    s3, s2 = image_for("esp32s3"), image_for("esp32s2")
+    assert_failed(esp_dfu("flash", s3.path), 64, "several-devices")
+    assert_failed(esp_dfu("flash", "--path", "1-4", s3.path), 69, "no-device")
+    commands = [
+        esp_dfu_command("flash", "--path", "1-1", s3.path),
+        esp_dfu_command("flash", "--serial", "7C:DF:A1:00:00:02", s3.path),
+        esp_dfu_command("flash", "--path", "1-3", s3.path, libusb=LIBUSBS[1]),
+        esp_dfu_command("flash", s2.path),
+    ]
+    for result in [finish(process) for process in [start(command) for command in commands]]:
+        assert result.code == 0, result
+    for board in boards:
+        s3.assert_in(board)
+    s2.assert_in(other)
+
+
+def test_several_paths_one_after_the_other(bench: Bench, image_for: MakeImage) -> None:
+    first, untouched, last = (bench.add("esp32s2", f"1-{port}") for port in (1, 2, 3))
+    image = image_for("esp32s2")
+    result = esp_dfu("flash", "--path", "1-3", "--path", "1-1", image.path)
+    assert result.code == 0, result
+    image.assert_in(first)
+    image.assert_in(last)
+    assert untouched.rom.flash.read(0, 4096) == b"\xff" * 4096
+    assert_failed(esp_dfu("flash", "--serial", "0", image.path), 64, "usage")
+
+
+# --- permissions, drivers, other programs -----------------------------------------------------------------
+
+
+@pytest.fixture
+def no_rule() -> Iterator[None]:
+    """A machine on which nobody has installed our rule."""
+    yield
+    Path("/etc/udev/rules.d/60-esp-dfu.rules").unlink(missing_ok=True)
+    run("udevadm", "control", "--reload")
+
+
+def install_rule() -> None:
+    """What the README says, word for word, but for sudo."""
+    section = README.read_text(encoding="utf-8").partition("**Linux** asks for a rule")[2].partition("**Windows**")[0]
+    commands = [line.strip().replace("sudo ", "") for line in section.splitlines() if line.startswith("    ")]
+    Path("/etc/udev/rules.d").mkdir(parents=True, exist_ok=True)
+    for command in commands:
+        subprocess.run(command, shell=True, check=True)
+    settle()
+
+
+@BOTH_LIBUSBS
+def test_an_ordinary_user_and_the_rule(bench: Bench, image_for: MakeImage, no_rule: None, libusb: str) -> None:
+    board, image = bench.add(), image_for("esp32s3")
+    settle()
+    refused = esp_dfu("flash", image.path, libusb=libusb, user=PLUGDEV)
+    assert_failed(refused, 77, "no-permission")
+    assert "60-esp-dfu.rules" in refused.err
+    document = json.loads(esp_dfu("list", "--json", libusb=libusb, user=PLUGDEV).out)
+    assert document["devices"][0]["problem"]["code"] == "no-permission"
+    install_rule()
+    # Of the group: let in, also after the board came back under a new number.
+    allowed = esp_dfu("flash", image.path, libusb=libusb, user=PLUGDEV)
+    assert allowed.code == 0, allowed
+    image.assert_in(board)
+    # Not of the group: without a seat nobody gets more.
+    bench.hub.plug(board)
+    settle()
+    assert_failed(esp_dfu("flash", image.path, libusb=libusb, user=NOBODY), 77, "no-permission")
+    tags = run("udevadm", "info", "--query=property", f"--name=/dev/bus/usb/001/{bench.number(board):03}").out
+    assert ":uaccess:" in tags
+
+
+@BOTH_LIBUSBS
+def test_a_user_waits_for_a_board_and_for_udev(bench: Bench, image_for: MakeImage, no_rule: None, libusb: str) -> None:
+    board, image = bench.add(), image_for("esp32s3")
+    install_rule()
+    bench.hub.unplug(board)
+    waiting = start(esp_dfu_command("flash", "--wait", "30", image.path, libusb=libusb), PLUGDEV)
+    try:
+        assert waiting.stdout is not None
+        assert "wait" in waiting.stdout.readline().lower()
+    finally:
+        bench.hub.plug(board)
+        result = finish(waiting)
+    assert result.code == 0, result
+    image.assert_in(board)
+
+
+@BOTH_LIBUSBS
+def test_cdc_acm_keeps_its_interfaces(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+    board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
+    settle()
+    with Path("/dev/ttyACM0").open("rb", buffering=0):
+        result = esp_dfu("flash", image.path, libusb=libusb)
+    assert result.code == 0, result
+    image.assert_in(board)
+    drivers = [Path(f"/sys/bus/usb/devices/1-1:1.{number}/driver") for number in (0, 1, 2)]
+    assert [driver.resolve().name if driver.exists() else None for driver in drivers] == ["cdc_acm", "cdc_acm", None]
+
+
+CLAIM = """
+from esp_dfu_ext.bus import Bus
+handle = Bus().scan(frozenset([0x303A]))[0].open(2)
+print("claimed", flush=True)
+input()
+"""
+
+
+@BOTH_LIBUSBS
+@MODES
+def test_another_program_has_claimed_it(bench: Bench, image_for: MakeImage, libusb: str, mode: Mode) -> None:
+    board, image = bench.add(mode=mode), image_for("esp32s3")
+    other = start([sys.executable, "-c", CLAIM])
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "claimed\n"
+        assert_failed(esp_dfu("flash", image.path, libusb=libusb), 75, "device-busy")
+        assert found_lines(esp_dfu("list", libusb=libusb).out)  # looking claims nothing
+    finally:
+        finish_input(other)
+    result = esp_dfu("flash", image.path, libusb=libusb)
+    assert result.code == 0, result
+    image.assert_in(board)
+
+
+def finish_input(process: subprocess.Popen[str]) -> None:
+    """Let a program go that waits for a line."""
+    process.communicate("\n", timeout=20)
+
+
+# --- faults -----------------------------------------------------------------------------------------------
+
+LATE_BLOCK = 500  # behind the blocks that erase, for which the tool waits longer
+
+
+@BOTH_LIBUSBS
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [("vanish_at", "device-gone"), ("stall_at", "usb-stall"), ("hang_at", "usb-timeout"), ("status_at", "dfu-status")],
+)
+def test_faults_at_a_block(bench: Bench, image_for: MakeImage, libusb: str, fault: str, code: str) -> None:
+    board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
+    board.faults.status = Status.errWRITE
+    setattr(board.faults, fault, LATE_BLOCK)
+    assert_failed(esp_dfu("flash", image.path, libusb=libusb), 74, code)
+    if fault == "vanish_at":
+        bench.hub.plug(board)
+    # Each fault happens once, and leaves a board that can be flashed.
+    result = esp_dfu("flash", image.path, libusb=libusb)
+    assert result.code == 0, result
+    image.assert_in(board)
+
+
+def test_it_does_not_come_back_as_it_should(bench: Bench, image_for: MakeImage) -> None:
+    gone, other_mode = bench.add("esp32s3", "1-1"), bench.add("esp32s3", "1-2")
+    gone.faults.no_return = True
+    other_mode.faults.return_mode = Mode.RUN_TIME
+    path = image_for("esp32s3").path
+    processes = [start(esp_dfu_command("flash", "--path", board.path, path)) for board in (gone, other_mode)]
+    results = [finish(process) for process in processes]
+    assert_failed(results[0], 74, "no-return")
+    assert "nothing is on its port" in results[0].err
+    assert_failed(results[1], 74, "no-return")
+    assert "run-time mode" in results[1].err
+
+
+@BOTH_LIBUSBS
+def test_access_comes_late(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+    """As with a slow udev: after the return in DFU mode the node is not the user's for a second."""
+    board, image = bench.add(), image_for("esp32s3")
+    settle()
+    before = bench.number(board)
+    Path(f"/dev/bus/usb/001/{before:03}").chmod(0o666)
+    flashing = start(esp_dfu_command("flash", image.path, libusb=libusb), NOBODY)
+    wait_until(lambda: bench.hub.wait_for("1-1") != before, "it is back")
+    SystemClock().sleep(1.0)
+    Path(f"/dev/bus/usb/001/{bench.number(board):03}").chmod(0o666)
+    result = finish(flashing)
+    assert result.code == 0, result
+    image.assert_in(board)
+
+
+def test_slow_and_strict_boards(bench: Bench, image_for: MakeImage) -> None:
+    slow, strict = bench.add("esp32s3", "1-1", Mode.DFU), bench.add("esp32s3", "1-2", Mode.DFU)
+    slow.faults.block_time = 0.003
+    strict.rom.wants_status = True
+    image = image_for("esp32s3")
+    processes = [start(esp_dfu_command("flash", "--path", board.path, image.path)) for board in (slow, strict)]
+    for result, board in zip([finish(process) for process in processes], (slow, strict)):
+        assert result.code == 0, result
+        image.assert_in(board)
+
+
+# --- other people's devices and hosts ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def large_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ESP32-S3 that takes larger blocks than the ROM does."""
+    text = (README.parent / "targets" / "esp32s3.yaml").read_text(encoding="utf-8")
+    changed = re.sub(r"(transfer_size:) 64\b", r"\1 4096", text)
+    assert changed != text
+    (tmp_path / "esp32s3.yaml").write_text(changed, encoding="utf-8")
+    monkeypatch.setenv("ESP_DFU_TARGETS", str(tmp_path))
+
+
+@MODES
+@BOTH_LIBUSBS
+def test_a_device_that_insists_on_every_step(
+    bench: Bench, image_for: MakeImage, large_blocks: None, mode: Mode, libusb: str
+) -> None:
+    clock = SystemClock()
+    device = StrictDevice(chip("esp32s3"), clock)
+    device.restart(mode)
+    bench.hub.add(Board(chip("esp32s3"), "1-1", clock, device), "1-1")
+    image = image_for("esp32s3")
+    result = esp_dfu("flash", image.path, libusb=libusb)
+    assert result.code == 0, result
+    assert bytes(device.received) == bytes(image.parsed.stream)
+
+
+class Target:
+    """What the DFU class of PyPI's usbip stores into."""
+
+    name = "flash"
+    i_string = 0
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+        self.finished = False
+
+    @property
+    def length(self) -> int:
+        return len(self.content)
+
+    def write(self, offset: int, data: bytes) -> None:
+        assert offset == len(self.content)
+        self.content += data
+
+    def read(self, offset: int, size: int) -> bytes:
+        return bytes(self.content[offset : offset + size])
+
+    def begin_download(self) -> None:
+        self.content.clear()
+
+    def finish_download(self) -> None:
+        self.finished = True
+
+
+@BOTH_LIBUSBS
+def test_the_dfu_device_of_pypis_usbip(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+    """Device and USB/IP server are that package's; only the kernel and we are the same."""
+    usbip, classes = importlib.import_module("usbip"), importlib.import_module("usbip.classes.device.dfu")
+    flash = Target()
+    device = usbip.USBDevice(0x303A, 0x0009, manufacturer="Somebody", product="Else", serial="usbip")
+    device.add(classes.DFU([flash], transfer_size=64, winusb=False))
+    transport = importlib.import_module("usbip.transport").Loopback()
+    image = image_for("esp32s3")
+    with device.plug(via=transport):
+        connection = transport.connect()
+        import_device(connection, "1-1")
+        attach(connection, 0)
+        try:
+            bench.hub.wait_for("1-1")
+            listed, theirs = esp_dfu("list", libusb=libusb), run("dfu-util", "-l")
+            result = esp_dfu("flash", image.path, libusb=libusb)
+        finally:
+            detach(0)
+    assert found_lines(listed.out) == found_lines(theirs.out)
+    assert 'name="flash", serial="usbip"' in listed.out
+    assert result.code == 0, result
+    assert flash.finished
+    assert bytes(flash.content) == bytes(image.parsed.stream)
+
+
+def import_device(connection: socket.socket, bus_id: str) -> None:
+    """OP_REQ_IMPORT; afterwards the connection is the device's."""
+    connection.sendall(struct.pack(">HHI32s", 0x0111, 0x8003, 0, bus_id.encode()))
+    with connection.makefile("rb", buffering=0) as reader:
+        answer = b""
+        while len(answer) < 320:
+            answer += reader.read(320 - len(answer)) or b""
+    assert answer[:8] == struct.pack(">HHI", 0x0111, 0x0003, 0)
+
+
+def test_pypis_pydfuutil_flashes_our_image(bench: Bench, image_for: MakeImage) -> None:
+    board, image = bench.add(), image_for("esp32s3")
+    command: list[str | Path] = [sys.executable, "-m", "pydfuutil", "-D", image.path]
+    # It gives up when the ROM leaves the bus inside DFU_DETACH, as it does; it must be called again.
+    detached = run(*command)
+    assert "No such device" in detached.err, detached
+    wait_until(lambda: board.present and board.rom.mode is Mode.DFU, "it is back in DFU mode")
+    bench.hub.wait_for("1-1")
+    result = run(*command)
+    assert result.code == 0, result
+    image.assert_in(board)

@@ -1,0 +1,142 @@
+"""Boards on the virtual machine's USB, an image for them, and programs that use them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from esp_dfu_ext import build
+from esp_dfu_ext.clock import SystemClock
+from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.image.image import DfuImage, parse_image
+from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.sample import write_sample_project
+
+from ...sim import chip
+from ..usbip import Hub, device_number
+
+SYSTEM_LIBUSB = "import libusb_package; libusb_package.get_library_path = lambda: None\n"
+CLI = "from esp_dfu_ext.cli import cli; cli(prog_name='esp-dfu')"
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+PLUGDEV = ("setpriv", "--reuid=65534", "--regid=65534", "--groups=plugdev")
+LIBUSBS = ("libusb-package", "system libusb")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}\n{self.out}\n{self.err}"
+
+
+def start(command: Sequence[str | Path], user: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Start a program, as another user if `user` is a prefix that makes one."""
+    words = [*user, *map(str, command)]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 60.0) -> Result:
+    """Wait for a program."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return Result(process.returncode, out, err)
+
+
+def run(*command: str | Path, user: Sequence[str] = (), timeout: float = 60.0) -> Result:
+    """Run a program to its end."""
+    return finish(start(command, user), timeout)
+
+
+def esp_dfu_command(*arguments: str | Path, libusb: str = LIBUSBS[0]) -> list[str | Path]:
+    """Our tool, with the libusb of PyPI's libusb-package or with the system's."""
+    prefix = SYSTEM_LIBUSB if libusb == LIBUSBS[1] else ""
+    return [sys.executable, "-c", prefix + CLI, *arguments]
+
+
+def esp_dfu(*arguments: str | Path, libusb: str = LIBUSBS[0], user: Sequence[str] = ()) -> Result:
+    """Run our tool."""
+    return run(*esp_dfu_command(*arguments, libusb=libusb), user=user)
+
+
+def settle() -> None:
+    """Wait until udev has dealt with everything that came."""
+    subprocess.run(["udevadm", "settle", "--timeout=20"], check=True)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A dfu.bin and what is in it."""
+
+    path: Path
+    parsed: DfuImage
+
+    def assert_in(self, board: Board) -> None:
+        """The board's flash holds every file of the image."""
+        files = [(m.record.address, m.data) for m in self.parsed.flash_members if m.record is not None]
+        assert files
+        for address, data in files:
+            assert board.rom.flash.read(address, len(data)) == data
+
+
+MakeImage = Callable[[str], Image]
+
+
+@pytest.fixture(scope="session")
+def image_for(tmp_path_factory: pytest.TempPathFactory) -> MakeImage:
+    """Makes a small image for a chip: about 1000 blocks."""
+    made: dict[str, Image] = {}
+
+    def make(name: str) -> Image:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            folder.chmod(0o755)
+            result = build(write_sample_project(folder, chip(name), app_size=40_000))
+            # Where an ordinary user may read it.
+            path = Path(shutil.copy(result.path, f"/run/{name}.bin"))
+            made[name] = Image(path, parse_image(path.read_bytes()))
+        return made[name]
+
+    return make
+
+
+class Bench:
+    """Boards that are added are on the bus."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def add(self, name: str = "esp32s3", path: str = "1-1", mode: Mode = Mode.RUN_TIME) -> Board:
+        """A new board on a port; its serial number ends with the number of the port."""
+        board = Board.make(chip(name), path, SystemClock(), number=int(path[2:]), flash_size=1 << 20)
+        board.rom.restart(mode)
+        self.hub.add(board, path)
+        return board
+
+    def number(self, board: Board) -> int:
+        """The device number that it has now."""
+        number = device_number(board.path)
+        assert number is not None
+        return number
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """An empty bus; all that is put on it is pulled out afterwards."""
+    if not os.environ.get("ESP_DFU_VM"):
+        pytest.fail("this runs in the virtual machine only: tests/real_usb/vm/boot.py")
+    with Hub() as hub:
+        yield Bench(hub)

@@ -1,0 +1,18 @@
+"""The real Linux USB stack: boots a virtual machine and runs guest/checks.py in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from .vm.boot import boot
+
+DEADLINE = 900.0  # seconds
+
+
+@pytest.mark.vm
+def test_on_the_real_linux_usb_stack(capfd: pytest.CaptureFixture[str]) -> None:
+    """One test here, many in there: their report is shown."""
+    command = ["-m", "pytest", "-m", "vm", "-p", "no:cacheprovider", "-rA", "--durations=5", "--tb=short"]
+    with capfd.disabled():
+        exit_code = boot([*command, "tests/real_usb/guest/checks.py"], DEADLINE)
+    assert exit_code == 0, "see the report of the guest above"

@@ -1,0 +1,321 @@
+"""Simulated boards under the real libusb, without a kernel: the simulator answers umockdev's sysfs and usbfs.
+
+Runs on the Python that setup.sh prepares (gi comes from apt), started by `bench`. Reads commands from stdin, answers
+each with a line of JSON, and ends when stdin does.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import gi
+
+gi.require_version("UMockdev", "1.0")
+from gi.repository import GLib, UMockdev  # noqa: E402
+
+from esp_dfu_ext.clock import SystemClock  # noqa: E402
+from esp_dfu_ext.dfu.spec import Mode  # noqa: E402
+from esp_dfu_ext.simulator import Board, simulate_text  # noqa: E402
+from esp_dfu_ext.simulator.board import AccessDenied, DeviceGone  # noqa: E402
+from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout  # noqa: E402
+from esp_dfu_ext.target import load_targets  # noqa: E402
+
+HUB = "/devices/pci0000:00/0000:00:14.0/usb1"
+HUB_DESCRIPTORS = bytes.fromhex(
+    "12010002090001406b1d020001060302010109021900010100e0000904000001090000000705810304000c"
+)
+TICK = 5  # milliseconds between two looks at what the boards do, and for which a REAPURB waits
+
+# linux/usbdevice_fs.h: the numbers of the ioctls of type 'U', on a 64-bit machine.
+SETINTERFACE, GETDRIVER, SUBMITURB, DISCARDURB, REAPURB, REAPURBNDELAY = 4, 8, 10, 11, 12, 13
+CLAIMINTERFACE, RELEASEINTERFACE, IOCTL, RESET, CLEAR_HALT, GET_CAPABILITIES, DISCONNECT_CLAIM = (
+    15, 16, 18, 20, 21, 26, 27,
+)  # fmt: skip
+CAPABILITIES = 0x01 | 0x04 | 0x10  # zero packet, no packet size limit, reap after disconnect
+URB_CONTROL = 2
+# struct usbdevfs_urb: type, status, buffer, buffer_length, actual_length.
+URB_SIZE, STATUS_AT, BUFFER_AT, BUFFER_LENGTH_AT, ACTUAL_LENGTH_AT = 56, 4, 16, 24, 28
+
+
+class BenchClock(SystemClock):
+    """A board that sleeps keeps only its own transfer waiting, not the whole server."""
+
+    owed = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.owed += seconds
+
+    def settle(self) -> float:
+        """The time at which everything owed is slept."""
+        owed, self.owed = self.owed, 0.0
+        return self.monotonic() + owed
+
+
+@dataclass
+class Urb:
+    """A transfer on its way; `due` is when it may be reaped."""
+
+    client: Any
+    memory: Any
+    due: float
+
+
+class Node(UMockdev.IoctlBase):  # type: ignore[misc]
+    """The usbfs node of one enumeration of a board: answers ENODEV for ever once the board has left."""
+
+    def __init__(self, board: Board, clock: BenchClock, gone_errno: int, changed: Callable[[], object]) -> None:
+        super().__init__()
+        self.board = board
+        self.address = board.address
+        self._clock = clock
+        self._gone_errno = gone_errno
+        self._changed = changed
+        self._urbs: list[Urb] = []
+        self._claimed: dict[int, Any] = {}
+
+    @property
+    def there(self) -> bool:
+        return self.board.present and self.board.address == self.address
+
+    def do_handle_ioctl(self, client: Any) -> bool:
+        number = client.get_request() & 0xFF
+        if number in (REAPURB, REAPURBNDELAY):
+            self._reap(client)
+            return True
+        try:
+            if not self.there and number != DISCARDURB:
+                raise OSError(errno.ENODEV, "")
+            self._answer(client, number)
+        except OSError as error:
+            client.complete(-1, error.errno)
+        else:
+            client.complete(0, 0)
+        return True
+
+    def _answer(self, client: Any, number: int) -> None:
+        argument = client.get_arg()
+        if number == GET_CAPABILITIES:
+            argument.resolve(0, 4).update(0, struct.pack("<I", CAPABILITIES))
+        elif number in (CLAIMINTERFACE, DISCONNECT_CLAIM):
+            self._claim(client, _first_word(argument))
+        elif number == RELEASEINTERFACE:
+            if self._claimed.pop(_first_word(argument), None) is None:
+                raise OSError(errno.EINVAL, "not claimed")
+        elif number == SETINTERFACE:
+            interface, alternate = struct.unpack("<II", bytes(argument.resolve(0, 8).retrieve()))
+            if interface > 2 or alternate:
+                raise OSError(errno.EINVAL, "no such alternate")
+            self.board.control(0x01, 0x0B, 0, b"", 0)
+        elif number == SUBMITURB:
+            self._submit(client, argument.resolve(0, URB_SIZE))
+        elif number == DISCARDURB:
+            self._discard(int.from_bytes(bytes(argument.retrieve()), "little"))
+        elif number == RESET:
+            self._reset()
+        elif number in (GETDRIVER, IOCTL):
+            raise OSError(errno.ENODATA, "no kernel driver")
+        elif number != CLEAR_HALT:
+            raise OSError(errno.ENOTTY, "")
+
+    def _claim(self, client: Any, interface: int) -> None:
+        owner = self._claimed.get(interface)
+        if self.board.faults.busy or (owner not in (None, client) and owner.get_connected()):
+            raise OSError(errno.EBUSY, "")
+        self._claimed[interface] = client
+
+    def _reset(self) -> None:
+        try:
+            self.board.reset_bus()
+        except DeviceGone:
+            self._changed()
+            raise OSError(errno.ENODEV, "") from None
+
+    def _submit(self, client: Any, memory: Any) -> None:
+        raw = bytes(memory.retrieve())
+        if raw[0] != URB_CONTROL:
+            raise OSError(errno.EINVAL, "the boards have nothing but endpoint 0")
+        buffer = memory.resolve(BUFFER_AT, struct.unpack_from("<i", raw, BUFFER_LENGTH_AT)[0])
+        sent = bytes(buffer.retrieve())
+        kind, request, value, _, length = struct.unpack_from("<BBHHH", sent)
+        status, answer, hangs = 0, b"", False
+        try:
+            answer = self.board.control(kind, request, value, b"" if kind & 0x80 else sent[8 : 8 + length], length)
+        except ControlStall:
+            status = -errno.EPIPE
+        except ControlTimeout:
+            hangs = True
+        except DeviceGone:
+            status = -self._gone_errno
+            self._changed()
+        if kind & 0x80 and answer:
+            buffer.update(8, answer)
+        done = 0 if status else len(answer) if kind & 0x80 else length
+        memory.update(STATUS_AT, struct.pack("<i", status))
+        memory.update(ACTUAL_LENGTH_AT, struct.pack("<i", done))
+        due = self._clock.settle()
+        self._urbs.append(Urb(client, memory, math.inf if hangs else due))
+
+    def _discard(self, address: int) -> None:
+        for urb in self._urbs:
+            if urb.memory.client_addr == address:
+                urb.memory.update(STATUS_AT, struct.pack("<i", -errno.ENOENT))
+                urb.due = 0.0
+                return
+        raise OSError(errno.EINVAL, "")
+
+    def _reap(self, client: Any, *, patient: bool = True) -> bool:
+        """Hand back a transfer that is done; there is no poll() to say when, so let the program wait here a little."""
+        self._urbs = [urb for urb in self._urbs if urb.client.get_connected()]
+        mine = [urb for urb in self._urbs if urb.client is client]
+        done = next((urb for urb in mine if urb.due <= self._clock.monotonic()), None)
+        if done is not None:
+            self._urbs.remove(done)
+            client.get_arg().resolve(0, 8).set_ptr(0, done.memory)
+            client.complete(0, 0)
+        elif mine and patient:
+            wait = min(urb.due for urb in mine) - self._clock.monotonic()
+            milliseconds = math.ceil(min(TICK, max(1, wait * 1000)))
+            GLib.timeout_add(milliseconds, lambda: self._reap(client, patient=False))
+        elif client.get_connected():
+            client.complete(-1, errno.EAGAIN if self.there or mine else errno.ENODEV)
+        return bool(GLib.SOURCE_REMOVE)
+
+
+def _first_word(argument: Any) -> int:
+    return int.from_bytes(bytes(argument.resolve(0, 4).retrieve()), "little")
+
+
+class Server:
+    """The testbed, with the boards that are on the bus right now."""
+
+    def __init__(self, boards: str, gone_errno: int) -> None:
+        self._clock = BenchClock()
+        self._gone_errno = gone_errno
+        self._boards = {b.path: b for b in simulate_text(boards, load_targets(), self._clock).boards}
+        self._testbed = UMockdev.Testbed.new()
+        self._nodes: dict[str, Node] = {}
+        self._left: list[Node] = []  # programs may still have them open
+        self._add(HUB, 1, "0", HUB_DESCRIPTORS)
+        self.update()
+
+    @property
+    def root(self) -> str:
+        return str(self._testbed.get_root_dir())
+
+    def update(self) -> bool:
+        """Bring sysfs in line with what the boards do."""
+        for path, board in self._boards.items():
+            board.update()
+            node = self._nodes.get(path)
+            if node is not None and not node.there:
+                self._remove(path)
+                node = None
+            if node is None and board.present:
+                self._appear(path, board)
+            if board.present:
+                self._set_access(board)
+        return bool(GLib.SOURCE_CONTINUE)
+
+    def _appear(self, path: str, board: Board) -> None:
+        node = self._nodes[path] = Node(board, self._clock, self._gone_errno, self.update)
+        descriptors = board.rom.device_descriptor + board.rom.configuration_descriptor
+        self._add(f"{HUB}/{path}", board.address, path.partition("-")[2], descriptors)
+        self._testbed.attach_ioctl(_devnode(board.address), node)
+
+    def _add(self, syspath: str, address: int, port: str, descriptors: bytes) -> None:
+        vid, pid, version = struct.unpack_from("<HHH", descriptors, 8)
+        devnode = _devnode(address)
+        self._testbed.add_from_string(
+            f"P: {syspath}\n"
+            f"N: {devnode[5:]}={descriptors.hex().upper()}\n"
+            f"E: DEVTYPE=usb_device\nE: SUBSYSTEM=usb\nE: DEVNAME={devnode}\nE: BUSNUM=001\nE: DEVNUM={address:03}\n"
+            f"A: busnum=1\\n\nA: devnum={address}\\n\nA: devpath={port}\\n\nA: speed=12\\n\n"
+            f"A: bConfigurationValue=1\\n\nA: bNumConfigurations=1\\n\nA: idVendor={vid:04x}\\n\n"
+            f"A: idProduct={pid:04x}\\n\nA: bcdDevice={version:04x}\\n\nH: descriptors={descriptors.hex().upper()}\n"
+        )
+
+    def _remove(self, path: str) -> None:
+        node = self._nodes.pop(path)
+        self._left.append(node)
+        syspath = f"/sys{HUB}/{path}"
+        self._testbed.uevent(syspath, "remove")
+        self._testbed.detach_ioctl(_devnode(node.address))
+        self._testbed.remove_device(syspath)
+
+    def _set_access(self, board: Board) -> None:
+        try:
+            board.check_access()
+            mode = 0o666
+        except AccessDenied:
+            mode = 0
+        node = Path(self.root + _devnode(board.address))
+        before = node.stat().st_mode & 0o7777
+        if before & 0o777 != mode:
+            node.chmod(before & ~0o777 | mode)
+
+    def command(self, line: str) -> Any:
+        """`read PATH ADDRESS SIZE` (hex), `plug PATH MODE`, `unplug PATH`, `state`."""
+        word, *rest = line.split()
+        if word == "state":
+            return {p: [b.present, b.address, str(b.rom.mode), str(b.rom.state)] for p, b in self._boards.items()}
+        board = self._boards[rest[0]]
+        if word == "read":
+            return board.rom.flash.read(int(rest[1]), int(rest[2])).hex()
+        if word == "plug":
+            board.plug(Mode[rest[1]])
+        elif word == "unplug":
+            board.unplug()
+        else:
+            raise ValueError(line)
+        self.update()
+        return True
+
+
+def _devnode(address: int) -> str:
+    return f"/dev/bus/usb/001/{address:03}"
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """GLib would go on after an exception, and the programs under test wait for ever."""
+    traceback.print_exception(kind, error, trace)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def main() -> None:
+    sys.excepthook = _end
+    server = Server(sys.argv[1], int(sys.argv[2]))
+    loop = GLib.MainLoop()
+
+    def say(answer: Any) -> None:
+        print(json.dumps(answer), flush=True)
+
+    def on_input(_fd: int, _condition: Any) -> bool:
+        line = sys.stdin.readline()
+        if not line:
+            loop.quit()
+            return bool(GLib.SOURCE_REMOVE)
+        say(server.command(line))
+        return bool(GLib.SOURCE_CONTINUE)
+
+    GLib.timeout_add(TICK, server.update)
+    GLib.unix_fd_add_full(GLib.PRIORITY_DEFAULT, 0, GLib.IOCondition.IN | GLib.IOCondition.HUP, on_input)
+    say({"root": server.root})
+    loop.run()
+    shutil.rmtree(server.root)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""Simulated devices on the real Linux USB stack: a USB/IP server that vhci_hcd takes for a bus.
+
+The messages are those of the kernel's Documentation/usb/usbip_protocol.rst. Needs root and a kernel with vhci_hcd.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.simulator.board import Board, DeviceGone
+from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
+
+_ATTACH = Path("/sys/devices/platform/vhci_hcd.0/attach")
+_DETACH = Path("/sys/devices/platform/vhci_hcd.0/detach")
+_STATUS = Path("/sys/devices/platform/vhci_hcd.0/status")
+_DEVICES = Path("/sys/bus/usb/devices")
+_PORT_FREE = "004"  # VDEV_ST_NULL
+_FULL_SPEED = 2  # enum usb_device_speed
+
+_SUBMIT, _UNLINK, _ANSWER, _UNLINKED = 1, 2, 3, 4
+_HEADER = struct.Struct(">5I28s")  # command, seqnum, devid, direction, endpoint; what the command needs
+_SUBMIT_REST = struct.Struct(">Iiiii8s")  # flags, length, start frame, packets, interval, setup
+_ANSWER_REST = struct.Struct(">iiiii8x")  # status, length, start frame, packets, errors
+_SETUP = struct.Struct("<BBHHH")
+
+_GET_DESCRIPTOR, _SET_CONFIGURATION, _SET_INTERFACE = 0x06, 0x09, 0x0B
+_FIRST_READ = 64  # GET_DESCRIPTOR_BUFSIZE of drivers/usb/core/hub.c: asked only after a bus reset
+
+FOLLOW_INTERVAL = 0.01  # seconds between two looks at whether a board came or went
+DEADLINE = 10.0
+
+
+class Device(Protocol):
+    """Anything that answers control requests, and refuses them with the simulator's exceptions."""
+
+    def control(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
+        """A control transfer, as Board.control has it."""
+
+
+@dataclass
+class Described:
+    """A device out of its two descriptors; all other requests go to `answer`, which refuses them by default."""
+
+    device_descriptor: bytes
+    configuration_descriptor: bytes
+    answer: Callable[[int, int, int, bytes, int], bytes] | None = None
+
+    def control(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
+        """See Device."""
+        if request_type & 0x60 == 0:
+            if request == _GET_DESCRIPTOR and value >> 8 in (1, 2):
+                descriptor = self.device_descriptor if value >> 8 == 1 else self.configuration_descriptor
+                return descriptor[:length]
+            if request in (_SET_CONFIGURATION, _SET_INTERFACE):
+                return b""
+        if self.answer is None:
+            raise ControlStall
+        return self.answer(request_type, request, value, data, length)
+
+
+def wait_until(done: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
+    """Poll until `done`; TimeoutError after `deadline` seconds."""
+    end = time.monotonic() + deadline
+    while not done():
+        if time.monotonic() > end:
+            raise TimeoutError(f"after {deadline:g} s still not so: {what}")
+        time.sleep(FOLLOW_INTERVAL)
+
+
+def device_number(path: str) -> int | None:
+    """What Linux calls the device on this port; None if there is none, or none that is set up."""
+    try:
+        if not (_DEVICES / path / "bConfigurationValue").read_text().strip():
+            return None
+        return int((_DEVICES / path / "devnum").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def attach(kernels: socket.socket, port: int) -> None:
+    """Give the kernel's end of a connection to vhci_hcd; what is at the other end now is the device on this port."""
+    with kernels:
+        _ATTACH.write_text(f"{port} {kernels.fileno()} {port + 1} {_FULL_SPEED}")
+
+
+def detach(port: int) -> None:
+    """Take off what is attached to a port, and wait until the port is free again."""
+    with contextlib.suppress(OSError):  # it may be off already
+        _DETACH.write_text(str(port))
+    wait_until(lambda: _port_state(port) == _PORT_FREE, f"port {port} is free")
+
+
+class _Connection:
+    """One attachment of a device to a port, from enumeration to its end."""
+
+    def __init__(self, device: Device, lock: threading.Lock, port: int) -> None:
+        self._device = device
+        self._lock = lock
+        self._port = port
+        self._waiting: set[int] = set()  # seqnums that are not answered
+        self._configured = False
+        self._socket, kernels = socket.socketpair()
+        attach(kernels, port)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take it off, and wait until the port is free again."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(DEADLINE)
+        wait_until(lambda: _port_state(self._port) == _PORT_FREE, f"port {self._port} is free")
+
+    def _serve(self) -> None:
+        # The socket ends with the device or with the kernel; both are no error.
+        with self._socket, self._socket.makefile("rb") as reader, contextlib.suppress(DeviceGone, OSError):
+            while header := reader.read(_HEADER.size):
+                command, seqnum, _, to_host, endpoint, rest = _HEADER.unpack(header)
+                if command == _UNLINK:
+                    self._unlink(seqnum, int.from_bytes(rest[:4], "big"))
+                    continue
+                _, length, _, _, _, setup = _SUBMIT_REST.unpack(rest)
+                data = b"" if to_host else reader.read(length)
+                self._waiting.add(seqnum)
+                if endpoint == 0:
+                    self._control(seqnum, setup, data)
+                # All other endpoints have nothing to say: NAK until the host gives up.
+
+    def _control(self, seqnum: int, setup: bytes, data: bytes) -> None:
+        request_type, request, value, _, length = _SETUP.unpack(setup)
+        with self._lock:
+            try:
+                self._notice_reset(request_type, request, value, length)
+            except DeviceGone:
+                # Without an answer the kernel would wait five seconds for it; a real bus has an error at once.
+                self._answer(seqnum, -errno.EPROTO, 0, b"")
+                raise
+            try:
+                answer = self._device.control(request_type, request, value, data, length)
+            except ControlStall:
+                self._answer(seqnum, -errno.EPIPE, 0, b"")
+            except ControlTimeout:
+                pass
+            else:
+                self._answer(seqnum, 0, len(answer) if request_type & 0x80 else len(data), answer)
+
+    def _notice_reset(self, request_type: int, request: int, value: int, length: int) -> None:
+        """USB/IP has no message for a bus reset, but the kernel reads the device descriptor in a way of its own."""
+        if (request_type, request) == (0x00, _SET_CONFIGURATION):
+            self._configured = True
+        first_read = (request_type, request, value, length) == (0x80, _GET_DESCRIPTOR, 0x0100, _FIRST_READ)
+        if first_read and self._configured:
+            self._configured = False
+            if isinstance(self._device, Board):
+                self._device.reset_bus()
+
+    def _answer(self, seqnum: int, status: int, length: int, data: bytes) -> None:
+        self._waiting.discard(seqnum)
+        rest = _ANSWER_REST.pack(status, length, 0, 0, 0)
+        self._socket.sendall(_HEADER.pack(_ANSWER, seqnum, 0, 0, 0, rest) + data)
+
+    def _unlink(self, seqnum: int, unlinked: int) -> None:
+        status = -errno.ECONNRESET if unlinked in self._waiting else 0
+        self._waiting.discard(unlinked)
+        self._socket.sendall(_HEADER.pack(_UNLINKED, seqnum, 0, 0, 0, struct.pack(">i24x", status)))
+
+
+def _port_state(port: int) -> str:
+    rows = [line.split() for line in _STATUS.read_text().splitlines()[1:]]
+    return next(row[2] for row in rows if int(row[1]) == port)
+
+
+@dataclass
+class _Slot:
+    """A device and its port; `seen` is the address that the connection stands for."""
+
+    device: Device
+    port: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    connection: _Connection | None = None
+    seen: int = 0
+
+    def follow(self) -> None:
+        """Attach and detach as the board comes and goes; other devices are always there."""
+        address = 1
+        if isinstance(self.device, Board):
+            with self.lock:
+                self.device.update()
+                address = self.device.address if self.device.present else 0
+        if self.connection is not None and address != self.seen:
+            self.connection.close()
+            self.connection = None
+        if self.connection is None and address:
+            self.connection = _Connection(self.device, self.lock, self.port)
+            self.seen = address
+
+
+class Hub:
+    """The ports of vhci_hcd, ``1-1`` to ``1-8``; a context manager that pulls everything out at its end."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, _Slot] = {}
+        self._stop = threading.Event()
+        self._changing = threading.Lock()
+        self._follower = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> Hub:
+        self._follower.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop.set()
+        self._follower.join(DEADLINE)
+        for path in list(self._slots):
+            self.remove(path)
+
+    def add(self, device: Device, path: str) -> None:
+        """Give a device a port, and wait until Linux has set it up if it is present."""
+        port = int(path.partition("-")[2]) - 1
+        with self._changing:
+            self._slots[path] = _Slot(device, port)
+        if not isinstance(device, Board) or device.present:
+            self.wait_for(path)
+
+    def remove(self, path: str) -> None:
+        """Take a device and its port away."""
+        with self._changing:
+            connection = self._slots.pop(path).connection
+        if connection is not None:
+            connection.close()
+        wait_until(lambda: not (_DEVICES / path).exists(), f"{path} is gone")
+
+    def plug(self, board: Board, mode: Mode = Mode.RUN_TIME) -> None:
+        """Plug a board in (again), and wait until Linux has set it up."""
+        self.unplug(board)
+        with self._held(board):
+            board.plug(mode)
+        self.wait_for(board.path)
+
+    def unplug(self, board: Board) -> None:
+        """Pull a board out, and wait until Linux has noticed."""
+        with self._held(board):
+            board.unplug()
+        wait_until(lambda: device_number(board.path) is None, f"{board.path} is gone")
+
+    def wait_for(self, path: str) -> int:
+        """Wait for a device; returns its number."""
+        wait_until(lambda: device_number(path) is not None, f"{path} is set up")
+        number = device_number(path)
+        assert number is not None
+        return number
+
+    @contextlib.contextmanager
+    def _held(self, board: Board) -> Iterator[None]:
+        with self._slots[board.path].lock:
+            yield
+
+    def _follow(self) -> None:
+        while not self._stop.wait(FOLLOW_INTERVAL):
+            with self._changing:
+                slots = list(self._slots.values())
+                for slot in slots:
+                    slot.follow()

@@ -1,0 +1,95 @@
+"""Runs Python in a virtual machine whose Linux has a USB of its own: User-Mode Linux, booted in half a second.
+
+By hand, with any arguments that Python takes:
+
+    tests/real_usb/vm/setup.sh                                     # once; builds the kernel
+    .venv/bin/python tests/real_usb/vm/boot.py -m pytest -m '' tests/real_usb/guest/checks.py
+
+The guest sees this machine's files, this very Python included, and its own copy of what it writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+MEMORY = "1024M"
+_INIT = Path(__file__).with_name("init.py")
+_PASSED_ON = ("ESP_DFU_BENCH_ROUNDS", "PYTEST_ADDOPTS")
+
+
+def cache_folder() -> Path:
+    """Where setup.sh leaves the kernel."""
+    return Path(os.environ.get("ESP_DFU_VM_CACHE") or Path.home() / ".cache" / "esp-dfu-ext")
+
+
+def boot(arguments: Sequence[str], deadline: float, python: str = sys.executable) -> int:
+    """Run ``python *arguments`` in the guest, with its output on our stdout.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        FileNotFoundError: setup.sh was not run.
+        TimeoutError: it took longer than `deadline` seconds.
+        RuntimeError: the guest died before it could tell an exit code.
+    """
+    kernel = cache_folder() / "linux"
+    if not kernel.exists():
+        raise FileNotFoundError(f"{kernel} is not there; run tests/real_usb/vm/setup.sh")
+    with tempfile.TemporaryDirectory(prefix="esp-dfu-vm-") as folder:
+        job = {
+            "command": [python, *arguments],
+            "cwd": str(REPOSITORY),
+            "environment": _environment(),
+            "public": _closed_folders(Path(python).absolute(), Path(python).resolve(), REPOSITORY),
+        }
+        Path(folder, "job.json").write_text(json.dumps(job))
+        command = [
+            str(kernel), f"mem={MEMORY}", "rootfstype=hostfs", "hostfs=/", "ro", "quiet", "loglevel=2",
+            "con=null", "con0=null,fd:1", f"JOB={folder}", f"init={python}", "--", str(_INIT),
+        ]  # fmt: skip
+        machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            machine.wait(deadline)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"the virtual machine was stopped after {deadline:.0f} s") from None
+        finally:
+            if machine.poll() is None:
+                os.killpg(machine.pid, signal.SIGKILL)
+                machine.wait()
+        exit_code = Path(folder, "exit_code")
+        if not exit_code.exists():
+            raise RuntimeError(f"the virtual machine ended with {machine.returncode} before the job did")
+        return int(exit_code.read_text())
+
+
+def _environment() -> dict[str, str]:
+    environment = {
+        "HOME": "/root",
+        "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        "TMPDIR": "/run/tmp",  # not the host's, whose remains would be in the way
+        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONUNBUFFERED": "1",
+        "ESP_DFU_VM": "1",
+    }
+    return environment | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
+def _closed_folders(*paths: Path) -> list[str]:
+    """Folders on the way to `paths` that an ordinary user may not enter; in the guest he may."""
+    folders = {parent for path in paths for parent in path.parents}
+    return sorted(str(folder) for folder in folders if folder.stat().st_mode & 0o005 != 0o005)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the machine is stopped too
+    sys.exit(boot(sys.argv[1:], float(os.environ.get("ESP_DFU_VM_DEADLINE", "600"))))
