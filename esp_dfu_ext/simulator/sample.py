@@ -61,7 +61,14 @@ def _noise(size: int, seed: int) -> bytes:
     return b"".join(blocks)[:size]
 
 
-def write_sample_project(folder: Path, target: Target, *, app_size: int = 200_000, flash_size: str = "4MB") -> Path:
+def write_sample_project(
+    folder: Path,
+    target: Target,
+    *,
+    app_size: int = 200_000,
+    bootloader_size: int = 20_000,
+    flash_size: str = "4MB",
+) -> Path:
     """Write a project as ESP-IDF leaves it after a build.
 
     Returns:
@@ -74,7 +81,7 @@ def write_sample_project(folder: Path, target: Target, *, app_size: int = 200_00
         f"{target.firmware.bootloader_offset:#x}": (
             "bootloader",
             "bootloader/bootloader.bin",
-            _noise(20_000, 1),
+            _noise(bootloader_size, 1),
         ),
         f"{TABLE_OFFSET:#x}": ("partition-table", "partition_table/partition-table.bin", partition_table()),
         f"{APP_OFFSET:#x}": ("app", "hello_world.bin", app),

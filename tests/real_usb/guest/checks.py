@@ -303,7 +303,7 @@ def finish_input(process: subprocess.Popen[str]) -> None:
 
 # --- faults -----------------------------------------------------------------------------------------------
 
-LATE_BLOCK = 500  # behind the blocks that erase, for which the tool waits longer
+LATE_BLOCK = 200  # behind the blocks that erase, for which the tool waits longer
 
 
 @BOTH_LIBUSBS

@@ -97,14 +97,14 @@ MakeImage = Callable[[str], Image]
 
 @pytest.fixture(scope="session")
 def image_for(tmp_path_factory: pytest.TempPathFactory) -> MakeImage:
-    """Makes a small image for a chip: about 1000 blocks."""
+    """Makes a small image for a chip: about 250 blocks."""
     made: dict[str, Image] = {}
 
     def make(name: str) -> Image:
         if name not in made:
             folder = tmp_path_factory.mktemp(name)
             folder.chmod(0o755)
-            result = build(write_sample_project(folder, chip(name), app_size=40_000))
+            result = build(write_sample_project(folder, chip(name), app_size=8_000, bootloader_size=4_000))
             # Where an ordinary user may read it.
             path = Path(shutil.copy(result.path, f"/run/{name}.bin"))
             made[name] = Image(path, parse_image(path.read_bytes()))
