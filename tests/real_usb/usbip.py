@@ -103,7 +103,8 @@ def detach(port: int) -> None:
 class _Connection:
     """One attachment of a device to a port, from enumeration to its end."""
 
-    def __init__(self, device: Device, lock: threading.Lock, port: int) -> None:
+    def __init__(self, device: Device, lock: threading.Lock, port: int, transfer_time: float) -> None:
+        self._transfer_time = transfer_time
         self._device = device
         self._lock = lock
         self._port = port
@@ -138,6 +139,8 @@ class _Connection:
 
     def _control(self, seqnum: int, setup: bytes, data: bytes) -> None:
         request_type, request, value, _, length = _SETUP.unpack(setup)
+        if self._transfer_time:
+            time.sleep(self._transfer_time)
         with self._lock:
             try:
                 self._notice_reset(request_type, request, value, length)
@@ -186,6 +189,7 @@ class _Slot:
 
     device: Device
     port: int
+    transfer_time: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
     connection: _Connection | None = None
     seen: int = 0
@@ -201,14 +205,19 @@ class _Slot:
             self.connection.close()
             self.connection = None
         if self.connection is None and address:
-            self.connection = _Connection(self.device, self.lock, self.port)
+            self.connection = _Connection(self.device, self.lock, self.port, self.transfer_time)
             self.seen = address
 
 
 class Hub:
-    """The ports of vhci_hcd, ``1-1`` to ``1-8``; a context manager that pulls everything out at its end."""
+    """The ports of vhci_hcd, ``1-1`` to ``1-8``; a context manager that pulls everything out at its end.
 
-    def __init__(self) -> None:
+    Args:
+        transfer_time: seconds that the bus takes for a control transfer, besides the device's own time.
+    """
+
+    def __init__(self, transfer_time: float = 0.0) -> None:
+        self._transfer_time = transfer_time
         self._slots: dict[str, _Slot] = {}
         self._stop = threading.Event()
         self._changing = threading.Lock()
@@ -228,7 +237,7 @@ class Hub:
         """Give a device a port, and wait until Linux has set it up if it is present."""
         port = int(path.partition("-")[2]) - 1
         with self._changing:
-            self._slots[path] = _Slot(device, port)
+            self._slots[path] = _Slot(device, port, self._transfer_time)
         if not isinstance(device, Board) or device.present:
             self.wait_for(path)
 

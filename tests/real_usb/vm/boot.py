@@ -52,8 +52,10 @@ def boot(arguments: Sequence[str], deadline: float, python: str = sys.executable
             "public": _closed_folders(Path(python).absolute(), Path(python).resolve(), REPOSITORY),
         }
         Path(folder, "job.json").write_text(json.dumps(job))
+        # On one CPU: the machine has one, and its processes hand over to each other at every system call.
+        pinned = ["taskset", "-c", str(max(os.sched_getaffinity(0)))]
         command = [
-            str(kernel), f"mem={MEMORY}", "rootfstype=hostfs", "hostfs=/", "ro", "quiet", "loglevel=2",
+            *pinned, str(kernel), f"mem={MEMORY}", "rootfstype=hostfs", "hostfs=/", "ro", "quiet", "loglevel=2",
             "con=null", "con0=null,fd:1", f"JOB={folder}", f"init={python}", "--", str(_INIT),
         ]  # fmt: skip
         machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
