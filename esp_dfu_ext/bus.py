@@ -24,6 +24,7 @@ from .errors import (
     UsbError,
     UsbUnavailableError,
 )
+from .units import clean
 
 BackendFactory = Callable[[], Any]
 
@@ -137,7 +138,7 @@ class UsbDevice:
             return None  # it opened, but has no such string: no reason to hide the device
         finally:
             usb.util.dispose_resources(self._device)
-        return "".join(c if c.isprintable() else "?" for c in text)
+        return clean(text)
 
 
 class UsbHandle:

@@ -226,7 +226,7 @@ def detach_and_wait(
     seen = "nothing"
     while clock.monotonic() < deadline:
         clock.sleep(SCAN_INTERVAL)
-        device = _device_at(bus, interface.path)
+        device = device_at(bus, interface.path)
         if device is None:
             seen = "nothing"
             continue
@@ -260,7 +260,8 @@ def return_timeout(target: Target) -> float:
     return target.dfu.return_timeout_windows if sys.platform == "win32" else target.dfu.return_timeout
 
 
-def _device_at(bus: Bus, path: str) -> UsbDevice | None:
+def device_at(bus: Bus, path: str) -> UsbDevice | None:
+    """What is on a port now; None if nothing is. Errors of Bus.scan."""
     return next((device for device in bus.scan() if device.path == path), None)
 
 

@@ -9,6 +9,8 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from ..units import clean
+
 ESP_IMAGE_MAGIC = 0xE9
 _CHIP_ID_OFFSET = 12  # esp_image_header_t, ESP-IDF, esp_app_format.h
 # Where esp_app_desc_t lies in an app: behind image header and first segment header; ESP-IDF, esp_app_desc.h.
@@ -137,6 +139,4 @@ def app_description(image: bytes | memoryview) -> AppDescription | None:
 
 
 def _text(field: bytes) -> str:
-    text = field.partition(b"\0")[0].decode("utf-8", "replace")
-    # It goes to a terminal: a control character there is an order, not a letter.
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return clean(field.partition(b"\0")[0].decode("utf-8", "replace"))

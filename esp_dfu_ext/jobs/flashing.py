@@ -16,6 +16,7 @@ from ..dfu.discovery import (
     Selector,
     describe,
     detach_and_wait,
+    device_at,
     open_when_permitted,
     select,
 )
@@ -211,7 +212,7 @@ class _Flash:
         deadline = self._clock.monotonic() + LEAVING_TIME
         while True:
             with suppress(UsbError):
-                now = next((d for d in self._bus.scan() if d.path == self._path), None)
+                now = device_at(self._bus, self._path)
                 if now is None or now.address != interface.device.address:
                     return True
             if self._clock.monotonic() >= deadline:
@@ -233,7 +234,7 @@ class _Flash:
             while self._clock.monotonic() < deadline:
                 self._clock.sleep(SCAN_INTERVAL)
                 with suppress(UsbError):  # the board is flashed; not to see it is no failure
-                    now = next((d for d in self._bus.scan() if d.path == self._path), None)
+                    now = device_at(self._bus, self._path)
                     seen = f"{describe(now, self._targets)} (device {now.address})" if now else "nothing"
                     restarted = now is None or now.address != interface.device.address
                     if now is not None and restarted:
