@@ -10,6 +10,7 @@ import errno
 import logging
 import sys
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -148,6 +149,8 @@ class UsbHandle:
         self._device = device
         self._interface = interface
         self._where = where
+        self._backend: Any = None
+        self._handle: Any = None
 
     def __enter__(self) -> UsbHandle:
         return self
@@ -156,16 +159,19 @@ class UsbHandle:
         self.close()
 
     def claim(self) -> None:
-        """Claim the interface; control transfers do it too, but then the error would come late."""
+        """Open the device and claim the interface."""
         import usb.util
 
         with mapped(self._where):
             usb.util.claim_interface(self._device, self._interface)
+        # Transfers go to pyusb's backend: its device claims the interface and takes three locks again for each.
+        self._backend, self._handle = self._device.backend, self._device._ctx.handle
 
     def close(self) -> None:
         """Release and close; never fails, because there is nothing left to do about it."""
         import usb.util
 
+        self._handle = None
         with contextlib.suppress(Exception):
             usb.util.dispose_resources(self._device)
 
@@ -175,8 +181,7 @@ class UsbHandle:
         Raises:
             UsbError: a kind of it.
         """
-        with mapped(self._where):
-            return int(self._device.ctrl_transfer(request_type, request, value, self._interface, data, _ms(timeout)))
+        return self._transfer(request_type, request, value, array("B", data), timeout)
 
     def control_in(self, request_type: int, request: int, value: int, length: int, timeout: float) -> bytes:
         """A control transfer from the interface; `timeout` in seconds. Returns what came, at most `length`.
@@ -184,10 +189,17 @@ class UsbHandle:
         Raises:
             UsbError: a kind of it.
         """
+        buffer = array("B", bytes(length))
+        return buffer[: self._transfer(request_type, request, value, buffer, timeout)].tobytes()
+
+    def _transfer(self, request_type: int, request: int, value: int, buffer: array[int], timeout: float) -> int:
+        if self._handle is None:
+            raise UsbError(f"{self._where}: the device is closed.")
         with mapped(self._where):
-            return bytes(
-                self._device.ctrl_transfer(request_type, request, value, self._interface, length, _ms(timeout))
+            count: int = self._backend.ctrl_transfer(
+                self._handle, request_type, request, value, self._interface, buffer, max(1, round(timeout * 1000))
             )
+        return count
 
     def reset(self) -> None:
         """Reset the port.
@@ -195,12 +207,9 @@ class UsbHandle:
         Raises:
             UsbError: a kind of it; DeviceGoneError when the device did not come back the same.
         """
+        self._handle = None  # pyusb closes the device after it
         with mapped(self._where):
             self._device.reset()
-
-
-def _ms(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
 
 
 class Bus:

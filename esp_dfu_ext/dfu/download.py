@@ -6,6 +6,7 @@ asks for 256 ms that it does not need; any device that follows DFU 1.1 more stri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -181,7 +182,7 @@ class _Run:
 
     def _settle(self, when: str, timeout: float) -> StatusResponse:
         """DFU_GETSTATUS until the device is no longer busy; it says itself how long that takes."""
-        deadline = self._clock.monotonic() + timeout
+        deadline = math.inf  # known once it is busy: a look at the clock is not free
         while True:
             answer = self._device.get_status()
             if answer.status != Status.OK or answer.state == State.dfuERROR:
@@ -191,7 +192,9 @@ class _Run:
             if answer.state == State.dfuMANIFEST and not self._tolerant:
                 self._clock.sleep(min(answer.poll_timeout, timeout))
                 return answer
-            left = deadline - self._clock.monotonic()
+            now = self._clock.monotonic()
+            deadline = min(deadline, now + timeout)
+            left = deadline - now
             if left <= 0:
                 raise TransferTimeoutError(
                     f"Port {self._path}: the device stayed in state {answer.state} for {timeout:.0f} s {when}."
