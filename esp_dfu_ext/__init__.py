@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from .dfu.discovery import Selector
     from .errors import EspDfuError
     from .idf_actions import action_extensions, extra_actions_path
-    from .jobs import build, flash, flash_all, inspect, list_devices, load_image
+    from .jobs.building import build
+    from .jobs.flashing import flash
+    from .jobs.gang import flash_all
+    from .jobs.inspecting import inspect, load_image
+    from .jobs.listing import list_devices
     from .target import Target, load_target, load_targets
 
 # Public name -> the module that has it.
@@ -25,12 +29,12 @@ _HOMES = {
     "Bus": "bus",
     "Selector": "dfu.discovery",
     "EspDfuError": "errors",
-    "build": "jobs",
-    "flash": "jobs",
-    "flash_all": "jobs",
-    "inspect": "jobs",
-    "list_devices": "jobs",
-    "load_image": "jobs",
+    "build": "jobs.building",
+    "flash": "jobs.flashing",
+    "flash_all": "jobs.gang",
+    "inspect": "jobs.inspecting",
+    "list_devices": "jobs.listing",
+    "load_image": "jobs.inspecting",
     "Target": "target",
     "load_target": "target",
     "load_targets": "target",

@@ -14,7 +14,7 @@ import click
 from . import __version__
 
 if TYPE_CHECKING:
-    from .commands import Session
+    from .commands.session import Session
 
 EXIT_CODES = """\b
 Exit codes:
@@ -54,7 +54,7 @@ def cli(context: click.Context) -> None:
 
 def _run(job: Callable[[Session], int], *, quiet: bool = False) -> None:
     # Imported here and below, inside what `main` guards: it takes long enough for a Ctrl-C.
-    from .commands import Session
+    from .commands.session import Session
     from .console import Console
     from .hints import ESP_DFU
 
@@ -86,9 +86,9 @@ def build(
     """Make dfu.bin from the build folder of an ESP-IDF project."""
 
     def job(session: Session) -> int:
-        from . import commands
+        from .commands.building import build
 
-        return commands.build(session, build_dir, output=output, part_size=part_size, sections=sections, force=force)
+        return build(session, build_dir, output=output, part_size=part_size, sections=sections, force=force)
 
     _run(job, quiet=quiet)
 
@@ -99,9 +99,9 @@ def inspect(dfu_bin: Path) -> None:
     """Show what is in a DFU.BIN, and what the chip's ROM would say of it."""
 
     def job(session: Session) -> int:
-        from . import commands
+        from .commands.inspecting import inspect
 
-        return commands.inspect(session, dfu_bin)
+        return inspect(session, dfu_bin)
 
     _run(job)
 
@@ -116,9 +116,9 @@ def list_(as_json: bool) -> None:
     """
 
     def job(session: Session) -> int:
-        from . import commands
+        from .commands.listing import list_devices
 
-        return commands.list_devices(session, project_dir=Path.cwd(), as_json=as_json)
+        return list_devices(session, project_dir=Path.cwd(), as_json=as_json)
 
     _run(job)
 
@@ -137,9 +137,9 @@ def flash(dfu_bin: Path, quiet: bool, **options: Any) -> None:
     """Flash DFU.BIN onto a board; the chip follows from the image."""
 
     def job(session: Session) -> int:
-        from . import commands
+        from .commands.flashing import FlashOptions, flash
 
-        return commands.flash(session, dfu_bin, commands.FlashOptions(**options))
+        return flash(session, dfu_bin, FlashOptions(**options))
 
     _run(job, quiet=quiet)
 
@@ -150,28 +150,9 @@ def demo(name: str) -> None:
     """Build, inspect, list and flash on a simulated chip; needs no board and no ESP-IDF."""
 
     def job(session: Session) -> int:
-        from . import commands, simulator
-        from .commands import FlashOptions
-        from .simulator.sample import write_sample_project
-        from .target import load_target
+        from .commands.demo import demo
 
-        target = load_target(name)
-        build_dir, dfu_bin = Path("hello_world/build"), Path("hello_world/build/dfu.bin")
-        steps: list[tuple[str, Callable[[], int]]] = [
-            (f"build {build_dir}", lambda: commands.build(session, build_dir)),
-            (f"inspect {dfu_bin}", lambda: commands.inspect(session, dfu_bin)),
-            ("list", lambda: commands.list_devices(session)),
-            (f"flash {dfu_bin}", lambda: commands.flash(session, dfu_bin, FlashOptions())),
-        ]
-        with commands.scratch_folder(), simulator.environment(name):
-            write_sample_project(Path("hello_world"), target)
-            for command, step in steps:
-                session.console.say(f"$ esp-dfu {command}", style="bold")
-                code = step()
-                session.console.say()
-                if code:
-                    return code
-        return 0
+        return demo(session, name)
 
     _run(job)
 

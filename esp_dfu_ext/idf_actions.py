@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .commands import Session
+    from .commands.session import Session
 
 _MARK = "_esp_dfu_ext"
 _NAMES = ("dfu", "dfu-list", "dfu-flash")
@@ -223,10 +223,10 @@ def _dfu(
     def job() -> int:
         from pathlib import Path
 
-        from . import commands
+        from .commands.building import build
 
         return _session().run(
-            lambda session: commands.build(
+            lambda session: build(
                 session,
                 Path(args.build_dir),
                 project_dir=Path(args.project_dir),
@@ -244,11 +244,9 @@ def _dfu_list(target_name: str, ctx: Any, args: Any, json: bool = False) -> None
     def job() -> int:
         from pathlib import Path
 
-        from . import commands
+        from .commands.listing import list_devices
 
-        return _session().run(
-            lambda session: commands.list_devices(session, project_dir=Path(args.project_dir), as_json=json)
-        )
+        return _session().run(lambda session: list_devices(session, project_dir=Path(args.project_dir), as_json=json))
 
     _call(job)
 
@@ -257,7 +255,7 @@ def _dfu_flash(target_name: str, ctx: Any, args: Any, quiet: bool = False, **opt
     def job() -> int:
         from pathlib import Path
 
-        from . import commands
+        from .commands import flashing
         from .project import read_project
 
         project_dir, build_dir = Path(args.project_dir), Path(args.build_dir)
@@ -265,10 +263,10 @@ def _dfu_flash(target_name: str, ctx: Any, args: Any, quiet: bool = False, **opt
         def flash(session: Session) -> int:
             project = read_project(build_dir, project_dir)
             paths = options.pop("path", ())
-            return commands.flash(
+            return flashing.flash(
                 session,
                 build_dir / "dfu.bin",
-                commands.FlashOptions(paths=paths, **options),
+                flashing.FlashOptions(paths=paths, **options),
                 target_name=project.target,
                 build_dir=build_dir,
                 project_dir=project_dir,
@@ -284,10 +282,11 @@ for _callback in (_dfu, _dfu_list, _dfu_flash):
 
 
 def _session(*, quiet: bool = False) -> Session:
-    from . import commands, hints
+    from .commands.session import Session
     from .console import Console
+    from .hints import IDF_PY
 
-    return commands.Session(Console(quiet=quiet), hints.IDF_PY)
+    return Session(Console(quiet=quiet), IDF_PY)
 
 
 def _call(job: Callable[[], int]) -> None:

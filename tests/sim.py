@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from esp_dfu_ext import jobs
+from esp_dfu_ext import flash
 from esp_dfu_ext.bus import Bus
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.discovery import Selector
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.events import Event, Notice, PhaseStarted
 from esp_dfu_ext.image.image import DfuImage, parse_image
-from esp_dfu_ext.jobs import FlashResult
+from esp_dfu_ext.jobs.flashing import FlashResult
 from esp_dfu_ext.simulator import Board, Rom, Simulation, rehearse, simulate, simulate_text
 from esp_dfu_ext.simulator.board import AccessDenied, Busy, DeviceGone
 from esp_dfu_ext.simulator.bus import OtherDevice, SimulatedBackend
@@ -257,7 +257,7 @@ class Bench:
     ) -> FlashResult:
         """The flash job on this bench."""
         target = target or self.boards[0].target
-        return jobs.flash(
+        return flash(
             image or small_image(target.name),
             target,
             bus=self.bus,

@@ -26,7 +26,8 @@ from esp_dfu_ext.errors import (
 )
 from esp_dfu_ext.events import Event
 from esp_dfu_ext.image.image import read_image
-from esp_dfu_ext.jobs import build, inspect, load_image, newer_inputs
+from esp_dfu_ext.jobs.building import build
+from esp_dfu_ext.jobs.inspecting import inspect, load_image, newer_inputs
 from esp_dfu_ext.target import ENVIRONMENT_VARIABLE, builtin_folder, load_target
 
 from .helpers import (

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from esp_dfu_ext import cli, commands, jobs, load_target
+from esp_dfu_ext import cli, inspect, load_target
 from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.commands.session import ENVIRONMENT_VARIABLE
 from esp_dfu_ext.errors import InterruptedByUserError
-from esp_dfu_ext.simulator import ENVIRONMENT_VARIABLE
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import builtin_folder
 
@@ -36,7 +36,7 @@ def dfu_bin(build_dir: Path, capsys: Capture) -> Path:
 
 @pytest.fixture(autouse=True)
 def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esp_dfu_ext.commands.SystemClock", VirtualClock)
+    monkeypatch.setattr("esp_dfu_ext.commands.session.SystemClock", VirtualClock)
 
 
 def run(*args: str) -> int:
@@ -85,7 +85,7 @@ def test_inspect_shows_addresses_md5_and_the_roms_verdict(dfu_bin: Path, capsys:
     assert "ESP32-S3 (303a:0009)" in out
     assert "suffix bcdDevice ffff, bcdDFU 0100, CRC right" in out
     assert "The simulated ROM reports OK." in out
-    image = jobs.inspect(dfu_bin).image
+    image = inspect(dfu_bin).image
     for record in image.records:
         row = next(line for line in out.splitlines() if line.rstrip().endswith(f" {record.name}"))
         assert f"{record.address:#x}" in row
@@ -243,9 +243,9 @@ def test_full_disk_is_73_and_leaves_the_old_image(dfu_bin: Path, mocker: MockerF
 
 
 def test_interrupt_is_130(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
-    mocker.patch("esp_dfu_ext.jobs.flash", side_effect=KeyboardInterrupt)
+    mocker.patch("esp_dfu_ext.jobs.flashing.flash", side_effect=KeyboardInterrupt)
     assert run("flash", str(dfu_bin), "--simulate") == 130
-    mocker.patch("esp_dfu_ext.jobs.flash", side_effect=InterruptedByUserError("Stopped.", incomplete=True))
+    mocker.patch("esp_dfu_ext.jobs.flashing.flash", side_effect=InterruptedByUserError("Stopped.", incomplete=True))
     assert run("flash", str(dfu_bin), "--simulate") == 130
     assert f"Start again: esp-dfu flash '{dfu_bin}'" in capsys.readouterr().err
 
@@ -322,7 +322,7 @@ def test_every_target_can_be_rehearsed(name: str, tmp_path: Path, capsys: Captur
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_every_code_page_will_do(encoding: str, build_dir: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(Path(commands.__file__).parent.parent), "PYTHONIOENCODING": encoding}
+    env = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent), "PYTHONIOENCODING": encoding}
     command = [sys.executable, "-m", "esp_dfu_ext", "build", str(build_dir)]
     done = subprocess.run(command, capture_output=True, env=env, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -333,7 +333,7 @@ def test_every_code_page_will_do(encoding: str, build_dir: Path) -> None:
 
 def test_python_m_is_the_same_and_a_closed_pipe_is_no_traceback(dfu_bin: Path) -> None:
     command = [sys.executable, "-m", "esp_dfu_ext"]
-    env = {**os.environ, "PYTHONPATH": str(Path(commands.__file__).parent.parent)}
+    env = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, env=env, timeout=60)
     assert done.stdout.startswith("esp-dfu, version ")
     read_end, write_end = os.pipe()
@@ -420,7 +420,7 @@ def test_an_output_that_is_no_file_stays_what_it_is(build_dir: Path, tmp_path: P
 
 
 def test_a_log_whose_reader_leaves_does_not_stop_the_flash(dfu_bin: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(Path(commands.__file__).parent.parent), "ESP_DFU_SIMULATE": "esp32s3"}
+    env = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent), "ESP_DFU_SIMULATE": "esp32s3"}
     read_end, write_end = os.pipe()
     os.close(read_end)
     command = [sys.executable, "-m", "esp_dfu_ext", "flash", str(dfu_bin)]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import usb.core
 
-from esp_dfu_ext import jobs
+from esp_dfu_ext import flash
 from esp_dfu_ext.dfu.spec import Mode, Status
 from esp_dfu_ext.errors import DfuError, InterruptedByUserError, UsbError, WrongTargetError
 from esp_dfu_ext.events import Event, Phase, PhaseStarted, Progress
@@ -103,7 +103,7 @@ def test_a_device_that_takes_no_downloads_is_not_touched(monkeypatch: pytest.Mon
 def test_an_image_for_another_chip_is_not_sent_whoever_asks() -> None:
     rig = bench()
     with pytest.raises(WrongTargetError):
-        jobs.flash(small_image("esp32s2"), chip("esp32s3"), bus=rig.bus, clock=rig.clock)
+        flash(small_image("esp32s2"), chip("esp32s3"), bus=rig.bus, clock=rig.clock)
     assert rig.scans == 0
 
 

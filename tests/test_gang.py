@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from esp_dfu_ext import jobs
+from esp_dfu_ext import flash_all
 from esp_dfu_ext.errors import DeviceNotFoundError, InterruptedByUserError
 from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed, Progress
 from esp_dfu_ext.simulator import simulate_text
@@ -19,7 +19,7 @@ from .sim import chip, chips, small_image
 def test_boards_with_one_serial_number_are_told_apart_by_path() -> None:
     simulation = simulate_text(",".join(["esp32s2"] * 5), chips())
     events: list[Event] = []
-    outcomes = jobs.flash_all(
+    outcomes = flash_all(
         small_image("esp32s2"), chip("esp32s2"), bus=simulation.bus, targets=chips(), on_event=events.append
     )
     assert [(outcome.path, outcome.serial) for outcome in outcomes] == [(f"1-{n}", "0") for n in range(1, 6)]
@@ -51,7 +51,7 @@ def test_a_slow_and_a_failing_board_hold_up_no_other() -> None:
         if isinstance(event, Flashed) and event.path == "1-3":
             quick_is_done.set()
 
-    outcomes = jobs.flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), on_event=sink)
+    outcomes = flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), on_event=sink)
     codes = {outcome.path: outcome.error.code if outcome.error else "OK" for outcome in outcomes}
     assert codes == {"1-1": "OK", "1-2": "device-gone", "1-3": "OK"}
     assert [event.path for event in events if isinstance(event, Failed)] == ["1-2"]
@@ -60,7 +60,7 @@ def test_a_slow_and_a_failing_board_hold_up_no_other() -> None:
 def test_nothing_is_touched_unless_every_board_is_there() -> None:
     simulation = simulate_text("esp32s3,esp32s3", chips())
     with pytest.raises(DeviceNotFoundError, match="on port 1-9"):
-        jobs.flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), paths=["1-1", "1-9"])
+        flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), paths=["1-1", "1-9"])
     assert [board.address for board in simulation.boards] == [2, 3]
 
 
@@ -75,7 +75,7 @@ def test_ctrl_c_brings_every_board_to_an_end() -> None:
             if len(started) == 3:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    outcomes = jobs.flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), on_event=sink)
+    outcomes = flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), on_event=sink)
     assert [type(outcome.error) for outcome in outcomes] == [InterruptedByUserError] * 3
     for outcome, board in zip(outcomes, simulation.boards):
         assert outcome.error is not None

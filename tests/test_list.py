@@ -6,7 +6,7 @@ import pytest
 
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import AccessDeniedError, UsbUnavailableError
-from esp_dfu_ext.jobs import list_devices
+from esp_dfu_ext.jobs.listing import list_devices
 
 from .sim import bench, chips, serial_jtag
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from esp_dfu_ext import jobs
+from esp_dfu_ext import flash
 from esp_dfu_ext.bus import Bus
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.spec import Mode, Status
@@ -152,7 +152,7 @@ def test_each_chip_can_be_simulated(name: str) -> None:
     clock = VirtualClock()
     simulation = simulate_text(name, chips(), clock)
     image = image_of(FILES, chip(name))
-    jobs.flash(image, chip(name), bus=simulation.bus, targets=chips(), clock=clock)
+    flash(image, chip(name), bus=simulation.bus, targets=chips(), clock=clock)
     assert simulation.compare(image, "1-1") == image.flash_size
 
 

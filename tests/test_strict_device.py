@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from esp_dfu_ext import jobs
+from esp_dfu_ext import flash
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.spec import Mode, State
 from esp_dfu_ext.events import Event, Notice, Phase, PhaseStarted
@@ -33,7 +33,7 @@ def test_it_is_flashed_and_reset(mode: Mode, strict: bool) -> None:
     events: list[Event] = []
     image = small_image("esp32s3")
     started = clock.monotonic()
-    result = jobs.flash(
+    result = flash(
         image,
         strict_target(),
         bus=simulation.bus,

@@ -7,9 +7,7 @@ ROM code did when it was executed, or says where it was disassembled; nothing wa
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..bus import Bus
@@ -20,8 +18,6 @@ from ..image.image import DfuImage
 from ..target import OtherUsb, Target
 from .board import Board, Faults
 from .rom import Rom
-
-ENVIRONMENT_VARIABLE = "ESP_DFU_SIMULATE"
 
 
 @dataclass(frozen=True)
@@ -48,25 +44,6 @@ class Simulation:
             if board.rom.flash.read(address, len(member.data)) != member.data:
                 raise SimulationError(f"The simulated flash differs from {member.name} at {address:#x}.")
         return image.flash_size
-
-
-def requested() -> str:
-    """The boards that ``ESP_DFU_SIMULATE`` wants instead of this machine's USB; empty for none."""
-    return os.environ.get(ENVIRONMENT_VARIABLE, "")
-
-
-@contextmanager
-def environment(boards: str) -> Iterator[None]:
-    """Let everything that asks `requested` get `boards` for a while."""
-    before = os.environ.get(ENVIRONMENT_VARIABLE)
-    os.environ[ENVIRONMENT_VARIABLE] = boards
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[ENVIRONMENT_VARIABLE]
-        else:
-            os.environ[ENVIRONMENT_VARIABLE] = before
 
 
 def simulate(boards: Sequence[Board], clock: Clock, others: Sequence[tuple[str, OtherUsb]] = ()) -> Simulation:
@@ -176,14 +153,11 @@ def rehearse(stream: bytes | memoryview, target: Target) -> Status:
 
 
 __all__ = [
-    "ENVIRONMENT_VARIABLE",
     "Board",
     "Faults",
     "Rom",
     "Simulation",
-    "environment",
     "rehearse",
-    "requested",
     "simulate",
     "simulate_boards",
     "simulate_text",

@@ -15,7 +15,7 @@ from esp_dfu_ext.bus import Bus, UsbDevice
 from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.discovery import Selector, select
 from esp_dfu_ext.errors import DeviceNotFoundError, UsbError
-from esp_dfu_ext.jobs import list_devices
+from esp_dfu_ext.jobs.listing import list_devices
 from esp_dfu_ext.target import load_targets
 
 KEPT: list[Any] = []  # until the interpreter ends

@@ -1,0 +1,48 @@
+"""`demo`: the whole job on a simulated chip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..simulator.sample import write_sample_project
+from ..target import load_target
+from . import building, flashing, inspecting, listing
+from .session import Session
+
+
+def demo(session: Session, name: str) -> int:
+    """Build, inspect, list and flash, as a user would, for the chip `name`."""
+    target = load_target(name)
+    build_dir, dfu_bin = Path("hello_world/build"), Path("hello_world/build/dfu.bin")
+    steps: list[tuple[str, Callable[[], int]]] = [
+        (f"build {build_dir}", lambda: building.build(session, build_dir)),
+        (f"inspect {dfu_bin}", lambda: inspecting.inspect(session, dfu_bin)),
+        ("list", lambda: listing.list_devices(session)),
+        (f"flash {dfu_bin}", lambda: flashing.flash(session, dfu_bin, flashing.FlashOptions())),
+    ]
+    session.boards = name
+    with _scratch_folder():
+        write_sample_project(Path("hello_world"), target)
+        for command, step in steps:
+            session.console.say(f"$ esp-dfu {command}", style="bold")
+            code = step()
+            session.console.say()
+            if code:
+                return code
+    return 0
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[None]:
+    """Work in a new temporary folder for a while."""
+    before = Path.cwd()
+    with TemporaryDirectory(prefix="esp-dfu-demo-") as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)

@@ -1,0 +1,186 @@
+"""`dfu-flash`: flash an image onto one board, or several together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..bus import Bus
+from ..dfu.discovery import Selector
+from ..errors import UsageError
+from ..jobs import flashing, inspecting
+from ..jobs.inspecting import InspectResult
+from ..target import Target, load_target
+from ..units import format_rate, format_seconds, format_size
+from .session import Session, project_of
+
+if TYPE_CHECKING:
+    from ..jobs.gang import FlashOutcome
+    from ..simulator import Simulation
+
+_LONGEST_WAIT = 24 * 3600  # seconds
+
+
+@dataclass(frozen=True)
+class FlashOptions:
+    """What `dfu-flash` and `esp-dfu flash` take."""
+
+    paths: Sequence[str] = ()
+    all: bool = False
+    serial: str | None = None
+    wait: float = 0.0
+    strict: bool = False
+    reset: bool = False
+    simulate: bool = False
+
+
+def flash(
+    session: Session,
+    dfu_bin: Path,
+    options: FlashOptions,
+    *,
+    target_name: str | None = None,
+    build_dir: Path | None = None,
+    project_dir: Path | None = None,
+) -> int:
+    """Flash one board, or those on the given ports one after the other."""
+    if sum((bool(options.paths), options.all, options.serial is not None)) > 1:
+        raise UsageError("--path, --serial and --all each say which boards; give one of them.")
+    if not 0 <= options.wait <= _LONGEST_WAIT:
+        raise UsageError(f"--wait takes a number of seconds, from 0 to {_LONGEST_WAIT}.")
+    session.face = session.face.naming(str(dfu_bin))
+    session.target = load_target(target_name, project_dir) if target_name is not None else None
+    targets = session.targets(project_dir if project_dir is not None else project_of(dfu_bin))
+    loaded = inspecting.load_image(dfu_bin, session.target, targets)
+    session.target = target = loaded.target
+    assert target is not None  # load_image lets no other pass
+    if build_dir is not None:
+        _warn_if_older(session, dfu_bin, build_dir)
+    simulation = session.simulation(targets)
+    if simulation is None and options.simulate:
+        from ..simulator import simulate_boards
+
+        simulation = simulate_boards(target, session.clock, options.paths, options.serial)
+    bus = simulation.bus if simulation is not None else Bus()
+    run = _Flash(session, loaded, target, bus, targets, options, simulation)
+    return run.together() if options.all or len(set(options.paths)) > 1 else run.alone()
+
+
+@dataclass(frozen=True)
+class _Flash:
+    """A flash that is about to begin, and everything it needs."""
+
+    session: Session
+    loaded: InspectResult
+    target: Target
+    bus: Bus
+    targets: Sequence[Target]
+    options: FlashOptions
+    simulation: Simulation | None
+
+    @property
+    def title(self) -> str:
+        return f"{'Simulated ' if self.simulation else ''}{self.target.chip}"
+
+    def alone(self) -> int:
+        """One board, with a bar for each phase."""
+        options, console = self.options, self.session.console
+        selector = Selector(path=options.paths[0] if options.paths else None, serial=options.serial)
+        with console.flash_view(self.title) as view:
+            result = flashing.flash(
+                self.loaded.image,
+                self.target,
+                bus=self.bus,
+                selector=selector,
+                targets=self.targets,
+                wait=options.wait,
+                strict=options.strict,
+                reset=options.reset,
+                clock=self.session.clock,
+                on_event=view,
+            )
+        app = self.loaded.app
+        what = f"{app.project} {app.version}, " if app is not None else ""
+        rate = f" ({format_rate(result.size, result.seconds)})" if self.simulation is None else ""
+        console.result(
+            f"{'Flashed' if self.simulation is None else 'Rehearsed'} {what}{format_size(result.size)} "
+            f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
+            f"The chip reported {result.status} in state {result.state}."
+        )
+        self._compare([result.path])
+        if result.after_reset is not None:
+            console.say(f"After the bus reset this was on port {result.path}: {result.after_reset}.")
+        elif self.simulation is None:
+            console.say("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
+        return 0
+
+    def together(self) -> int:
+        """Several boards at once, with a bar for each and a table in the end."""
+        from ..jobs import gang
+
+        options, console = self.options, self.session.console
+        with console.gang_view(self.title) as view:
+            outcomes = gang.flash_all(
+                self.loaded.image,
+                self.target,
+                bus=self.bus,
+                paths=options.paths,
+                targets=self.targets,
+                wait=options.wait,
+                strict=options.strict,
+                reset=options.reset,
+                clock=self.session.clock,
+                on_event=view,
+            )
+        console.table(
+            ["Port", "Serial number", "Chip", ">Bytes", ">Seconds", "Result"],
+            [
+                (
+                    outcome.path,
+                    outcome.serial or "",
+                    self.target.chip,
+                    str(outcome.result.size) if outcome.result is not None else "",
+                    f"{outcome.result.seconds:.1f}" if outcome.result is not None else "",
+                    _verdict(outcome),
+                )
+                for outcome in outcomes
+            ],
+        )
+        failed = [outcome for outcome in outcomes if outcome.error is not None]
+        self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
+        for outcome in failed:
+            assert outcome.error is not None
+            self.session.fail(outcome.error)
+        good = len(outcomes) - len(failed)
+        word = "flashed" if self.simulation is None else "rehearsed"
+        console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
+        return failed[0].error.exit_code if failed and failed[0].error is not None else 0
+
+    def _compare(self, paths: Sequence[str]) -> None:
+        """After a rehearsal: is in the simulated flash what was sent?"""
+        if self.simulation is None or not paths:
+            return
+        compared = sum(self.simulation.compare(self.loaded.image, path) for path in paths)
+        self.session.console.say(
+            f"All {compared} bytes in the simulated flash are those of the image; no USB was touched."
+        )
+
+
+def _verdict(outcome: FlashOutcome) -> str:
+    if outcome.error is not None:
+        return outcome.error.code
+    assert outcome.result is not None
+    reset = f", after the reset: {outcome.result.after_reset}" if outcome.result.after_reset else ""
+    return f"{outcome.result.status} ({outcome.result.state}){reset}"
+
+
+def _warn_if_older(session: Session, dfu_bin: Path, build_dir: Path) -> None:
+    newer = inspecting.newer_inputs(dfu_bin, build_dir)
+    if newer:
+        more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
+        session.console.warn(
+            f"{dfu_bin.name} is older than {newer[0].name}{more}; flashed as it is. "
+            f"To take the new build: {session.face.build}"
+        )

@@ -1,0 +1,88 @@
+"""`dfu-list`: show which devices are there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..bus import Bus
+from ..hints import hints, ways_into_download_mode
+from ..jobs import listing as jobs
+from ..jobs.listing import ListedDevice
+from .session import Session
+
+LIST_FORMAT_VERSION = 1
+
+
+def list_devices(session: Session, *, project_dir: Path | None = None, as_json: bool = False) -> int:
+    """Show the devices: dfu-util's lines on stdout, what people need to know on stderr."""
+    targets = session.targets(project_dir)
+    simulation = session.simulation(targets)
+    found = jobs.list_devices(simulation.bus if simulation is not None else Bus(), targets)
+    if as_json:
+        session.console.raw(json.dumps(_list_document(found), indent=2))
+        return 0
+    for listed in found:
+        for number in range(len(listed.interfaces)):
+            session.console.raw(dfu_util_line(listed, number))
+    for listed in found:
+        if not listed.interfaces:
+            session.console.tell(f"Port {listed.device.path}: {listed.description}.")
+        if listed.problem is not None:
+            session.console.tell(f"Port {listed.device.path} cannot be opened: {listed.problem.message}", "yellow")
+    problems = {listed.problem.code: (listed.problem, listed.target) for listed in found if listed.problem is not None}
+    for problem, target in problems.values():
+        for hint in hints(problem, session.face, target):
+            session.console.hint(hint)
+    if not any(listed.interfaces for listed in found):
+        session.console.tell(f"No Espressif device with DFU is there ({', '.join(t.chip for t in targets)}).")
+        for line in ways_into_download_mode(targets):
+            session.console.hint(line)
+    return 0
+
+
+def dfu_util_line(listed: ListedDevice, number: int) -> str:
+    """The line that dfu-util 0.11 prints for an interface."""
+    interface, device = listed.interfaces[number], listed.device
+    found = "DFU" if str(interface.mode) == "DFU" else "Runtime"
+    descriptor = interface.descriptor
+    return (
+        f"Found {found}: [{device.usb_id}] ver={device.bcd_device:04x}, devnum={device.address}, "
+        f"cfg={descriptor.configuration}, intf={descriptor.number}, "
+        f'path="{device.path}", alt={descriptor.alternate}, '
+        f'name="{listed.names[number] or "UNKNOWN"}", serial="{listed.serial or "UNKNOWN"}"'
+    )
+
+
+def _list_document(found: Sequence[ListedDevice]) -> dict[str, Any]:
+    return {
+        "version": LIST_FORMAT_VERSION,
+        "devices": [
+            {
+                "path": listed.device.path,
+                "vid": f"{listed.device.vid:04x}",
+                "pid": f"{listed.device.pid:04x}",
+                "bcd_device": f"{listed.device.bcd_device:04x}",
+                "devnum": listed.device.address,
+                "serial": listed.serial,
+                "target": listed.target.name if listed.target is not None and listed.interfaces else None,
+                "description": listed.description,
+                "problem": None
+                if listed.problem is None
+                else {"code": listed.problem.code, "message": listed.problem.message},
+                "interfaces": [
+                    {
+                        "mode": "dfu" if str(interface.mode) == "DFU" else "run-time",
+                        "configuration": interface.descriptor.configuration,
+                        "interface": interface.descriptor.number,
+                        "alternate": interface.descriptor.alternate,
+                        "name": name,
+                    }
+                    for interface, name in zip(listed.interfaces, listed.names)
+                ],
+            }
+            for listed in found
+        ],
+    }

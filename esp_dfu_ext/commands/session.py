@@ -1,0 +1,79 @@
+"""One call by a user: the console, the face, and what is known when an error must be explained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..clock import Clock, SystemClock
+from ..console import Console
+from ..errors import EspDfuError, InterruptedByUserError
+from ..events import Event, Notice
+from ..hints import Face, hints
+from ..target import PROJECT_FOLDER, Target, load_targets
+
+if TYPE_CHECKING:
+    from ..simulator import Simulation
+
+ENVIRONMENT_VARIABLE = "ESP_DFU_SIMULATE"
+
+
+@dataclass
+class Session:
+    """One call by a user: how it is spoken to, and what is known when an error must be explained.
+
+    Attributes:
+        target: the chip, once it is known.
+        boards: simulated ones to put in the place of this machine's USB, as `simulate_text` takes them.
+    """
+
+    console: Console
+    face: Face
+    target: Target | None = None
+    clock: Clock = field(default_factory=SystemClock)
+    boards: str = field(default_factory=lambda: os.environ.get(ENVIRONMENT_VARIABLE, ""))
+
+    def run(self, job: Callable[[Session], int]) -> int:
+        """Run a job; its exit code, or that of its error, which is shown with its hints."""
+        try:
+            return job(self)
+        except EspDfuError as error:
+            return self.fail(error)
+        except KeyboardInterrupt:
+            return self.fail(InterruptedByUserError("Stopped."))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # What no module foresaw, such as a folder that vanishes while it is read.
+            return self.fail(EspDfuError(f"{error.filename or 'The system'}: {error.strerror or error}."))
+
+    def targets(self, project_dir: Path | None) -> list[Target]:
+        """All chips; a broken file of another chip than the one that is meant is only worth a warning."""
+        return load_targets(project_dir, on_broken=lambda error: self.console.warn(error.message))
+
+    def simulation(self, targets: Sequence[Target]) -> Simulation | None:
+        """The simulated boards, None where the real ones are meant."""
+        if not self.boards:
+            return None
+        from ..simulator import simulate_text
+
+        return simulate_text(self.boards, targets, self.clock)
+
+    def fail(self, error: EspDfuError) -> int:
+        """Show an error."""
+        self.console.error(error.message, error.code, error.notes, hints(error, self.face, self.target))
+        return error.exit_code
+
+    def notice(self, event: Event) -> None:
+        """Show a job's notices."""
+        if isinstance(event, Notice):
+            self.console.warn(event.message)
+
+
+def project_of(dfu_bin: Path) -> Path | None:
+    """The project whose build folder a dfu.bin lies in; it may have chips of its own."""
+    project = dfu_bin.resolve().parent.parent
+    return project if (project / PROJECT_FOLDER).is_dir() else None
