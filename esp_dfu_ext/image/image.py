@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -158,6 +157,8 @@ def write_image(path: Path, parts: Sequence[Part], params: FlashParams, dfu_suff
         ProjectError: a part's file changed while it was read.
         OutputError: `path` cannot be written; what was there before is still there.
     """
+    import tempfile  # a flash does not need it, and it costs as much as this whole module
+
     records = [IndexRecord(0, FLASH_PARAMS_FLAGS, FLASH_PARAMS_NAME, md5(params.encode()).digest())]
     records += [IndexRecord(part.address, 0, part.name, _md5(part)) for part in parts]
     temporary: Path | None = None
