@@ -13,6 +13,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NoReturn
 
 from .errors import (
@@ -281,7 +282,30 @@ def libusb_backend() -> Any:
         raise UsbUnavailableError("libusb is not installed.", missing="libusb")
     # get_backend() returns the same one for the whole process; its class makes another with its own context.
     with mapped("libusb"):
-        return type(shared)(shared.lib)
+        return _backend_class()(shared.lib)
+
+
+@cache
+def _backend_class() -> Any:
+    """pyusb's libusb backend with a control transfer that costs little more than libusb's own."""
+    import ctypes
+
+    import usb.backend.libusb1 as libusb1
+
+    array_type = cache(lambda length: ctypes.c_ubyte * length)
+
+    class Backend(libusb1._LibUSB):  # type: ignore[misc]
+        def ctrl_transfer(
+            self, handle: Any, request_type: int, request: int, value: int, index: int, data: array[int], timeout: int
+        ) -> int:
+            # pyusb's own casts a pointer and looks for a wrapped result at each call.
+            buffer = array_type(len(data)).from_buffer(data)
+            count: int = self.lib.libusb_control_transfer(
+                handle.handle, request_type, request, value, index, buffer, len(data), timeout
+            )
+            return count if count >= 0 else int(libusb1._check(count))
+
+    return Backend
 
 
 def _snapshot(device: Any, backend: Any) -> UsbDevice:
