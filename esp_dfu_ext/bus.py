@@ -196,10 +196,14 @@ class UsbHandle:
     def _transfer(self, request_type: int, request: int, value: int, buffer: array[int], timeout: float) -> int:
         if self._handle is None:
             raise UsbError(f"{self._where}: the device is closed.")
-        with mapped(self._where):
+        milliseconds = max(1, round(timeout * 1000))
+        try:
             count: int = self._backend.ctrl_transfer(
-                self._handle, request_type, request, value, self._interface, buffer, max(1, round(timeout * 1000))
+                self._handle, request_type, request, value, self._interface, buffer, milliseconds
             )
+        except Exception as error:
+            _raise_mapped(self._where, error)
+            raise
         return count
 
     def reset(self) -> None:
@@ -344,30 +348,25 @@ def _interfaces(device: Any) -> Iterator[InterfaceDescriptor]:
             )
 
 
-class mapped:
-    """A context that turns pyusb's errors into ours; `where` is how the message begins.
+@contextlib.contextmanager
+def mapped(where: str) -> Iterator[None]:
+    """A context that turns pyusb's errors into ours; `where` is how the message begins."""
+    try:
+        yield
+    except Exception as error:
+        _raise_mapped(where, error)
+        raise
 
-    A class and not a generator: each block of a download goes through it.
-    """
 
-    __slots__ = ("_where",)
+def _raise_mapped(where: str, error: Exception) -> None:
+    """Raise our error for one of pyusb's; return if it is none."""
+    import usb.core
 
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            return
-        import usb.core
-
-        if isinstance(error, usb.core.USBError):
-            _raise(self._where, error)
-        if isinstance(error, NotImplementedError):
-            # pyusb raises it for LIBUSB_ERROR_NOT_SUPPORTED: on Windows, a device without WinUSB.
-            raise DriverMissingError(f"{self._where}: {_TEXTS[DriverMissingError]}.") from error
+    if isinstance(error, usb.core.USBError):
+        _raise(where, error)
+    if isinstance(error, NotImplementedError):
+        # pyusb raises it for LIBUSB_ERROR_NOT_SUPPORTED: on Windows, a device without WinUSB.
+        raise DriverMissingError(f"{where}: {_TEXTS[DriverMissingError]}.") from error
 
 
 def _raise(what: str, error: Any) -> NoReturn:
