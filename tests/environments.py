@@ -88,7 +88,9 @@ def install_into(environment: Environment, what: str, folder: Path) -> list[str]
         sys.exit(f"ESP-IDF {environment.esp_idf}: {', '.join(moved)}")
     uv("pip", "check", "--python", python)
     home = {**os.environ, "PYTHONPATH": ""}
-    demo = subprocess.run([str(folder / "bin" / "esp-dfu"), "demo"], capture_output=True, text=True, env=home, cwd=folder)
+    demo = subprocess.run(
+        [str(folder / "bin" / "esp-dfu"), "demo"], capture_output=True, text=True, env=home, cwd=folder
+    )
     if demo.returncode or "compared" not in demo.stdout:
         sys.exit(f"ESP-IDF {environment.esp_idf}: the demo failed:\n{demo.stdout}{demo.stderr}")
     return [f"{name} {version}" for name, version in after.items() if name not in before]
