@@ -200,7 +200,8 @@ class UsbHandle:
 
 
 def _ms(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+    # libusb takes an unsigned int, of which 0 means for ever.
+    return min(max(1, round(seconds * 1000)), 0xFFFFFFFF)
 
 
 class Bus:

@@ -1,7 +1,7 @@
 """What people see: tables, bars, plain lines without a terminal, errors with their hints.
 
 Knows events and plain values only. Everything that comes from outside (file names, serial numbers) passes
-`clean`, and nothing is taken for markup: a project may be called ``[bold]``.
+`shown`, and nothing is taken for markup: a project may be called ``[bold]``.
 """
 
 from __future__ import annotations
@@ -20,12 +20,19 @@ from .views import FlashView, GangLiveView, GangPlainView, LiveView, PlainView
 
 _STYLES = ("cyan", "green", "magenta", "yellow", "blue", "red")
 _LOG_WIDTH = 200
+_LONGEST_LINE = 8000  # characters; more than two of the longest paths
 
 
 def at_most(lines: Sequence[str], limit: int = 20) -> list[str]:
     """The first lines, and how many more there are."""
     rest = len(lines) - limit
     return [*lines[:limit], f"... and {rest} more."] if rest > 0 else list(lines)
+
+
+def shown(text: str) -> str:
+    """The text as it may go to a terminal: clean, and not endless."""
+    rest = len(text) - _LONGEST_LINE
+    return clean(text if rest <= 0 else f"{text[:_LONGEST_LINE]} ... and {rest} characters more")
 
 
 class MapRow(NamedTuple):
@@ -90,34 +97,34 @@ class Console:
 
     def result(self, line: str, *, good: bool = True) -> None:
         """What a job was for; also said when quiet."""
-        self.out.put(Text(clean(line), style="bold green" if good else "bold"))
+        self.out.put(Text(shown(line), style="bold green" if good else "bold"))
 
     def say(self, line: str = "", style: str = "") -> None:
         """More for people, on stdout."""
         if not self.quiet:
-            self.out.put(Text(clean(line), style=style))
+            self.out.put(Text(shown(line), style=style))
 
     def tell(self, line: str, style: str = "") -> None:
         """For people, on stderr, where stdout belongs to programs."""
         if not self.quiet:
-            self.err.put(Text(clean(line), style=style))
+            self.err.put(Text(shown(line), style=style))
 
     def warn(self, line: str) -> None:
         """Something that deserves a second look."""
         if not self.quiet:
-            self.err.put(Text("warning: ", style="bold yellow") + Text(clean(line)))
+            self.err.put(Text("warning: ", style="bold yellow") + Text(shown(line)))
 
     def error(self, message: str, code: str, notes: Sequence[str], hints: Sequence[str]) -> None:
         """What happened, what was seen, what to type next; on stderr."""
-        self.err.put(Text("error: ", style="bold red") + Text(f"{clean(message)} ") + Text(f"[{code}]", "dim"))
+        self.err.put(Text("error: ", style="bold red") + Text(f"{shown(message)} ") + Text(f"[{code}]", "dim"))
         for note in at_most(notes):
-            self.err.put(Text(f"  {clean(note)}"))
+            self.err.put(Text(f"  {shown(note)}"))
         for hint in hints:
             self.hint(hint)
 
     def hint(self, line: str) -> None:
         """What to do next, on stderr; never broken into lines, because people copy it."""
-        self.err.put(Text("  > ", style="bold cyan") + Text(clean(line)), wrap=False)
+        self.err.put(Text("  > ", style="bold cyan") + Text(shown(line)), wrap=False)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
         """A table; a column whose name begins with ``>`` is aligned to the right, the last one may be folded."""
@@ -133,7 +140,7 @@ class Console:
                 overflow="fold" if last else "ellipsis",
             )
         for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
+            table.add_row(*(cell if isinstance(cell, Text) else Text(shown(cell)) for cell in row))
         for segments in self.out.render_lines(table, pad=False):
             line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
             line.rstrip()

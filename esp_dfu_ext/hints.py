@@ -23,6 +23,7 @@ from .errors import (
     InputMissingError,
     InterruptedByUserError,
     LayoutError,
+    OutsideProjectError,
     ProjectError,
     ReenumerationError,
     SeveralDevicesError,
@@ -129,6 +130,8 @@ def _about_files(error: EspDfuError, face: Face) -> list[str]:
         ]
     if isinstance(error, LayoutError):
         return ["Addresses come from the partition table, the size of the flash from the project: idf.py menuconfig"]
+    if isinstance(error, OutsideProjectError):
+        return ["They would become part of dfu.bin, for everybody to read. If you want that: --force"]
     if isinstance(error, ProjectError) and "which chip" in error.message:
         return [f"Choose it: {face.set_target} CHIP"]
     return []

@@ -12,19 +12,32 @@ import msgspec
 import yaml
 
 from .errors import TargetFileError, TargetNotSupportedError
+from .files import read_small
 from .units import parse_size
 
 ENVIRONMENT_VARIABLE = "ESP_DFU_TARGETS"
 PROJECT_FOLDER = "dfu_targets"
 
+LONGEST_FILE = 32 << 10  # bytes, eight times ours; PyYAML's time grows with the square of the nesting
+
 # The same safe loader in C, ten times faster, where PyYAML was built with it.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SAFE_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SAFE_LOADER):  # type: ignore[misc, valid-type]
+    """Without merge keys (``<<``): ten lines of them make billions of entries."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "has a merge key (<<)", key.start_mark)
+
 
 U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 PositiveU32 = Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 # A key that no class here names is an error, because it most often is a typing slip.
@@ -193,7 +206,7 @@ def read_target(path: Path) -> Target:
         TargetFileError: the file is no YAML or breaks the schema; names file, key, and what is allowed.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
+        data = yaml.load(read_small(path, LONGEST_FILE).decode("utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise TargetFileError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:

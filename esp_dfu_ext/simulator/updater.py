@@ -7,6 +7,7 @@ that come late) is what Espressif's ROM code did when it was executed; tests/str
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ INDEX_NAME = b"dfuinfo0.dat"
 TRAILER = b"TRAILER!!!"
 MAGIC = b"070701"
 HEADER_LENGTH = 110
+_HEADER = re.compile(re.escape(MAGIC) + b"[0-9A-Fa-f]{104}")  # int() alone would also take "-1" and "1_0"
 ASSUMED_CHIP_SIZE = 2 << 20
 
 FLAG_LOAD_RAM, FLAG_PARAMS, FLAG_NO_ERASE, FLAG_IGNORE_MD5 = 1, 4, 8, 16
@@ -112,7 +114,7 @@ class Updater:
         if len(buffer) < HEADER_LENGTH:
             return False
         try:
-            if not buffer.startswith(MAGIC):
+            if not _HEADER.match(buffer):
                 raise ValueError
             size, name_size = int(buffer[54:62], 16), int(buffer[94:102], 16)
         except ValueError:
