@@ -16,6 +16,7 @@ from .bus import Bus
 from .clock import Clock, SystemClock
 from .console import Console, MapRow, at_most
 from .dfu.discovery import Selector
+from .dfu.spec import Status
 from .errors import EspDfuError, InterruptedByUserError, UsageError
 from .events import Event, Notice
 from .hints import ESP_DFU, Face, hints, ways_into_download_mode
@@ -24,6 +25,7 @@ from .target import PROJECT_FOLDER, Target, load_target, load_targets
 from .units import format_rate, format_seconds, format_size, parse_size
 
 LIST_FORMAT_VERSION = 1
+_MOST_ROWS = 100
 _LONGEST_WAIT = 24 * 3600  # seconds
 
 
@@ -155,19 +157,19 @@ def inspect(session: Session, path: Path) -> int:
             (f"{m.record.address:#x}", str(len(m.data)), m.record.md5.hex(), m.name)
             if m.record is not None
             else ("", str(len(m.data)), "not in the index", m.name)
-            for m in image.members
+            for m in image.members[:_MOST_ROWS]
         ],
     )
+    if len(image.members) > _MOST_ROWS:
+        console.say(f"... and {len(image.members) - _MOST_ROWS} more.")
     for problem in at_most(result.problems):
         console.warn(problem)
     if result.target is None:
         return 65
     status = simulator.rehearse(image.stream, result.target)
-    console.result(
-        f"The simulated ROM reports {status}" + (", but see above." if result.problems else "."),
-        good=not result.problems,
-    )
-    return 65 if result.problems else 0
+    good = status is Status.OK and not result.problems
+    console.result(f"The simulated ROM reports {status}" + (", but see above." if result.problems else "."), good=good)
+    return 0 if good else 65
 
 
 # --- list -------------------------------------------------------------------------------------------------

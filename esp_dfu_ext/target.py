@@ -18,20 +18,11 @@ from .units import parse_size
 ENVIRONMENT_VARIABLE = "ESP_DFU_TARGETS"
 PROJECT_FOLDER = "dfu_targets"
 
-LONGEST_FILE = 32 << 10  # bytes, eight times ours; PyYAML's time grows with the square of the nesting
+LONGEST_FILE = 32 << 10  # bytes, eight times ours
+DEEPEST = 8  # ours have three levels; PyYAML composes nodes on the C stack
 
 # The same safe loader in C, ten times faster, where PyYAML was built with it.
-_SAFE_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(_SAFE_LOADER):  # type: ignore[misc, valid-type]
-    """Without merge keys (``<<``): ten lines of them make billions of entries."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, "has a merge key (<<)", key.start_mark)
-
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
@@ -198,6 +189,17 @@ def _allowed(what: str, key: str) -> str:
     return ""
 
 
+def _refuse_bombs(path: Path, text: str) -> None:
+    """Raises TargetFileError for depth, and for aliases: ten lines of them make billions of entries."""
+    depth = 0
+    for event in yaml.parse(text, _LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise TargetFileError(f"{path}: has an alias (*{event.anchor}), which no chip needs")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise TargetFileError(f"{path}: is nested too deeply")
+
+
 @cache
 def read_target(path: Path) -> Target:
     """Read and check one chip's file.
@@ -206,13 +208,13 @@ def read_target(path: Path) -> Target:
         TargetFileError: the file is no YAML or breaks the schema; names file, key, and what is allowed.
     """
     try:
-        data = yaml.load(read_small(path, LONGEST_FILE).decode("utf-8"), _Loader)
+        text = read_small(path, LONGEST_FILE).decode("utf-8")
+        _refuse_bombs(path, text)
+        data = yaml.load(text, _LOADER)
     except (OSError, UnicodeDecodeError) as error:
         raise TargetFileError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise TargetFileError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise TargetFileError(f"{path}: is nested too deeply") from error
     except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         # PyYAML lets a tag or date that it cannot convert ("!!bool x", 2001-13-01) escape as these.
         raise TargetFileError(f"{path}: has a value that YAML cannot read: {error}") from error

@@ -15,7 +15,7 @@ MAGIC = b"070701"
 HEADER_LENGTH = 110
 TRAILER = "TRAILER!!!"
 MOST_MEMBERS = 1024  # far more than any ROM takes; keeps a hostile archive from filling memory and screen
-LONGEST_NAME = 1024  # the same, bytes
+LONGEST_NAME = 256  # the same, bytes
 MODE_FILE = 0o0100644
 
 # Which of the 13 fields of eight hexadecimal digits is which, from cpio(5).

@@ -19,7 +19,8 @@ INDEX_NAME = b"dfuinfo0.dat"
 TRAILER = b"TRAILER!!!"
 MAGIC = b"070701"
 HEADER_LENGTH = 110
-_HEADER = re.compile(re.escape(MAGIC) + b"[0-9A-Fa-f]{104}")  # int() alone would also take "-1" and "1_0"
+# Of the fields only c_filesize and c_namesize count; int() alone would also take "-1" and "1_0".
+_HEADER = re.compile(MAGIC + rb".{48}[0-9A-Fa-f]{8}.{32}[0-9A-Fa-f]{8}", re.DOTALL)
 ASSUMED_CHIP_SIZE = 2 << 20
 
 FLAG_LOAD_RAM, FLAG_PARAMS, FLAG_NO_ERASE, FLAG_IGNORE_MD5 = 1, 4, 8, 16

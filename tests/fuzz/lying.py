@@ -13,7 +13,8 @@ from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.simulator.board import Board
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
-MOST_REQUESTS = 100_000
+REQUEST_TIME = 0.05  # seconds, long, so that whatever waits for a deadline needs few requests to meet it
+MOST_REQUESTS = 50_000  # a device that is busy for 30 s after each of 60 blocks is slow, not endless
 
 # libusb's error codes, libusb.h, with the errno that pyusb adds; all that a transfer can end with.
 _FAILURES = (
@@ -135,6 +136,7 @@ class LyingBackend(SimulatedBackend):
         self, handle: Any, request_type: int, request: int, value: int, index: int, data: Any, timeout: int
     ) -> int:
         self.requests += 1
+        self._virtual.sleep(REQUEST_TIME)
         if self.requests > MOST_REQUESTS:
             raise Endless(f"more than {MOST_REQUESTS} requests")
         word = self._tape.number()

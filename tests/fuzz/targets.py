@@ -31,6 +31,7 @@ from ..sim import (
     Board,
     ControlStall,
     ControlTimeout,
+    File,
     archive,
     chip,
     content,
@@ -209,7 +210,9 @@ def device(data: bytes) -> None:
     """A lying device: listed, and flashed."""
     dfu_bin = _base() / "device" / "dfu.bin"
     if not dfu_bin.exists():
-        write_file(dfu_bin, dfu_file(archive(FILES, CHIP_SIZE), chip()))
+        write_file(
+            dfu_bin, dfu_file(archive([*FILES[1:2], File(0x10000, "app.bin", content(2500))], CHIP_SIZE), chip())
+        )
     settings, lies = (data[0], data[1:]) if data else (0, b"")
     options = FlashOptions(
         strict=bool(settings & 1),
