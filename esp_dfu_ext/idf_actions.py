@@ -98,7 +98,7 @@ def _actions() -> dict[str, dict[str, Any]]:
                 {
                     "names": ["--force"],
                     "is_flag": True,
-                    "help": "Take images that look damaged or made for another chip.",
+                    "help": "Take images that look damaged or made for another chip, and files from anywhere.",
                 },
             ],
         },
