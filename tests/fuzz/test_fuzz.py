@@ -13,7 +13,7 @@ from .targets import TARGETS
 CORPUS = Path(__file__).parent / "corpus"
 SAVED = sorted(path for path in CORPUS.glob("*/*"))
 SEEDS = {name: [path.read_bytes() for path in sorted((CORPUS / name).iterdir())] for name in TARGETS}
-EXAMPLES = 40
+EXAMPLES = 25
 
 # What tends to go wrong: syntax in the wrong place, paths, numbers at an edge, control characters.
 WORDS = rb"""" } [ { : \u001b \ud800 ../ ..\ /etc/passwd //host/share/ 1e999 .inf *a <<: -1 0x 99999999
