@@ -196,7 +196,8 @@ class UsbHandle:
     def _transfer(self, request_type: int, request: int, value: int, buffer: array[int], timeout: float) -> int:
         if self._handle is None:
             raise UsbError(f"{self._where}: the device is closed.")
-        milliseconds = max(1, round(timeout * 1000))
+        # libusb takes an unsigned int, of which 0 means for ever.
+        milliseconds = min(max(1, round(timeout * 1000)), 0xFFFFFFFF)
         try:
             count: int = self._backend.ctrl_transfer(
                 self._handle, request_type, request, value, self._interface, buffer, milliseconds

@@ -73,7 +73,9 @@ def _run(job: Callable[[Session], int], *, quiet: bool = False) -> None:
     metavar="PART",
     help="Take only this part: app, bootloader, partition-table, otadata or another of flasher_args.json. Repeatable.",
 )
-@click.option("--force", is_flag=True, help="Take images that look damaged or made for another chip.")
+@click.option(
+    "--force", is_flag=True, help="Take images that look damaged or made for another chip, and files from anywhere."
+)
 @_quiet
 def build(
     build_dir: Path,

@@ -1,7 +1,7 @@
 """What people see: tables, bars, plain lines without a terminal, errors with their hints.
 
 Knows events and plain values only. Everything that comes from outside (file names, serial numbers) passes
-`clean`, and nothing is taken for markup: a project may be called ``[bold]``.
+`shown`, and nothing is taken for markup: a project may be called ``[bold]``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from .streams import Piece, open_stream, table_lines
 from .units import clean, format_size
 from .views import FlashView, GangPlainView, PlainView
 
+_LONGEST_LINE = 8000  # characters; more than two of the longest paths
 _STYLES = ("cyan", "green", "magenta", "yellow", "blue", "red")
 
 
@@ -21,6 +22,12 @@ def at_most(lines: Sequence[str], limit: int = 20) -> list[str]:
     """The first lines, and how many more there are."""
     rest = len(lines) - limit
     return [*lines[:limit], f"... and {rest} more."] if rest > 0 else list(lines)
+
+
+def shown(text: str) -> str:
+    """The text as it may go to a terminal: clean, and not endless."""
+    rest = len(text) - _LONGEST_LINE
+    return clean(text if rest <= 0 else f"{text[:_LONGEST_LINE]} ... and {rest} characters more")
 
 
 class MapRow(NamedTuple):
@@ -50,40 +57,40 @@ class Console:
 
     def result(self, line: str, *, good: bool = True) -> None:
         """What a job was for; also said when quiet."""
-        self.out.put(Piece(clean(line), "bold green" if good else "bold"))
+        self.out.put(Piece(shown(line), "bold green" if good else "bold"))
 
     def say(self, line: str = "", style: str = "") -> None:
         """More for people, on stdout."""
         if not self.quiet:
-            self.out.put(Piece(clean(line), style))
+            self.out.put(Piece(shown(line), style))
 
     def tell(self, line: str, style: str = "") -> None:
         """For people, on stderr, where stdout belongs to programs."""
         if not self.quiet:
-            self.err.put(Piece(clean(line), style))
+            self.err.put(Piece(shown(line), style))
 
     def warn(self, line: str) -> None:
         """Something that deserves a second look."""
         if not self.quiet:
-            self.err.put(Piece("warning: ", "bold yellow"), clean(line))
+            self.err.put(Piece("warning: ", "bold yellow"), shown(line))
 
     def error(self, message: str, code: str, notes: Sequence[str], hints: Sequence[str]) -> None:
         """What happened, what was seen, what to type next; on stderr."""
-        self.err.put(Piece("error: ", "bold red"), f"{clean(message)} ", Piece(f"[{code}]", "dim"))
+        self.err.put(Piece("error: ", "bold red"), f"{shown(message)} ", Piece(f"[{code}]", "dim"))
         for note in at_most(notes):
-            self.err.put(f"  {clean(note)}")
+            self.err.put(f"  {shown(note)}")
         for hint in hints:
             self.hint(hint)
 
     def hint(self, line: str) -> None:
         """What to do next, on stderr; never broken into lines, because people copy it."""
-        self.err.put(Piece("  > ", "bold cyan"), clean(line), wrap=False)
+        self.err.put(Piece("  > ", "bold cyan"), shown(line), wrap=False)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table, as `table_lines` lays it out; cells that are pieces are clean already."""
         if self.quiet:
             return
-        cells = [[cell if isinstance(cell, Piece) else clean(cell) for cell in row] for row in rows]
+        cells = [[cell if isinstance(cell, Piece) else shown(cell) for cell in row] for row in rows]
         for pieces in table_lines(columns, cells, self.out.width):
             self.out.put(*pieces, wrap=False)
 

@@ -5,6 +5,7 @@ The errors say what was seen; only here does anybody give advice, and only advic
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from .errors import (
     InputMissingError,
     InterruptedByUserError,
     LayoutError,
+    OutsideProjectError,
     ProjectError,
     ReenumerationError,
     SeveralDevicesError,
@@ -110,7 +112,8 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None) -> list[
 
 def _about_files(error: EspDfuError, face: Face) -> list[str]:
     if isinstance(error, InputMissingError):
-        if error.path.exists():
+        # os.path and not Path: up to Python 3.13 that raises OSError for a name that is too long.
+        if os.path.exists(error.path):  # noqa: PTH110
             return ["Look at its permissions."]
         return [f"Make it: {face.build}"] if error.role == "dfu.bin" else [f"Build the project first: {face.compile}"]
     if isinstance(error, TargetNotSupportedError):
@@ -129,6 +132,8 @@ def _about_files(error: EspDfuError, face: Face) -> list[str]:
         ]
     if isinstance(error, LayoutError):
         return ["Addresses come from the partition table, the size of the flash from the project: idf.py menuconfig"]
+    if isinstance(error, OutsideProjectError):
+        return ["They would become part of dfu.bin, for everybody to read. If you want that: --force"]
     if isinstance(error, ProjectError) and "which chip" in error.message:
         return [f"Choose it: {face.set_target} CHIP"]
     return []

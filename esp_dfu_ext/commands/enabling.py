@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ..errors import OutputError, ProjectError
-from ..idf_actions import extra_actions_path
+from ..paths import extra_actions_path
 from .session import Session
 
 FILE_NAME = "idf_ext.py"

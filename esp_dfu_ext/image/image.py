@@ -287,6 +287,8 @@ def parse_image(data: Buffer) -> DfuImage:
 def _records(data: memoryview) -> tuple[IndexRecord, ...]:
     if len(data) % RECORD_LENGTH:
         raise ImageError(f"{INDEX_NAME} has {len(data)} bytes, no multiple of {RECORD_LENGTH}.")
+    if len(data) > cpio.MOST_MEMBERS * RECORD_LENGTH:
+        raise ImageError(f"{INDEX_NAME} has more than {cpio.MOST_MEMBERS} records.")
     records = []
     for address, flags, name, md5 in _RECORD.iter_unpack(data):
         text, _, _ = name.partition(b"\0")
