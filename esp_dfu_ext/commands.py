@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from . import jobs, simulator
+from . import jobs, signals, simulator
 from .bus import Bus
 from .clock import Clock, SystemClock
 from .console import Console, MapRow, at_most
@@ -39,11 +39,12 @@ class Session:
     def run(self, job: Callable[[Session], int]) -> int:
         """Run a job; its exit code, or that of its error, which is shown with its hints."""
         try:
-            return job(self)
+            with signals.as_interrupts():
+                return job(self)
         except EspDfuError as error:
             return self.fail(error)
-        except KeyboardInterrupt:
-            return self.fail(InterruptedByUserError("Stopped."))
+        except KeyboardInterrupt as stop:
+            return self.fail(InterruptedByUserError.by(stop))
         except BrokenPipeError:
             raise
         except OSError as error:

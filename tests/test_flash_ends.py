@@ -10,19 +10,19 @@ import pytest
 import usb.core
 
 from esp_dfu_ext import jobs
-from esp_dfu_ext.dfu.spec import Mode, Status
-from esp_dfu_ext.errors import DfuError, InterruptedByUserError, UsbError, WrongTargetError
+from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.errors import DfuError, InterruptedByUserError, WrongTargetError
 from esp_dfu_ext.events import Event, Phase, PhaseStarted, Progress
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
-from .sim import ABORT, DNLOAD, GETSTATUS, MIB, File, Transfer, bench, chip, content, image_of, small_image
+from .sim import ABORT, DNLOAD, MIB, File, Transfer, bench, chip, content, image_of, small_image
 
 
 def test_a_second_ctrl_c_during_the_cleaning_up_claims_nothing() -> None:
     rig = bench(mode=Mode.DFU)
 
     def interrupt(transfer: Transfer) -> None:
-        if transfer.is_dfu and (transfer.request == ABORT or len(rig.dfu(DNLOAD)) == 5):
+        if transfer.is_dfu and (transfer.request == ABORT or len(rig.dfu(DNLOAD)) == 50):
             raise KeyboardInterrupt
 
     rig.before = interrupt
@@ -105,17 +105,6 @@ def test_an_image_for_another_chip_is_not_sent_whoever_asks() -> None:
     with pytest.raises(WrongTargetError):
         jobs.flash(small_image("esp32s2"), chip("esp32s3"), bus=rig.bus, clock=rig.clock)
     assert rig.scans == 0
-
-
-def test_what_fails_in_the_middle_says_that_the_flash_is_incomplete() -> None:
-    for fault in ("vanish_at", "stall_at", "hang_at", "status_at"):
-        rig = bench(mode=Mode.DFU)
-        setattr(rig.board.faults, fault, 9)
-        rig.board.faults.status = Status.errTARGET
-        with pytest.raises((UsbError, DfuError)) as caught:
-            rig.flash()
-        assert "incomplete" in " ".join(caught.value.notes), fault
-    assert rig.dfu(GETSTATUS)
 
 
 def test_a_chip_with_another_wait_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
