@@ -7,8 +7,10 @@ Knows events and plain values only. Everything that comes from outside (file nam
 from __future__ import annotations
 
 import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TextIO
 
 from rich.console import Console as RichConsole
@@ -37,8 +39,45 @@ class MapRow(NamedTuple):
     name: str
 
 
+class _Lasting:
+    """A text stream that goes mute when its reader has left: a flash must not depend on its log.
+
+    Not only around our own lines: the thread that draws the bars writes whenever it wants to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._mute = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        if not self._mute:
+            with self._going_mute():
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if not self._mute:
+            with self._going_mute():
+                self._stream.flush()
+
+    @contextmanager
+    def _going_mute(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self._mute = True
+            # What is left in the buffer must go somewhere, or Python complains at its end; its documentation says so.
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
+
+
 class Stream(RichConsole):
-    """Where something is printed; one whose reader has left goes mute, because a flash must not depend on its log.
+    """Where something is printed, as long as somebody reads it.
 
     Args:
         stream: None where the program was started without one.
@@ -52,24 +91,12 @@ class Stream(RichConsole):
             stream.reconfigure(errors="replace")
         # A log has no width; 80 columns would fold tables that somebody greps.
         settings.setdefault("width", None if terminal else _LOG_WIDTH)
-        file = stream if stream is not None else io.StringIO()
+        file: Any = _Lasting(stream) if stream is not None else io.StringIO()
         super().__init__(file=file, highlight=False, markup=False, emoji=False, **settings)
 
     def put(self, text: Text, *, wrap: bool = True) -> None:
         """Print a line; in a terminal broken between words if `wrap`, in a log never."""
-        try:
-            self.print(text, soft_wrap=not (wrap and self.is_terminal))
-        except OSError:
-            self.mute()
-
-    def on_broken_pipe(self) -> None:
-        """What rich does when the reader has left; by itself it would end the program."""
-        self.mute()
-
-    def mute(self) -> None:
-        """Say no more."""
-        self.file = io.StringIO()
-        self.quiet = True
+        self.print(text, soft_wrap=not (wrap and self.is_terminal))
 
 
 class Console:

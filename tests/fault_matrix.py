@@ -1,12 +1,13 @@
 """The fault matrix: what goes wrong, where in a flash, and what must come of it.
 
-A cell is written as the last word of the error's code (``gone`` for device-gone), as ``ok``, or as ``ok+1`` for a
-flash that succeeded after one restart that was said aloud; ``lax/strict`` where asking after each block makes a
-difference; ``-x`` is no case, and `NO_CASE` says why.
+A cell is written as the last word of the error's code (``gone`` for device-gone; ``stopped`` for interrupted), as
+``ok``, or as ``ok+1`` for a flash that succeeded after one restart that was said aloud; ``lax/strict`` where asking
+after each block makes a difference; ``-x`` is no case, and `NO_CASE` says why.
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,6 +60,9 @@ back-other-port           gone       no-return no-return  gone    gone        go
 bus-reset                 ok         ok        gone       gone    gone        gone        gone        gone        gone    gone    gone    ok
 held                      busy       -o        busy       -o      -o          -o          -o          -o          -o      -o      -o      -o
 no-access                 permission -o        permission -o      -o          -o          -o          -o          -o      -o      -o      -o
+SIGINT                    stopped    stopped   stopped    stopped stopped     stopped     stopped     stopped     stopped stopped stopped stopped
+SIGTERM                   stopped    stopped   stopped    stopped stopped     stopped     stopped     stopped     stopped stopped stopped stopped
+SIGHUP                    stopped    stopped   stopped    stopped stopped     stopped     stopped     stopped     stopped stopped stopped stopped
 """  # noqa: E501
 
 NO_CASE = {
@@ -233,6 +237,8 @@ class Cell:
             self._odd_status(fault)
         elif fault in ("vanish", "bus-reset") or fault.startswith("back"):
             self._leaves(fault)
+        elif fault.startswith("SIG"):
+            self._signal(signal.Signals[fault])
         elif fault in ("held", "no-access"):
             self._refused(fault)
         else:
@@ -285,6 +291,25 @@ class Cell:
         board.unplug()
         self.rig.boards[1].plug()
         raise DeviceGone
+
+    def _signal(self, number: signal.Signals) -> None:
+        self.says = (f"Stopped by {number.name}" if number is not signal.SIGINT else "Stopped",)
+        clock = self.rig.clock
+        sleep = clock.sleep
+
+        def at_once(board: Board, answer: Answer) -> bytes:
+            signal.raise_signal(number)
+            return answer()
+
+        def in_the_next_sleep(seconds: float) -> None:
+            clock.sleep = sleep  # type: ignore[method-assign]
+            signal.raise_signal(number)
+
+        def while_away(board: Board, answer: Answer) -> bytes:
+            clock.sleep = in_the_next_sleep  # type: ignore[method-assign]
+            return answer()
+
+        self.plan(while_away if self.place.name == "wait" else at_once)
 
     def _refused(self, fault: str) -> None:
         board = self.rig.boards[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 from pathlib import Path
 
@@ -79,6 +80,8 @@ class Run:
             restarts = self.err.count("starting again")
             return f"ok+{restarts}" if restarts else "ok"
         (code,) = codes
+        if code == "interrupted":
+            return "stopped"
         assert self.code == EXIT_CODES[code]
         assert MESSAGES[code] in self.err
         assert "\n  > " in self.err, "no hint"
@@ -116,6 +119,9 @@ def assert_true(run: Run, cell: Cell) -> None:
         "came back in run-time mode": bool(here) and not old_device and board.rom.mode is Mode.RUN_TIME,
         "303a:0002": cell.rig.boards[1].present,
         "on port 1-2": board.path == "1-2",
+        "before anything was written": board.rom.flash.read(0, CHIP_SIZE) == OLD,
+        "nothing was written": board.rom.flash.read(0, CHIP_SIZE) == OLD,
+        "after the flash": holds_image(cell.rig),
     }
     for words, truth in truths.items():
         assert truth or words not in text, f"{words!r} is not true"
@@ -123,7 +129,7 @@ def assert_true(run: Run, cell: Cell) -> None:
     if run.code:
         written = ("Nothing was written", "The flash may be incomplete", "All of it was sent")
         # Every failure in DFU mode says what is in the flash now.
-        assert any(words in text for words in written) or not data
+        assert any(words in text for words in (*written, "after the flash")) or not data
         for words in cell.says:
             assert words in run.err
 
@@ -179,4 +185,9 @@ def test_cell(
     assert run.requests <= REQUESTS
     assert_true(run, cell)
     assert cell.struck, "the fault never came"
+    if run.kind == "stopped":
+        assert run.code == 128 + signal.Signals[fault]
+        assert len([line for line in run.err.splitlines() if not line.startswith("  ")]) == 1
+        assert place == "reset" or cell.rig.boards[0].rom.state in (State.appIDLE, State.dfuIDLE)
+        assert (place in ("open", "detach", "wait", "reset")) == ("takes a new download" not in run.err)
     second_run(cell, run, dfu_bin, capsys)
