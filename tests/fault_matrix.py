@@ -7,9 +7,12 @@ after each block makes a difference; ``-x`` is no case, and `NO_CASE` says why.
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import usb.core
 
 from esp_dfu_ext.dfu.spec import Mode, Request, State, Status
 from esp_dfu_ext.simulator import Board
@@ -42,6 +45,7 @@ fault                     open       detach    wait       recover index       pa
 stall                     ok         ok        -a         ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    ok+1    ok+1    -r
 no-answer                 ok         ok        -a         ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    ok+1    ok+1    ok
 late-answer               ok         -d        no-return  ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    ok+1    ok+1    ok
+io-error                  ok         ok        -a         ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    ok+1    ok+1    -r
 slow                      ok         ok        ok         ok      ok          ok          ok          ok          ok      ok      ok      ok
 stall-always              ok         no-return -a         stall   stall       stall       stall       stall       stall   stall   stall   -r
 dead                      no-return  no-return -a         timeout timeout     timeout     timeout     timeout     timeout timeout timeout -r
@@ -53,6 +57,7 @@ state-9-always            -n         -n        -a         state   state       st
 errTARGET..errPOR         -n         -n        -a         ok      status      status      status      status      status  status  status  -r
 errUNKNOWN..errSTALLEDPKT -n         -n        -a         ok      ok+1/status ok+1/status ok+1/status ok+1/status status  status  status  -r
 vanish                    gone       no-return no-return  gone    gone        gone        gone        gone        gone    gone    gone    ok
+vanish-io-error           gone       no-return no-return  gone    gone        gone        gone        gone        gone    gone    gone    ok
 back-run-time             gone       ok        ok         gone    gone        gone        gone        gone        gone    gone    gone    ok
 back-dfu                  gone       ok        ok         gone    gone        gone        gone        gone        gone    gone    gone    ok
 back-other-chip           gone       no-return no-return  gone    gone        gone        gone        gone        gone    gone    gone    ok
@@ -115,6 +120,17 @@ def late(board: Board, answer: Answer) -> bytes:
     """The device takes the request, but nobody waits for its answer any more."""
     answer()
     raise ControlTimeout
+
+
+def io_error(board: Board, answer: Answer) -> bytes:
+    """What many host controllers say of a transfer that is lost."""
+    raise usb.core.USBError("Input/Output Error", -1, errno.EIO)
+
+
+def vanish_io_error(board: Board, answer: Answer) -> bytes:
+    """And of one during which the device leaves."""
+    board.unplug()
+    raise usb.core.USBError("Input/Output Error", -1, errno.EIO)
 
 
 def slow(board: Board, answer: Answer) -> bytes:
@@ -235,7 +251,7 @@ class Cell:
             self._status(Status[fault])
         elif fault.startswith(("short", "state")):
             self._odd_status(fault)
-        elif fault in ("vanish", "bus-reset") or fault.startswith("back"):
+        elif fault in ("vanish", "vanish-io-error", "bus-reset") or fault.startswith("back"):
             self._leaves(fault)
         elif fault.startswith("SIG"):
             self._signal(signal.Signals[fault])
@@ -246,6 +262,7 @@ class Cell:
 
     def _transfer(self, fault: str) -> None:
         effects: dict[str, Effect] = {"stall": stall, "no-answer": hang, "late-answer": late, "slow": slow, "dead": die}
+        effects["io-error"] = io_error
         if self.place.name == "wait":
             effects = {"slow": returns_after(6.0), "late-answer": returns_after(20.0)}
         elif self.place.name == "reset" and fault != "slow":
@@ -274,6 +291,7 @@ class Cell:
     def _leaves(self, fault: str) -> None:
         effects: dict[str, Effect] = {
             "vanish": vanish,
+            "vanish-io-error": vanish_io_error,
             "back-run-time": back(Mode.RUN_TIME),
             "back-dfu": back(Mode.DFU),
             "back-other-chip": self._other_chip,

@@ -107,7 +107,8 @@ def download(
             if not _idle_again(device, clock):
                 raise
             reason, code = f"{error.message} It is in dfuIDLE again", "restart"
-        on_event(Notice(code, f"{reason}; starting again, asking after each block ({left} left).", path))
+        where = "" if path in reason else f"Port {path}: "
+        on_event(Notice(code, f"{where}{reason}; starting again, asking after each block ({left} left).", path))
         interval = 1
     return run.send(1)
 

@@ -5,8 +5,10 @@ Not named test_*.py, so that only ../test_vm.py, or somebody by hand, takes it (
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import os
 import re
 import signal
 import socket
@@ -22,6 +24,7 @@ from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.spec import Mode, Request, State, Status
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import Answer, Effect, bus_reset, hang, report, stall, vanish
+from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.simulator.strict import StrictDevice
 
 from ...sim import chip
@@ -435,6 +438,30 @@ def test_slow_and_strict_boards(bench: Bench, image_for: MakeImage) -> None:
     for result, board in zip([finish(process) for process in processes], (slow, strict)):
         assert result.code == 0, result
         image.assert_in(board)
+
+
+# --- the rest of the system --------------------------------------------------------------------------------
+
+
+def test_a_full_disk_keeps_the_old_image(tmp_path: Path) -> None:
+    run("mount", "-t", "tmpfs", "-o", "size=300k", "none", tmp_path)
+    try:
+        build_dir = write_sample_project(tmp_path / "project", chip("esp32s3"), app_size=60_000)
+        first = esp_dfu("build", build_dir)
+        assert first.code == 0, first
+        before = (build_dir / "dfu.bin").read_bytes()
+        filler = tmp_path / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        os.truncate(filler, filler.stat().st_size - 20_000)
+        failed = esp_dfu("build", build_dir)
+        assert_failed(failed, 73, "output")
+        assert "No space left on device" in failed.err, failed
+        assert (build_dir / "dfu.bin").read_bytes() == before
+        assert list(build_dir.glob(".*.tmp")) == []
+    finally:
+        run("umount", tmp_path)
 
 
 # --- other people's devices and hosts ---------------------------------------------------------------------
