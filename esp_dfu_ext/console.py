@@ -7,10 +7,9 @@ Knows events and plain values only. Everything that comes from outside (file nam
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TextIO
 
 from rich.console import Console as RichConsole
@@ -69,11 +68,6 @@ class _Lasting:
             yield
         except OSError:
             self._mute = True
-            # What is left in the buffer must go somewhere, or Python complains at its end; its documentation says so.
-            with suppress(OSError, ValueError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, self._stream.fileno())
-                os.close(nowhere)
 
 
 class Stream(RichConsole):

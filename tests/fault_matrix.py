@@ -1,8 +1,8 @@
 """The fault matrix: what goes wrong, where in a flash, and what must come of it.
 
 A cell is written as the last word of the error's code (``gone`` for device-gone; ``stopped`` for interrupted), as
-``ok``, or as ``ok+1`` for a flash that succeeded after one restart that was said aloud; ``lax/strict`` where asking
-after each block makes a difference; ``-x`` is no case, and `NO_CASE` says why.
+``ok``; ``+1`` after it is a restart that was said aloud; ``lax/strict`` where asking after each block makes a
+difference; ``-x`` is no case, and `NO_CASE` says why.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ no-answer                 ok         ok        -a         ok+1    ok+1        ok
 late-answer               ok         -d        no-return  ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    ok+1    ok+1    ok
 io-error                  ok         ok        -a         ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    ok+1    ok+1    -r
 slow                      ok         ok        ok         ok      ok          ok          ok          ok          ok      ok      ok      ok
-stall-always              ok         no-return -a         stall   stall       stall       stall       stall       stall   stall   stall   -r
+stall-always              ok         no-return -a         stall   stall+2     stall+2     stall+2     stall+2     stall+2 stall+2 stall   -r
 dead                      no-return  no-return -a         timeout timeout     timeout     timeout     timeout     timeout timeout timeout -r
 short-status              -n         -n        -a         ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    -f      ok+1    -r
 short-always              -n         -n        -a         answer  answer      answer      answer      answer      answer  -f      answer  -r

@@ -74,18 +74,19 @@ class Run:
     @property
     def kind(self) -> str:
         """As a cell is written: the last word of the code, or ok and how many restarts there were."""
+        restarts = self.err.count("starting again")
+        suffix = f"+{restarts}" if restarts else ""
         codes = re.findall(r"\[([a-z-]+)\]$", self.err, re.MULTILINE)
         if self.code == 0:
             assert codes == []
-            restarts = self.err.count("starting again")
-            return f"ok+{restarts}" if restarts else "ok"
+            return f"ok{suffix}"
         (code,) = codes
         if code == "interrupted":
             return "stopped"
         assert self.code == EXIT_CODES[code]
         assert MESSAGES[code] in self.err
         assert "\n  > " in self.err, "no hint"
-        return str(code) if code == "no-return" else str(code).rpartition("-")[2]
+        return (str(code) if code == "no-return" else str(code).rpartition("-")[2]) + suffix
 
 
 def holds_image(rig: Bench) -> bool:
@@ -130,6 +131,9 @@ def assert_true(run: Run, cell: Cell) -> None:
         written = ("Nothing was written", "The flash may be incomplete", "All of it was sent")
         # Every failure in DFU mode says what is in the flash now.
         assert any(words in text for words in (*written, "after the flash")) or not data
+        if cell.place.name in ("first", "middle", "last", "zero", "final"):
+            ended = any(not t.data for t in cell.rig.dfu(DNLOAD))
+            assert written[2 if ended else 1] in text
         for words in cell.says:
             assert words in run.err
 

@@ -11,7 +11,7 @@ import usb.core
 
 from esp_dfu_ext import jobs
 from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.errors import DfuError, InterruptedByUserError, WrongTargetError
+from esp_dfu_ext.errors import DeviceGoneError, DfuError, InterruptedByUserError, WrongTargetError
 from esp_dfu_ext.events import Event, Phase, PhaseStarted, Progress
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
@@ -88,6 +88,20 @@ def test_a_larger_part_gets_more_time_to_erase(size: int, factor: float) -> None
     # And only while it erases: a chip that hangs later is not waited for so long.
     late = [t.timeout for t in rig.dfu(DNLOAD) if t.data][-10:]
     assert size < 8192 or max(late) == 5.0
+
+
+def test_a_board_that_the_bus_still_shows_is_not_said_to_be_away() -> None:
+    rig = bench(mode=Mode.DFU)
+
+    def gone(transfer: Transfer) -> None:
+        if transfer.is_dfu and transfer.request == DNLOAD:
+            raise usb.core.USBError("No such device", -4, errno.ENODEV)
+
+    rig.before = gone
+    with pytest.raises(DeviceGoneError) as caught:
+        rig.flash()
+    assert caught.value.notes == ("Nothing was written.", "Still the same device is on port 1-1 now.")
+    assert not caught.value.restarted
 
 
 def test_a_device_that_takes_no_downloads_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
