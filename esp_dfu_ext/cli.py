@@ -23,7 +23,8 @@ Exit codes:
   65  bad data                    74  USB or DFU failed
   66  input missing               75  device busy
   69  no device                   77  no permission
- 130  interrupted                 78  no driver (Windows)
+ 130  interrupted (Ctrl-C)        78  no driver (Windows)
+ 143  ended by SIGTERM           129  the terminal was closed (SIGHUP)
 """
 
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result, and errors.")
