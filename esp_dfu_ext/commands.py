@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,13 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from . import jobs, simulator
+from . import jobs, json_lines, simulator
 from .bus import Bus
 from .clock import Clock, SystemClock
 from .console import Console, MapRow, at_most
 from .dfu.discovery import Selector
 from .errors import EspDfuError, InterruptedByUserError, UsageError
-from .events import Event, Notice
+from .events import DeviceFound, Event, Notice
 from .hints import ESP_DFU, Face, hints, ways_into_download_mode
 from .jobs import BuildResult, FlashOutcome, InspectResult, ListedDevice
 from .target import PROJECT_FOLDER, Target, load_target, load_targets
@@ -63,6 +64,22 @@ class Session:
         """Show a job's notices."""
         if isinstance(event, Notice):
             self.console.warn(event.message)
+
+
+class JsonSession(Session):
+    """A call by a program: its lines alone go to stdout, what people should know to stderr."""
+
+    def __init__(self, console: Console, face: Face) -> None:
+        super().__init__(console, face)
+        console.out = console.err
+
+    def fail(self, error: EspDfuError) -> int:
+        """Show an error, and make it the last line."""
+        try:
+            self.console.raw(json_lines.error_line(error))
+        except OSError:
+            sys.stdout = None  # the reader left, or the disk is full; nothing more is tried at exit
+        return super().fail(error)
 
 
 # --- build ------------------------------------------------------------------------------------------------
@@ -258,6 +275,7 @@ class FlashOptions:
     strict: bool = False
     reset: bool = False
     simulate: bool = False
+    json: bool = False
 
 
 def flash(
@@ -285,7 +303,10 @@ def flash(
     simulation = _simulation(session, options, target, targets)
     bus = simulation.bus if simulation is not None else Bus()
     run = _Flash(session, loaded, target, bus, targets, options, simulation)
-    return run.together() if options.all or len(set(options.paths)) > 1 else run.alone()
+    several = options.all or len(set(options.paths)) > 1
+    if options.json:
+        return run.as_lines(several)
+    return run.together() if several else run.alone()
 
 
 @dataclass(frozen=True)
@@ -375,6 +396,37 @@ class _Flash:
         word = "flashed" if self.simulation is None else "rehearsed"
         console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
         return failed[0].error.exit_code if failed and failed[0].error is not None else 0
+
+    def as_lines(self, several: bool) -> int:
+        """The same for a program: a line for each event, the last with the verdict of each board."""
+        options = self.options
+        serials: dict[str, str | None] = {}
+
+        def tell(event: Event) -> None:
+            if isinstance(event, DeviceFound):
+                serials[event.path] = event.serial
+            # A reader that leaves ends the flash: it asked for it, and nobody else would see the verdict.
+            self.session.console.raw(json_lines.event_line(event))
+
+        common: dict[str, Any] = {
+            "bus": self.bus,
+            "targets": self.targets,
+            "wait": options.wait,
+            "strict": options.strict,
+            "reset": options.reset,
+            "clock": self.session.clock,
+            "on_event": tell,
+        }
+        if several:
+            outcomes = jobs.flash_all(self.loaded.image, self.target, paths=options.paths, **common)
+        else:
+            selector = Selector(path=options.paths[0] if options.paths else None, serial=options.serial)
+            result = jobs.flash(self.loaded.image, self.target, selector=selector, **common)
+            outcomes = [FlashOutcome(result.path, serials.get(result.path), result, None)]
+        self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
+        exit_code = next((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), 0)
+        self.session.console.raw(json_lines.result_line(outcomes, exit_code))
+        return exit_code
 
     def _compare(self, paths: Sequence[str]) -> None:
         """After a rehearsal: is in the simulated flash what was sent?"""
