@@ -134,7 +134,7 @@ def read_line(text: str) -> Said | None:
         kind = _KINDS.get(line.event)
         event: Event | None = msgspec.convert(document, kind) if kind is not None else None
         return event
-    except (ValueError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise RemoteError(
             f"A line that should be an event of esp-dfu is none: {text.strip()[:200]!r}.", notes=[str(error)]
         ) from error

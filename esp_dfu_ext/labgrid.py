@@ -129,7 +129,7 @@ class EspDfuDriver(Driver):
         image.sync_to_resource()
         return str(image.get_remote_path())
 
-    def _command(self, arguments: Sequence[str]) -> list[str]:
+    def _command(self, arguments: Sequence[str]) -> Sequence[str]:
         return [str(word) for word in self.board.wrap_command([self.tool, *arguments])]
 
     def _follow(self, arguments: Sequence[str], on_event: EventSink) -> FlashOutcome:
