@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from esp_dfu_ext import events
-from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.dfu.spec import Mode, Status
 from esp_dfu_ext.errors import (
     DeviceGoneError,
     DeviceNotFoundError,
@@ -151,9 +151,9 @@ def image(image_for: MakeImage) -> Image:
     return image
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def acquired(farm: Farm) -> Iterator[None]:
-    """Both places; they come and go with the boards, whose USB is another one in each test."""
+    """Both places, for all tests that follow; their resources come and go with the boards of each test."""
     acquire, release = commands_of_the_page("Places")[4:]
     for place in ("left", "right"):
         farm.client(acquire.replace("left", place))
@@ -221,10 +221,11 @@ def test_errors_come_back_as_they_were(
         board.flash(str(image_for("esp32s2").path))
     assert (other_chip.value.code, other_chip.value.reason) == ("no-device", "other-target")
     assert "ESP32-S3 with DFU" in other_chip.value.notes[0]
-    left.faults.status_at = 200
+    left.faults.status_at, left.faults.status = 200, Status.errWRITE
     with pytest.raises(DfuStatusError) as refused:
         board.flash()
     assert (refused.value.code, refused.value.exit_code, refused.value.state) == ("dfu-status", 74, "dfuERROR")
+    assert refused.value.status == "errWRITE"
     # The next one goes well: the same driver, the same place.
     board.flash()
     image.assert_in(left)
