@@ -149,7 +149,9 @@ class EspDfuDriver(Driver):
             try:
                 outcomes = self._read(process.stdout, on_event)
             except BaseException:
-                process.send_signal(signal.SIGINT)  # lets it leave the chip in a good state
+                process.send_signal(signal.SIGINT)  # lets it leave the chip in a good state, and give it back
+                process.stdout.close()
+                process.wait()
                 raise
             exit_code = process.wait()
             said.seek(0)

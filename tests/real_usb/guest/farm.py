@@ -248,6 +248,12 @@ def test_pulled_out_and_plugged_in_again(
     image.assert_in(left)
 
 
+def stop(event: events.Event) -> None:
+    """Ctrl-C in the middle."""
+    if isinstance(event, events.Progress) and event.done > 4096:
+        raise KeyboardInterrupt
+
+
 LOCAL = f"""
 targets:
   main:
@@ -278,6 +284,11 @@ def test_on_this_machine(bench: Bench, image: Image, farm: Farm, tmp_path: Path,
         bench.hub.unplug(left)
         bench.hub.plug(left, Mode.DFU)
     board = target.get_driver("EspDfuDriver")
+    left.faults.block_time = 0.02
+    with pytest.raises(KeyboardInterrupt):
+        board.flash(str(image.path), on_event=stop)
+    left.faults.block_time = 0.0
+    # The one that was stopped has ended, and given the board back.
     assert board.flash(str(image.path)).path == "1-1"
     image.assert_in(left)
     assert [device["path"] for device in board.list()] == ["1-1"]
@@ -298,11 +309,6 @@ def test_a_client_that_is_stopped(bench: Bench, image: Image, acquired: None, mo
     """Ctrl-C here ends the flash there, and leaves a board that can be flashed."""
     left = bench.add("esp32s3", "1-1", Mode.DFU)
     board = driver("left", monkeypatch)
-
-    def stop(event: events.Event) -> None:
-        if isinstance(event, events.Progress) and event.done > 4096:
-            raise KeyboardInterrupt
-
     left.faults.block_time = 0.02
     with pytest.raises(KeyboardInterrupt):
         board.flash(on_event=stop)
