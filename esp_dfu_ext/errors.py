@@ -27,7 +27,9 @@
     ├── DfuError                   74  the device did not do what DFU 1.1 says
     │   ├── DfuStatusError             it reported an error status
     │   ├── ReenumerationError         it did not come back after DFU_DETACH
+    │   │   └── NoDfuModeError         it came back, but not in DFU mode
     │   └── SimulationError            a rehearsal's flash differs from the image
+    ├── NeedsRootError            77  only root may do this
     └── InterruptedByUserError    130  Ctrl-C
 
 The numbers are the exit codes, those of ``sysexits.h`` where one fits. Inside the package an error carries
@@ -155,19 +157,36 @@ class InputMissingError(EspDfuError):
 
 
 class DeviceNotFoundError(EspDfuError):
-    """No board fits what was asked for.
-
-    Attributes:
-        reason: what was seen instead: ``nothing`` of Espressif at all, ``no-dfu`` (Espressif devices without
-            a DFU interface), ``other-target``, ``other-path`` or ``other-serial``.
-    """
+    """No board fits what was asked for; the class says what was seen instead, this one: nothing of the vendors."""
 
     code = "no-device"
     exit_code = 69
 
-    def __init__(self, message: str, *, reason: str, notes: Sequence[str] = ()) -> None:
-        super().__init__(message, notes=notes)
-        self.reason = reason
+
+class OtherUsbError(DeviceNotFoundError):
+    """Only devices that a chip's file lists under `other_usb`: USB-Serial/JTAG."""
+
+    code = "other-usb"
+
+
+class AppRunningError(DeviceNotFoundError):
+    code = "app-running"
+
+
+class OtherChipError(DeviceNotFoundError):
+    code = "other-chip"
+
+
+class UnreadableDeviceError(DeviceNotFoundError):
+    code = "unreadable"
+
+
+class OtherPathError(DeviceNotFoundError):
+    code = "other-path"
+
+
+class OtherSerialError(DeviceNotFoundError):
+    code = "other-serial"
 
 
 class UsbUnavailableError(EspDfuError):
@@ -183,6 +202,11 @@ class UsbUnavailableError(EspDfuError):
     def __init__(self, message: str, *, missing: str = "") -> None:
         super().__init__(message)
         self.missing = missing
+
+
+class UdevError(EspDfuError):
+    code = "udev"
+    exit_code = 72
 
 
 class OutputError(EspDfuError):
@@ -244,13 +268,19 @@ class DfuStatusError(DfuError):
 
 
 class ReenumerationError(DfuError):
-    """After DFU_DETACH the board did not come back as a DFU device.
-
-    Attributes:
-        seen: what was on its port in the end: ``nothing``, ``run-time`` or ``vvvv:pppp``.
-    """
+    """After DFU_DETACH the board did not come back."""
 
     code = "no-return"
+
+
+class NoDfuModeError(ReenumerationError):
+    """It, or something else, is on its port, but not in DFU mode.
+
+    Attributes:
+        seen: what it was in the end: ``run-time`` or ``vvvv:pppp``.
+    """
+
+    code = "no-dfu-mode"
 
     def __init__(self, message: str, *, seen: str) -> None:
         super().__init__(message)
@@ -259,6 +289,11 @@ class ReenumerationError(DfuError):
 
 class SimulationError(DfuError):
     code = "simulation"
+
+
+class NeedsRootError(EspDfuError):
+    code = "needs-root"
+    exit_code = 77
 
 
 class InterruptedByUserError(EspDfuError):

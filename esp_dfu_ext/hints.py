@@ -1,6 +1,6 @@
-"""What to do about an error: the next command to type, for whoever asked, on this machine, for this chip.
+"""What to do about an error or a fact: the next command to type, for whoever asked, on this machine, for this chip.
 
-The errors say what was seen; only here does anybody give advice, and only advice that follows from that.
+Errors and facts say what was seen; only here does anybody give advice, and only advice that follows from that.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import (
     AccessDeniedError,
+    AppRunningError,
     DeviceBusyError,
     DeviceGoneError,
     DeviceNotFoundError,
@@ -23,15 +26,25 @@ from .errors import (
     InputMissingError,
     InterruptedByUserError,
     LayoutError,
+    NeedsRootError,
+    NoDfuModeError,
+    OtherChipError,
+    OtherPathError,
+    OtherSerialError,
+    OtherUsbError,
     ProjectError,
     ReenumerationError,
     SeveralDevicesError,
     TargetNotSupportedError,
+    UnreadableDeviceError,
     UsbError,
     UsbUnavailableError,
     WrongTargetError,
 )
 from .target import Target
+
+if TYPE_CHECKING:
+    from .diagnosis import Fact
 
 
 @dataclass(frozen=True)
@@ -52,16 +65,16 @@ class Face:
 IDF_PY = Face("idf.py dfu", "idf.py dfu-list", "idf.py dfu-flash", "idf.py set-target", "idf.py build")
 ESP_DFU = Face("esp-dfu build BUILD_DIR", "esp-dfu list", "esp-dfu flash DFU.BIN", "idf.py set-target", "idf.py build")
 
-UDEV_FILE = "/etc/udev/rules.d/60-esp-dfu.rules"
 
+def own_command(arguments: str, *, root: bool = False) -> str:
+    """Our own command, with the Python that runs now: root and another shell may know no `esp-dfu`."""
+    import sysconfig
 
-def udev_rule(target: Target) -> str:
-    """The rule that lets users open the chip and its sisters: the vendor's IDs with the same first byte."""
-    vendor, product = f"{target.usb.vid:04x}", f"{target.usb.pid >> 8:02x}??"
-    return (
-        f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", ATTR{{idProduct}}=="{product}", '
-        'MODE="0660", GROUP="plugdev", TAG+="uaccess"'
-    )
+    home = Path(__file__).resolve().parent.parent
+    words = [sys.executable or "python3", "-m", "esp_dfu_ext"]
+    if home not in {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}:
+        words = ["env", f"PYTHONPATH={home}", *words]
+    return f"{'sudo ' if root else ''}{shlex.join(words)} {arguments}"
 
 
 # What the ROM means by a status, executed (rom.py has the same cases).
@@ -77,21 +90,30 @@ _STATUS_HINTS = {
 }
 
 
-def hints(error: EspDfuError, face: Face, target: Target | None = None) -> list[str]:
-    """The lines to show below an error; none when there is nothing sensible to say."""
+def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: Sequence[Fact] = ()) -> list[str]:
+    """The lines to show below an error; none when there is nothing sensible to say.
+
+    Args:
+        error: what happened.
+        face: who asked.
+        target: the chip, if it is known.
+        facts: what this machine shows about it.
+    """
+    cures = [line for fact in facts for line in _cure(fact)]
+    if cures:
+        return list(dict.fromkeys(cures))
     if isinstance(error, DeviceNotFoundError):
-        return _not_found(error, face, target)
+        return _not_found(type(error), face, target)
     if isinstance(error, SeveralDevicesError):
         return [*(f"Choose one: {face.flash} --path {path}" for path in error.paths), f"Or all: {face.flash} --all"]
     if isinstance(error, AccessDeniedError):
-        return _no_access(target)
+        return ["Another program may hold the device, or the system wants administrator rights for it."]
+    if isinstance(error, NeedsRootError):
+        return [own_command("udev --install", root=True)]
     if isinstance(error, DriverMissingError):
-        return [
-            "Windows binds no driver to the chip's DFU interface by itself. With Zadig (https://zadig.akeo.ie), "
-            "Options, List All Devices, give WinUSB to Interface 2 of the board, and to that one only.",
-        ]
+        return [_no_driver(target)]
     if isinstance(error, UsbUnavailableError):
-        return _no_usb(error)
+        return _no_usb(error.missing)
     if isinstance(error, DeviceBusyError):
         return ["Close the program that uses it (another flash, a virtual machine), then try again."]
     if isinstance(error, DeviceGoneError):
@@ -134,21 +156,32 @@ def _about_files(error: EspDfuError, face: Face) -> list[str]:
     return []
 
 
-def _not_found(error: DeviceNotFoundError, face: Face, target: Target | None) -> list[str]:
-    if error.reason in ("other-path", "other-serial"):
+def _not_found(kind: type[DeviceNotFoundError], face: Face, target: Target | None) -> list[str]:
+    if issubclass(kind, (OtherPathError, OtherSerialError)):
         return [f"See which boards are there: {face.list}"]
-    if error.reason == "other-target":
+    if kind is OtherChipError:
         return ["Plug in the right board, or flash an image that was built for the one that is there."]
+    if kind is UnreadableDeviceError:
+        return [f"Unplug the board and plug it in again. {_enter_download_mode(target)}"]
     lines = [_enter_download_mode(target), f"Then look: {face.list}"]
-    if error.reason == "nothing" and target is not None:
+    if kind is DeviceNotFoundError and target is not None:
         lines.insert(
             0,
             f"The cable must carry data and go to the chip's own USB port: D+ is {target.download_mode.d_plus}, "
             f"D- is {target.download_mode.d_minus}.",
         )
-    if error.reason == "no-dfu" and target is not None and target.closed_by:
+    if kind in (OtherUsbError, AppRunningError) and target is not None and target.closed_by:
         lines.append(f"If that changes nothing, DFU may be closed on this chip by {'; '.join(target.closed_by)}.")
     return lines
+
+
+def _no_driver(target: Target | None) -> str:
+    if target is not None and target.usb.ms_os_descriptors:
+        return "This chip asks Windows for WinUSB by itself: unplug it, plug it in again, and wait for the driver."
+    return (
+        "Windows binds no driver to the chip's DFU interface by itself. With Zadig (https://zadig.akeo.ie), "
+        "Options, List All Devices, give WinUSB to Interface 2 of the board, and to that one only."
+    )
 
 
 def _enter_download_mode(target: Target | None) -> str:
@@ -169,27 +202,97 @@ def ways_into_download_mode(targets: Sequence[Target]) -> list[str]:
 
 
 def _no_return(error: ReenumerationError, face: Face, target: Target | None) -> list[str]:
-    if error.seen == "nothing":
-        return [
-            f"Unplug the board and plug it in again. {_enter_download_mode(target)}",
-            "In a virtual machine or container, pass the whole port on: the board comes back as a new device.",
-        ]
-    return [_enter_download_mode(target), f"Then look: {face.list}"]
+    if isinstance(error, NoDfuModeError):
+        return [_enter_download_mode(target), f"Then look: {face.list}"]
+    return [
+        f"Unplug the board and plug it in again. {_enter_download_mode(target)}",
+        "In a virtual machine or container, pass the whole port on: the board comes back as a new device.",
+    ]
 
 
-def _no_access(target: Target | None) -> list[str]:
-    if sys.platform.startswith("linux") and target is not None:
-        return [
-            f"Let yourself in, once: echo {shlex.quote(udev_rule(target))} | sudo tee {UDEV_FILE}",
-            "and then: sudo udevadm control --reload && sudo udevadm trigger (or plug the board in again)",
-        ]
-    return ["Another program may hold the device, or the system wants administrator rights for it."]
-
-
-def _no_usb(error: UsbUnavailableError) -> list[str]:
+def _no_usb(missing: str) -> list[str]:
     python = shlex.quote(sys.executable or "python")
-    if error.missing == "pyusb":
+    if missing == "pyusb":
         return [f"Install it: {python} -m pip install pyusb libusb-package"]
-    if error.missing == "libusb":
+    if missing == "libusb":
         return [f"Install it: {python} -m pip install libusb-package"]
     return ["In a container or virtual machine, pass the USB bus on (/dev/bus/usb)."]
+
+
+def next_step(problems: Sequence[Fact], face: Face, target: Target | None) -> list[str]:
+    """What to do first about the problems of a diagnosis; empty if there are none, or none has a known cure."""
+    # The rule is only needed once a board is there; one that is there and refused says so itself.
+    for fact in sorted(problems, key=lambda fact: fact.topic == "udev rule"):
+        lines = _cure(fact) or _cure_in_project(fact, face) or _cure_on_bus(fact, face, target)
+        if lines:
+            return lines
+    return []
+
+
+def _cure(fact: Fact) -> list[str]:
+    """About this machine."""
+    data = fact.data
+    if fact.code in ("no-rule", "no-seat"):
+        return [f"Let yourself in, once: {own_command('udev --install', root=True)}"]
+    if fact.code == "rule-not-applied":
+        return ["Plug the board in again, or: sudo udevadm control --reload && sudo udevadm trigger"]
+    if fact.code in ("no-group", "not-in-group"):
+        add = f"sudo usermod -aG {data['rule_group']} {shlex.quote(data['user'])}"
+        create = f"sudo groupadd --system {data['rule_group']} && " if fact.code == "no-group" else ""
+        return [f"{create}{add}", "Then log out and in again."]
+    if fact.code == "old-session":
+        return [f"Log out and in again; in this shell alone: newgrp {data['rule_group']}"]
+    if fact.code == "device-busy" and data.get("holders"):
+        names = ", ".join(f"{held['name']} (process {held['process']})" for held in data["holders"])
+        return [f"Close {names}, then try again."]
+    if fact.code == "kernel-driver":
+        return [
+            f"Take it off the driver: echo {data['interface']} | sudo tee /sys/bus/usb/drivers/{data['driver']}/unbind"
+        ]
+    if fact.code == "wsl":
+        return [
+            "In Windows, find the board: usbipd list",
+            "Once, as administrator: usbipd bind --busid BUSID",
+            "And each time: usbipd attach --wsl --auto-attach --busid BUSID",
+        ]
+    if fact.code == "container":
+        return ["Start it with: docker run -v /dev/bus/usb:/dev/bus/usb --device-cgroup-rule='c 189:* rmw' ..."]
+    if fact.code == "no-package":
+        return [f"Install: {shlex.quote(sys.executable or 'python')} -m pip install {' '.join(data['missing'])}"]
+    if fact.code == "no-esp-idf":
+        return ["Run the export script of your ESP-IDF in this shell."]
+    if fact.code == "actions-refused":
+        return [f"export IDF_EXTRA_ACTIONS_PATH={shlex.quote(data['extra_path'])}"]
+    return []
+
+
+def _cure_in_project(fact: Fact, face: Face) -> list[str]:
+    if fact.topic not in ("project", "flash", "dfu.bin"):
+        return []
+    if fact.code == "target-not-supported":
+        return ["Flash it over its serial port: idf.py flash"]
+    if fact.code == "project":
+        return [f"{face.set_target} CHIP"]
+    if fact.topic == "flash":
+        return [f"Build the project: {face.compile}"]
+    return [f"Make it: {face.build}"]
+
+
+_MISSING = (
+    DeviceNotFoundError,
+    OtherUsbError,
+    AppRunningError,
+    OtherChipError,
+    UnreadableDeviceError,
+)
+
+
+def _cure_on_bus(fact: Fact, face: Face, target: Target | None) -> list[str]:
+    for kind in _MISSING:
+        if fact.code == kind.code:
+            return _not_found(kind, face, target)
+    if fact.code in (UsbUnavailableError.code, "no-usb"):
+        return _no_usb(fact.data.get("missing", ""))
+    if fact.code == DriverMissingError.code:
+        return [_no_driver(target)]
+    return []

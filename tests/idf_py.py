@@ -194,6 +194,8 @@ class Action(click.Command):
         if VERSION >= (6, 2):
             kwargs.pop("check", None)
 
+        self.unwrapped_callback = callback
+
         def make_task(**options: Any) -> Task:
             return Task(callback, name, self, options)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..bus import Bus
-from ..hints import hints, ways_into_download_mode
+from ..errors import DeviceNotFoundError
+from ..hints import ways_into_download_mode
 from ..jobs import listing as jobs
 from ..jobs.listing import ListedDevice
 from .session import Session
@@ -34,13 +35,19 @@ def list_devices(session: Session, *, project_dir: Path | None = None, as_json: 
             session.console.tell(f"Port {listed.device.path} cannot be opened: {listed.problem.message}", "yellow")
     problems = {listed.problem.code: (listed.problem, listed.target) for listed in found if listed.problem is not None}
     for problem, target in problems.values():
-        for hint in hints(problem, session.face, target):
-            session.console.hint(hint)
+        _explain(session, *session.explain(problem, target))
     if not any(listed.interfaces for listed in found):
         session.console.tell(f"No Espressif device with DFU is there ({', '.join(t.chip for t in targets)}).")
-        for line in ways_into_download_mode(targets):
-            session.console.hint(line)
+        notes, _ = session.explain(DeviceNotFoundError(""), None)
+        _explain(session, notes, ways_into_download_mode(targets))
     return 0
+
+
+def _explain(session: Session, notes: Sequence[str], advice: Sequence[str]) -> None:
+    for note in notes:
+        session.console.tell(f"  {note}")
+    for hint in advice:
+        session.console.hint(hint)
 
 
 def dfu_util_line(listed: ListedDevice, number: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from ..hints import Face, hints
 from ..target import PROJECT_FOLDER, Target, load_targets
 
 if TYPE_CHECKING:
+    from ..diagnosis import Fact
     from ..simulator import Simulation
 
 ENVIRONMENT_VARIABLE = "ESP_DFU_SIMULATE"
@@ -28,6 +30,7 @@ class Session:
     Attributes:
         target: the chip, once it is known.
         boards: simulated ones to put in the place of this machine's USB, as `simulate_text` takes them.
+        real: the boards are this machine's, so that its own view of them may explain an error.
     """
 
     console: Console
@@ -35,6 +38,7 @@ class Session:
     target: Target | None = None
     clock: Clock = field(default_factory=SystemClock)
     boards: str = field(default_factory=lambda: os.environ.get(ENVIRONMENT_VARIABLE, ""))
+    real: bool = True
 
     def run(self, job: Callable[[Session], int]) -> int:
         """Run a job; its exit code, or that of its error, which is shown with its hints."""
@@ -60,12 +64,25 @@ class Session:
             return None
         from ..simulator import simulate_text
 
+        self.real = False
         return simulate_text(self.boards, targets, self.clock)
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error."""
-        self.console.error(error.message, error.code, error.notes, hints(error, self.face, self.target))
+        notes, advice = self.explain(error, self.target)
+        self.console.error(error.message, error.code, [*error.notes, *notes], advice)
         return error.exit_code
+
+    def explain(self, error: EspDfuError, target: Target | None) -> tuple[list[str], list[str]]:
+        """What this machine shows about an error, and what to do."""
+        facts: list[Fact] = []
+        if self.real:
+            from ..diagnosis.explain import explain
+
+            with suppress(EspDfuError):  # a chip's file may be what is wrong
+                facts = explain(error, [target] if target is not None else load_targets())
+        notes = [f"{fact.topic[0].upper()}{fact.topic[1:]}: {fact.text}." for fact in facts]
+        return notes, hints(error, self.face, target, facts)
 
     def notice(self, event: Event) -> None:
         """Show a job's notices."""
