@@ -65,6 +65,8 @@ class Face:
 IDF_PY = Face("idf.py dfu", "idf.py dfu-list", "idf.py dfu-flash", "idf.py set-target", "idf.py build")
 ESP_DFU = Face("esp-dfu build BUILD_DIR", "esp-dfu list", "esp-dfu flash DFU.BIN", "idf.py set-target", "idf.py build")
 
+_LET_IN = "Let yourself in, once: {}"
+
 
 def own_command(arguments: str, *, root: bool = False) -> str:
     """Our own command, with the Python that runs now: root and another shell may know no `esp-dfu`."""
@@ -99,14 +101,16 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: S
         target: the chip, if it is known.
         facts: what this machine shows about it.
     """
-    cures = [line for fact in facts for line in _cure(fact)]
-    if cures:
-        return list(dict.fromkeys(cures))
+    known = cures(facts)
+    if known:
+        return known
     if isinstance(error, DeviceNotFoundError):
         return _not_found(type(error), face, target)
     if isinstance(error, SeveralDevicesError):
         return [*(f"Choose one: {face.flash} --path {path}" for path in error.paths), f"Or all: {face.flash} --all"]
     if isinstance(error, AccessDeniedError):
+        if sys.platform.startswith("linux"):
+            return [_LET_IN.format(own_command("udev --install", root=True))]
         return ["Another program may hold the device, or the system wants administrator rights for it."]
     if isinstance(error, NeedsRootError):
         return [own_command("udev --install", root=True)]
@@ -229,11 +233,15 @@ def next_step(problems: Sequence[Fact], face: Face, target: Target | None) -> li
     return []
 
 
+def cures(facts: Sequence[Fact]) -> list[str]:
+    """What to do about what this machine shows; empty if nothing follows from it."""
+    return list(dict.fromkeys(line for fact in facts for line in _cure(fact)))
+
+
 def _cure(fact: Fact) -> list[str]:
-    """About this machine."""
     data = fact.data
     if fact.code in ("no-rule", "no-seat"):
-        return [f"Let yourself in, once: {own_command('udev --install', root=True)}"]
+        return [_LET_IN.format(own_command("udev --install", root=True))]
     if fact.code == "rule-not-applied":
         return ["Plug the board in again, or: sudo udevadm control --reload && sudo udevadm trigger"]
     if fact.code in ("no-group", "not-in-group"):

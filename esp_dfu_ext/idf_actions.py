@@ -46,7 +46,9 @@ def action_extensions(base_actions: dict[str, Any], project_path: str, door: str
     return _register(base_actions, return_all=False)
 
 
-def extra_action_extensions(base_actions: dict[str, Any], project_path: str, door: str) -> dict[str, Any]:
+def extra_action_extensions(
+    base_actions: dict[str, Any], project_path: str, door: str = "IDF_EXTRA_ACTIONS_PATH"
+) -> dict[str, Any]:
     """The same for IDF_EXTRA_ACTIONS_PATH, where every idf.py prefers what is returned."""
     _DOORS.append(door)
     return _register(base_actions, return_all=True)

@@ -57,7 +57,7 @@ def _show(session: Session, report: Report, steps: list[str]) -> None:
         word, style = _WORDS[fact.state]
         code = f" [{fact.code}]" if fact.code else ""
         rows.append((Text(word, style), fact.topic, f"{fact.text}{code}"))
-    session.console.table(["", "", ""], rows)
+    session.console.table(["", "Looked at", "Seen"], rows)
     number = len(report.problems)
     if not number:
         session.console.result("Nothing stands in the way.")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..bus import Bus
 from ..errors import DeviceNotFoundError
-from ..hints import ways_into_download_mode
+from ..hints import cures, hints, ways_into_download_mode
 from ..jobs import listing as jobs
 from ..jobs.listing import ListedDevice
-from .session import Session
+from .session import Session, as_note
+
+if TYPE_CHECKING:
+    from ..diagnosis import Fact
 
 LIST_FORMAT_VERSION = 1
 
@@ -35,17 +38,18 @@ def list_devices(session: Session, *, project_dir: Path | None = None, as_json: 
             session.console.tell(f"Port {listed.device.path} cannot be opened: {listed.problem.message}", "yellow")
     problems = {listed.problem.code: (listed.problem, listed.target) for listed in found if listed.problem is not None}
     for problem, target in problems.values():
-        _explain(session, *session.explain(problem, target))
+        facts = session.facts(problem, target)
+        _explain(session, facts, hints(problem, session.face, target, facts))
     if not any(listed.interfaces for listed in found):
         session.console.tell(f"No Espressif device with DFU is there ({', '.join(t.chip for t in targets)}).")
-        notes, _ = session.explain(DeviceNotFoundError(""), None)
-        _explain(session, notes, ways_into_download_mode(targets))
+        facts = session.facts(DeviceNotFoundError(""), None)
+        _explain(session, facts, cures(facts) or ways_into_download_mode(targets))
     return 0
 
 
-def _explain(session: Session, notes: Sequence[str], advice: Sequence[str]) -> None:
-    for note in notes:
-        session.console.tell(f"  {note}")
+def _explain(session: Session, facts: Sequence[Fact], advice: Sequence[str]) -> None:
+    for fact in facts:
+        session.console.tell(f"  {as_note(fact)}")
     for hint in advice:
         session.console.hint(hint)
 

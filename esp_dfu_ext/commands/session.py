@@ -69,25 +69,30 @@ class Session:
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error."""
-        notes, advice = self.explain(error, self.target)
-        self.console.error(error.message, error.code, [*error.notes, *notes], advice)
+        facts = self.facts(error, self.target)
+        advice = hints(error, self.face, self.target, facts)
+        self.console.error(error.message, error.code, [*error.notes, *map(as_note, facts)], advice)
         return error.exit_code
 
-    def explain(self, error: EspDfuError, target: Target | None) -> tuple[list[str], list[str]]:
-        """What this machine shows about an error, and what to do."""
-        facts: list[Fact] = []
-        if self.real:
-            from ..diagnosis.explain import explain
+    def facts(self, error: EspDfuError, target: Target | None) -> list[Fact]:
+        """What this machine shows about an error."""
+        if not self.real:
+            return []
+        from ..diagnosis.explain import explain
 
-            with suppress(EspDfuError):  # a chip's file may be what is wrong
-                facts = explain(error, [target] if target is not None else load_targets())
-        notes = [f"{fact.topic[0].upper()}{fact.topic[1:]}: {fact.text}." for fact in facts]
-        return notes, hints(error, self.face, target, facts)
+        with suppress(EspDfuError):  # a chip's file may be what is wrong
+            return explain(error, [target] if target is not None else load_targets())
+        return []
 
     def notice(self, event: Event) -> None:
         """Show a job's notices."""
         if isinstance(event, Notice):
             self.console.warn(event.message)
+
+
+def as_note(fact: Fact) -> str:
+    """A fact as a line below an error."""
+    return f"{fact.topic[0].upper()}{fact.topic[1:]}: {fact.text}."
 
 
 def project_of(dfu_bin: Path) -> Path | None:

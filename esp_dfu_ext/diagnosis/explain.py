@@ -41,9 +41,9 @@ def _explain(error: EspDfuError, targets: Sequence[Target], machine: Machine) ->
         return []
     if isinstance(error, DeviceNotFoundError):
         return [*_system(machine), *permission.bridges(machine, targets)]
-    if isinstance(error, (UsbUnavailableError, ReenumerationError)):
-        return _system(machine)
-    return []
+    if isinstance(error, UsbUnavailableError) and error.missing:
+        return []
+    return _system(machine) if isinstance(error, (UsbUnavailableError, ReenumerationError)) else []
 
 
 def _system(machine: Machine) -> list[Fact]:

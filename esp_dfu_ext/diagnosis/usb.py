@@ -85,10 +85,10 @@ def bus(machine: Machine, targets: Sequence[Target], wanted: Target | None, on: 
         listed = list_devices(on, targets)
     except (UsbUnavailableError, UsbError) as error:
         return [problem("bus", error.code, error.message, missing=getattr(error, "missing", ""))]
+    if not everything and not simulated:
+        return [problem("bus", "no-usb", "there is not one USB device on this machine, not even a hub")]
     word = "simulated devices" if simulated else "USB devices, hubs included"
     facts = [ok("bus", f"{len(everything)} {word}", devices=len(everything))]
-    if not everything:
-        facts = [problem("bus", "no-usb", "there is not one USB device on this machine, not even a hub")]
     for device in listed:
         facts += _device(machine, device, simulated=simulated)
     return [*facts, *_board(on, targets, wanted, listed)]

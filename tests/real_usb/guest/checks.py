@@ -175,7 +175,7 @@ def test_four_boards_one_of_another_chip(bench: Bench, image_for: MakeImage) -> 
     other = bench.add("esp32s2", "1-4")
     s3, s2 = image_for("esp32s3"), image_for("esp32s2")
     assert_failed(esp_dfu("flash", s3.path), 64, "several-devices")
-    assert_failed(esp_dfu("flash", "--path", "1-4", s3.path), 69, "no-device")
+    assert_failed(esp_dfu("flash", "--path", "1-4", s3.path), 69, "other-chip")
     commands = [
         esp_dfu_command("flash", "--path", "1-1", s3.path),
         esp_dfu_command("flash", "--serial", "7C:DF:A1:00:00:02", s3.path),
@@ -333,7 +333,7 @@ def test_it_does_not_come_back_as_it_should(bench: Bench, image_for: MakeImage) 
     results = [finish(process) for process in processes]
     assert_failed(results[0], 74, "no-return")
     assert "nothing is on its port" in results[0].err
-    assert_failed(results[1], 74, "no-return")
+    assert_failed(results[1], 74, "no-dfu-mode")
     assert "run-time mode" in results[1].err
 
 
