@@ -175,7 +175,8 @@ def _not_found(kind: type[DeviceNotFoundError], face: Face, target: Target | Non
             f"D- is {target.download_mode.d_minus}.",
         )
     if kind in (OtherUsbError, AppRunningError) and target is not None and target.closed_by:
-        lines.append(f"If that changes nothing, DFU may be closed on this chip by {'; '.join(target.closed_by)}.")
+        lines.append("If that changes nothing, DFU may be closed on this chip by one of these:")
+        lines += [f"- {way}" for way in target.closed_by]
     return lines
 
 

@@ -95,11 +95,11 @@ def _way(door: str) -> str:
     return f"a way that left no trace, from {package}"
 
 
-def system(machine: Machine) -> list[Fact]:
-    """What kind of machine it is, and whether USB is passed on to it."""
+def system(machine: Machine, *, simulated: bool = False) -> list[Fact]:
+    """What kind of machine it is, and whether USB is passed on to it, where that matters."""
     name = {"win32": "Windows", "darwin": "macOS"}.get(machine.platform, platform.system() or machine.platform)
     where = f"{name} {platform.release()}, {platform.machine()}"
-    if not machine.linux:
+    if not machine.linux or simulated:
         return [ok("system", where)]
     wsl, container, present = machine.wsl, machine.container, machine.usb()
     facts = []

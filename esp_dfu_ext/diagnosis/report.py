@@ -57,7 +57,7 @@ def diagnose(
         ("Python", lambda: environment.python(machine)),
         ("ESP-IDF", lambda: environment.esp_idf(machine)),
         ("plugin", lambda: environment.plugin(plugin)),
-        ("system", lambda: environment.system(machine)),
+        ("system", lambda: environment.system(machine, simulated=simulated is not None)),
     ]
     if simulated is None:
         looks.append(("libusb", lambda: usb.library(machine)))
