@@ -14,8 +14,15 @@
     │   └── ImageError                 a dfu.bin that is damaged
     │       └── WrongTargetError       a sound dfu.bin, made for another chip
     ├── InputMissingError          66  a file that should be there is not
-    ├── DeviceNotFoundError        69  no board fits
+    ├── DeviceNotFoundError        69  no board fits; itself: nothing of the chips' vendors is there
+    │   ├── OtherUsbError              only another USB device of a chip, such as USB-Serial/JTAG
+    │   ├── AppRunningError            a device that is no chip's ROM: an app
+    │   ├── OtherChipError             the ROM of another chip
+    │   ├── UnreadableDeviceError      a device whose descriptors cannot be read
+    │   ├── OtherPathError             boards, but not on the port that was named
+    │   └── OtherSerialError           boards, but none with the serial number that was named
     ├── UsbUnavailableError        72  pyusb or libusb is missing or cannot start
+    ├── UdevError                  72  udev is not there, or does not do what the rule says (Linux)
     ├── OutputError                73  a file cannot be written
     ├── UsbError                   74  a transfer failed
     │   ├── StallError                 the device refused the request (EPIPE)
@@ -29,7 +36,7 @@
     │   ├── ReenumerationError         it did not come back after DFU_DETACH
     │   │   └── NoDfuModeError         it came back, but not in DFU mode
     │   └── SimulationError            a rehearsal's flash differs from the image
-    ├── NeedsRootError            77  only root may do this
+    ├── NeedsRootError             77  only root may do this
     └── InterruptedByUserError    130  Ctrl-C
 
 The numbers are the exit codes, those of ``sysexits.h`` where one fits. Inside the package an error carries

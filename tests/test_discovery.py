@@ -129,7 +129,7 @@ def test_a_serial_number_that_all_boards_have_chooses_none() -> None:
 @pytest.mark.parametrize(
     ("boards", "other", "how", "code", "facts"),
     [
-        ((), False, {}, "no-device", ("No USB device at all",)),
+        ((), False, {}, "no-device", ("There is no USB device.",)),
         ((), True, {}, "other-usb", ("1-9", "303a:1001")),
         (("esp32s2",), False, {}, "other-chip", ("1-1", "ESP32-S2")),
         (("esp32s2",), True, {"path": "1-1"}, "other-chip", ("1-1", "ESP32-S2", "1-9")),
@@ -173,7 +173,7 @@ def test_devices_of_other_vendors_are_counted() -> None:
         _select(rig)
     assert (caught.value.code, caught.value.notes) == (
         "no-device",
-        ("One other USB device is there; none of Espressif.",),
+        ("One other USB device is there, hubs included, and none of Espressif.",),
     )
 
 

@@ -21,7 +21,7 @@ def show(session: Session, *, install: bool = False, force: bool = False) -> int
     console.result(f"{done[result.change]} {result.path}.")
     console.say("udev has read its rules again.")
     for board in result.boards:
-        seat = ", and the user at the seat's" if board.uaccess else ""
+        seat = ", and tagged uaccess" if board.uaccess else ""
         console.say(f"Port {board.path}: {board.node} is {board.access} now{seat}.")
     if not result.boards:
         console.say("No board is there to try it on; plug one in and look: esp-dfu doctor")

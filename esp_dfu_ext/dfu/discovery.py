@@ -193,7 +193,7 @@ def _not_found(
     else:
         kind = DeviceNotFoundError
         others = f"{len(everything)} other USB devices are" if len(everything) != 1 else "One other USB device is"
-        notes = [f"{others if everything else 'No USB device at all is'} there; none of Espressif."]
+        notes = [f"{others} there, hubs included, and none of Espressif." if everything else "There is no USB device."]
     return kind(f"No {wanted} is there.", notes=notes)
 
 

@@ -99,6 +99,8 @@ def system(machine: Machine, *, simulated: bool = False) -> list[Fact]:
     """What kind of machine it is, and whether USB is passed on to it, where that matters."""
     name = {"win32": "Windows", "darwin": "macOS"}.get(machine.platform, platform.system() or machine.platform)
     where = f"{name} {platform.release()}, {platform.machine()}"
+    if machine.platform == "darwin":
+        return [ok("system", where), not_applicable("driver", "macOS asks for none")]
     if not machine.linux or simulated:
         return [ok("system", where)]
     wsl, container, present = machine.wsl, machine.container, machine.usb()

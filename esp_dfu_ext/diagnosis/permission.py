@@ -60,10 +60,14 @@ def held(machine: Machine, node: UsbNode, interface: int) -> list[Fact]:
         return [problem(topic, "kernel-driver", text, driver=driver, interface=name)]
     programs = machine.holders(node.node)
     names = ", ".join(f"{name} (process {number})" for number, name in programs)
-    who = f"it has {node.node} open" if len(programs) == 1 else f"they have {node.node} open"
-    text = f"{names}: {who}" if programs else "which one cannot be seen by this user"
+    who = (
+        f"{names} {'has' if len(programs) == 1 else 'have'} {node.node} open"
+        if programs
+        else "which, this user cannot see"
+    )
+    text = f"a program has claimed interface {interface}; {who}"
     held_by = [{"process": number, "name": name} for number, name in programs]
-    return [problem(topic, "device-busy", f"a program holds interface {interface}; {text}", holders=held_by)]
+    return [problem(topic, "device-busy", text, holders=held_by)]
 
 
 def bridges(machine: Machine, targets: Sequence[Target]) -> list[Fact]:

@@ -122,7 +122,7 @@ def _board(on: Bus, targets: Sequence[Target], wanted: Target | None, listed: Se
     if wanted is None:
         paths = [device.device.path for device in listed if device.target is not None and device.interfaces]
         if paths:
-            return [ok("board", f"to flash, on port {', '.join(paths)}", paths=paths)]
+            return [ok("board", f"found on port {', '.join(paths)}", paths=paths)]
         code = (seen_instead([device.device for device in listed], targets) if listed else DeviceNotFoundError).code
         return [problem("board", code, f"none in download mode ({', '.join(target.chip for target in targets)})")]
     try:
@@ -131,4 +131,4 @@ def _board(on: Bus, targets: Sequence[Target], wanted: Target | None, listed: Se
         return [problem("board", error.code, " ".join([error.message, *error.notes]))]
     except SeveralDevicesError as error:
         return [ok("board", f"{error.message} A flash needs --path or --all", paths=list(error.paths))]
-    return [ok("board", f"the only {wanted.chip}, on port {path}", paths=[path])]
+    return [ok("board", f"found on port {path}, the only {wanted.chip}", paths=[path])]

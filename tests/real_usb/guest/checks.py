@@ -250,7 +250,7 @@ def test_an_ordinary_user_and_the_rule(bench: Bench, image_for: MakeImage, no_ru
     assert " ".join(command[-4:]) in as_user.err
     installed = run(*command)
     assert installed.code == 0, installed
-    assert f"Port 1-1: {node} is root:plugdev 0660 now, and the user at the seat's." in installed.out
+    assert f"Port 1-1: {node} is root:plugdev 0660 now, and tagged uaccess." in installed.out
     assert doctor(PLUGDEV, libusb) == (0, {}, [])
     # Of the group: let in, also after the board came back under a new number.
     allowed = esp_dfu("flash", image.path, libusb=libusb, user=PLUGDEV)
@@ -363,7 +363,7 @@ def test_another_program_has_claimed_it(bench: Bench, image_for: MakeImage, libu
         assert other.stdout.readline() == "claimed\n"
         result = esp_dfu("flash", image.path, libusb=libusb)
         assert_failed(result, 75, "device-busy")
-        assert f"(process {other.pid}): it has /dev/bus/usb/001/" in result.err
+        assert f"(process {other.pid}) has /dev/bus/usb/001/" in result.err
         assert found_lines(esp_dfu("list", libusb=libusb).out)  # looking claims nothing
     finally:
         finish_input(other)
