@@ -37,7 +37,10 @@ def _door(project_path: str) -> str:
     """For idf.py dfu-doctor: what this folder is to idf.py."""
     if os.path.abspath(project_path) == _HOME:
         return f"idf_ext.py of the project, {_HOME}"
-    return f"{'IDF_EXTRA_ACTIONS_PATH' if __name__ == 'idf_ext' else 'a component of the project'}, {_HOME}"
+    if __name__ != "idf_ext":
+        return f"a component of the project, {_HOME}"
+    extra = [os.path.realpath(folder) for folder in os.environ.get("IDF_EXTRA_ACTIONS_PATH", "").split(";") if folder]
+    return f"{'IDF_EXTRA_ACTIONS_PATH' if os.path.realpath(_HOME) in extra else 'sys.path'}, {_HOME}"
 
 
 def _leave_room_for_project(project_path: str) -> None:

@@ -10,7 +10,7 @@ from ..diagnosis import State
 from ..diagnosis.report import Plugin, Report, diagnose
 from ..errors import EspDfuError
 from ..hints import next_step
-from ..target import builtin_folder, read_target
+from ..target import builtin_folder, load_targets, read_target
 from .session import Session
 
 FORMAT_VERSION = 1
@@ -28,10 +28,11 @@ def doctor(
     as_json: bool = False,
 ) -> int:
     """Show the report; 0 when nothing is a problem, else 1."""
+    broken: list[EspDfuError] = []
     try:
-        targets = session.targets(project_dir)
+        targets = load_targets(project_dir, on_broken=broken.append)
     except EspDfuError as error:
-        session.console.warn(error.message)
+        broken.append(error)
         targets = [read_target(path) for path in sorted(builtin_folder().glob("*.yaml"))]
     simulation = session.simulation(targets)
     report = diagnose(
@@ -39,6 +40,7 @@ def doctor(
         build_dir=build_dir,
         project_dir=project_dir,
         plugin=plugin,
+        broken=broken,
         simulated=simulation.bus if simulation is not None else None,
     )
     steps = next_step(report.problems, session.face, report.target)

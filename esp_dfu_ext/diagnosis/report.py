@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..bus import Bus
+from ..errors import EspDfuError
 from ..machine import Machine
 from ..target import Target
 from . import Fact, State, environment, permission, problem, project, usb
@@ -37,6 +38,7 @@ def diagnose(
     build_dir: Path,
     project_dir: Path | None = None,
     plugin: Plugin | None = None,
+    broken: Sequence[EspDfuError] = (),
     simulated: Bus | None = None,
     machine: Machine | None = None,
 ) -> Report:
@@ -47,6 +49,7 @@ def diagnose(
         build_dir: of the project, which need not be there.
         project_dir: its folder; None where the build folder must tell.
         plugin: how idf.py loaded us; None without it.
+        broken: errors of the chips' files that cannot be used.
         simulated: a bus with simulated boards, in place of this machine's.
         machine: this one, or another for tests.
     """
@@ -57,10 +60,11 @@ def diagnose(
         ("Python", lambda: environment.python(machine)),
         ("ESP-IDF", lambda: environment.esp_idf(machine)),
         ("plugin", lambda: environment.plugin(plugin)),
-        ("system", lambda: environment.system(machine, simulated=simulated is not None)),
+        ("chips", lambda: [problem("chips", error.code, error.message) for error in broken]),
     ]
     if simulated is None:
         looks.append(("libusb", lambda: usb.library(machine)))
+    looks.append(("system", lambda: environment.system(machine, simulated=simulated is not None)))
     if simulated is None and machine.linux:
         looks.append(("udev rule", lambda: list(permission.rules(machine, targets))))
     looks.append(
