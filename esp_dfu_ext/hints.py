@@ -9,9 +9,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cures import cures, let_in, own_command
 from .errors import (
     AccessDeniedError,
     AppRunningError,
@@ -65,20 +65,6 @@ class Face:
 IDF_PY = Face("idf.py dfu", "idf.py dfu-list", "idf.py dfu-flash", "idf.py set-target", "idf.py build")
 ESP_DFU = Face("esp-dfu build BUILD_DIR", "esp-dfu list", "esp-dfu flash DFU.BIN", "idf.py set-target", "idf.py build")
 
-_LET_IN = "Let yourself in, once: {}"
-
-
-def own_command(arguments: str, *, root: bool = False) -> str:
-    """Our own command, with the Python that runs now: root and another shell may know no `esp-dfu`."""
-    import sysconfig
-
-    home = Path(__file__).resolve().parent.parent
-    words = [sys.executable or "python3", "-m", "esp_dfu_ext"]
-    if home not in {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}:
-        words = ["env", f"PYTHONPATH={home}", *words]
-    return f"{'sudo ' if root else ''}{shlex.join(words)} {arguments}"
-
-
 # What the ROM means by a status, executed (rom.py has the same cases).
 _STATUS_HINTS = {
     "errTARGET": "To the ROM the archive is damaged or incomplete; build the image again: {build}",
@@ -110,7 +96,7 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: S
         return [*(f"Choose one: {face.flash} --path {path}" for path in error.paths), f"Or all: {face.flash} --all"]
     if isinstance(error, AccessDeniedError):
         if sys.platform.startswith("linux"):
-            return [_LET_IN.format(own_command("udev --install", root=True))]
+            return [let_in()]
         return ["Another program may hold the device, or the system wants administrator rights for it."]
     if isinstance(error, NeedsRootError):
         return [own_command("udev --install", root=True)]
@@ -228,50 +214,9 @@ def next_step(problems: Sequence[Fact], face: Face, target: Target | None) -> li
     """What to do first about the problems of a diagnosis; empty if there are none, or none has a known cure."""
     # The rule is only needed once a board is there; one that is there and refused says so itself.
     for fact in sorted(problems, key=lambda fact: fact.topic == "udev rule"):
-        lines = _cure(fact) or _cure_in_project(fact, face) or _cure_on_bus(fact, face, target)
+        lines = cures([fact]) or _cure_in_project(fact, face) or _cure_on_bus(fact, face, target)
         if lines:
             return lines
-    return []
-
-
-def cures(facts: Sequence[Fact]) -> list[str]:
-    """What to do about what this machine shows; empty if nothing follows from it."""
-    return list(dict.fromkeys(line for fact in facts for line in _cure(fact)))
-
-
-def _cure(fact: Fact) -> list[str]:
-    data = fact.data
-    if fact.code in ("no-rule", "no-seat"):
-        return [_LET_IN.format(own_command("udev --install", root=True))]
-    if fact.code == "rule-not-applied":
-        return ["Plug the board in again, or: sudo udevadm control --reload && sudo udevadm trigger"]
-    if fact.code in ("no-group", "not-in-group"):
-        add = f"sudo usermod -aG {data['rule_group']} {shlex.quote(data['user'])}"
-        create = f"sudo groupadd --system {data['rule_group']} && " if fact.code == "no-group" else ""
-        return [f"{create}{add}", "Then log out and in again."]
-    if fact.code == "old-session":
-        return [f"Log out and in again; in this shell alone: newgrp {data['rule_group']}"]
-    if fact.code == "device-busy" and data.get("holders"):
-        names = ", ".join(f"{held['name']} (process {held['process']})" for held in data["holders"])
-        return [f"Close {names}, then try again."]
-    if fact.code == "kernel-driver":
-        return [
-            f"Take it off the driver: echo {data['interface']} | sudo tee /sys/bus/usb/drivers/{data['driver']}/unbind"
-        ]
-    if fact.code == "wsl":
-        return [
-            "In Windows, find the board: usbipd list",
-            "Once, as administrator: usbipd bind --busid BUSID",
-            "And each time: usbipd attach --wsl --auto-attach --busid BUSID",
-        ]
-    if fact.code == "container":
-        return ["Start it with: docker run -v /dev/bus/usb:/dev/bus/usb --device-cgroup-rule='c 189:* rmw' ..."]
-    if fact.code == "no-package":
-        return [f"Install: {shlex.quote(sys.executable or 'python')} -m pip install {' '.join(data['missing'])}"]
-    if fact.code == "no-esp-idf":
-        return ["Run the export script of your ESP-IDF in this shell."]
-    if fact.code == "actions-refused":
-        return [f"export IDF_EXTRA_ACTIONS_PATH={shlex.quote(data['extra_path'])}"]
     return []
 
 

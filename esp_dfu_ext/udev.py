@@ -110,7 +110,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not whole and line.lstrip().startswith("#"):
             continue
-        whole += line.rstrip().removesuffix("\\")
+        whole += line
         if not line.rstrip().endswith("\\"):
             yield number, whole
             whole = ""
@@ -141,8 +141,11 @@ def _read(file: str, number: int, text: str, vid: str, pid: str) -> Rule | None:
 def why_refused(machine: Machine, rules: Sequence[Rule], access: Access) -> tuple[str, str]:
     """Why the user may not open a node that these rules are for: a stable code, and what was seen.
 
-    The codes: ``no-rule``, ``rule-not-applied``, ``no-group``, ``not-in-group``, ``old-session``, ``no-seat``.
+    The codes: ``no-udev``, ``no-rule``, ``rule-not-applied``, ``no-group``, ``not-in-group``, ``old-session``,
+    ``no-seat``.
     """
+    if not machine.file("/run/udev/control").exists():
+        return "no-udev", "udev does not run here, so that no rule has any effect"
     if not rules:
         return "no-rule", f"none of the {len(files(machine))} files of udev rules has one for it"
     group = next((found.group for found in reversed(rules) if found.group), None)

@@ -26,6 +26,7 @@ class FolderMachine(Machine):
         self.records: dict[str, frozenset[str]] = {"plugdev": frozenset()}
         self.owner = ("root", "root")
         self.open_to_all = False
+        self.write("/run/udev/control")
 
     def groups(self) -> frozenset[str]:
         return self.in_groups

@@ -14,6 +14,7 @@ import pytest
 
 import esp_dfu_ext
 from esp_dfu_ext import load_target
+from esp_dfu_ext.cures import own_command
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.diagnosis import Fact, State, environment, permission, usb
 from esp_dfu_ext.diagnosis.environment import Plugin
@@ -30,7 +31,7 @@ from esp_dfu_ext.errors import (
     StallError,
     UsbUnavailableError,
 )
-from esp_dfu_ext.hints import ESP_DFU, IDF_PY, next_step, own_command
+from esp_dfu_ext.hints import ESP_DFU, IDF_PY, next_step
 from esp_dfu_ext.machine import Machine
 from esp_dfu_ext.simulator.sample import write_sample_project
 
@@ -94,6 +95,24 @@ def test_a_board_that_may_not_be_opened(
     assert step in next_step([found], IDF_PY, chip())[0]
     # A flash that fails ends with the same.
     assert explain(AccessDeniedError("x"), [chip()], machine) == [found]
+
+
+@pytest.mark.parametrize(
+    ("file", "step"),
+    [
+        ("/.dockerenv", "there, not in the container: esp-dfu udev --install"),
+        ("/proc/sys/kernel/osrelease", "sudo tee -a /etc/wsl.conf"),
+        ("/etc/hostname", "Start udev"),
+    ],
+)
+def test_a_board_where_no_udev_runs(machine: FolderMachine, file: str, step: str) -> None:
+    machine.file("/run/udev/control").unlink()
+    machine.write("/etc/udev/rules.d/60-x.rules", OURS)
+    machine.write(file, "5.15-microsoft-standard-WSL2")
+    machine.plug()
+    (found,) = explain(AccessDeniedError("x"), [chip()], machine)
+    assert found.code == "no-udev"
+    assert step in next_step([found], IDF_PY, chip())[0]
 
 
 def test_a_board_without_a_node(machine: FolderMachine) -> None:
@@ -202,8 +221,9 @@ def test_what_does_not_belong_to_an_error_is_not_shown(machine: FolderMachine) -
     machine.write("/.dockerenv")
     assert explain(StallError("x"), chips(), machine) == []
     assert explain(UsbUnavailableError("x", missing="pyusb"), chips(), machine) == []
-    other = Machine(machine.root, platform="darwin")
-    assert explain(DeviceNotFoundError("x"), chips(), other) == []
+    machine.plug(drivers=(None, None, "usbfs"))
+    assert explain(DeviceBusyError("x"), chips(), machine) != []
+    assert explain(DeviceBusyError("x"), chips(), Machine(machine.root, platform="darwin")) == []
 
 
 # --- the environment --------------------------------------------------------------------------------------
@@ -256,7 +276,9 @@ def test_the_rule_is_looked_for_only_where_it_matters(machine: FolderMachine) ->
         (fact,) = permission.rules(machine, chips())
         return fact
 
+    machine.file("/run/udev/control").unlink()
     assert rule().state is State.NOT_APPLICABLE
+    machine.write("/run/udev/control")
     machine.write("/usr/lib/udev/rules.d/50-udev-default.rules", 'SUBSYSTEM=="usb", MODE="0664"')
     assert (rule().code, rule().data["missing"]) == ("no-rule", ["303a:0012", "303a:0002", "303a:0009", "303a:0020"])
     machine.write("/etc/udev/rules.d/60-x.rules", OURS)

@@ -56,7 +56,9 @@ def test_every_code_of_the_doctor_is_there() -> None:
     folder = ROOT / "esp_dfu_ext"
     sources = [*(folder / "diagnosis").glob("*.py"), folder / "udev.py"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    used = set(re.findall(r'problem\(\s*[^,]+?,\s*"([a-z-]+)"', text)) | set(re.findall(r'return "([a-z-]+)", f', text))
+    used = set(re.findall(r'problem\(\s*[^,]+?,\s*"([a-z-]+)"', text)) | set(
+        re.findall(r'return "([a-z-]+)", f?"', text)
+    )
     own = used - {kind.code for kind in classes()}
     table = PAGE.partition("## Codes of the doctor alone")[2]
     said = {

@@ -72,6 +72,7 @@ NONE = [
     'SUBSYSTEM=="tty", ATTRS{idVendor}=="303a", MODE="0666"',
     'ACTION=="remove", ATTR{idVendor}=="303a", MODE="0666"',
     'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", ATTR{serial}=="x", MODE="0666"',  # what that decides is not known
+    'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", ATTR{serial}!="x", MODE="0666"',
     'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", TAG-="uaccess"',
     'MODE="0666"',
     'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", MODE="rubbish"',

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bus import Bus
+from ..cures import cures
 from ..errors import DeviceNotFoundError
-from ..hints import cures, hints, ways_into_download_mode
+from ..hints import hints, ways_into_download_mode
 from ..jobs import listing as jobs
 from ..jobs.listing import ListedDevice
 from .session import Session, as_note

@@ -44,6 +44,7 @@ def refused(machine: Machine, node: UsbNode) -> list[Fact]:
             rules=[str(rule) for rule in rules],
             rule_group=group,
             user=machine.user,
+            where="container" if machine.container else "wsl" if machine.wsl else "",
         )
     ]
 
@@ -90,8 +91,8 @@ def rules(machine: Machine, targets: Sequence[Target]) -> Iterator[Fact]:
     if machine.is_root:
         yield not_applicable("udev rule", "root needs none")
         return
-    if not any(machine.file(folder).is_dir() for folder in udev.FOLDERS):
-        yield not_applicable("udev rule", "there is no udev on this machine")
+    if not machine.file("/run/udev/control").exists():
+        yield not_applicable("udev rule", "udev does not run here")
         return
     missing = []
     named: dict[str, None] = {}
