@@ -116,8 +116,11 @@ class Console:
             self.hint(hint)
 
     def hint(self, line: str) -> None:
-        """What to do next, on stderr; never broken into lines, because people copy it."""
-        self.err.put(Text("  > ", style="bold cyan") + Text(clean(line)), wrap=False)
+        """What to do next, on stderr; a command is never broken into lines, because people copy it.
+
+        A sentence ends with a full stop, and a command does not.
+        """
+        self.err.put(Text("  > ", style="bold cyan") + Text(clean(line)), wrap=line.endswith("."))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
         """A table; a column whose name begins with ``>`` is aligned to the right, the last one may be folded."""

@@ -64,7 +64,7 @@ def _cure(fact: Fact) -> list[str]:
             "And each time: usbipd attach --wsl --auto-attach --busid BUSID",
         ]
     if fact.code == "container":
-        return ["Start it with: docker run -v /dev/bus/usb:/dev/bus/usb --device-cgroup-rule='c 189:* rmw' ..."]
+        return ["Start it with: docker run -v /dev/bus/usb:/dev/bus/usb --device-cgroup-rule='c 189:* rmw' IMAGE"]
     if fact.code == "no-package":
         return [f"Install: {shlex.quote(sys.executable or 'python')} -m pip install {' '.join(data['missing'])}"]
     if fact.code == "no-esp-idf":

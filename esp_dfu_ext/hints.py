@@ -162,7 +162,7 @@ def _not_found(kind: type[DeviceNotFoundError], face: Face, target: Target | Non
         )
     if kind in (OtherUsbError, AppRunningError) and target is not None and target.closed_by:
         lines.append("If that changes nothing, DFU may be closed on this chip by one of these:")
-        lines += [f"- {way}" for way in target.closed_by]
+        lines += [f"- {way}." for way in target.closed_by]
     return lines
 
 
