@@ -15,7 +15,8 @@ from pytest_mock import MockerFixture
 from esp_dfu_ext import cli, inspect, load_target
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.session import ENVIRONMENT_VARIABLE
-from esp_dfu_ext.errors import InterruptedByUserError
+from esp_dfu_ext.diagnosis import Fact, State
+from esp_dfu_ext.errors import InterruptedByUserError, UsbUnavailableError
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import builtin_folder
 
@@ -198,6 +199,23 @@ def test_failures_have_their_own_exit_code_and_next_step(
     for text in texts:
         assert text in err
     assert out == ""
+
+
+def test_a_simulated_fault_is_not_explained_by_this_machine(
+    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, capsys: Capture
+) -> None:
+    fact = Fact("port 1-1", State.PROBLEM, "seen here", "no-rule")
+    explain = mocker.patch("esp_dfu_ext.diagnosis.explain.explain", return_value=[fact])
+    simulate(monkeypatch, "esp32s3+no-access")
+    assert run("flash", str(dfu_bin)) == 77
+    assert run("list") == 0
+    assert not explain.called
+    # Where the boards are real it is: this one fails before any bus is looked at.
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE)
+    capsys.readouterr()
+    mocker.patch("esp_dfu_ext.bus.libusb_backend", side_effect=UsbUnavailableError("libusb does not start."))
+    assert run("flash", str(dfu_bin)) == 72
+    assert "  Port 1-1: seen here.\n  > Let yourself in, once: sudo " in capsys.readouterr().err
 
 
 def test_usage_errors_are_64(capsys: Capture) -> None:

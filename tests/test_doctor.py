@@ -34,6 +34,7 @@ from esp_dfu_ext.errors import (
 from esp_dfu_ext.hints import ESP_DFU, IDF_PY, next_step
 from esp_dfu_ext.machine import Machine
 from esp_dfu_ext.simulator.sample import write_sample_project
+from esp_dfu_ext.target import builtin_folder
 
 from .linux import NODE, OURS, FolderMachine
 from .sim import Bench, bench, chip, chips, serial_jtag
@@ -138,8 +139,7 @@ def test_nobody_is_named_who_was_not_seen(machine: FolderMachine) -> None:
     assert found.text.endswith("which, this user cannot see")
     assert found.data["holders"] == []
     machine.plug(number=3)
-    for file in machine.file("/sys/bus/usb/devices").glob("1-1:1.2/driver"):
-        file.unlink()
+    machine.file("/sys/bus/usb/devices/1-1:1.2/driver").unlink()
     assert explain(DeviceBusyError("x"), [chip()], machine) == []
 
 
@@ -418,6 +418,16 @@ def test_a_folder_of_chips_that_is_none(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "[target-file]" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_broken_chip_hides_no_other(tmp_path: Path) -> None:
+    text = (builtin_folder() / "esp32s3.yaml").read_text(encoding="utf-8")
+    (tmp_path / "mychip.yaml").write_text(text.replace("name: esp32s3", "name: mychip"), encoding="utf-8")
+    (tmp_path / "broken.yaml").write_text("schema: [")
+    done = esp_dfu(tmp_path, "doctor", ESP_DFU_SIMULATE="mychip", ESP_DFU_TARGETS=str(tmp_path))
+    assert done.returncode == 1
+    assert "PROBLEM  chips" in done.stdout
+    assert re.search(r"ok +board +found on port 1-1", done.stdout)
 
 
 def test_the_rule_is_printed_and_only_root_may_install_it(tmp_path: Path) -> None:
