@@ -25,6 +25,7 @@ class UsbNode:
         path: ``bus-port.port``, as `UsbDevice.path`.
         product: what the device calls itself, empty if it does not say.
         node: the file that libusb opens.
+        classes: class and subclass of its interfaces, by interface number.
         drivers: of its interfaces, by interface number; ``usbfs`` is a program that has claimed it.
         terminals: names of its serial ports, such as ``ttyACM0``.
     """
@@ -34,6 +35,7 @@ class UsbNode:
     pid: int
     product: str
     node: str
+    classes: Mapping[int, tuple[int, int]]
     drivers: Mapping[int, str]
     terminals: tuple[str, ...]
 
@@ -130,14 +132,18 @@ class Machine:
 
     def _usb(self, name: str, names: list[str]) -> UsbNode | None:
         folder = f"{_SYS_USB}/{name}"
+        classes: dict[int, tuple[int, int]] = {}
         drivers: dict[int, str] = {}
         terminals: list[str] = []
         try:
             vid, pid = (int(self.read(f"{folder}/{key}"), 16) for key in ("idVendor", "idProduct"))
             bus, device = (int(self.read(f"{folder}/{key}")) for key in ("busnum", "devnum"))
             for interface in (self.file(f"{_SYS_USB}/{i}") for i in names if i.startswith(f"{name}:")):
+                number, class_, subclass = (
+                    int((interface / f"bInterface{key}").read_text(), 16) for key in ("Number", "Class", "SubClass")
+                )
+                classes[number] = class_, subclass
                 if (interface / "driver").is_symlink():
-                    number = int((interface / "bInterfaceNumber").read_text(), 16)
                     drivers[number] = (interface / "driver").readlink().name
                 # cdc_acm has a folder for them, a USB-to-serial bridge has them in place.
                 found = [*interface.glob("tty/tty*"), *interface.glob("tty[A-Z]*")]
@@ -147,7 +153,7 @@ class Machine:
         if name.startswith("usb"):
             return None
         node = f"{_USB_NODES}/{bus:03}/{device:03}"
-        return UsbNode(name, vid, pid, self.read(f"{folder}/product"), node, drivers, tuple(terminals))
+        return UsbNode(name, vid, pid, self.read(f"{folder}/product"), node, classes, drivers, tuple(terminals))
 
     def access(self, node: str) -> Access | None:
         """Who may open a device node; None if it is not there."""

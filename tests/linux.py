@@ -62,7 +62,9 @@ class FolderMachine(Machine):
         for name, value in {**values, "product": product}.items():
             self.write(f"{folder}/{name}", f"{value}\n")
         for interface, driver in enumerate(drivers):
-            self.write(f"{folder}:1.{interface}/bInterfaceNumber", f"{interface:02}\n")
+            kind = {0: ("02", "02"), 1: ("0a", "02")}.get(interface, ("fe", "01"))
+            for name, value in zip(("Number", "Class", "SubClass"), (f"{interface:02}", *kind)):
+                self.write(f"{folder}:1.{interface}/bInterface{name}", f"{value}\n")
             if driver is not None:
                 link = self.file(f"{folder}:1.{interface}/driver")
                 link.unlink(missing_ok=True)

@@ -150,6 +150,7 @@ def test_a_kernel_driver_on_the_dfu_interface(machine: FolderMachine) -> None:
     assert problems(facts) == {"port 1-1": "kernel-driver"}
     (step,) = next_step([fact for fact in facts if fact.code], IDF_PY, chip())
     assert step.endswith("echo 1-1:1.2 | sudo tee /sys/bus/usb/drivers/usbhid/unbind")
+    assert explain(DeviceBusyError("x"), [chip()], machine) == [fact for fact in facts if fact.code]
 
 
 def test_what_libusb_says_counts_where_the_system_says_nothing(machine: FolderMachine) -> None:

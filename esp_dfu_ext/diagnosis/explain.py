@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..dfu.spec import INTERFACE_CLASS, INTERFACE_SUBCLASS
 from ..errors import (
     AccessDeniedError,
     DeviceBusyError,
@@ -35,8 +36,9 @@ def _explain(error: EspDfuError, targets: Sequence[Target], machine: Machine) ->
     if isinstance(error, AccessDeniedError):
         return [fact for node in boards for fact in permission.refused(machine, node)]
     if isinstance(error, DeviceBusyError):
-        claimed = [(node, number) for node in boards for number, name in node.drivers.items() if name == "usbfs"]
-        return [fact for node, number in claimed for fact in permission.held(machine, node, number)]
+        dfu = (INTERFACE_CLASS, INTERFACE_SUBCLASS)
+        interfaces = [(node, number) for node in boards for number, kind in node.classes.items() if kind == dfu]
+        return [fact for node, number in interfaces for fact in permission.held(machine, node, number)]
     if isinstance(error, (OtherPathError, OtherSerialError)):
         return []
     if isinstance(error, DeviceNotFoundError):
