@@ -78,6 +78,9 @@ _STATUS_HINTS = {
 }
 
 
+_BUSY = "Close the program that uses it (another flash, a virtual machine), then try again."
+
+
 def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: Sequence[Fact] = ()) -> list[str]:
     """The lines to show below an error; none when there is nothing sensible to say.
 
@@ -95,9 +98,7 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: S
     if isinstance(error, SeveralDevicesError):
         return [*(f"Choose one: {face.flash} --path {path}" for path in error.paths), f"Or all: {face.flash} --all"]
     if isinstance(error, AccessDeniedError):
-        if sys.platform.startswith("linux"):
-            return [let_in()]
-        return ["Another program may hold the device, or the system wants administrator rights for it."]
+        return [_no_access()]
     if isinstance(error, NeedsRootError):
         return [own_command("udev --install", root=True)]
     if isinstance(error, DriverMissingError):
@@ -105,7 +106,7 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: S
     if isinstance(error, UsbUnavailableError):
         return _no_usb(error.missing)
     if isinstance(error, DeviceBusyError):
-        return ["Close the program that uses it (another flash, a virtual machine), then try again."]
+        return [_BUSY]
     if isinstance(error, DeviceGoneError):
         return [f"Check the cable; a hub without power does this too. {_enter_download_mode(target)}"]
     if isinstance(error, ReenumerationError):
@@ -164,6 +165,12 @@ def _not_found(kind: type[DeviceNotFoundError], face: Face, target: Target | Non
         lines.append("If that changes nothing, DFU may be closed on this chip by one of these:")
         lines += [f"- {way}." for way in target.closed_by]
     return lines
+
+
+def _no_access() -> str:
+    if sys.platform.startswith("linux"):
+        return let_in()
+    return "Another program may hold the device, or the system wants administrator rights for it."
 
 
 def _no_driver(target: Target | None) -> str:
@@ -249,4 +256,6 @@ def _cure_on_bus(fact: Fact, face: Face, target: Target | None) -> list[str]:
         return _no_usb(fact.data.get("missing", ""))
     if fact.code == DriverMissingError.code:
         return [_no_driver(target)]
-    return []
+    if fact.code == AccessDeniedError.code:
+        return [_no_access()]
+    return [_BUSY] if fact.code == DeviceBusyError.code else []

@@ -143,6 +143,27 @@ def test_nobody_is_named_who_was_not_seen(machine: FolderMachine) -> None:
     assert explain(DeviceBusyError("x"), [chip()], machine) == []
 
 
+def test_of_several_boards_the_one_that_failed_is_explained(machine: FolderMachine) -> None:
+    machine.plug()
+    machine.plug(path="1-2.4", number=3)
+    (found,) = explain(AccessDeniedError("Port 1-2.4: no permission to open the device."), [chip()], machine)
+    assert found.topic == "port 1-2.4"
+
+
+@pytest.mark.parametrize(
+    ("code", "step"),
+    [
+        ("device-busy", "Close the program"),
+        ("no-permission", ""),
+        ("no-driver", "Zadig"),
+        ("no-usb", "pass the USB bus"),
+    ],
+)
+def test_every_problem_of_a_board_has_a_next_step(code: str, step: str) -> None:
+    (line,) = next_step([Fact("port 1-1", State.PROBLEM, "", code)], ESP_DFU, chip())
+    assert step in line
+
+
 def test_a_kernel_driver_on_the_dfu_interface(machine: FolderMachine) -> None:
     machine.plug(drivers=(None, None, "usbhid"))
     machine.open_to_all = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ..dfu.spec import INTERFACE_CLASS, INTERFACE_SUBCLASS
@@ -32,7 +33,9 @@ def explain(error: EspDfuError, targets: Sequence[Target], machine: Machine | No
 
 
 def _explain(error: EspDfuError, targets: Sequence[Target], machine: Machine) -> list[Fact]:
-    boards = permission.boards(machine, targets)
+    # `bus` begins its errors with the port; of several boards only that one explains the error.
+    port = re.match(r"Port ([\d.-]+):", error.message)
+    boards = [node for node in permission.boards(machine, targets) if port is None or node.path == port[1]]
     if isinstance(error, AccessDeniedError):
         return [fact for node in boards for fact in permission.refused(machine, node)]
     if isinstance(error, DeviceBusyError):
