@@ -154,7 +154,7 @@ def test_of_several_boards_the_one_that_failed_is_explained(machine: FolderMachi
     ("code", "step"),
     [
         ("device-busy", "Close the program"),
-        ("no-permission", ""),
+        ("no-permission", "udev --install" if sys.platform.startswith("linux") else "administrator"),
         ("no-driver", "Zadig"),
         ("no-usb", "pass the USB bus"),
     ],
