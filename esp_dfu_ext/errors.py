@@ -8,6 +8,7 @@
     ├── DataError                  65  a file says something that cannot be used
     │   ├── TargetFileError            a chip's YAML
     │   ├── ProjectError               a project's or build folder's file
+    │   │   └── OutsideProjectError        it names files outside of both
     │   ├── TargetNotSupportedError    the chip has no USB DFU in its ROM
     │   ├── LayoutError                files that the ROM would flash wrongly
     │   ├── FirmwareError              an ESP image for another chip, or damaged
@@ -100,6 +101,10 @@ class TargetFileError(DataError):
 
 class ProjectError(DataError):
     code = "project"
+
+
+class OutsideProjectError(ProjectError):
+    code = "outside-project"
 
 
 class TargetNotSupportedError(DataError):

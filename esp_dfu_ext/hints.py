@@ -5,6 +5,7 @@ Errors and facts say what was seen; only here does anybody give advice, and only
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from .errors import (
     OtherPathError,
     OtherSerialError,
     OtherUsbError,
+    OutsideProjectError,
     ProjectError,
     ReenumerationError,
     SeveralDevicesError,
@@ -123,7 +125,8 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: S
 
 def _about_files(error: EspDfuError, face: Face) -> list[str]:
     if isinstance(error, InputMissingError):
-        if error.path.exists():
+        # os.path and not Path: up to Python 3.13 that raises OSError for a name that is too long.
+        if os.path.exists(error.path):  # noqa: PTH110
             return ["Look at its permissions."]
         return [f"Make it: {face.build}"] if error.role == "dfu.bin" else [f"Build the project first: {face.compile}"]
     if isinstance(error, TargetNotSupportedError):
@@ -142,6 +145,8 @@ def _about_files(error: EspDfuError, face: Face) -> list[str]:
         ]
     if isinstance(error, LayoutError):
         return ["Addresses come from the partition table, the size of the flash from the project: idf.py menuconfig"]
+    if isinstance(error, OutsideProjectError):
+        return ["They would become part of dfu.bin, for everybody to read. If you want that: --force"]
     if isinstance(error, ProjectError) and "which chip" in error.message:
         return [f"Choose it: {face.set_target} CHIP"]
     return []

@@ -10,6 +10,7 @@ from ..diagnosis import State
 from ..diagnosis.report import Plugin, Report, diagnose
 from ..errors import EspDfuError
 from ..hints import next_step
+from ..streams import Piece
 from ..target import builtin_folder, load_targets, read_target
 from .session import Session
 
@@ -52,13 +53,11 @@ def doctor(
 
 
 def _show(session: Session, report: Report, steps: list[str]) -> None:
-    from rich.text import Text
-
     rows = []
     for fact in report.facts:
         word, style = _WORDS[fact.state]
         code = f" [{fact.code}]" if fact.code else ""
-        rows.append((Text(word, style), fact.topic, f"{fact.text}{code}"))
+        rows.append((Piece(word, style), fact.topic, f"{fact.text}{code}"))
     session.console.table(["", "Looked at", "Seen"], rows)
     number = len(report.problems)
     if not number:

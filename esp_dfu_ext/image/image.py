@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -158,6 +157,8 @@ def write_image(path: Path, parts: Sequence[Part], params: FlashParams, dfu_suff
         ProjectError: a part's file changed while it was read.
         OutputError: `path` cannot be written; what was there before is still there.
     """
+    import tempfile  # a flash does not need it, and it costs as much as this whole module
+
     records = [IndexRecord(0, FLASH_PARAMS_FLAGS, FLASH_PARAMS_NAME, md5(params.encode()).digest())]
     records += [IndexRecord(part.address, 0, part.name, _md5(part)) for part in parts]
     temporary: Path | None = None
@@ -286,6 +287,8 @@ def parse_image(data: Buffer) -> DfuImage:
 def _records(data: memoryview) -> tuple[IndexRecord, ...]:
     if len(data) % RECORD_LENGTH:
         raise ImageError(f"{INDEX_NAME} has {len(data)} bytes, no multiple of {RECORD_LENGTH}.")
+    if len(data) > cpio.MOST_MEMBERS * RECORD_LENGTH:
+        raise ImageError(f"{INDEX_NAME} has more than {cpio.MOST_MEMBERS} records.")
     records = []
     for address, flags, name, md5 in _RECORD.iter_unpack(data):
         text, _, _ = name.partition(b"\0")

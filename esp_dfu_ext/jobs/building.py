@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import FirmwareError, InputMissingError, OutputError, ProjectError
+from ..errors import FirmwareError, InputMissingError, OutputError, OutsideProjectError, ProjectError
 from ..events import EventSink, Notice, ignore
 from ..image.firmware import AppDescription, FirmwareReport, read_firmware
 from ..image.image import FlashParams, write_image
 from ..image.layout import FlashFile, Layout, plan_layout
 from ..image.suffix import Suffix
-from ..project import FlasherArgs, Project, chip_size, only, read_flasher_args, read_project
+from ..project import FLASHER_ARGS, FlasherArgs, Project, chip_size, inside, only, read_flasher_args, read_project
 from ..target import Target, load_target
 from ..units import format_size, parse_size
 
@@ -60,12 +60,13 @@ def build(
         output: where to write; None for dfu.bin in the build folder.
         part_size: bytes into which larger files are cut; None for the chip's default.
         sections: of flasher_args.json that are flashed; all if empty.
-        force: take images that the host believes to be for another chip, or damaged.
+        force: take images that the host believes to be for another chip, or damaged, and files from anywhere.
         on_event: gets notices.
 
     Raises:
         InputMissingError: nothing was built, or a file is missing.
         ProjectError, TargetNotSupportedError, TargetFileError: of the project or the chip.
+        OutsideProjectError: a file lies neither in the build folder nor in the project, unless `force`.
         UsageError: an impossible part size or section.
         LayoutError: the ROM would lose data.
         FirmwareError: an image for another chip, or a damaged one, unless `force`.
@@ -75,12 +76,16 @@ def build(
     target = load_target(project.target, project.project_dir)
     args = read_flasher_args(build_dir)
     size = _chip_size(project, args, target)
-    layout = plan_layout(only(args.files, sections), size, target, part_size)
+    files = only(args.files, sections)
+    _check_inside(files, project, force, on_event)
+    layout = plan_layout(files, size, target, part_size)
     for notice in layout.notices:
         on_event(notice)
     app = _check_firmware([file for file, _ in layout.files], target, force, on_event)
     _warn_of_security(project, layout, on_event)
     path = output if output is not None else build_dir / DFU_BIN
+    if output is None and path.is_symlink() and not inside(path, project):
+        raise OutputError(f"{path} is a symbolic link that leads out of the project; it will not be followed.")
     path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_file():
         raise OutputError(f"{path} is no regular file; dfu.bin cannot be written there.")
@@ -98,6 +103,16 @@ def _chip_size(project: Project, args: FlasherArgs, target: Target) -> int:
         allowed = ", ".join(target.flash.sizes)
         raise ProjectError(f"The project says {format_size(size)} of flash; {target.chip} can have {allowed}.")
     return size
+
+
+def _check_inside(files: Sequence[FlashFile], project: Project, force: bool, on_event: EventSink) -> None:
+    """A build folder may come from a stranger; what its dfu.bin holds is public."""
+    strays = [f"{file.path} for {file.address:#x} lies outside." for file in files if not inside(file.path, project)]
+    if strays and not force:
+        message = f"{project.build_dir / FLASHER_ARGS} names files outside of the build folder and the project."
+        raise OutsideProjectError(message, notes=strays)
+    for stray in strays:
+        on_event(Notice("forced", stray))
 
 
 def _check_firmware(
