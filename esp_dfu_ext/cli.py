@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """\b
 Exit codes:
-   0  done                        72  pyusb, libusb or udev missing
-   1  doctor: something is wrong  73  cannot write the output
-  64  wrong usage                 74  USB or DFU failed
-  65  bad data                    75  device busy
-  66  input missing               77  no permission
-  69  no device                   78  no driver (Windows)
- 130  interrupted
+   0  done                        73  cannot write the output
+   1  doctor: something is wrong  74  USB or DFU failed
+  64  wrong usage                 75  device busy
+  65  bad data                    77  no permission
+  66  input missing               78  no driver (Windows)
+  69  no device                  130  interrupted (Ctrl-C)
+  72  no pyusb, libusb or udev   143  ended by SIGTERM
+                                 129  the terminal was closed (SIGHUP)
 """
 
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result, and errors.")

@@ -19,6 +19,8 @@ from .errors import (
     DeviceBusyError,
     DeviceGoneError,
     DeviceNotFoundError,
+    DfuAnswerError,
+    DfuStateError,
     DfuStatusError,
     DriverMissingError,
     EspDfuError,
@@ -110,16 +112,21 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: S
     if isinstance(error, DeviceBusyError):
         return [_BUSY]
     if isinstance(error, DeviceGoneError):
+        if error.restarted:
+            return [
+                "RESET, a power supply that breaks down, and a bus reset by another program do this.",
+                f"Look what is there now: {face.list}",
+            ]
         return [f"Check the cable; a hub without power does this too. {_enter_download_mode(target)}"]
     if isinstance(error, ReenumerationError):
         return _no_return(error, face, target)
     if isinstance(error, DfuStatusError):
         text = _STATUS_HINTS.get(error.status, "Try the careful way: {flash} --strict")
         return [text.format(build=face.build, flash=face.flash)]
-    if isinstance(error, UsbError):
+    if isinstance(error, (UsbError, DfuStateError, DfuAnswerError)):
         return [f"Try again; if it stays so, unplug the board and plug it in. {_enter_download_mode(target)}"]
     if isinstance(error, InterruptedByUserError):
-        return [f"The flash is incomplete. Start again: {face.flash}"] if error.incomplete else []
+        return [f"Start again: {face.flash}"] if error.incomplete else []
     return _about_files(error, face)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -18,7 +19,8 @@ class Terminal(Console):
     """
 
     def __init__(self, stream: TextIO, **settings: Any) -> None:
-        super().__init__(file=stream, highlight=False, markup=False, emoji=False, **settings)
+        file: Any = _Lasting(stream)
+        super().__init__(file=file, highlight=False, markup=False, emoji=False, **settings)
 
     @property
     def live(self) -> bool:
@@ -28,12 +30,36 @@ class Terminal(Console):
     def put(self, *pieces: str, wrap: bool = True) -> None:
         """Print a line, broken between words if `wrap`."""
         text = Text.assemble(*((str(piece), getattr(piece, "style", "")) for piece in pieces))
-        try:
-            self.print(text, soft_wrap=not (wrap and self.is_terminal))
-        except OSError:
-            self.on_broken_pipe()
+        self.print(text, soft_wrap=not (wrap and self.is_terminal))
 
-    def on_broken_pipe(self) -> None:
-        """What rich does when the reader has left; by itself it would end the program."""
-        self.file = io.StringIO()
-        self.quiet = True
+
+class _Lasting:
+    """A text stream that goes mute when its reader has left.
+
+    Not only around our own lines: the thread that draws the bars writes whenever it wants to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._mute = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        if not self._mute:
+            with self._going_mute():
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if not self._mute:
+            with self._going_mute():
+                self._stream.flush()
+
+    @contextmanager
+    def _going_mute(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self._mute = True

@@ -12,7 +12,7 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,10 +144,17 @@ def split(name: str, address: int, path: Path, size: int, part_size: int) -> Ite
         yield Part(part_name, address + offset, path, offset, min(part_size, size - offset))
 
 
-def write_image(path: Path, parts: Sequence[Part], params: FlashParams, dfu_suffix: Suffix) -> int:
+def write_image(
+    path: Path,
+    parts: Sequence[Part],
+    params: FlashParams,
+    dfu_suffix: Suffix,
+    confirm: Callable[[], None] = lambda: None,
+) -> int:
     """Write dfu.bin, through a temporary file beside it that takes its place only when it is complete.
 
-    Memory does not grow with the image. `parts` are written in the order given; ESP-IDF's is by address.
+    Memory does not grow with the image. `parts` are written in the order given; ESP-IDF's is by address. `confirm`
+    is called when all is written; what it raises keeps the old file.
 
     Returns:
         The size of the file in bytes.
@@ -170,6 +177,7 @@ def write_image(path: Path, parts: Sequence[Part], params: FlashParams, dfu_suff
             size = _write(file, records, parts, params, dfu_suffix)
             file.flush()
             os.fsync(file.fileno())
+        confirm()
         temporary.chmod(_mode_of(path))
         temporary.replace(path)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,8 @@ def build(
 
     Raises:
         InputMissingError: nothing was built, or a file is missing.
-        ProjectError, TargetNotSupportedError, TargetFileError: of the project or the chip.
+        ProjectError, TargetNotSupportedError, TargetFileError: of the project or the chip; also when a build that
+            runs at the same time changes its files.
         OutsideProjectError: a file lies neither in the build folder nor in the project, unless `force`.
         UsageError: an impossible part size or section.
         LayoutError: the ROM would lose data.
@@ -74,9 +75,12 @@ def build(
     """
     project = read_project(build_dir, project_dir)
     target = load_target(project.target, project.project_dir)
+    before = _fingerprint(build_dir / FLASHER_ARGS)
     args = read_flasher_args(build_dir)
-    size = _chip_size(project, args, target)
     files = only(args.files, sections)
+    # From here to the end they must stay as they are: sizes, checks and contents are read one after the other.
+    inputs = {build_dir / FLASHER_ARGS: before, **{file.path: _fingerprint(file.path) for file in files}}
+    size = _chip_size(project, args, target)
     _check_inside(files, project, force, on_event)
     layout = plan_layout(files, size, target, part_size)
     for notice in layout.notices:
@@ -93,8 +97,24 @@ def build(
         raise OutputError(f"{path} is one of the files to be flashed; it will not be overwritten.")
     flash = target.flash
     params = FlashParams(size, flash.block, flash.sector, flash.page, flash.status_mask)
-    written = write_image(path, layout.parts, params, Suffix(target.usb.vid, target.usb.pid))
+    dfu_suffix = Suffix(target.usb.vid, target.usb.pid)
+    written = write_image(path, layout.parts, params, dfu_suffix, lambda: _refuse_changed(inputs))
     return BuildResult(path, written, project, target, size, layout, app)
+
+
+def _fingerprint(path: Path) -> tuple[int, ...]:
+    """Another one after each change of the file; empty if it is not there."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # a name with a NUL in it is refused elsewhere
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _refuse_changed(inputs: Mapping[Path, tuple[int, ...]]) -> None:
+    for path, before in inputs.items():
+        if _fingerprint(path) != before:
+            raise ProjectError(f"{path} changed while it was read; is a build running?")
 
 
 def _chip_size(project: Project, args: FlasherArgs, target: Target) -> int:

@@ -69,7 +69,7 @@ def flash_all(
     bus, clock = bus or Bus(), clock or SystemClock()
     known = load_targets() if targets is None else targets
     chosen = _paths(bus, target, paths, known, clock, wait)
-    stop = threading.Event()
+    stop = _Stop()
     sink = _Sink(on_event, stop)
     stoppable = _StoppableClock(clock, stop)
 
@@ -95,8 +95,8 @@ def flash_all(
         futures: list[Future[FlashOutcome]] = [pool.submit(one, path) for path in chosen]
         try:
             return [future.result() for future in futures]
-        except KeyboardInterrupt:
-            stop.set()  # each of them now ends soon, and says how
+        except KeyboardInterrupt as cause:
+            stop.set(cause)  # each of them now ends soon, and says how
             return [future.result() for future in futures]
 
 
@@ -113,18 +113,31 @@ def _paths(
     return found or [select(bus, target, Selector(), targets, clock=clock, wait=wait).path]
 
 
+class _Stop:
+    """Ends all boards' threads by what ended the main one."""
+
+    def __init__(self) -> None:
+        self._cause: KeyboardInterrupt | None = None
+
+    def set(self, cause: KeyboardInterrupt) -> None:
+        self._cause = cause
+
+    def check(self) -> None:
+        if self._cause is not None:
+            raise type(self._cause)(*self._cause.args)
+
+
 class _Sink:
     """Passes events on, one at a time; once `stop` is set it ends whoever reports."""
 
-    def __init__(self, on_event: EventSink, stop: threading.Event) -> None:
+    def __init__(self, on_event: EventSink, stop: _Stop) -> None:
         self._on_event = on_event
         self._stop = stop
         self._lock = threading.Lock()
         self.serials: dict[str, str | None] = {}
 
     def __call__(self, event: Event) -> None:
-        if self._stop.is_set():
-            raise KeyboardInterrupt
+        self._stop.check()
         self.tell(event)
 
     def tell(self, event: Event) -> None:
@@ -137,7 +150,7 @@ class _Sink:
 class _StoppableClock:
     """A clock whose sleepers wake up, and end, once `stop` is set."""
 
-    def __init__(self, clock: Clock, stop: threading.Event) -> None:
+    def __init__(self, clock: Clock, stop: _Stop) -> None:
         self._clock = clock
         self._stop = stop
 
@@ -146,5 +159,4 @@ class _StoppableClock:
 
     def sleep(self, seconds: float) -> None:
         self._clock.sleep(seconds)
-        if self._stop.is_set():
-            raise KeyboardInterrupt
+        self._stop.check()
