@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import time
 from pathlib import Path
 
 from ..errors import EspDfuError, InputMissingError
@@ -62,7 +62,7 @@ def _security(project: Project) -> Fact:
 def _image(project: Project, target: Target, targets: list[Target]) -> Fact:
     path = project.build_dir / "dfu.bin"
     try:
-        made = datetime.fromtimestamp(path.stat().st_mtime).isoformat(" ", "seconds")
+        made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
         loaded = load_image(path, target, targets)
     except FileNotFoundError:
         return problem("dfu.bin", "input-missing", f"there is no {path}")

@@ -447,7 +447,7 @@ def test_another_chip_comes_back(bench: Bench, image_for: MakeImage) -> None:
 
     board.faults.plan(swap, at=Request.DFU_DETACH)
     failed = esp_dfu("flash", image.path)
-    assert_failed(failed, 74, "no-return")
+    assert_failed(failed, 74, "no-dfu-mode")
     assert "303a:0002 is on its port now" in failed.err, failed
     board.rom.target = chip("esp32s3")
     bench.hub.plug(board)
