@@ -88,7 +88,7 @@ def bus(machine: Machine, targets: Sequence[Target], wanted: Target | None, on: 
     if not everything and not simulated:
         return [problem("bus", "no-usb", "there is not one USB device on this machine, not even a hub")]
     word = "simulated devices" if simulated else "USB devices, hubs included"
-    facts = [ok("bus", f"{len(everything)} {word}", devices=len(everything))]
+    facts = [ok("bus", f"{word}: {len(everything)}", devices=len(everything))]
     for device in listed:
         facts += _device(machine, device, simulated=simulated)
     return [*facts, *_board(on, targets, wanted, listed)]
