@@ -27,10 +27,20 @@ def action_extensions(base_actions: Any, project_path: str) -> dict[str, Any]:
         # By its bare name this is loaded only where what is returned takes precedence.
         extra = __name__ == "idf_ext"
         register = idf_actions.extra_action_extensions if extra else idf_actions.action_extensions
-        return register(base_actions, project_path)
+        return register(base_actions, project_path, _door(project_path))
     except Exception as error:
         print(f"esp-dfu-ext could not be loaded: {error!r}", file=sys.stderr)
         return {"version": "1"}
+
+
+def _door(project_path: str) -> str:
+    """For idf.py dfu-doctor: what this folder is to idf.py."""
+    if os.path.abspath(project_path) == _HOME:
+        return f"idf_ext.py of the project, {_HOME}"
+    if __name__ != "idf_ext":
+        return f"a component of the project, {_HOME}"
+    extra = [os.path.realpath(folder) for folder in os.environ.get("IDF_EXTRA_ACTIONS_PATH", "").split(";") if folder]
+    return f"{'IDF_EXTRA_ACTIONS_PATH' if os.path.realpath(_HOME) in extra else 'sys.path'}, {_HOME}"
 
 
 def _leave_room_for_project(project_path: str) -> None:

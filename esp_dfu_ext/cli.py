@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """\b
 Exit codes:
-   0  done                        72  pyusb or libusb missing
-  64  wrong usage                 73  cannot write the output
-  65  bad data                    74  USB or DFU failed
-  66  input missing               75  device busy
-  69  no device                   77  no permission
- 130  interrupted (Ctrl-C)        78  no driver (Windows)
- 143  ended by SIGTERM           129  the terminal was closed (SIGHUP)
+   0  done                        73  cannot write the output
+   1  doctor: something is wrong  74  USB or DFU failed
+  64  wrong usage                 75  device busy
+  65  bad data                    77  no permission
+  66  input missing               78  no driver (Windows)
+  69  no device                  130  interrupted (Ctrl-C)
+  72  no pyusb, libusb or udev   143  ended by SIGTERM
+                                 129  the terminal was closed (SIGHUP)
 """
 
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result, and errors.")
@@ -45,8 +46,9 @@ def cli(context: click.Context) -> None:
     esp-dfu build my_project/build       make dfu.bin
     esp-dfu list                         see which boards are there
     esp-dfu flash my_project/build/dfu.bin
+    esp-dfu doctor                       see what stands in the way
 
-    In an ESP-IDF project the same jobs are idf.py dfu, dfu-list and dfu-flash.
+    In an ESP-IDF project the same jobs are idf.py dfu, dfu-list, dfu-flash and dfu-doctor.
     """  # noqa: D301 (click wants the real character)
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
@@ -146,6 +148,43 @@ def flash(dfu_bin: Path, quiet: bool, **options: Any) -> None:
         return flash(session, dfu_bin, FlashOptions(**options))
 
     _run(job, quiet=quiet, as_json=options["json"])
+
+
+@cli.command(short_help="Say what stands in the way of a flash.")
+@click.argument("build_dir", type=click.Path(path_type=Path, readable=False), default="build")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+def doctor(build_dir: Path, as_json: bool) -> None:
+    """Look at everything that a flash needs, and name the next step.
+
+    That is Python, libusb, the bus, permissions, drivers, every board, and the project in BUILD_DIR. Changes
+    nothing. Exit code 0 when nothing is a problem, 1 when something is.
+    """
+
+    def job(session: Session) -> int:
+        from .commands.doctor import doctor
+
+        return doctor(session, build_dir, as_json=as_json)
+
+    _run(job)
+
+
+@cli.command(short_help="Let users open the boards (Linux).")
+@click.option(
+    "--install", is_flag=True, help="Write the rule, make udev read it, and see that it took effect; as root."
+)
+@click.option("--force", is_flag=True, help="Replace a file that is there and differs.")
+def udev(install: bool, force: bool) -> None:
+    """Print the udev rule that lets users open the boards, or install it.
+
+    The rule is for the chips' own IDs alone. It lets in the user who sits at the machine, and the group plugdev.
+    """
+
+    def job(session: Session) -> int:
+        from .commands.udev import show
+
+        return show(session, install=install, force=force)
+
+    _run(job)
 
 
 @cli.command(short_help="See the whole job on a simulated chip.")

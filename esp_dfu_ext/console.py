@@ -83,8 +83,11 @@ class Console:
             self.hint(hint)
 
     def hint(self, line: str) -> None:
-        """What to do next, on stderr; never broken into lines, because people copy it."""
-        self.err.put(Piece("  > ", "bold cyan"), shown(line), wrap=False)
+        """What to do next, on stderr; a command is never broken into lines, because people copy it.
+
+        A sentence ends with a full stop, and a command does not.
+        """
+        self.err.put(Piece("  > ", "bold cyan"), shown(line), wrap=line.endswith("."))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table, as `table_lines` lays it out; cells that are pieces are clean already."""

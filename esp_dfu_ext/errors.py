@@ -15,8 +15,15 @@
     │   └── ImageError                 a dfu.bin that is damaged
     │       └── WrongTargetError       a sound dfu.bin, made for another chip
     ├── InputMissingError          66  a file that should be there is not
-    ├── DeviceNotFoundError        69  no board fits
+    ├── DeviceNotFoundError        69  no board fits; itself: nothing of the chips' vendors is there
+    │   ├── OtherUsbError              only another USB device of a chip, such as USB-Serial/JTAG
+    │   ├── AppRunningError            a device that is no chip's ROM: an app
+    │   ├── OtherChipError             the ROM of another chip
+    │   ├── UnreadableDeviceError      a device whose descriptors cannot be read
+    │   ├── OtherPathError             boards, but not on the port that was named
+    │   └── OtherSerialError           boards, but none with the serial number that was named
     ├── UsbUnavailableError        72  pyusb or libusb is missing or cannot start
+    ├── UdevError                  72  udev is not there, or does not do what the rule says (Linux)
     ├── OutputError                73  a file cannot be written
     ├── UsbError                   74  a transfer failed
     │   ├── StallError                 the device refused the request (EPIPE)
@@ -30,8 +37,10 @@
     │   ├── DfuStateError              it is in a state in which it should not be
     │   ├── DfuAnswerError             its answer is malformed
     │   ├── ReenumerationError         it did not come back after DFU_DETACH
+    │   │   └── NoDfuModeError         it came back, but not in DFU mode
     │   └── SimulationError            a rehearsal's flash differs from the image
     ├── RemoteError                76  esp-dfu on another machine did not run, or is not understood
+    ├── NeedsRootError             77  only root may do this
     └── InterruptedByUserError    130  Ctrl-C; 143 SIGTERM, 129 SIGHUP
 
 The numbers are the exit codes, those of ``sysexits.h`` where one fits. Inside the package an error carries
@@ -164,19 +173,36 @@ class InputMissingError(EspDfuError):
 
 
 class DeviceNotFoundError(EspDfuError):
-    """No board fits what was asked for.
-
-    Attributes:
-        reason: what was seen instead: ``nothing`` of Espressif at all, ``no-dfu`` (Espressif devices without
-            a DFU interface), ``other-target``, ``other-path`` or ``other-serial``.
-    """
+    """No board fits what was asked for; the class says what was seen instead, this one: nothing of the vendors."""
 
     code = "no-device"
     exit_code = 69
 
-    def __init__(self, message: str, *, reason: str, notes: Sequence[str] = ()) -> None:
-        super().__init__(message, notes=notes)
-        self.reason = reason
+
+class OtherUsbError(DeviceNotFoundError):
+    """Only devices that a chip's file lists under `other_usb`: USB-Serial/JTAG."""
+
+    code = "other-usb"
+
+
+class AppRunningError(DeviceNotFoundError):
+    code = "app-running"
+
+
+class OtherChipError(DeviceNotFoundError):
+    code = "other-chip"
+
+
+class UnreadableDeviceError(DeviceNotFoundError):
+    code = "unreadable"
+
+
+class OtherPathError(DeviceNotFoundError):
+    code = "other-path"
+
+
+class OtherSerialError(DeviceNotFoundError):
+    code = "other-serial"
 
 
 class UsbUnavailableError(EspDfuError):
@@ -192,6 +218,11 @@ class UsbUnavailableError(EspDfuError):
     def __init__(self, message: str, *, missing: str = "") -> None:
         super().__init__(message)
         self.missing = missing
+
+
+class UdevError(EspDfuError):
+    code = "udev"
+    exit_code = 72
 
 
 class OutputError(EspDfuError):
@@ -280,13 +311,19 @@ class DfuAnswerError(DfuError):
 
 
 class ReenumerationError(DfuError):
-    """After DFU_DETACH the board did not come back as a DFU device.
-
-    Attributes:
-        seen: what was on its port in the end: ``nothing``, ``run-time`` or ``vvvv:pppp``.
-    """
+    """After DFU_DETACH the board did not come back."""
 
     code = "no-return"
+
+
+class NoDfuModeError(ReenumerationError):
+    """It, or something else, is on its port, but not in DFU mode.
+
+    Attributes:
+        seen: what it was in the end: ``run-time`` or ``vvvv:pppp``.
+    """
+
+    code = "no-dfu-mode"
 
     def __init__(self, message: str, *, seen: str, notes: Sequence[str] = ()) -> None:
         super().__init__(message, notes=notes)
@@ -300,6 +337,11 @@ class SimulationError(DfuError):
 class RemoteError(EspDfuError):
     code = "remote"
     exit_code = 76
+
+
+class NeedsRootError(EspDfuError):
+    code = "needs-root"
+    exit_code = 77
 
 
 class Terminated(KeyboardInterrupt):

@@ -1,6 +1,6 @@
-"""What to do about an error: the next command to type, for whoever asked, on this machine, for this chip.
+"""What to do about an error or a fact: the next command to type, for whoever asked, on this machine, for this chip.
 
-The errors say what was seen; only here does anybody give advice, and only advice that follows from that.
+Errors and facts say what was seen; only here does anybody give advice, and only advice that follows from that.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from .cures import cures, let_in, own_command
 from .errors import (
     AccessDeniedError,
+    AppRunningError,
     DeviceBusyError,
     DeviceGoneError,
     DeviceNotFoundError,
@@ -26,16 +29,26 @@ from .errors import (
     InputMissingError,
     InterruptedByUserError,
     LayoutError,
+    NeedsRootError,
+    NoDfuModeError,
+    OtherChipError,
+    OtherPathError,
+    OtherSerialError,
+    OtherUsbError,
     OutsideProjectError,
     ProjectError,
     ReenumerationError,
     SeveralDevicesError,
     TargetNotSupportedError,
+    UnreadableDeviceError,
     UsbError,
     UsbUnavailableError,
     WrongTargetError,
 )
 from .target import Target
+
+if TYPE_CHECKING:
+    from .diagnosis import Fact
 
 
 @dataclass(frozen=True)
@@ -56,18 +69,6 @@ class Face:
 IDF_PY = Face("idf.py dfu", "idf.py dfu-list", "idf.py dfu-flash", "idf.py set-target", "idf.py build")
 ESP_DFU = Face("esp-dfu build BUILD_DIR", "esp-dfu list", "esp-dfu flash DFU.BIN", "idf.py set-target", "idf.py build")
 
-UDEV_FILE = "/etc/udev/rules.d/60-esp-dfu.rules"
-
-
-def udev_rule(target: Target) -> str:
-    """The rule that lets users open the chip and its sisters: the vendor's IDs with the same first byte."""
-    vendor, product = f"{target.usb.vid:04x}", f"{target.usb.pid >> 8:02x}??"
-    return (
-        f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", ATTR{{idProduct}}=="{product}", '
-        'MODE="0660", GROUP="plugdev", TAG+="uaccess"'
-    )
-
-
 # What the ROM means by a status, executed (rom.py has the same cases).
 _STATUS_HINTS = {
     "errTARGET": "To the ROM the archive is damaged or incomplete; build the image again: {build}",
@@ -81,23 +82,35 @@ _STATUS_HINTS = {
 }
 
 
-def hints(error: EspDfuError, face: Face, target: Target | None = None) -> list[str]:
-    """The lines to show below an error; none when there is nothing sensible to say."""
+_BUSY = "Close the program that uses it (another flash, a virtual machine), then try again."
+
+
+def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: Sequence[Fact] = ()) -> list[str]:
+    """The lines to show below an error; none when there is nothing sensible to say.
+
+    Args:
+        error: what happened.
+        face: who asked.
+        target: the chip, if it is known.
+        facts: what this machine shows about it.
+    """
+    known = cures(facts)
+    if known:
+        return known
     if isinstance(error, DeviceNotFoundError):
-        return _not_found(error, face, target)
+        return _not_found(type(error), face, target)
     if isinstance(error, SeveralDevicesError):
         return [*(f"Choose one: {face.flash} --path {path}" for path in error.paths), f"Or all: {face.flash} --all"]
     if isinstance(error, AccessDeniedError):
-        return _no_access(target)
+        return [_no_access()]
+    if isinstance(error, NeedsRootError):
+        return [own_command("udev --install", root=True)]
     if isinstance(error, DriverMissingError):
-        return [
-            "Windows binds no driver to the chip's DFU interface by itself. With Zadig (https://zadig.akeo.ie), "
-            "Options, List All Devices, give WinUSB to Interface 2 of the board, and to that one only.",
-        ]
+        return [_no_driver(target)]
     if isinstance(error, UsbUnavailableError):
-        return _no_usb(error)
+        return _no_usb(error.missing)
     if isinstance(error, DeviceBusyError):
-        return ["Close the program that uses it (another flash, a virtual machine), then try again."]
+        return [_BUSY]
     if isinstance(error, DeviceGoneError):
         if error.restarted:
             return [
@@ -146,21 +159,39 @@ def _about_files(error: EspDfuError, face: Face) -> list[str]:
     return []
 
 
-def _not_found(error: DeviceNotFoundError, face: Face, target: Target | None) -> list[str]:
-    if error.reason in ("other-path", "other-serial"):
+def _not_found(kind: type[DeviceNotFoundError], face: Face, target: Target | None) -> list[str]:
+    if issubclass(kind, (OtherPathError, OtherSerialError)):
         return [f"See which boards are there: {face.list}"]
-    if error.reason == "other-target":
+    if kind is OtherChipError:
         return ["Plug in the right board, or flash an image that was built for the one that is there."]
+    if kind is UnreadableDeviceError:
+        return [f"Unplug the board and plug it in again. {_enter_download_mode(target)}"]
     lines = [_enter_download_mode(target), f"Then look: {face.list}"]
-    if error.reason == "nothing" and target is not None:
+    if kind is DeviceNotFoundError and target is not None:
         lines.insert(
             0,
             f"The cable must carry data and go to the chip's own USB port: D+ is {target.download_mode.d_plus}, "
             f"D- is {target.download_mode.d_minus}.",
         )
-    if error.reason == "no-dfu" and target is not None and target.closed_by:
-        lines.append(f"If that changes nothing, DFU may be closed on this chip by {'; '.join(target.closed_by)}.")
+    if kind in (OtherUsbError, AppRunningError) and target is not None and target.closed_by:
+        lines.append("If that changes nothing, DFU may be closed on this chip by one of these:")
+        lines += [f"- {way}." for way in target.closed_by]
     return lines
+
+
+def _no_access() -> str:
+    if sys.platform.startswith("linux"):
+        return let_in()
+    return "Another program may hold the device, or the system wants administrator rights for it."
+
+
+def _no_driver(target: Target | None) -> str:
+    if target is not None and target.usb.ms_os_descriptors:
+        return "This chip asks Windows for WinUSB by itself: unplug it, plug it in again, and wait for the driver."
+    return (
+        "Windows binds no driver to the chip's DFU interface by itself. With Zadig (https://zadig.akeo.ie), "
+        "Options, List All Devices, give WinUSB to Interface 2 of the board, and to that one only."
+    )
 
 
 def _enter_download_mode(target: Target | None) -> str:
@@ -181,27 +212,62 @@ def ways_into_download_mode(targets: Sequence[Target]) -> list[str]:
 
 
 def _no_return(error: ReenumerationError, face: Face, target: Target | None) -> list[str]:
-    if error.seen == "nothing":
-        return [
-            f"Unplug the board and plug it in again. {_enter_download_mode(target)}",
-            "In a virtual machine or container, pass the whole port on: the board comes back as a new device.",
-        ]
-    return [_enter_download_mode(target), f"Then look: {face.list}"]
+    if isinstance(error, NoDfuModeError):
+        return [_enter_download_mode(target), f"Then look: {face.list}"]
+    return [
+        f"Unplug the board and plug it in again. {_enter_download_mode(target)}",
+        "In a virtual machine or container, pass the whole port on: the board comes back as a new device.",
+    ]
 
 
-def _no_access(target: Target | None) -> list[str]:
-    if sys.platform.startswith("linux") and target is not None:
-        return [
-            f"Let yourself in, once: echo {shlex.quote(udev_rule(target))} | sudo tee {UDEV_FILE}",
-            "and then: sudo udevadm control --reload && sudo udevadm trigger (or plug the board in again)",
-        ]
-    return ["Another program may hold the device, or the system wants administrator rights for it."]
-
-
-def _no_usb(error: UsbUnavailableError) -> list[str]:
+def _no_usb(missing: str) -> list[str]:
     python = shlex.quote(sys.executable or "python")
-    if error.missing == "pyusb":
+    if missing == "pyusb":
         return [f"Install it: {python} -m pip install pyusb libusb-package"]
-    if error.missing == "libusb":
+    if missing == "libusb":
         return [f"Install it: {python} -m pip install libusb-package"]
     return ["In a container or virtual machine, pass the USB bus on (/dev/bus/usb)."]
+
+
+def next_step(problems: Sequence[Fact], face: Face, target: Target | None) -> list[str]:
+    """What to do first about the problems of a diagnosis; empty if there are none, or none has a known cure."""
+    # The rule is only needed once a board is there; one that is there and refused says so itself.
+    for fact in sorted(problems, key=lambda fact: fact.topic == "udev rule"):
+        lines = cures([fact]) or _cure_in_project(fact, face) or _cure_on_bus(fact, face, target)
+        if lines:
+            return lines
+    return []
+
+
+def _cure_in_project(fact: Fact, face: Face) -> list[str]:
+    if fact.topic not in ("project", "flash", "dfu.bin"):
+        return []
+    if fact.code == "target-not-supported":
+        return ["Flash it over its serial port: idf.py flash"]
+    if fact.code == "project":
+        return [f"{face.set_target} CHIP"]
+    if fact.topic == "flash":
+        return [f"Build the project: {face.compile}"]
+    return [f"Make it: {face.build}"]
+
+
+_MISSING = (
+    DeviceNotFoundError,
+    OtherUsbError,
+    AppRunningError,
+    OtherChipError,
+    UnreadableDeviceError,
+)
+
+
+def _cure_on_bus(fact: Fact, face: Face, target: Target | None) -> list[str]:
+    for kind in _MISSING:
+        if fact.code == kind.code:
+            return _not_found(kind, face, target)
+    if fact.code in (UsbUnavailableError.code, "no-usb"):
+        return _no_usb(fact.data.get("missing", ""))
+    if fact.code == DriverMissingError.code:
+        return [_no_driver(target)]
+    if fact.code == AccessDeniedError.code:
+        return [_no_access()]
+    return [_BUSY] if fact.code == DeviceBusyError.code else []

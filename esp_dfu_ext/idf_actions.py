@@ -1,4 +1,4 @@
-"""The actions of idf.py: `dfu`, `dfu-list`, `dfu-flash`.
+"""The actions of idf.py: `dfu`, `dfu-list`, `dfu-flash`, `dfu-doctor`.
 
 idf.py loads this on each call, also for ``--help`` and on TAB, and fails if it fails. So nothing but the
 standard library is imported here, nothing is read or printed, and whatever goes wrong leaves the built-in
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .commands.session import Session
 
 _MARK = "_esp_dfu_ext"
-_NAMES = ("dfu", "dfu-list", "dfu-flash")
+_NAMES = ("dfu", "dfu-list", "dfu-flash", "dfu-doctor")
+_DOORS: list[str] = []  # the ways idf.py took to get here, in its order; dfu-doctor tells them
 
 _ONLY_HELP = (
     "Take only this part into the image: app, bootloader, partition-table, otadata or any other section of "
@@ -30,21 +31,26 @@ _ONLY_HELP = (
 )
 
 
-def action_extensions(base_actions: dict[str, Any], project_path: str) -> dict[str, Any]:
+def action_extensions(base_actions: dict[str, Any], project_path: str, door: str = "package") -> dict[str, Any]:
     """Register our actions with idf.py; see ESP-IDF, docs/en/api-guides/tools/idf-py.rst, extensions.
 
     Args:
         base_actions: what idf.py knows so far; built-in actions of our names are replaced in it.
         project_path: unused, the callbacks get it again.
+        door: how idf.py got here; it calls this function of the package itself without.
 
     Returns:
         What idf.py shall add: nothing where our actions took the place of built-in ones.
     """
+    _DOORS.append(door)
     return _register(base_actions, return_all=False)
 
 
-def extra_action_extensions(base_actions: dict[str, Any], project_path: str) -> dict[str, Any]:
+def extra_action_extensions(
+    base_actions: dict[str, Any], project_path: str, door: str = "IDF_EXTRA_ACTIONS_PATH"
+) -> dict[str, Any]:
     """The same for IDF_EXTRA_ACTIONS_PATH, where every idf.py prefers what is returned."""
+    _DOORS.append(door)
     return _register(base_actions, return_all=True)
 
 
@@ -153,6 +159,16 @@ def _actions() -> dict[str, dict[str, Any]]:
                 },
                 {"names": ["--quiet"], "is_flag": True, "help": "Say nothing but the result, and errors."},
             ],
+        },
+        "dfu-doctor": {
+            "callback": _dfu_doctor,
+            "short_help": "Say what stands in the way of flashing over USB.",
+            "help": (
+                "Look at Python, ESP-IDF, this plugin, libusb, the bus, permissions and the project, and name the next "
+                "step; works outside projects too.\n\n"
+                "Exit code 0 when nothing is a problem, 1 when something is."
+            ),
+            "options": [{"names": ["--json"], "is_flag": True, "help": "Print a JSON document."}],
         },
     }
 
@@ -272,7 +288,36 @@ def _dfu_flash(target_name: str, ctx: Any, args: Any, quiet: bool = False, **opt
     _call(job)
 
 
-for _callback in (_dfu, _dfu_list, _dfu_flash):
+def _dfu_doctor(target_name: str, ctx: Any, args: Any, json: bool = False) -> None:
+    def job() -> int:
+        from pathlib import Path
+
+        from .commands.doctor import Plugin, doctor
+        from .paths import extra_actions_path
+
+        plugin = Plugin(_DOORS, _kept(ctx), extra_actions_path())
+        return _session().run(
+            lambda session: doctor(
+                session, Path(args.build_dir), project_dir=Path(args.project_dir), plugin=plugin, as_json=json
+            )
+        )
+
+    _call(job)
+
+
+def _kept(ctx: Any) -> dict[str, bool]:
+    """Which of our actions idf.py runs; one whose commands look different says nothing."""
+    kept = {}
+    for name in _NAMES:
+        try:
+            callback = ctx.command.get_command(ctx, name).unwrapped_callback
+        except AttributeError:
+            continue
+        kept[name] = hasattr(callback, _MARK)
+    return kept
+
+
+for _callback in (_dfu, _dfu_list, _dfu_flash, _dfu_doctor):
     setattr(_callback, _MARK, True)
 
 

@@ -114,7 +114,7 @@ class EspDfuDriver(Driver):
         self.target.update_resources()
         if self.board.path is None:
             message = f"{self.board.display_name} is not on the USB of {self._where}."
-            raise DeviceNotFoundError(message, reason="nothing")
+            raise DeviceNotFoundError(message)
         return str(self.board.path)
 
     def _put(self, filename: str | None) -> str:

@@ -42,6 +42,7 @@ class Usb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     bcd_device: U16
     serial: Literal["mac", "fixed"]
     transfer_size: Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]
+    ms_os_descriptors: bool = False
 
 
 class Firmware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

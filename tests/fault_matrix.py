@@ -47,8 +47,8 @@ no-answer                 ok         ok        -a         ok+1    ok+1        ok
 late-answer               ok         -d        no-return  ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    ok+1    ok+1    ok
 io-error                  ok         ok        -a         ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    ok+1    ok+1    -r
 slow                      ok         ok        ok         ok      ok          ok          ok          ok          ok      ok      ok      ok
-stall-always              ok         no-return -a         stall   stall+2     stall+2     stall+2     stall+2     stall+2 stall+2 stall   -r
-dead                      no-return  no-return -a         timeout timeout     timeout     timeout     timeout     timeout timeout timeout -r
+stall-always              ok         mode      -a         stall   stall+2     stall+2     stall+2     stall+2     stall+2 stall+2 stall   -r
+dead                      mode       mode      -a         timeout timeout     timeout     timeout     timeout     timeout timeout timeout -r
 short-status              -n         -n        -a         ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    -f      ok+1    -r
 short-always              -n         -n        -a         answer  answer      answer      answer      answer      answer  -f      answer  -r
 state-9                   -n         -n        -a         ok      ok+1        ok+1        ok+1        ok+1        ok+1    -f      ok+1    -r
@@ -60,7 +60,7 @@ vanish                    gone       no-return no-return  gone    gone        go
 vanish-io-error           gone       no-return no-return  gone    gone        gone        gone        gone        gone    gone    gone    ok
 back-run-time             gone       ok        ok         gone    gone        gone        gone        gone        gone    gone    gone    ok
 back-dfu                  gone       ok        ok         gone    gone        gone        gone        gone        gone    gone    gone    ok
-back-other-chip           gone       no-return no-return  gone    gone        gone        gone        gone        gone    gone    gone    ok
+back-other-chip           gone       mode      mode       gone    gone        gone        gone        gone        gone    gone    gone    ok
 back-other-port           gone       no-return no-return  gone    gone        gone        gone        gone        gone    gone    gone    ok
 bus-reset                 ok         ok        gone       gone    gone        gone        gone        gone        gone    gone    gone    ok
 held                      busy       -o        busy       -o      -o          -o          -o          -o          -o      -o      -o      -o

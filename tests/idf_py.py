@@ -24,6 +24,9 @@ from typing import Any, Callable
 
 import click
 
+# A checkout that the tests' environment has installed in place must not be found by chance.
+sys.path[:] = [folder for folder in sys.path if not os.path.exists(os.path.join(folder, "idf_ext.py"))]
+
 VERSION = tuple(int(part) for part in os.environ.get("FAKE_IDF_VERSION", "6.0").split("."))
 
 
@@ -193,6 +196,8 @@ class Action(click.Command):
     ) -> None:
         if VERSION >= (6, 2):
             kwargs.pop("check", None)
+
+        self.unwrapped_callback = callback
 
         def make_task(**options: Any) -> Task:
             return Task(callback, name, self, options)

@@ -137,6 +137,15 @@ def test_a_hint_is_never_cut_because_people_copy_it() -> None:
     assert command in err.getvalue()
 
 
+def test_a_hint_that_is_a_sentence_is_broken_between_words() -> None:
+    shown, _, err = console(30, terminal=True)
+    sentence = "Hold the button, press and release the other one, and look again."
+    shown.error("No.", "no", [], [sentence])
+    lines = re.sub(r"\x1b\[[\d;]*m", "", err.getvalue()).splitlines()[1:]
+    assert len(lines) > 2
+    assert " ".join(line.strip() for line in lines) == f"> {sentence}"
+
+
 @pytest.mark.parametrize(
     ("text", "cleaned"),
     [("app.bin", "app.bin"), ("kůň.bin", "kůň.bin"), ("a\x1b[2Jb\r\n\x07", "a?[2Jb???"), ("a\udc80", "a?")],

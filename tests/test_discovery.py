@@ -19,13 +19,18 @@ from esp_dfu_ext.dfu.discovery import (
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import (
     AccessDeniedError,
+    AppRunningError,
     DeviceBusyError,
     DeviceNotFoundError,
+    NoDfuModeError,
     ReenumerationError,
     SeveralDevicesError,
+    UnreadableDeviceError,
     UsageError,
 )
 from esp_dfu_ext.events import Notice, Waiting
+from esp_dfu_ext.simulator.bus import OtherDevice
+from esp_dfu_ext.target import OtherUsb
 
 from .sim import DETACH, NAMES, Bench, Transfer, bench, chip, chips, serial_jtag
 
@@ -122,28 +127,66 @@ def test_a_serial_number_that_all_boards_have_chooses_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("boards", "other", "how", "reason", "facts"),
+    ("boards", "other", "how", "code", "facts"),
     [
-        ((), False, {}, "nothing", ()),
-        ((), True, {}, "no-dfu", ("1-9", "303a:1001")),
-        (("esp32s2",), False, {}, "other-target", ("1-1", "ESP32-S2")),
-        (("esp32s2",), True, {"path": "1-1"}, "other-target", ("1-1", "ESP32-S2")),
+        ((), False, {}, "no-device", ("There is no USB device.",)),
+        ((), True, {}, "other-usb", ("1-9", "303a:1001")),
+        (("esp32s2",), False, {}, "other-chip", ("1-1", "ESP32-S2")),
+        (("esp32s2",), True, {"path": "1-1"}, "other-chip", ("1-1", "ESP32-S2", "1-9")),
+        (("esp32s2", "esp32s3"), True, {"path": "1-9"}, "other-usb", ("1-1", "1-2", "1-9")),
         (("esp32s3",), False, {"path": "1-7"}, "other-path", ("1-1", "ESP32-S3")),
+        (("esp32s2",), False, {"path": "1-7"}, "other-path", ("1-1", "ESP32-S2")),
         (("esp32s3",), False, {"serial": "7c:df:a1:00:00:99"}, "other-serial", ("1-1", "ESP32-S3")),
+        (("esp32s2",), False, {"serial": "7c:df:a1:00:00:99"}, "other-chip", ("1-1", "ESP32-S2")),
     ],
 )
 def test_not_found_says_what_was_seen_instead(
-    boards: tuple[str, ...], other: bool, how: dict[str, str], reason: str, facts: tuple[str, ...]
+    boards: tuple[str, ...], other: bool, how: dict[str, str], code: str, facts: tuple[str, ...]
 ) -> None:
     rig = bench(*(boards or ("esp32s3",)), others=[serial_jtag()] if other else [])
     if not boards:
         rig.board.unplug()
     with pytest.raises(DeviceNotFoundError, match=r"ESP32-S3 \(303a:0009\)") as caught:
         _select(rig, path=how.get("path"), serial=how.get("serial"))
-    assert caught.value.reason == reason
-    assert len(caught.value.notes) == bool(boards) + other
+    assert caught.value.code == code
+    assert len(caught.value.notes) == max(1, len(boards) + other)
     assert all(fact in " ".join(caught.value.notes) for fact in facts)
     assert all(value in caught.value.message for value in how.values())
+
+
+def _stranger(vid: int, pid: int) -> OtherDevice:
+    return OtherDevice(OtherUsb(vid=vid, pid=pid, name="x", meaning="x"), "1-8", 98)
+
+
+def test_an_app_is_told_from_a_chip() -> None:
+    rig = bench(others=[_stranger(0x303A, 0x4001), serial_jtag()])
+    rig.board.unplug()
+    with pytest.raises(AppRunningError) as caught:
+        _select(rig)
+    assert "303a:4001, no DFU interface: an app" in caught.value.notes[0]
+
+
+def test_devices_of_other_vendors_are_counted() -> None:
+    rig = bench(others=[_stranger(0x1D6B, 2)])
+    rig.board.unplug()
+    with pytest.raises(DeviceNotFoundError) as caught:
+        _select(rig)
+    assert (caught.value.code, caught.value.notes) == (
+        "no-device",
+        ("One other USB device is there, hubs included, and none of Espressif.",),
+    )
+
+
+def test_a_device_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = bench(others=[_stranger(0x303A, 9)])
+    rig.board.unplug()
+
+    def unreadable(*_: object) -> None:
+        raise usb.core.USBError("Input/Output Error", -1, errno.EIO)
+
+    monkeypatch.setattr("esp_dfu_ext.simulator.bus.SimulatedBackend.get_configuration_descriptor", unreadable)
+    with pytest.raises(UnreadableDeviceError):
+        _select(rig)
 
 
 def test_a_serial_number_that_cannot_be_read() -> None:
@@ -265,7 +308,7 @@ def test_an_app_with_the_console_comes_back_twice_and_is_asked_once() -> None:
 def test_no_second_detach_within_3_seconds() -> None:
     rig = bench(start=0)
     rig.board.faults.return_mode = Mode.RUN_TIME
-    with pytest.raises(ReenumerationError, match=r"1-1") as caught:
+    with pytest.raises(NoDfuModeError, match=r"1-1") as caught:
         _detach(rig)
     assert caught.value.seen == "run-time"
     assert "run-time" in caught.value.message
@@ -295,7 +338,8 @@ def test_a_board_that_never_comes_back(name: str) -> None:
     rig.board.faults.no_return = True
     with pytest.raises(ReenumerationError, match=r"1-1.*15 s") as caught:
         _detach(rig)
-    assert caught.value.seen == "nothing"
+    assert caught.value.code == "no-return"
+    assert "nothing is on its port" in caught.value.message
     assert 15 <= rig.clock.monotonic() <= 15.1
 
 
@@ -303,7 +347,7 @@ def test_a_board_that_comes_back_as_something_else() -> None:
     rig = bench("esp32s3")
     rig.board.faults.no_return = True
     rig.others = (serial_jtag("1-1"),)
-    with pytest.raises(ReenumerationError, match="303a:1001") as caught:
+    with pytest.raises(NoDfuModeError, match="303a:1001") as caught:
         _detach(rig)
     assert caught.value.seen == "303a:1001"
 
@@ -328,7 +372,7 @@ def test_another_chip_in_dfu_mode_on_the_same_port_is_not_taken_for_ours() -> No
             other.plug(Mode.DFU)
 
     rig.before = after_detach
-    with pytest.raises(ReenumerationError) as caught:
+    with pytest.raises(NoDfuModeError) as caught:
         _detach(rig)
     assert caught.value.seen == "303a:0002"
 

@@ -20,16 +20,17 @@ from .conftest import MATRIX
 from .fault_matrix import BLOCKS, FILES, FIRST_FILE, IMAGE, OLD, PLACES, Cell, cells, new_cell
 from .sim import CHIP_SIZE, DNLOAD, Bench, chip, dfu_file
 
-# Of README.md, "When it does not work".
+# Of docs/errors.md.
 EXIT_CODES = {
-    "device-busy": 75, "no-permission": 77, "device-gone": 74, "no-return": 74, "usb-timeout": 74, "usb-stall": 74,
-    "dfu-status": 74, "dfu-state": 74, "dfu-answer": 74,
+    "device-busy": 75, "no-permission": 77, "device-gone": 74, "no-return": 74, "no-dfu-mode": 74,
+    "usb-timeout": 74, "usb-stall": 74, "dfu-status": 74, "dfu-state": 74, "dfu-answer": 74,
 }  # fmt: skip
 MESSAGES = {
     "device-busy": "another program holds the device",
     "no-permission": "no permission to open the device",
     "device-gone": "the device left the bus",
     "no-return": "did not come back in DFU mode within 15 s",
+    "no-dfu-mode": "did not come back in DFU mode within 15 s",
     "usb-timeout": "no answer in time",
     "usb-stall": "the device refused the",
     "dfu-status": "The device reported err",
@@ -145,7 +146,7 @@ def deadline(cell: Cell, kind: str) -> float:
     patience = {"first": limits.erase_timeout, "params": limits.erase_timeout, "zero": limits.verify_timeout + 0.1}
     wait = max(patience.get(cell.place.name, 5.0), 5.0)
     again = 2 * 5.0 + 0.5 if kind == "timeout" else 0.0  # two more questions, and a look whether it has left
-    away = RETURN_TIMEOUT + 0.2 if kind == "no-return" or cell.place.name in ("detach", "wait") else 0.0
+    away = RETURN_TIMEOUT + 0.2 if kind in ("no-return", "mode") or cell.place.name in ("detach", "wait") else 0.0
     return wait + again + away + 3.0
 
 

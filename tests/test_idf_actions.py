@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -126,7 +129,7 @@ def test_help_and_completion_work(version: str, project: Path) -> None:
         project, {**env, "_IDF.PY_COMPLETE": "bash_complete", "COMP_WORDS": "idf.py dfu", "COMP_CWORD": "1"}, version
     )
     names = {line.partition(",")[2] for line in done.stdout.splitlines()}
-    assert {"dfu", "dfu-list", "dfu-flash"} <= names
+    assert {"dfu", "dfu-list", "dfu-flash", "dfu-doctor"} <= names
     assert done.stderr == ""
 
 
@@ -262,6 +265,69 @@ def test_dfu_list_works_outside_a_project(tmp_path: Path) -> None:
     done = idf_py(tmp_path, env, "6.0", "dfu-list")
     assert done.stdout.count("Found Runtime:") == 2
     assert done.returncode == 0
+
+
+DOORS = {
+    use_extra_checkout: f"loaded by IDF_EXTRA_ACTIONS_PATH, {CHECKOUT}",
+    use_extra_folder: f"loaded by IDF_EXTRA_ACTIONS_PATH, {PACKAGE / 'extra_actions'}",
+    use_project_in_place: "loaded by idf_ext.py of the project, ",
+    use_project_line: "/idf_ext.py, which imports the installed package",
+    use_entry_point: "loaded by the entry point of esp-dfu-ext ",
+    use_component: f"loaded by a component of the project, {CHECKOUT}",
+}
+
+
+def doctor(project: Path, env: dict[str, str], version: str) -> tuple[int, dict[str, dict[str, str]]]:
+    done = idf_py(project, env, version, "dfu-doctor", "--json")
+    assert done.stderr == ""
+    document = json.loads(done.stdout.partition("Executing action: dfu-doctor\n")[2].rpartition("}")[0] + "}")
+    return done.returncode, {fact["topic"]: fact for fact in document["facts"]}
+
+
+@pytest.mark.parametrize(("version", "way"), WAYS, ids=lambda value: getattr(value, "__name__", value))
+def test_the_doctor_says_how_it_was_loaded(version: str, way: Callable[..., None], project: Path) -> None:
+    env = {"ESP_DFU_SIMULATE": "esp32s3"}
+    way(project, env)
+    _, facts = doctor(project, env, version)
+    assert DOORS[way] in facts["plugin"]["text"]
+    assert facts["actions"]["text"] == "idf.py runs ours: dfu, dfu-list, dfu-flash, dfu-doctor"
+    assert facts["dfu.bin"]["code"] == "input-missing"
+
+
+def test_the_doctor_names_every_way_at_once(project: Path) -> None:
+    env = {"ESP_DFU_SIMULATE": "esp32s3"}
+    use_component(project, env)
+    use_extra_folder(project, env)
+    _, facts = doctor(project, env, "6.0")
+    assert facts["plugin"]["text"].endswith(
+        f"{PACKAGE / 'extra_actions'}, and by a component of the project, {CHECKOUT}"
+    )
+
+
+def test_the_doctor_says_that_idf_py_kept_its_own_actions(project: Path) -> None:
+    env = {"FAKE_IDF_COPY": "1", "ESP_DFU_SIMULATE": "esp32s3"}
+    use_entry_point(project, env)
+    code, facts = doctor(project, env, "6.2")
+    assert code == 1
+    assert (facts["actions"]["code"], facts["actions"]["text"]) == (
+        "actions-refused",
+        "idf.py runs its own dfu, dfu-list, dfu-flash",
+    )
+    advice = idf_py(project, env, "6.2", "dfu-doctor").stderr
+    assert re.search(r"  > export IDF_EXTRA_ACTIONS_PATH=\S+/esp_dfu_ext/extra_actions\n", advice)
+
+
+@pytest.mark.parametrize("breaker", ["no-pyusb", "no-dependency-at-all"])
+def test_the_doctor_outside_a_project_and_without_its_packages(breaker: str, tmp_path: Path) -> None:
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(BREAKERS[breaker])
+    env = {"PYTHONPATH": str(hook)}
+    use_extra_folder(tmp_path, env)
+    done = idf_py(tmp_path, env, "6.0", "dfu-doctor")
+    assert "Traceback" not in done.stderr
+    assert "-m pip install " in done.stderr
+    assert done.returncode == (72 if breaker == "no-dependency-at-all" else 1)
 
 
 def test_dfu_flash_refuses_an_image_for_another_chip(project: Path) -> None:

@@ -37,11 +37,11 @@ ERRORS: list[EspDfuError] = [
     errors.TargetNotSupportedError("esp32", supported=["esp32s3"]),
     errors.WrongTargetError("dfu.bin", image_target="esp32s2", target="esp32s3"),
     InputMissingError("Not there.", path=Path("a/dfu.bin"), role="dfu.bin"),
-    errors.DeviceNotFoundError("None.", reason="nothing", notes=["Seen: nothing."]),
+    errors.OtherChipError("None.", notes=["Seen: nothing."]),
     errors.UsbUnavailableError("No libusb.", missing="libusb"),
     errors.DeviceGoneError("Left.", notes=["The flash is incomplete."]),
     DfuStatusError("No.", status="errFIRMWARE", state="dfuERROR"),
-    errors.ReenumerationError("No return.", seen="run-time"),
+    errors.NoDfuModeError("No return.", seen="run-time"),
     errors.InterruptedByUserError("Stopped.", incomplete=True),
     EspDfuError("Anything else."),
 ]
@@ -169,9 +169,8 @@ def test_an_error_is_the_last_line_and_is_shown(
     assert flash(dfu_bin) == 69
     out, err = capsys.readouterr()
     error = read_line(out)
-    assert isinstance(error, errors.DeviceNotFoundError)
-    assert error.reason == "other-target"
-    assert "[no-device]" in err
+    assert isinstance(error, errors.OtherChipError)
+    assert "[other-chip]" in err
 
 
 def test_bad_files_and_options_are_lines_too(dfu_bin: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -64,6 +64,7 @@ def flash(
     if simulation is None and options.simulate:
         from ..simulator import simulate_boards
 
+        session.real = False
         simulation = simulate_boards(target, session.clock, options.paths, options.serial)
     bus = simulation.bus if simulation is not None else Bus()
     run = _Flash(session, loaded, target, bus, targets, options, simulation)

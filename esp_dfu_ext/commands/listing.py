@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..bus import Bus
+from ..cures import cures
+from ..errors import DeviceNotFoundError
 from ..hints import hints, ways_into_download_mode
 from ..jobs import listing as jobs
 from ..jobs.listing import ListedDevice
-from .session import Session
+from .session import Session, as_note
+
+if TYPE_CHECKING:
+    from ..diagnosis import Fact
 
 LIST_FORMAT_VERSION = 1
 
@@ -34,13 +39,20 @@ def list_devices(session: Session, *, project_dir: Path | None = None, as_json: 
             session.console.tell(f"Port {listed.device.path} cannot be opened: {listed.problem.message}", "yellow")
     problems = {listed.problem.code: (listed.problem, listed.target) for listed in found if listed.problem is not None}
     for problem, target in problems.values():
-        for hint in hints(problem, session.face, target):
-            session.console.hint(hint)
+        facts = session.facts(problem, target)
+        _explain(session, facts, hints(problem, session.face, target, facts))
     if not any(listed.interfaces for listed in found):
         session.console.tell(f"No Espressif device with DFU is there ({', '.join(t.chip for t in targets)}).")
-        for line in ways_into_download_mode(targets):
-            session.console.hint(line)
+        facts = session.facts(DeviceNotFoundError(""), None)
+        _explain(session, facts, cures(facts) or ways_into_download_mode(targets))
     return 0
+
+
+def _explain(session: Session, facts: Sequence[Fact], advice: Sequence[str]) -> None:
+    for fact in facts:
+        session.console.tell(f"  {as_note(fact)}")
+    for hint in advice:
+        session.console.hint(hint)
 
 
 def dfu_util_line(listed: ListedDevice, number: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from ..hints import Face, hints
 from ..target import PROJECT_FOLDER, Target, load_targets
 
 if TYPE_CHECKING:
+    from ..diagnosis import Fact
     from ..simulator import Simulation
 
 ENVIRONMENT_VARIABLE = "ESP_DFU_SIMULATE"
@@ -30,6 +32,7 @@ class Session:
     Attributes:
         target: the chip, once it is known.
         boards: simulated ones to put in the place of this machine's USB, as `simulate_text` takes them.
+        real: the boards are this machine's, so that its own view of them may explain an error.
     """
 
     console: Console
@@ -37,6 +40,7 @@ class Session:
     target: Target | None = None
     clock: Clock = field(default_factory=SystemClock)
     boards: str = field(default_factory=lambda: os.environ.get(ENVIRONMENT_VARIABLE, ""))
+    real: bool = True
 
     def run(self, job: Callable[[Session], int]) -> int:
         """Run a job; its exit code, or that of its error, which is shown with its hints."""
@@ -63,12 +67,25 @@ class Session:
             return None
         from ..simulator import simulate_text
 
+        self.real = False
         return simulate_text(self.boards, targets, self.clock)
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error."""
-        self.console.error(error.message, error.code, error.notes, hints(error, self.face, self.target))
+        facts = self.facts(error, self.target)
+        advice = hints(error, self.face, self.target, facts)
+        self.console.error(error.message, error.code, [*error.notes, *map(as_note, facts)], advice)
         return error.exit_code
+
+    def facts(self, error: EspDfuError, target: Target | None) -> list[Fact]:
+        """What this machine shows about an error."""
+        if not self.real:
+            return []
+        from ..diagnosis.explain import explain
+
+        with suppress(EspDfuError):  # a chip's file may be what is wrong
+            return explain(error, [target] if target is not None else load_targets())
+        return []
 
     def notice(self, event: Event) -> None:
         """Show a job's notices."""
@@ -92,6 +109,11 @@ class JsonSession(Session):
         except OSError:
             sys.stdout = None  # the reader left, or the disk is full; nothing more is tried at exit
         return super().fail(error)
+
+
+def as_note(fact: Fact) -> str:
+    """A fact as a line below an error."""
+    return f"{fact.topic[0].upper()}{fact.topic[1:]}: {fact.text}."
 
 
 def project_of(dfu_bin: Path) -> Path | None:

@@ -11,18 +11,25 @@ from ..bus import Bus, InterfaceDescriptor, UsbDevice, UsbHandle
 from ..clock import Clock
 from ..errors import (
     AccessDeniedError,
+    AppRunningError,
     DeviceGoneError,
     DeviceNotFoundError,
     DriverMissingError,
+    NoDfuModeError,
+    OtherChipError,
+    OtherPathError,
+    OtherSerialError,
+    OtherUsbError,
     ReenumerationError,
     SeveralDevicesError,
     StallError,
     TransferTimeoutError,
+    UnreadableDeviceError,
     UsageError,
     UsbError,
 )
 from ..events import EventSink, Notice, Waiting, ignore
-from ..target import Target, find_target_by_usb_id
+from ..target import OtherUsb, Target, find_target_by_usb_id
 from .device import DfuDevice
 from .spec import INTERFACE_CLASS, INTERFACE_SUBCLASS, FunctionalDescriptor, Mode
 
@@ -110,7 +117,7 @@ def select(
         on_event: gets `Waiting` while nothing is there.
 
     Raises:
-        DeviceNotFoundError: none fits; its `reason` and `notes` say what was seen.
+        DeviceNotFoundError: none fits; its class and `notes` say what was seen.
         SeveralDevicesError: more than one fits.
         UsageError: a serial number that several boards have.
     """
@@ -169,23 +176,44 @@ def _with_serial(found: Sequence[DfuInterface], serial: str) -> list[DfuInterfac
 def _not_found(
     bus: Bus, target: Target, selector: Selector, targets: Sequence[Target], found: Sequence[DfuInterface]
 ) -> DeviceNotFoundError:
-    """Say what was seen instead: one reason, and a line for each device that might explain it."""
+    """Say what was seen instead: the kind of error, and a line for each device that might explain it."""
     wanted = f"{target.chip} ({target.usb_id})"
     if selector.path is not None:
         wanted += f" on port {selector.path}"
     elif selector.serial is not None:
         wanted += f" with serial number {selector.serial}"
     vids = frozenset(t.usb.vid for t in targets) | {target.usb.vid}
-    seen = bus.scan(vids)
-    if found:
-        reason = "other-path" if selector.path is not None else "other-serial"
-    elif any(dfu_interfaces(device) and find_target_by_usb_id(device.vid, device.pid, targets) for device in seen):
-        reason = "other-target"
+    everything = bus.scan()
+    seen = [device for device in everything if device.vid in vids]
+    notes = _seen(seen, targets)
+    there = [device for device in seen if selector.path in (None, device.path)]
+    if selector.serial is not None and found:
+        kind: type[DeviceNotFoundError] = OtherSerialError
+    elif there:
+        kind = seen_instead(there, targets)
     elif seen:
-        reason = "no-dfu"
+        kind = OtherPathError
     else:
-        reason = "nothing"
-    return DeviceNotFoundError(f"No {wanted} is there.", reason=reason, notes=_seen(seen, targets))
+        kind = DeviceNotFoundError
+        others = f"{len(everything)} other USB devices are" if len(everything) != 1 else "One other USB device is"
+        notes = [f"{others} there, hubs included, and none of Espressif." if everything else "There is no USB device."]
+    return kind(f"No {wanted} is there.", notes=notes)
+
+
+def seen_instead(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> type[DeviceNotFoundError]:
+    """What devices that are not the right chip's ROM are; the one that says most comes first."""
+    if any(dfu_interfaces(d) and find_target_by_usb_id(d.vid, d.pid, targets) for d in devices):
+        return OtherChipError
+    unknown = [device for device in devices if other_usb(device, targets) is None]
+    if any(device.interfaces for device in unknown):
+        return AppRunningError
+    return UnreadableDeviceError if unknown else OtherUsbError
+
+
+def other_usb(device: UsbDevice, targets: Sequence[Target]) -> OtherUsb | None:
+    """What a chip's file says of a device that is not its ROM's; None if it says nothing."""
+    known = (other for target in targets for other in target.other_usb)
+    return next((other for other in known if (device.vid, device.pid) == (other.vid, other.pid)), None)
 
 
 def describe(device: UsbDevice, targets: Sequence[Target]) -> str:
@@ -195,9 +223,9 @@ def describe(device: UsbDevice, targets: Sequence[Target]) -> str:
     if interfaces:
         name = target.chip if target is not None else "an unknown chip"
         return f"{device.usb_id}, {name} with DFU in {interfaces[0].mode} mode"
-    for known in (other for t in targets for other in t.other_usb):
-        if (device.vid, device.pid) == (known.vid, known.pid):
-            return f"{device.usb_id}, {known.name}: {known.meaning}"
+    known = other_usb(device, targets)
+    if known is not None:
+        return f"{device.usb_id}, {known.name}: {known.meaning}"
     if not device.interfaces:
         return f"{device.usb_id}, its descriptors could not be read"
     return f"{device.usb_id}, no DFU interface: an app that uses USB for something else"
@@ -220,7 +248,8 @@ def detach_and_wait(
 
     Raises:
         UsbError: the board cannot be opened.
-        ReenumerationError: it did not come back in time, or as something else; its notes say what was seen.
+        ReenumerationError: it did not come back in time; NoDfuModeError if something else did; the notes say what
+            was seen.
     """
     detach = _send_detach(interface, clock, patience)
     sent = clock.monotonic()
@@ -250,17 +279,17 @@ def detach_and_wait(
                 detached_again = True
         elif device.interfaces:
             seen = device.usb_id
-    stayed = address == interface.device.address
-    what = {
-        "nothing": "nothing is on its port now",
-        "run-time": f"it never left the bus, and {detach}" if stayed else "it came back in run-time mode",
-    }.get(seen, f"{seen} is on its port now")
-    raise ReenumerationError(
+    message = (
         f"The board on port {interface.path} did not come back in DFU mode within "
-        f"{patience_for_return:g} s after DFU_DETACH; {what}.",
-        seen=seen,
-        notes=_seen(bus.scan(frozenset([target.usb.vid])), [*targets, target]),
+        f"{patience_for_return:g} s after DFU_DETACH; "
     )
+    notes = _seen(bus.scan(frozenset([target.usb.vid])), [*targets, target])
+    if seen == "nothing":
+        raise ReenumerationError(f"{message}nothing is on its port now.", notes=notes)
+    stayed = address == interface.device.address
+    run_time = f"it never left the bus, and {detach}" if stayed else "it came back in run-time mode"
+    what = run_time if seen == "run-time" else f"{seen} is on its port now"
+    raise NoDfuModeError(f"{message}{what}.", seen=seen, notes=notes)
 
 
 def _seen(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> list[str]:

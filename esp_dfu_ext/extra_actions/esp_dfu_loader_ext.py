@@ -20,7 +20,7 @@ def action_extensions(base_actions: Any, project_path: str) -> dict[str, Any]:
             from esp_dfu_ext.idf_actions import extra_action_extensions as actions
         finally:
             sys.path.remove(_HOME)
-        return actions(base_actions, project_path)
+        return actions(base_actions, project_path, f"IDF_EXTRA_ACTIONS_PATH, {os.path.dirname(__file__)}")
     except Exception as error:
         print(f"esp-dfu-ext could not be loaded: {error!r}", file=sys.stderr)
         return {"version": "1"}

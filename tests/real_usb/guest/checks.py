@@ -10,12 +10,13 @@ import importlib
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -180,7 +181,7 @@ def test_four_boards_one_of_another_chip(bench: Bench, image_for: MakeImage) -> 
     other = bench.add("esp32s2", "1-4")
     s3, s2 = image_for("esp32s3"), image_for("esp32s2")
     assert_failed(esp_dfu("flash", s3.path), 64, "several-devices")
-    assert_failed(esp_dfu("flash", "--path", "1-4", s3.path), 69, "no-device")
+    assert_failed(esp_dfu("flash", "--path", "1-4", s3.path), 69, "other-chip")
     commands = [
         esp_dfu_command("flash", "--path", "1-1", s3.path),
         esp_dfu_command("flash", "--serial", "7C:DF:A1:00:00:02", s3.path),
@@ -216,14 +217,22 @@ def no_rule() -> Iterator[None]:
     run("udevadm", "control", "--reload")
 
 
-def install_rule() -> None:
-    """What the README says, word for word, but for sudo."""
-    section = README.read_text(encoding="utf-8").partition("**Linux** asks for a rule")[2].partition("**Windows**")[0]
-    commands = [line.strip().replace("sudo ", "") for line in section.splitlines() if line.startswith("    ")]
-    Path("/etc/udev/rules.d").mkdir(parents=True, exist_ok=True)
-    for command in commands:
-        subprocess.run(command, shell=True, check=True)
-    settle()
+def install_rule() -> Result:
+    """What the README says, but for sudo."""
+    assert "esp-dfu udev --install" in README.read_text(encoding="utf-8")
+    installed = esp_dfu("udev", "--install")
+    assert installed.code == 0, installed
+    return installed
+
+
+def doctor(user: Sequence[str] = (), libusb: str = LIBUSBS[0]) -> tuple[int, dict[str, str], list[str]]:
+    """Its exit code, the codes of its problems by topic, and the next step."""
+    result = esp_dfu("doctor", "--json", user=user, libusb=libusb)
+    assert result.err == "", result
+    document = json.loads(result.out)
+    problems = {fact["topic"]: fact["code"] for fact in document["facts"] if fact["state"] == "problem"}
+    assert "unknown" not in problems.values(), result
+    return result.code, problems, document["next"]
 
 
 @BOTH_LIBUSBS
@@ -232,10 +241,22 @@ def test_an_ordinary_user_and_the_rule(bench: Bench, image_for: MakeImage, no_ru
     settle()
     refused = esp_dfu("flash", image.path, libusb=libusb, user=PLUGDEV)
     assert_failed(refused, 77, "no-permission")
-    assert "60-esp-dfu.rules" in refused.err
+    node = f"/dev/bus/usb/001/{bench.number(board):03}"
+    assert f"nobody may not open {node}, which is root:root 0664: none of the" in refused.err
+    assert "esp_dfu_ext udev --install" in refused.err
     document = json.loads(esp_dfu("list", "--json", libusb=libusb, user=PLUGDEV).out)
     assert document["devices"][0]["problem"]["code"] == "no-permission"
-    install_rule()
+    code, problems, step = doctor(PLUGDEV, libusb)
+    assert (code, problems) == (1, {"udev rule": "no-rule", "port 1-1": "no-rule"})
+    # What it says to type works, without sudo for want of it.
+    command = shlex.split(step[0].partition(": sudo ")[2])
+    as_user = run(*command, user=PLUGDEV)
+    assert_failed(as_user, 77, "needs-root")
+    assert " ".join(command[-4:]) in as_user.err
+    installed = run(*command)
+    assert installed.code == 0, installed
+    assert f"Port 1-1: {node} is root:plugdev 0660 now, and tagged uaccess." in installed.out
+    assert doctor(PLUGDEV, libusb) == (0, {}, [])
     # Of the group: let in, also after the board came back under a new number.
     allowed = esp_dfu("flash", image.path, libusb=libusb, user=PLUGDEV)
     assert allowed.code == 0, allowed
@@ -243,9 +264,62 @@ def test_an_ordinary_user_and_the_rule(bench: Bench, image_for: MakeImage, no_ru
     # Not of the group: without a seat nobody gets more.
     bench.hub.plug(board)
     settle()
-    assert_failed(esp_dfu("flash", image.path, libusb=libusb, user=NOBODY), 77, "no-permission")
+    stranger = esp_dfu("flash", image.path, libusb=libusb, user=NOBODY)
+    assert_failed(stranger, 77, "no-permission")
+    assert "nobody is not in the group plugdev of /etc/udev/rules.d/60-esp-dfu.rules" in stranger.err
+    code, problems, step = doctor(NOBODY, libusb)
+    assert (code, problems) == (1, {"port 1-1": "not-in-group"})
+    assert step[0] == "sudo usermod -aG plugdev nobody"
     tags = run("udevadm", "info", "--query=property", f"--name=/dev/bus/usb/001/{bench.number(board):03}").out
     assert ":uaccess:" in tags
+
+
+def test_installing_the_rule_again_and_over_anothers(bench: Bench, no_rule: None) -> None:
+    rules = Path("/etc/udev/rules.d/60-esp-dfu.rules")
+    assert "Wrote" in install_rule().out
+    assert "Already there, unchanged" in install_rule().out
+    rules.write_text("# mine\n")
+    refused = esp_dfu("udev", "--install")
+    assert_failed(refused, 73, "output")
+    assert "-# mine" in refused.err
+    assert rules.read_text() == "# mine\n"
+    assert "Replaced" in esp_dfu("udev", "--install", "--force").out
+    assert [path.name for path in rules.parent.iterdir() if "60-esp" in path.name] == [rules.name]
+
+
+def test_a_rule_that_another_one_overrules(bench: Bench, no_rule: None) -> None:
+    bench.add()
+    later = Path("/etc/udev/rules.d/61-other.rules")
+    later.parent.mkdir(parents=True, exist_ok=True)
+    later.write_text('SUBSYSTEM=="usb", ATTR{idVendor}=="303a", GROUP="audio", MODE="0600"\n')
+    try:
+        result = esp_dfu("udev", "--install")
+        assert_failed(result, 72, "udev")
+        assert "is root:audio 0600" in result.err
+        assert f"{later}, line 1: group audio, mode 0600" in result.err
+    finally:
+        later.unlink()
+
+
+def test_the_doctor_sees_who_holds_a_board(bench: Bench) -> None:
+    board = bench.add(mode=Mode.DFU)
+    settle()
+    assert doctor() == (0, {}, [])
+    facts = json.loads(esp_dfu("doctor", "--json").out)["facts"]
+    (port,) = (fact for fact in facts if fact["topic"] == "port 1-1")
+    assert port["data"]["drivers"] == {"0": "cdc_acm", "1": "cdc_acm"}
+    assert port["data"]["node"] == f"/dev/bus/usb/001/{bench.number(board):03}"
+    assert (port["data"]["target"], port["data"]["mode"]) == ("esp32s3", "DFU")
+    other = start([sys.executable, "-c", CLAIM])
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "claimed\n"
+        code, problems, step = doctor()
+        assert (code, problems) == (1, {"port 1-1": "device-busy"})
+        assert f"(process {other.pid}), then try again." in step[0]
+    finally:
+        finish_input(other)
+    assert doctor() == (0, {}, [])
 
 
 @BOTH_LIBUSBS
@@ -292,7 +366,9 @@ def test_another_program_has_claimed_it(bench: Bench, image_for: MakeImage, libu
     try:
         assert other.stdout is not None
         assert other.stdout.readline() == "claimed\n"
-        assert_failed(esp_dfu("flash", image.path, libusb=libusb), 75, "device-busy")
+        result = esp_dfu("flash", image.path, libusb=libusb)
+        assert_failed(result, 75, "device-busy")
+        assert f"(process {other.pid}) has /dev/bus/usb/001/" in result.err
         assert found_lines(esp_dfu("list", libusb=libusb).out)  # looking claims nothing
     finally:
         finish_input(other)
@@ -371,7 +447,7 @@ def test_another_chip_comes_back(bench: Bench, image_for: MakeImage) -> None:
 
     board.faults.plan(swap, at=Request.DFU_DETACH)
     failed = esp_dfu("flash", image.path)
-    assert_failed(failed, 74, "no-return")
+    assert_failed(failed, 74, "no-dfu-mode")
     assert "303a:0002 is on its port now" in failed.err, failed
     board.rom.target = chip("esp32s3")
     bench.hub.plug(board)
@@ -409,7 +485,7 @@ def test_it_does_not_come_back_as_it_should(bench: Bench, image_for: MakeImage) 
     results = [finish(process) for process in processes]
     assert_failed(results[0], 74, "no-return")
     assert "nothing is on its port" in results[0].err
-    assert_failed(results[1], 74, "no-return")
+    assert_failed(results[1], 74, "no-dfu-mode")
     assert "run-time mode" in results[1].err
 
 

@@ -219,7 +219,7 @@ def test_errors_come_back_as_they_were(
         board.flash("/run/client/no-such.bin")
     with pytest.raises(DeviceNotFoundError) as other_chip:
         board.flash(str(image_for("esp32s2").path))
-    assert (other_chip.value.code, other_chip.value.reason) == ("no-device", "other-target")
+    assert other_chip.value.code == "other-chip"
     assert "ESP32-S3 with DFU" in other_chip.value.notes[0]
     left.faults.plan(report(Status.errWRITE), 200)
     with pytest.raises(DfuStatusError) as refused:

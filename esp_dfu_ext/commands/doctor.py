@@ -1,0 +1,89 @@
+"""`dfu-doctor`: everything that a flash depends on, and what to do first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..diagnosis import State
+from ..diagnosis.report import Plugin, Report, diagnose
+from ..errors import EspDfuError
+from ..hints import next_step
+from ..streams import Piece
+from ..target import builtin_folder, load_targets, read_target
+from .session import Session
+
+FORMAT_VERSION = 1
+PROBLEM = 1  # exit code; sysexits.h has none for "something is wrong", and each problem has its own code in the report
+
+_WORDS = {State.OK: ("ok", "green"), State.PROBLEM: ("PROBLEM", "bold red"), State.NOT_APPLICABLE: ("-", "dim")}
+
+
+def doctor(
+    session: Session,
+    build_dir: Path,
+    *,
+    project_dir: Path | None = None,
+    plugin: Plugin | None = None,
+    as_json: bool = False,
+) -> int:
+    """Show the report; 0 when nothing is a problem, else 1."""
+    broken: list[EspDfuError] = []
+    try:
+        targets = load_targets(project_dir, on_broken=broken.append)
+    except EspDfuError as error:
+        broken.append(error)
+        targets = [read_target(path) for path in sorted(builtin_folder().glob("*.yaml"))]
+    simulation = session.simulation(targets)
+    report = diagnose(
+        targets,
+        build_dir=build_dir,
+        project_dir=project_dir,
+        plugin=plugin,
+        broken=broken,
+        simulated=simulation.bus if simulation is not None else None,
+    )
+    steps = next_step(report.problems, session.face, report.target)
+    if as_json:
+        session.console.raw(json.dumps(_document(report, steps), indent=2))
+    else:
+        _show(session, report, steps)
+    return PROBLEM if report.problems else 0
+
+
+def _show(session: Session, report: Report, steps: list[str]) -> None:
+    rows = []
+    for fact in report.facts:
+        word, style = _WORDS[fact.state]
+        code = f" [{fact.code}]" if fact.code else ""
+        rows.append((Piece(word, style), fact.topic, f"{fact.text}{code}"))
+    session.console.table(["", "Looked at", "Seen"], rows)
+    number = len(report.problems)
+    if not number:
+        session.console.result("Nothing stands in the way.")
+        return
+    session.console.result(f"{number} {'problem' if number == 1 else 'problems'}.", good=False)
+    for step in steps:
+        session.console.hint(step)
+
+
+def _document(report: Report, steps: list[str]) -> dict[str, Any]:
+    return {
+        "version": FORMAT_VERSION,
+        "ok": not report.problems,
+        "facts": [
+            {
+                "topic": fact.topic,
+                "state": fact.state.value,
+                "code": fact.code or None,
+                "text": fact.text,
+                "data": dict(fact.data),
+            }
+            for fact in report.facts
+        ],
+        "next": steps,
+    }
+
+
+__all__ = ["Plugin", "doctor"]

@@ -1,0 +1,30 @@
+"""`esp-dfu udev`: print the rule for udev, or install it and see what became of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import udev
+from ..jobs import permitting as jobs
+from .session import Session
+
+
+def show(session: Session, *, install: bool = False, force: bool = False) -> int:
+    """Print the rule, or install it."""
+    targets = session.targets(Path.cwd())
+    if not install:
+        session.console.raw(udev.rule(targets).rstrip("\n"))
+        return 0
+    result = jobs.install(targets, force=force)
+    console = session.console
+    done = {jobs.Change.NEW: "Wrote", jobs.Change.REPLACED: "Replaced", jobs.Change.NONE: "Already there, unchanged:"}
+    console.result(f"{done[result.change]} {result.path}.")
+    console.say("udev has read its rules again.")
+    for board in result.boards:
+        seat = ", and tagged uaccess" if board.uaccess else ""
+        console.say(f"Port {board.path}: {board.node} is {board.access} now{seat}.")
+    if not result.boards:
+        console.say("No board is there to try it on; plug one in and look: esp-dfu doctor")
+    if not result.group_exists:
+        console.warn(f"This machine has no group {udev.GROUP}: the rule lets in the user at the seat alone.")
+    return 0

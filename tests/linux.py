@@ -1,0 +1,84 @@
+"""A Linux machine as a folder: sysfs, /dev, /proc and rules of udev, for code that reads them below a root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from esp_dfu_ext.machine import Machine
+
+from .helpers import write_file
+
+NODE = "/dev/bus/usb/001/002"
+OURS = 'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", ATTR{idProduct}=="00??", MODE="0660", GROUP="plugdev", TAG+="uaccess"'
+
+
+class FolderMachine(Machine):
+    """Files of a folder; the user and the owners of files are what the test says."""
+
+    is_root = False
+    user = "ada"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, platform="linux", environ={})
+        self.in_groups: frozenset[str] = frozenset({"ada"})
+        self.records: dict[str, frozenset[str]] = {"plugdev": frozenset()}
+        self.owner = ("root", "root")
+        self.open_to_all = False
+        self.write("/run/udev/control")
+
+    def groups(self) -> frozenset[str]:
+        return self.in_groups
+
+    def members(self, group: str) -> frozenset[str] | None:
+        return self.records.get(group)
+
+    def names(self, state: os.stat_result) -> tuple[str, str]:
+        return self.owner
+
+    def may_open(self, node: str) -> bool:
+        return self.open_to_all or self.is_root
+
+    # --- furnishing ---------------------------------------------------------------------------------------
+
+    def write(self, path: str, text: str = "") -> Path:
+        return write_file(self.file(path), text.encode())
+
+    def plug(
+        self,
+        usb_id: str = "303a:0009",
+        path: str = "1-1",
+        number: int = 2,
+        drivers: Sequence[str | None] = ("cdc_acm", "cdc_acm", None),
+        terminals: Mapping[int, str] | None = None,
+        product: str = "ESP32-S3",
+        mode: int = 0o664,
+    ) -> str:
+        """A device with an interface for each driver (None: no driver has it); returns its node."""
+        folder = f"/sys/bus/usb/devices/{path}"
+        vid, _, pid = usb_id.partition(":")
+        values = {"idVendor": vid, "idProduct": pid, "busnum": "1", "devnum": str(number), "bConfigurationValue": "1"}
+        for name, value in {**values, "product": product}.items():
+            self.write(f"{folder}/{name}", f"{value}\n")
+        for interface, driver in enumerate(drivers):
+            kind = {0: ("02", "02"), 1: ("0a", "02")}.get(interface, ("fe", "01"))
+            for name, value in zip(("Number", "Class", "SubClass"), (f"{interface:02}", *kind)):
+                self.write(f"{folder}:1.{interface}/bInterface{name}", f"{value}\n")
+            if driver is not None:
+                link = self.file(f"{folder}:1.{interface}/driver")
+                link.unlink(missing_ok=True)
+                link.symlink_to(f"../../../bus/usb/drivers/{driver}")
+        for interface, terminal in (terminals or {}).items():
+            self.file(f"{folder}:1.{interface}/{terminal}").mkdir(parents=True)
+        node = f"/dev/bus/usb/001/{number:03}"
+        self.write(node).chmod(mode)
+        return node
+
+    def run_program(self, number: int, name: str, *opened: str) -> None:
+        """A process that has files open."""
+        self.write(f"/proc/{number}/comm", f"{name}\n")
+        for descriptor, path in enumerate(opened, 3):
+            link = self.file(f"/proc/{number}/fd/{descriptor}")
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(path)

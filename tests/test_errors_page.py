@@ -1,0 +1,76 @@
+"""docs/errors.md has every code, and no other, with its exit code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from esp_dfu_ext import errors
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+ENTRY = re.compile(r"### `(?P<code>[a-z-]+)`\n\n(?P<text>.*?)(?=\n#|\Z)", re.DOTALL)
+TABLE_CODE = re.compile(r"`([a-z-]+)`")
+
+
+def classes(kind: type[errors.EspDfuError] = errors.EspDfuError) -> Iterator[type[errors.EspDfuError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        if below.__module__ == errors.__name__:
+            yield from classes(below)
+
+
+def test_every_error_is_there_with_its_exit_code() -> None:
+    said = {}
+    for entry in ENTRY.finditer(PAGE):
+        fields = dict(re.findall(r"^- (\w[\w ]*): (.+?)(?=\n- |\Z)", entry["text"].strip(), re.DOTALL | re.MULTILINE))
+        assert list(fields) == ["Shown", "Cause", "Cure", "Exit code"], entry["code"]
+        said[entry["code"]] = int(fields["Exit code"])
+    assert said == {kind.code: kind.exit_code for kind in classes()}
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    codes = [kind.code for kind in classes()]
+    assert sorted(codes) == sorted(set(codes))
+
+
+def test_the_tree_names_every_class_with_its_exit_code() -> None:
+    """The exit codes that the tree draws: a line without a number has that of the line above it."""
+    assert errors.__doc__ is not None
+    drawn: dict[str, int | None] = {}
+    stack: list[tuple[int, int]] = []
+    for line in errors.__doc__.splitlines():
+        match = re.match(r"(?P<indent>[ │├└─]*)(?P<name>\w+Error)\b\s*(?P<exit>\d+)?", line)
+        if match is None:
+            continue
+        depth = len(match["indent"])
+        stack = [above for above in stack if above[0] < depth]
+        exit_code = int(match["exit"]) if match["exit"] else stack[-1][1] if stack else 1
+        stack.append((depth, exit_code))
+        drawn[match["name"]] = exit_code
+    assert drawn == {kind.__name__: kind.exit_code for kind in classes()}
+
+
+def test_every_code_of_the_doctor_is_there() -> None:
+    folder = ROOT / "esp_dfu_ext"
+    sources = [*(folder / "diagnosis").glob("*.py"), folder / "udev.py"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    used = set(re.findall(r'problem\(\s*[^,]+?,\s*"([a-z-]+)"', text)) | set(
+        re.findall(r'return "([a-z-]+)", f?"', text)
+    )
+    own = used - {kind.code for kind in classes()}
+    table = PAGE.partition("## Codes of the doctor alone")[2]
+    said = {
+        code for line in table.splitlines() if line.startswith("| `") for code in TABLE_CODE.findall(line.split("|")[1])
+    }
+    assert len(own) > 12
+    assert said == own
+
+
+def test_the_readmes_codes_exist() -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## When it does not work")[2]
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", section.partition("\n## ")[0], re.MULTILINE)
+    known = {kind.code: kind.exit_code for kind in classes()}
+    assert len(rows) >= 6
+    assert all(known[code] == int(exit_code) for code, exit_code in rows)

@@ -1,0 +1,95 @@
+"""What Linux tells of USB: sysfs, device nodes, processes; and what kind of machine it is."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from esp_dfu_ext.machine import Machine
+
+from .linux import NODE, FolderMachine
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is about files of Linux, with its owners and links")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> FolderMachine:
+    return FolderMachine(tmp_path)
+
+
+def test_a_board_with_its_drivers_and_its_node(machine: FolderMachine) -> None:
+    machine.plug(terminals={0: "tty/ttyACM0"})
+    machine.write("/sys/bus/usb/devices/usb1/idVendor", "1d6b")
+    (board,) = machine.usb()
+    assert (board.path, board.usb_id, board.product, board.node) == ("1-1", "303a:0009", "ESP32-S3", NODE)
+    assert board.drivers == {0: "cdc_acm", 1: "cdc_acm"}
+    assert board.terminals == ("ttyACM0",)
+
+
+def test_a_bridge_behind_a_hub(machine: FolderMachine) -> None:
+    machine.plug("10c4:ea60", "1-4.2", 9, ["cp210x"], {0: "ttyUSB3"}, "CP2102N")
+    (bridge,) = machine.usb()
+    assert (bridge.path, bridge.terminals, bridge.node) == ("1-4.2", ("ttyUSB3",), "/dev/bus/usb/001/009")
+
+
+def test_a_root_hub_is_none(machine: FolderMachine) -> None:
+    machine.plug("1d6b:0002", "usb1", 1, ["hub"])
+    assert machine.usb() == []
+
+
+def test_a_device_that_leaves_while_it_is_read(machine: FolderMachine) -> None:
+    machine.plug()
+    machine.file("/sys/bus/usb/devices/1-1/devnum").unlink()
+    assert machine.usb() == []
+
+
+def test_a_machine_without_anything(machine: FolderMachine) -> None:
+    assert (machine.usb(), machine.has_usb, machine.holders(NODE), machine.access(NODE)) == ([], False, [], None)
+    assert (machine.wsl, machine.container) == ("", "")
+
+
+def test_owner_group_and_mode_of_a_node(machine: FolderMachine) -> None:
+    access = machine.access(machine.plug(mode=0o640))
+    assert access is not None
+    assert (str(access), access.allowed) == ("root:root 0640", False)
+
+
+def test_who_has_a_node_open(machine: FolderMachine) -> None:
+    machine.run_program(400, "qemu", "/dev/null", NODE)
+    machine.run_program(30, "dfu-util", NODE)
+    machine.run_program(31, "innocent", "/dev/bus/usb/001/003")
+    machine.run_program(os.getpid(), "ourselves", NODE)
+    machine.write("/proc/self/comm", "not a number")
+    assert machine.holders(NODE) == [(30, "dfu-util"), (400, "qemu")]
+
+
+@pytest.mark.parametrize("release", ["5.15.167.4-microsoft-standard-WSL2", "4.4.0-19041-Microsoft"])
+def test_wsl(machine: FolderMachine, release: str) -> None:
+    machine.write("/proc/sys/kernel/osrelease", f"{release}\n")
+    assert machine.wsl == release
+
+
+@pytest.mark.parametrize("path", ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"])
+def test_containers(machine: FolderMachine, path: str) -> None:
+    machine.write(path)
+    assert machine.container == path
+
+
+def test_this_very_machine(tmp_path: Path) -> None:
+    """The user's side is not made up: the real one is asked."""
+    machine = Machine(tmp_path)
+    path = tmp_path / "node"
+    path.write_text("")
+    path.chmod(0o600)
+    access = machine.access("/node")
+    assert access is not None
+    assert access.owner == machine.user
+    assert access.group == machine.names(path.stat())[1]
+    assert (access.mode, access.allowed) == (0o600, True)
+    assert machine.groups()
+    assert machine.members("no such group") is None
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
