@@ -28,6 +28,18 @@ Exit codes:
                                  129  the terminal was closed (SIGHUP)
 """
 
+
+def _completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """What TAB offers, from `completion`, which is imported only then."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+        from . import completion
+
+        return list(getattr(completion, name)(context, parameter, incomplete))
+
+    return complete
+
+
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result, and errors.")
 
 
@@ -130,9 +142,21 @@ def list_(as_json: bool) -> None:
 
 @cli.command()
 @click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
-@click.option("--path", "paths", multiple=True, metavar="PATH", help="The board on this port, such as 1-2. Repeatable.")
+@click.option(
+    "--path",
+    "paths",
+    multiple=True,
+    metavar="PATH",
+    shell_complete=_completed_by("paths"),
+    help="The board on this port, such as 1-2. Repeatable.",
+)
 @click.option("--all", is_flag=True, help="All boards of this chip, at once.")
-@click.option("--serial", metavar="SERIAL", help="The board with this serial number.")
+@click.option(
+    "--serial",
+    metavar="SERIAL",
+    shell_complete=_completed_by("serials"),
+    help="The board with this serial number.",
+)
 @click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="Wait so long for the board.")
 @click.option("--strict", is_flag=True, help="Ask the chip for its status after each block; slower.")
 @click.option("--reset", is_flag=True, help="Try to start the app by a bus reset, and say what was seen.")
@@ -188,7 +212,14 @@ def udev(install: bool, force: bool) -> None:
 
 
 @cli.command(short_help="See the whole job on a simulated chip.")
-@click.option("--target", "name", default="esp32s3", show_default=True, help="The chip to simulate.")
+@click.option(
+    "--target",
+    "name",
+    default="esp32s3",
+    show_default=True,
+    shell_complete=_completed_by("chips"),
+    help="The chip to simulate.",
+)
 def demo(name: str) -> None:
     """Build, inspect, list and flash on a simulated chip; needs no board and no ESP-IDF."""
 
@@ -235,6 +266,21 @@ def disable(project_dir: Path, shell: bool) -> None:
         return enabling.disable_shell(session) if shell else enabling.disable(session, project_dir)
 
     _run(job)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes esp-dfu on TAB, ports and chips included.
+
+    \b
+    bash   eval "$(esp-dfu completion bash)"      in ~/.bashrc
+    zsh    eval "$(esp-dfu completion zsh)"       in ~/.zshrc
+    fish   esp-dfu completion fish > ~/.config/fish/completions/esp-dfu.fish
+    """  # noqa: D301
+    from .completion import script
+
+    click.echo(script(shell, cli))
 
 
 def main() -> None:

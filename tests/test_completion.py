@@ -1,0 +1,92 @@
+"""TAB in a shell: what click is asked, and what real shells make of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from esp_dfu_ext.cli import cli
+
+BOARDS = "esp32s3,esp32s2,esp32p4+no-access,303a:1001"
+
+
+def complete(monkeypatch: pytest.MonkeyPatch, words: str, boards: str = BOARDS) -> list[str]:
+    """What is offered for the last of the words, with its description."""
+    monkeypatch.setenv("ESP_DFU_SIMULATE", boards)
+    count = len(words.split(" ")) - 1
+    env = {"_ESP_DFU_COMPLETE": "zsh_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+    done = CliRunner().invoke(cli, [], env=env, prog_name="esp-dfu")
+    assert done.stderr_bytes in (None, b"")
+    lines = done.stdout.replace("\\:", ":").splitlines()
+    return [f"{value}: {text}" if kind == "plain" else kind for kind, value, text in zip(*[iter(lines)] * 3)]
+
+
+def test_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [line.split(":")[0] for line in complete(monkeypatch, "esp-dfu ")]
+    assert {"build", "flash", "list", "doctor", "demo"} <= set(names)
+    assert any(line.startswith("--strict") for line in complete(monkeypatch, "esp-dfu flash x --st"))
+
+
+def test_paths_are_those_of_boards_with_dfu(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = complete(monkeypatch, "esp-dfu flash dfu.bin --path ")
+    assert [line.split(":")[0] for line in offered] == ["1-1", "1-2", "1-3"]
+    assert "ESP32-S3 with DFU in run-time mode" in offered[0]
+    assert complete(monkeypatch, "esp-dfu flash dfu.bin --path 2") == []
+
+
+def test_a_path_that_was_named_is_not_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = complete(monkeypatch, "esp-dfu flash dfu.bin --path 1-1 --path ")
+    assert [line.split(":")[0] for line in offered] == ["1-2", "1-3"]
+
+
+def test_serials_of_boards_that_may_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = complete(monkeypatch, "esp-dfu flash dfu.bin --serial ")
+    assert offered == ["7c:df:a1:00:00:01: port 1-1", "0: port 1-2"]
+
+
+def test_chips(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert complete(monkeypatch, "esp-dfu demo --target esp32s3") == ["esp32s31: ESP32-S31", "esp32s3: ESP32-S3"][::-1]
+
+
+@pytest.mark.parametrize("word", ["--path", "--serial"])
+def test_trouble_is_silent(word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert complete(monkeypatch, f"esp-dfu flash x {word} ", boards="nonsense") == []
+    monkeypatch.setenv("ESP_DFU_TARGETS", str(tmp_path / "missing"))
+    assert complete(monkeypatch, f"esp-dfu flash x {word} ") == []
+    broken = tmp_path / "esp32s3.yaml"
+    broken.write_text("nonsense")
+    monkeypatch.setenv("ESP_DFU_TARGETS", str(tmp_path))
+    assert [line.split(":")[0] for line in complete(monkeypatch, f"esp-dfu flash x {word} ", "esp32s2")] != []
+
+
+def esp_dfu(folder: Path) -> None:
+    """An `esp-dfu` on PATH that is this checkout's."""
+    program = folder / "esp-dfu"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m esp_dfu_ext "$@"\n')
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_names_its_shell(shell: str) -> None:
+    done = CliRunner().invoke(cli, ["completion", shell])
+    assert done.exit_code == 0
+    assert f"_ESP_DFU_COMPLETE={shell}_complete" in done.stdout
+
+
+def test_bash_completes_a_port(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    assert bash is not None
+    esp_dfu(tmp_path)
+    script = (
+        'eval "$(esp-dfu completion bash)"; COMP_WORDS=(esp-dfu flash x --path 1); COMP_CWORD=4;'
+        'complete -p esp-dfu >/dev/null && _esp_dfu_completion esp-dfu; echo "${COMPREPLY[@]}"'
+    )
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ESP_DFU_SIMULATE": BOARDS}
+    done = subprocess.run([bash, "--norc", "-c", script], env=env, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("1-1 1-2 1-3\n", "")
