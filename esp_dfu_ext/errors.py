@@ -40,6 +40,7 @@
     │   │   └── NoDfuModeError         it came back, but not in DFU mode
     │   └── SimulationError            a rehearsal's flash differs from the image
     ├── NeedsRootError             77  only root may do this
+    ├── RemoteError                76  esp-dfu on another machine did not run, or is not understood
     └── InterruptedByUserError    130  Ctrl-C; 143 SIGTERM, 129 SIGHUP
 
 The numbers are the exit codes, those of ``sysexits.h`` where one fits. Inside the package an error carries
@@ -336,6 +337,11 @@ class SimulationError(DfuError):
 class NeedsRootError(EspDfuError):
     code = "needs-root"
     exit_code = 77
+
+
+class RemoteError(EspDfuError):
+    code = "remote"
+    exit_code = 76
 
 
 class Terminated(KeyboardInterrupt):

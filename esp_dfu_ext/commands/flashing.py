@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..bus import Bus
 from ..dfu.discovery import Selector
 from ..errors import UsageError
+from ..events import DeviceFound, Event, EventSink
 from ..jobs import flashing, inspecting
 from ..jobs.inspecting import InspectResult
 from ..target import Target, load_target
@@ -34,6 +35,7 @@ class FlashOptions:
     strict: bool = False
     reset: bool = False
     simulate: bool = False
+    json: bool = False
 
 
 def flash(
@@ -66,7 +68,10 @@ def flash(
         simulation = simulate_boards(target, session.clock, options.paths, options.serial)
     bus = simulation.bus if simulation is not None else Bus()
     run = _Flash(session, loaded, target, bus, targets, options, simulation)
-    return run.together() if options.all or len(set(options.paths)) > 1 else run.alone()
+    several = options.all or len(set(options.paths)) > 1
+    if options.json:
+        return run.as_lines(several)
+    return run.together() if several else run.alone()
 
 
 @dataclass(frozen=True)
@@ -85,23 +90,28 @@ class _Flash:
     def title(self) -> str:
         return f"{'Simulated ' if self.simulation else ''}{self.target.chip}"
 
+    @property
+    def _selector(self) -> Selector:
+        paths = self.options.paths
+        return Selector(path=paths[0] if paths else None, serial=self.options.serial)
+
+    def _common(self, on_event: EventSink) -> dict[str, Any]:
+        """What both jobs take."""
+        return {
+            "bus": self.bus,
+            "targets": self.targets,
+            "wait": self.options.wait,
+            "strict": self.options.strict,
+            "reset": self.options.reset,
+            "clock": self.session.clock,
+            "on_event": on_event,
+        }
+
     def alone(self) -> int:
         """One board, with a bar for each phase."""
-        options, console = self.options, self.session.console
-        selector = Selector(path=options.paths[0] if options.paths else None, serial=options.serial)
+        console = self.session.console
         with console.flash_view(self.title) as view:
-            result = flashing.flash(
-                self.loaded.image,
-                self.target,
-                bus=self.bus,
-                selector=selector,
-                targets=self.targets,
-                wait=options.wait,
-                strict=options.strict,
-                reset=options.reset,
-                clock=self.session.clock,
-                on_event=view,
-            )
+            result = flashing.flash(self.loaded.image, self.target, selector=self._selector, **self._common(view))
         app = self.loaded.app
         what = f"{app.project} {app.version}, " if app is not None else ""
         rate = f" ({format_rate(result.size, result.seconds)})" if self.simulation is None else ""
@@ -121,20 +131,9 @@ class _Flash:
         """Several boards at once, with a bar for each and a table in the end."""
         from ..jobs import gang
 
-        options, console = self.options, self.session.console
+        console = self.session.console
         with console.gang_view(self.title) as view:
-            outcomes = gang.flash_all(
-                self.loaded.image,
-                self.target,
-                bus=self.bus,
-                paths=options.paths,
-                targets=self.targets,
-                wait=options.wait,
-                strict=options.strict,
-                reset=options.reset,
-                clock=self.session.clock,
-                on_event=view,
-            )
+            outcomes = gang.flash_all(self.loaded.image, self.target, paths=self.options.paths, **self._common(view))
         console.table(
             ["Port", "Serial number", "Chip", ">Bytes", ">Seconds", "Result"],
             [
@@ -158,6 +157,30 @@ class _Flash:
         word = "flashed" if self.simulation is None else "rehearsed"
         console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
         return failed[0].error.exit_code if failed and failed[0].error is not None else 0
+
+    def as_lines(self, several: bool) -> int:
+        """The same for a program: a line for each event, the last with the verdict of each board."""
+        from .. import json_lines
+        from ..jobs import gang
+
+        serials: dict[str, str | None] = {}
+
+        def tell(event: Event) -> None:
+            if isinstance(event, DeviceFound):
+                serials[event.path] = event.serial
+            # A reader that leaves ends the flash: it asked for it, and nobody else would see the verdict.
+            self.session.console.raw(json_lines.event_line(event))
+
+        common = self._common(tell)
+        if several:
+            outcomes = gang.flash_all(self.loaded.image, self.target, paths=self.options.paths, **common)
+        else:
+            result = flashing.flash(self.loaded.image, self.target, selector=self._selector, **common)
+            outcomes = [gang.FlashOutcome(result.path, serials.get(result.path), result, None)]
+        self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
+        exit_code = next((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), 0)
+        self.session.console.raw(json_lines.result_line(outcomes, exit_code))
+        return exit_code
 
     def _compare(self, paths: Sequence[str]) -> None:
         """After a rehearsal: is in the simulated flash what was sent?"""
