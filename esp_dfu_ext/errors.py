@@ -39,8 +39,8 @@
     │   ├── ReenumerationError         it did not come back after DFU_DETACH
     │   │   └── NoDfuModeError         it came back, but not in DFU mode
     │   └── SimulationError            a rehearsal's flash differs from the image
-    ├── RemoteError                76  esp-dfu on another machine did not run, or is not understood
     ├── NeedsRootError             77  only root may do this
+    ├── RemoteError                76  esp-dfu on another machine did not run, or is not understood
     └── InterruptedByUserError    130  Ctrl-C; 143 SIGTERM, 129 SIGHUP
 
 The numbers are the exit codes, those of ``sysexits.h`` where one fits. Inside the package an error carries
@@ -334,14 +334,14 @@ class SimulationError(DfuError):
     code = "simulation"
 
 
-class RemoteError(EspDfuError):
-    code = "remote"
-    exit_code = 76
-
-
 class NeedsRootError(EspDfuError):
     code = "needs-root"
     exit_code = 77
+
+
+class RemoteError(EspDfuError):
+    code = "remote"
+    exit_code = 76
 
 
 class Terminated(KeyboardInterrupt):

@@ -169,7 +169,7 @@ def test_an_error_is_the_last_line_and_is_shown(
     assert flash(dfu_bin) == 69
     out, err = capsys.readouterr()
     error = read_line(out)
-    assert isinstance(error, errors.OtherChipError)
+    assert type(error) is errors.OtherChipError
     assert "[other-chip]" in err
 
 
