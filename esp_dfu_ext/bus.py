@@ -223,8 +223,8 @@ class Bus:
     def __init__(self, backend_factory: BackendFactory | None = None) -> None:
         self._backend_factory = backend_factory or libusb_backend
 
-    def scan(self, vids: frozenset[int] | None = None) -> list[UsbDevice]:
-        """All devices that are there now, by path; of some vendors only if `vids` says so.
+    def scan(self, vids: frozenset[int] | None = None, *, path: str | None = None) -> list[UsbDevice]:
+        """All devices that are there now, by path; of some vendors only, or on one port only, if asked for so.
 
         Raises:
             UsbUnavailableError: pyusb or libusb is missing or does not start.
@@ -239,7 +239,9 @@ class Bus:
             found = usb.core.find(
                 find_all=True,
                 backend=backend,
-                custom_match=lambda device: vids is None or device.idVendor in vids,
+                custom_match=lambda device: (
+                    (vids is None or device.idVendor in vids) and (path is None or _path(device) == path)
+                ),
             )
             return sorted((_snapshot(device, backend) for device in found), key=lambda d: path_key(d.path))
 
@@ -288,7 +290,6 @@ def _snapshot(device: Any, backend: Any) -> UsbDevice:
     # libusb wants its devices back before their context, or the process may crash. pyusb's object lets go of its
     # backend first; with this reference, its youngest, the backend outlives it, whoever is the last to hold it.
     device._outlived_by = backend
-    ports = device.port_numbers or ()
     # A device that leaves in mid-scan, or one without a driver on Windows, has no readable configuration.
     interfaces: list[InterfaceDescriptor] = []
     with contextlib.suppress(UsbError), mapped("configuration descriptor"):
@@ -297,12 +298,17 @@ def _snapshot(device: Any, backend: Any) -> UsbDevice:
         vid=device.idVendor,
         pid=device.idProduct,
         bcd_device=device.bcdDevice,
-        path=f"{device.bus}-{'.'.join(map(str, ports))}" if ports else f"{device.bus}-0",
+        path=_path(device),
         address=device.address,
         serial_index=device.iSerialNumber,
         interfaces=tuple(interfaces),
         _device=device,
     )
+
+
+def _path(device: Any) -> str:
+    ports = device.port_numbers or ()
+    return f"{device.bus}-{'.'.join(map(str, ports))}" if ports else f"{device.bus}-0"
 
 
 def _interfaces(device: Any) -> Iterator[InterfaceDescriptor]:

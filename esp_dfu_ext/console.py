@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from rich.console import Console as RichConsole
 from rich.table import Table
@@ -17,6 +17,9 @@ from rich.text import Text
 
 from .units import clean, format_size
 from .views import FlashView, GangLiveView, GangPlainView, LiveView, PlainView
+
+if TYPE_CHECKING:
+    from .watch_view import WatchView
 
 _STYLES = ("cyan", "green", "magenta", "yellow", "blue", "red")
 _LOG_WIDTH = 200
@@ -165,6 +168,18 @@ class Console:
         if self.quiet:
             return FlashView()
         return GangLiveView(self, title) if self._live else GangPlainView(self, title)
+
+    def watch_view(self, title: str) -> WatchView:
+        """A view of boards that come and go."""
+        from .watch_view import WatchPlainView, WatchView
+
+        if self.quiet:
+            return WatchView(self)
+        if not self._live:
+            return WatchPlainView(self, title)
+        from .watch_live import WatchLiveView
+
+        return WatchLiveView(self, title)
 
     @property
     def _live(self) -> bool:

@@ -1,15 +1,15 @@
-"""`dfu-flash`: flash an image onto one board, or several together."""
+"""`dfu-flash`: flash an image onto one board, several together, or one after the other as they come."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bus import Bus
 from ..dfu.discovery import Selector
-from ..errors import UsageError
+from ..errors import EspDfuError, UsageError
 from ..jobs import flashing, inspecting
 from ..jobs.inspecting import InspectResult
 from ..target import Target, load_target
@@ -17,7 +17,9 @@ from ..units import format_rate, format_seconds, format_size
 from .session import Session, project_of
 
 if TYPE_CHECKING:
+    from ..events import EventSink
     from ..jobs.gang import FlashOutcome
+    from ..jobs.reporting import Recorder
     from ..simulator import Simulation
 
 _LONGEST_WAIT = 24 * 3600  # seconds
@@ -34,6 +36,24 @@ class FlashOptions:
     strict: bool = False
     reset: bool = False
     simulate: bool = False
+    watch: bool = False
+    count: int | None = None
+    report: str | None = None
+
+    def check(self) -> None:
+        """Raises UsageError if they contradict each other."""
+        if sum((bool(self.paths), self.all, self.serial is not None)) > 1:
+            raise UsageError("--path, --serial and --all each say which boards; give one of them.")
+        if not 0 <= self.wait <= _LONGEST_WAIT:
+            raise UsageError(f"--wait takes a number of seconds, from 0 to {_LONGEST_WAIT}.")
+        if self.watch and self.serial is not None:
+            raise UsageError("--watch takes whatever board comes, so --serial says nothing; --path says where.")
+        if self.watch and self.wait:
+            raise UsageError("--watch waits as long as it takes; leave --wait away.")
+        if self.count is not None and not self.watch:
+            raise UsageError("--count is how many boards a --watch is for; give both.")
+        if self.count is not None and self.count < 1:
+            raise UsageError("--count takes a number of boards, 1 or more.")
 
 
 def flash(
@@ -45,11 +65,8 @@ def flash(
     build_dir: Path | None = None,
     project_dir: Path | None = None,
 ) -> int:
-    """Flash one board, or those on the given ports one after the other."""
-    if sum((bool(options.paths), options.all, options.serial is not None)) > 1:
-        raise UsageError("--path, --serial and --all each say which boards; give one of them.")
-    if not 0 <= options.wait <= _LONGEST_WAIT:
-        raise UsageError(f"--wait takes a number of seconds, from 0 to {_LONGEST_WAIT}.")
+    """Flash one board, or several together, or one after the other as they come."""
+    options.check()
     session.face = session.face.naming(str(dfu_bin))
     session.target = load_target(target_name, project_dir) if target_name is not None else None
     targets = session.targets(project_dir if project_dir is not None else project_of(dfu_bin))
@@ -64,12 +81,28 @@ def flash(
 
         simulation = simulate_boards(target, session.clock, options.paths, options.serial)
     bus = simulation.bus if simulation is not None else Bus()
-    run = _Flash(session, loaded, target, bus, targets, options, simulation)
-    return run.together() if options.all or len(set(options.paths)) > 1 else run.alone()
+    run = Flashing(session, loaded, target, bus, targets, options, simulation)
+    return run.start() if options.report is None else _on_record(run, Path(options.report))
+
+
+def _on_record(run: Flashing, path: Path) -> int:
+    """The flash with a report; what failed first decides the exit code, be it a board or the report."""
+    from ..jobs.reporting import Recorder, Report
+
+    with Report(path) as report:
+        recorder = Recorder(report, run.loaded, run.target, run.simulation is not None, run.session.clock)
+        try:
+            code = replace(run, recorder=recorder).start()
+        except EspDfuError as error:
+            recorder.failed(error)
+            raise
+    if recorder.error is not None:
+        code = code or run.session.fail(recorder.error)
+    return code
 
 
 @dataclass(frozen=True)
-class _Flash:
+class Flashing:
     """A flash that is about to begin, and everything it needs."""
 
     session: Session
@@ -79,10 +112,26 @@ class _Flash:
     targets: Sequence[Target]
     options: FlashOptions
     simulation: Simulation | None
+    recorder: Recorder | None = None
 
     @property
     def title(self) -> str:
         return f"{'Simulated ' if self.simulation else ''}{self.target.chip}"
+
+    def start(self) -> int:
+        """One board, several together, or one after the other as they come."""
+        if self.options.watch:
+            from .watching import watch
+
+            return watch(self)
+        return self.together() if self.options.all or len(set(self.options.paths)) > 1 else self.alone()
+
+    def sink(self, view: EventSink) -> EventSink:
+        """Where the events go: to the view, and before that into the report if there is one."""
+        if self.recorder is None:
+            return view
+        self.recorder.on_event = view
+        return self.recorder
 
     def alone(self) -> int:
         """One board, with a bar for each phase."""
@@ -99,7 +148,7 @@ class _Flash:
                 strict=options.strict,
                 reset=options.reset,
                 clock=self.session.clock,
-                on_event=view,
+                on_event=self.sink(view),
             )
         app = self.loaded.app
         what = f"{app.project} {app.version}, " if app is not None else ""
@@ -109,7 +158,7 @@ class _Flash:
             f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
             f"The chip reported {result.status} in state {result.state}."
         )
-        self._compare([result.path])
+        self.compare([result.path])
         if result.after_reset is not None:
             console.say(f"After the bus reset this was on port {result.path}: {result.after_reset}.")
         elif self.simulation is None:
@@ -132,7 +181,7 @@ class _Flash:
                 strict=options.strict,
                 reset=options.reset,
                 clock=self.session.clock,
-                on_event=view,
+                on_event=self.sink(view),
             )
         console.table(
             ["Port", "Serial number", "Chip", ">Bytes", ">Seconds", "Result"],
@@ -149,7 +198,7 @@ class _Flash:
             ],
         )
         failed = [outcome for outcome in outcomes if outcome.error is not None]
-        self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
+        self.compare([outcome.path for outcome in outcomes if outcome.result is not None])
         for outcome in failed:
             assert outcome.error is not None
             self.session.fail(outcome.error)
@@ -158,7 +207,7 @@ class _Flash:
         console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
         return failed[0].error.exit_code if failed and failed[0].error is not None else 0
 
-    def _compare(self, paths: Sequence[str]) -> None:
+    def compare(self, paths: Sequence[str]) -> None:
         """After a rehearsal: is in the simulated flash what was sent?"""
         if self.simulation is None or not paths:
             return

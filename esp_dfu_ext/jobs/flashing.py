@@ -19,11 +19,12 @@ from ..dfu.discovery import (
     device_at,
     open_when_permitted,
     select,
+    when_permitted,
 )
 from ..dfu.download import RESET_STATES, download, leave_idle, recover
 from ..dfu.spec import Mode, StatusResponse
 from ..errors import DeviceGoneError, DfuError, InterruptedByUserError, UsbError, WrongTargetError
-from ..events import DeviceFound, Event, EventSink, Flashed, Phase, PhaseFinished, PhaseStarted, Waiting, ignore
+from ..events import DeviceFound, EventSink, Flashed, Phase, PhaseFinished, PhaseStarted, ignore
 from ..image.image import DfuImage
 from ..target import Target, load_targets
 
@@ -86,15 +87,20 @@ def flash(
         UsbError: a transfer failed; the kind says how.
         InterruptedByUserError: Ctrl-C.
     """
-    suffix = image.suffix
-    if (suffix.vid, suffix.pid) != (target.usb.vid, target.usb.pid):
-        raise WrongTargetError("The image", image_target=f"{suffix.vid:04x}:{suffix.pid:04x}", target=target.name)
+    refuse_wrong_target(image, target)
     known = load_targets() if targets is None else targets
     job = _Flash(image, target, bus or Bus(), known, clock or SystemClock(), on_event)
     try:
         return job.run(selector or Selector(), wait=wait, strict=strict, reset=reset)
     except KeyboardInterrupt:
         raise InterruptedByUserError(f"Stopped {job.standing}.", incomplete=job.incomplete) from None
+
+
+def refuse_wrong_target(image: DfuImage, target: Target) -> None:
+    """Raises WrongTargetError if the image is for another chip."""
+    suffix = image.suffix
+    if (suffix.vid, suffix.pid) != (target.usb.vid, target.usb.pid):
+        raise WrongTargetError("The image", image_target=f"{suffix.vid:04x}:{suffix.pid:04x}", target=target.name)
 
 
 class _Flash:
@@ -120,24 +126,18 @@ class _Flash:
         self.incomplete = False
 
     def run(self, selector: Selector, *, wait: float, strict: bool, reset: bool) -> FlashResult:
-        waited = False
-
-        def note_waiting(event: Event) -> None:
-            nonlocal waited
-            waited = waited or isinstance(event, Waiting)
-            self._on_event(event)
-
         interface = select(
-            self._bus, self._target, selector, self._targets, clock=self._clock, wait=wait, on_event=note_waiting
+            self._bus, self._target, selector, self._targets, clock=self._clock, wait=wait, on_event=self._on_event
         )
         self._path = interface.path
         self.standing = f"before anything was written to the board on port {self._path}"
         started = self._clock.monotonic()
-        # One that was just plugged in may not be ours yet: udev.
-        patience = PERMISSION_DELAY if waited else 0.0
+        # One that was waited for may just have been plugged in, and not be ours yet: udev.
+        permitted = started + (PERMISSION_DELAY if wait else 0.0)
         if interface.functional is not None and not interface.functional.can_download:
             raise DfuError(f"The device on port {self._path} takes no downloads (bitCanDnload is 0).")
-        self._on_event(DeviceFound(self._path, str(interface.mode), _serial_of(interface)))
+        self._on_event(DeviceFound(self._path, str(interface.mode), self._serial_of(interface, permitted)))
+        patience = max(0.0, permitted - self._clock.monotonic())
         if interface.mode is Mode.RUN_TIME:
             interface = self._detach(interface, patience)
             patience = PERMISSION_DELAY
@@ -191,9 +191,8 @@ class _Flash:
             raise
         except (DfuError, UsbError) as error:
             if type(error) is UsbError and self._has_left(interface):
-                left = DeviceGoneError(f"Port {self._path}: the device left the bus.")
-                left.notes += ("The flash is incomplete.",)
-                raise left from error
+                message = f"Port {self._path}: the device left the bus."
+                raise DeviceGoneError(message, notes=["The flash is incomplete."]) from error
             error.notes += (f"The flash is incomplete. The board on port {self._path}: {self._leave_idle(device)}.",)
             raise
         except BaseException:
@@ -203,6 +202,12 @@ class _Flash:
         self.incomplete = False
         self.standing = f"after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
         return answer
+
+    def _serial_of(self, interface: DfuInterface, permitted: float) -> str | None:
+        patience = permitted - self._clock.monotonic()
+        with suppress(UsbError):
+            return when_permitted(interface.read_serial, clock=self._clock, patience=patience)
+        return None
 
     def _leave_idle(self, device: DfuDevice) -> str:
         return leave_idle(device, self._clock)
@@ -240,9 +245,3 @@ class _Flash:
                     if now is not None and restarted:
                         break
         return seen if restarted else f"still the same, {seen}: the reset did not restart it"
-
-
-def _serial_of(interface: DfuInterface) -> str | None:
-    with suppress(UsbError):
-        return interface.read_serial()
-    return None

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
 
 from ..bus import Bus
 from ..clock import Clock, SystemClock
 from ..dfu.discovery import Selector, find, select
 from ..errors import EspDfuError
-from ..events import DeviceFound, Event, EventSink, Failed, ignore
+from ..events import DeviceFound, Event, EventSink, Failed, Flashed, ignore
 from ..image.image import DfuImage
 from ..target import Target, load_targets
 from .flashing import FlashResult, flash
+
+_JOIN_INTERVAL = 0.2  # seconds; on Windows a Ctrl-C waits for the end of a join
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,35 +75,20 @@ def flash_all(
     bus, clock = bus or Bus(), clock or SystemClock()
     known = load_targets() if targets is None else targets
     chosen = _paths(bus, target, paths, known, clock, wait)
-    stop = threading.Event()
-    sink = _Sink(on_event, stop)
-    stoppable = _StoppableClock(clock, stop)
-
-    def one(path: str) -> FlashOutcome:
-        try:
-            result = flash(
-                image,
-                target,
-                bus=bus,
-                selector=Selector(path=path),
-                targets=known,
-                strict=strict,
-                reset=reset,
-                clock=stoppable,
-                on_event=sink,
-            )
-        except EspDfuError as error:
-            sink.tell(Failed(path, error.code, error.message))
-            return FlashOutcome(path, sink.serials.get(path), None, error)
-        return FlashOutcome(path, sink.serials.get(path), result, None)
-
-    with ThreadPoolExecutor(len(chosen), thread_name_prefix="dfu") as pool:
-        futures: list[Future[FlashOutcome]] = [pool.submit(one, path) for path in chosen]
-        try:
-            return [future.result() for future in futures]
-        except KeyboardInterrupt:
-            stop.set()  # each of them now ends soon, and says how
-            return [future.result() for future in futures]
+    gang = Gang(image, target, bus=bus, targets=known, strict=strict, reset=reset, clock=clock, on_event=on_event)
+    jobs = [Job(path, partial(gang.flash, path)) for path in chosen]
+    try:
+        for job in jobs:
+            job.start()
+        return [job.result() for job in jobs]
+    except KeyboardInterrupt:
+        gang.stop()  # each of them now ends soon, and says how
+        for job in jobs:
+            with suppress(RuntimeError):  # it was started before
+                job.start()
+        return [job.result() for job in jobs]
+    finally:
+        gang.stop()
 
 
 def _paths(
@@ -113,6 +104,100 @@ def _paths(
     return found or [select(bus, target, Selector(), targets, clock=clock, wait=wait).path]
 
 
+class Gang:
+    """What boards share that are flashed at the same time: image, bus, one stream of events, one end.
+
+    Takes the arguments of `flash_all`; `wait` is that of each board's `flash`.
+    """
+
+    def __init__(
+        self,
+        image: DfuImage,
+        target: Target,
+        *,
+        bus: Bus,
+        targets: Sequence[Target],
+        wait: float = 0.0,
+        strict: bool = False,
+        reset: bool = False,
+        clock: Clock,
+        on_event: EventSink,
+    ) -> None:
+        self._stop = threading.Event()
+        self._sink = _Sink(on_event, self._stop)
+        clock = _StoppableClock(clock, self._stop)
+
+        def flash_on(path: str) -> FlashResult:
+            return flash(
+                image,
+                target,
+                bus=bus,
+                selector=Selector(path=path),
+                targets=targets,
+                wait=wait,
+                strict=strict,
+                reset=reset,
+                clock=clock,
+                on_event=self._sink,
+            )
+
+        self._flash_on = flash_on
+
+    def flash(self, path: str) -> FlashOutcome:
+        """Flash the board on a port; called in a thread of its own. An error is told as `Failed`."""
+        try:
+            result = self._flash_on(path)
+        except EspDfuError as error:
+            without_frames(error)
+            self.tell(Failed(path, error.code, error.message))
+            return FlashOutcome(path, self._sink.serials.pop(path, None), None, error)
+        return FlashOutcome(path, self._sink.serials.pop(path, None), result, None)
+
+    def tell(self, event: Event) -> None:
+        """Pass an event on, between those of the boards."""
+        self._sink.tell(event)
+
+    def stop(self) -> None:
+        """End all of them, in order, as with Ctrl-C."""
+        self._stop.set()
+
+
+class Job(threading.Thread, Generic[T]):
+    """Does one board's work in a thread of its own."""
+
+    def __init__(self, path: str, work: Callable[[], T]) -> None:
+        super().__init__(name=f"dfu-{path}")
+        self._work: Callable[[], T] | None = work
+        self._results: list[T] = []
+        self._bug: BaseException | None = None
+
+    def run(self) -> None:
+        """See threading.Thread."""
+        assert self._work is not None
+        try:
+            self._results.append(self._work())
+        except BaseException as bug:
+            self._bug = bug
+        finally:
+            self._work = None
+
+    def result(self) -> T:
+        """Wait for the end; what `work` returned, or its exception."""
+        while self.is_alive():
+            self.join(_JOIN_INTERVAL)
+        if self._bug is not None:
+            raise self._bug
+        return self._results[0]
+
+
+def without_frames(error: BaseException) -> None:
+    """Take from an error that is kept what its traceback holds: the device, and with it a libusb context."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
+
+
 class _Sink:
     """Passes events on, one at a time; once `stop` is set it ends whoever reports."""
 
@@ -123,7 +208,8 @@ class _Sink:
         self.serials: dict[str, str | None] = {}
 
     def __call__(self, event: Event) -> None:
-        if self._stop.is_set():
+        # A board that is done is done.
+        if self._stop.is_set() and not isinstance(event, Flashed):
             raise KeyboardInterrupt
         self.tell(event)
 
