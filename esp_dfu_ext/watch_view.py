@@ -85,5 +85,5 @@ class WatchPlainView(PlainView, WatchView):
 def invitation(title: str, ports: str, count: int | None) -> str:
     """What to do now, for whoever stands before it."""
     how_many = f"{count} " if count is not None else ""
-    boards = "board" if count == 1 else "boards"
-    return f"Waiting for {how_many}{title} {boards}{ports}. Plug them in, in download mode; Ctrl-C ends."
+    boards, them = ("board", "it") if count == 1 else ("boards", "them")
+    return f"Waiting for {how_many}{title} {boards}{ports}. Plug {them} in, in download mode; Ctrl-C ends."

@@ -158,7 +158,7 @@ class Flashing:
             f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
             f"The chip reported {result.status} in state {result.state}."
         )
-        self.compare([result.path])
+        self._compare([result.path])
         if result.after_reset is not None:
             console.say(f"After the bus reset this was on port {result.path}: {result.after_reset}.")
         elif self.simulation is None:
@@ -198,7 +198,7 @@ class Flashing:
             ],
         )
         failed = [outcome for outcome in outcomes if outcome.error is not None]
-        self.compare([outcome.path for outcome in outcomes if outcome.result is not None])
+        self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
         for outcome in failed:
             assert outcome.error is not None
             self.session.fail(outcome.error)
@@ -207,7 +207,7 @@ class Flashing:
         console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
         return failed[0].error.exit_code if failed and failed[0].error is not None else 0
 
-    def compare(self, paths: Sequence[str]) -> None:
+    def _compare(self, paths: Sequence[str]) -> None:
         """After a rehearsal: is in the simulated flash what was sent?"""
         if self.simulation is None or not paths:
             return

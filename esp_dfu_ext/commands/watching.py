@@ -32,7 +32,8 @@ def watch(run: Flashing) -> int:
             problem = Problem(error.message, error.code, error.notes, hints(error, session.face, run.target))
             figures = error.code
         elif outcome.result is not None:
-            run.compare([outcome.path])
+            if run.simulation is not None:
+                run.simulation.compare(run.loaded.image, outcome.path)
             figures = f"{format_size(outcome.result.size)} in {format_seconds(outcome.result.seconds)}"
             if outcome.result.after_reset is not None:
                 figures += f"; after the reset: {outcome.result.after_reset}"

@@ -205,9 +205,12 @@ class _Flash:
 
     def _serial_of(self, interface: DfuInterface, permitted: float) -> str | None:
         patience = permitted - self._clock.monotonic()
-        with suppress(UsbError):
+        try:
             return when_permitted(interface.read_serial, clock=self._clock, patience=patience)
-        return None
+        except DeviceGoneError:
+            raise
+        except UsbError:
+            return None
 
     def _leave_idle(self, device: DfuDevice) -> str:
         return leave_idle(device, self._clock)

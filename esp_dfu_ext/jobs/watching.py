@@ -17,7 +17,7 @@ from functools import partial
 from ..bus import Bus
 from ..clock import Clock, SystemClock
 from ..dfu.discovery import DfuInterface, device_at, find
-from ..errors import DeviceNotFoundError, EspDfuError, UsbError, UsbUnavailableError
+from ..errors import EspDfuError, UsbError, UsbUnavailableError
 from ..events import AlreadyFlashed, BoardLeft, DeviceFound, Event, EventSink, Failed, Waiting, ignore
 from ..image.image import DfuImage
 from ..target import Target, load_targets
@@ -161,6 +161,8 @@ class _Watch:
         self._on_outcome = on_outcome
         self._ports: dict[str, _Port] = {}
         self._known: dict[str, frozenset[str]] = {}  # path -> serial numbers that its job leaves alone
+        # Ports of boards that somebody talked to; with those that left again before that, nothing happened.
+        self._met: set[str] = set()
         # By serial number, or by their number where they have none.
         self._verdicts: dict[str | int, EspDfuError | None] = {}
         self._begun = 0
@@ -187,10 +189,11 @@ class _Watch:
 
     def filtered(self, event: Event) -> None:
         """The gang's sink: keeps to itself what is no news here, and stops at boards that are known."""
-        if isinstance(event, DeviceFound) and event.serial in self._known[event.path]:
-            raise _Known(event.serial)
-        # A board that had left again before anybody could talk to it: nothing happened.
-        left_again = isinstance(event, Failed) and event.code == DeviceNotFoundError.code
+        if isinstance(event, DeviceFound):
+            if event.serial in self._known[event.path]:
+                raise _Known(event.serial)
+            self._met.add(event.path)
+        left_again = isinstance(event, Failed) and event.path not in self._met
         if not isinstance(event, Waiting) and not left_again:
             self._on_event(event)
 
@@ -240,6 +243,7 @@ class _Watch:
     def _start(self, path: str, others: set[str | None]) -> None:
         passed = {serial for serial, error in self._verdicts.items() if error is None and isinstance(serial, str)}
         self._known[path] = frozenset(passed - others)
+        self._met.discard(path)
         self._begun += 1
         job = Job(path, partial(self._flash, path))
         self._ports[path] = _Port(job, self._begun)
@@ -268,7 +272,7 @@ class _Watch:
             if ended.outcome is None:
                 port.job, port.passed, port.serial = None, True, ended.known
                 self.gang.tell(AlreadyFlashed(path, str(ended.known)))
-            elif isinstance(ended.outcome.error, DeviceNotFoundError):
+            elif path not in self._met:
                 del self._ports[path]
             else:
                 self._judge(port, ended.outcome)
