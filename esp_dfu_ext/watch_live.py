@@ -45,7 +45,8 @@ class WatchLiveView(GangLiveView, WatchView):
             for note in verdict.problem.notes:
                 self._above(Text(f"  {clean(note)}"))
             for hint in verdict.problem.hints:
-                self._above(Text("  > ", style="bold cyan") + Text(clean(hint)))
+                # Never broken into lines, because people copy it.
+                self._progress.console.print(Text("  > ", style="bold cyan") + Text(clean(hint)), soft_wrap=True)
         self._progress.update(self._tasks[_TALLY], completed=verdict.done, figures=verdict.tally)
 
     def _notice(self, event: Notice) -> None:

@@ -15,7 +15,7 @@ _LOOK = 0.001  # real seconds until a sleeper looks again whether all sleep
 
 
 class SharedClock:
-    """Time that passes only while the main thread and all boards' threads sleep; then it jumps to the next who wakes."""
+    """Time that passes only while the main thread and all boards' threads sleep, up to when the next one wakes."""
 
     def __init__(self) -> None:
         self._now = 0.0

@@ -24,7 +24,7 @@ from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
 from .shared_clock import Bench, SharedClock
-from .sim import CHIP_SIZE, chip, chips, content, small_image
+from .sim import CHIP_SIZE, chip, chips, small_image
 
 S2, S3 = "esp32s2", "esp32s3"
 
@@ -80,13 +80,19 @@ class Station:
     def codes(self) -> list[str]:
         return [code for _, _, code in self.outcomes]
 
-    def count(self, kind: type[Event]) -> int:  # type: ignore[valid-type]
+    def count(self, kind: type[Event]) -> int:
         return sum(isinstance(event, kind) for event in self.events)
 
     def assert_flashed(self, board: Board) -> None:
         for member in small_image(self.name).flash_members:
             assert member.record is not None
             assert board.rom.flash.read(member.record.address, len(member.data)) == member.data
+
+
+def open_files() -> int:
+    """Open files of this process, where Linux tells."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 def untouched(board: Board) -> bool:
@@ -101,7 +107,7 @@ def untouched(board: Board) -> bool:
 def test_a_board_that_stays_on_its_port_is_flashed_once(name: str) -> None:
     station = Station(name)
     board = station.board("1-1")
-    result = station.watch(end=300)
+    result = station.watch(end=60)
     assert station.codes() == ["PASS"]
     station.assert_flashed(board)
     assert (result.passed, result.failed, result.first_error, result.interrupted) == (1, 0, None, False)
@@ -218,7 +224,7 @@ def test_a_board_that_left_before_anybody_talked_to_it_is_none() -> None:
             station.clock.at(5.0, board.plug)
         return original(*request)
 
-    board.control = gone  # type: ignore[method-assign]
+    board.control = gone  # type: ignore[method-assign,assignment]
     assert station.watch(count=1, end=60).passed == 1
     assert station.codes() == ["PASS"]
 
@@ -376,7 +382,14 @@ def test_fifty_boards_leave_nothing_behind(no_collector: None, monkeypatch: pyte
 
     monkeypatch.setattr(SimulatedBackend, "__init__", counted)
     station = Station()
-    faults = ({}, {"status_at": 30}, {"vanish_at": 30}, {"no_return": True}, {"no_access": True}, {"busy": True})
+    faults: tuple[dict[str, Any], ...] = (
+        {},
+        {"status_at": 30},
+        {"vanish_at": 30},
+        {"no_return": True},
+        {"no_access": True},
+        {"busy": True},
+    )
     left: list[tuple[int, int, int]] = []
 
     numbers = count()
@@ -397,7 +410,7 @@ def test_fifty_boards_leave_nothing_behind(no_collector: None, monkeypatch: pyte
         board = next(board for board in station.bench.boards if board.path == outcome.path)
         station.clock.at(station.clock.monotonic() + 1, lambda: station.bench.remove(board))
         running = sum(thread.name.startswith("dfu-") for thread in threading.enumerate())
-        left.append((len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0, running, len(alive)))
+        left.append((open_files(), running, len(alive)))
 
     monkeypatch.setattr(station, "take", take)
     for port in range(1, 5):

@@ -23,13 +23,17 @@ def watch(run: Flashing) -> int:
     """
     options, session = run.options, run.session
     view = session.console.watch_view(run.title)
+    advised: set[str] = set()
 
     def show(outcome: FlashOutcome, so_far: WatchResult) -> None:
         problem = None
         figures = ""
         if outcome.error is not None:
             error = outcome.error
-            problem = Problem(error.message, error.code, error.notes, hints(error, session.face, run.target))
+            # The same advice again and again would bury the verdicts.
+            advice = hints(error, session.face, run.target) if error.code not in advised else []
+            advised.add(error.code)
+            problem = Problem(error.message, error.code, error.notes, advice)
             figures = error.code
         elif outcome.result is not None:
             if run.simulation is not None:
