@@ -275,6 +275,15 @@ def test_no_board_holds_up_another() -> None:
             assert str(board.rom.state) == "dfuIDLE"
 
 
+def test_boards_that_are_away_together_share_the_looks_for_them() -> None:
+    station = Station(S2)
+    for port in range(1, 17):
+        station.board(f"1-{port}")
+    assert station.watch(count=16, end=100).passed == 16
+    # Each board: when it was found, at its return, and at its end; besides them the watch, and the shared looks.
+    assert station.bench.backends <= 16 * 4 + 15
+
+
 def test_the_count_is_kept_however_many_boards_are_there() -> None:
     station = Station(S2)
     boards = [station.board(f"1-{port}") for port in range(1, 6)]

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def dfu_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SharedClock:
     """The time of the command."""
     made = SharedClock()
-    begin = Session.__init__
+    begin: Any = Session.__init__
     monkeypatch.setattr(Session, "__init__", lambda self, *args: begin(self, *args, clock=made))
     return made
 

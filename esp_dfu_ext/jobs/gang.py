@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from ..bus import Bus
+from ..bus import Bus, UsbDevice
 from ..clock import Clock, SystemClock
-from ..dfu.discovery import Selector, find, select
+from ..dfu.discovery import SCAN_INTERVAL, Selector, find, select
 from ..errors import EspDfuError
 from ..events import DeviceFound, Event, EventSink, Failed, Flashed, ignore
 from ..image.image import DfuImage
@@ -126,6 +127,7 @@ class Gang:
         self._stop = threading.Event()
         self._sink = _Sink(on_event, self._stop)
         clock = _StoppableClock(clock, self._stop)
+        bus = _Lookout(bus, clock)
 
         def flash_on(path: str) -> FlashResult:
             return flash(
@@ -196,6 +198,32 @@ def without_frames(error: BaseException) -> None:
     while seen is not None:
         seen.__traceback__ = None
         seen = seen.__cause__ or seen.__context__
+
+
+class _Lookout(Bus):
+    """A bus that many threads look at: as long as a port is empty, one look serves all who wait for its board.
+
+    Sixteen boards that change to DFU mode together would otherwise keep a CPU busy with looking, so that the system
+    has no time to set them up. A look is at most `SCAN_INTERVAL` old, and hands out no device.
+    """
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._looked = -math.inf
+        self._ports: frozenset[str] = frozenset()
+
+    def scan(self, vids: frozenset[int] | None = None, *, path: str | None = None) -> list[UsbDevice]:
+        """See Bus."""
+        return [] if path is not None and self._is_empty(path) else self._bus.scan(vids, path=path)
+
+    def _is_empty(self, path: str) -> bool:
+        with self._lock:
+            now = self._clock.monotonic()
+            if now - self._looked >= SCAN_INTERVAL:
+                self._ports, self._looked = self._bus.ports(), now
+            return path not in self._ports
 
 
 class _Sink:
