@@ -16,9 +16,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from esp_dfu_ext import build, cli, load_target
+from esp_dfu_ext import build, cli, load_image, load_target
+from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.errors import OutputError
-from esp_dfu_ext.jobs.reporting import Line, Report
+from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed
+from esp_dfu_ext.jobs.reporting import Line, Recorder, Report
 from esp_dfu_ext.simulator.sample import write_sample_project
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -100,6 +102,28 @@ def test_no_board_is_no_line(dfu_bin: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"
     assert flash(dfu_bin, report, "esp32s2").returncode == 69
     assert report.read_bytes() == b""
+
+
+def test_a_verdict_that_anybody_sees_is_in_the_file(dfu_bin: Path, tmp_path: Path) -> None:
+    seen = []
+    clock = VirtualClock()
+    with Report(tmp_path / "report.jsonl") as report:
+
+        def view(event: Event) -> None:
+            if isinstance(event, (Flashed, Failed)):
+                seen.append(lines(tmp_path / "report.jsonl")[-1])
+
+        recorder = Recorder(report, load_image(dfu_bin), load_target("esp32s3"), False, clock, view)
+        recorder(DeviceFound("1-2", "run-time", "aa"))
+        clock.sleep(2.0)
+        recorder(Failed("1-2", "usb-io", "It\x1b broke."))
+        recorder(DeviceFound("1-2", "DFU", None))
+        recorder(Flashed("1-2", 77, 3.25, "OK", "dfuIDLE"))
+    assert [(line.result, line.serial, line.bytes, line.seconds, line.message) for line in seen] == [
+        ("fail", "aa", 0, 2.0, "It? broke."),
+        ("pass", None, 77, 3.25, None),
+    ]
+    assert not seen[0].simulated
 
 
 def test_the_schema_in_docs_is_that_of_the_lines() -> None:
