@@ -19,7 +19,7 @@ from ..image.image import DfuImage
 from ..target import Target, load_targets
 from .flashing import FlashResult, flash
 
-_JOIN_INTERVAL = 0.2  # seconds; on Windows a Ctrl-C waits for the end of a join
+_WAIT_INTERVAL = 0.2  # seconds; on Windows a Ctrl-C comes when a wait ends
 
 T = TypeVar("T")
 
@@ -172,6 +172,12 @@ class Job(threading.Thread, Generic[T]):
         self._work: Callable[[], T] | None = work
         self._results: list[T] = []
         self._bug: BaseException | None = None
+        self._done = threading.Event()
+
+    @property
+    def is_done(self) -> bool:
+        """Its work has ended; `is_alive` is wrong on some Pythons after a Ctrl-C in `join` (bpo-45274)."""
+        return self._done.is_set()
 
     def run(self) -> None:
         """See threading.Thread."""
@@ -182,11 +188,13 @@ class Job(threading.Thread, Generic[T]):
             self._bug = bug
         finally:
             self._work = None
+            self._done.set()
 
     def result(self) -> T:
         """Wait for the end; what `work` returned, or its exception."""
-        while self.is_alive():
-            self.join(_JOIN_INTERVAL)
+        while not self._done.wait(_WAIT_INTERVAL):
+            pass
+        self.join()
         if self._bug is not None:
             raise self._bug
         return self._results[0]

@@ -182,7 +182,7 @@ class _Watch:
             for job in [port.job for port in self._ports.values() if port.job is not None]:
                 with suppress(RuntimeError):  # it was started before
                     job.start()
-                while job.is_alive():
+                while not job.is_done:
                     self.clock.sleep(END_INTERVAL)
             self._collect()
         return self._result()
@@ -265,7 +265,7 @@ class _Watch:
     def _collect(self) -> None:
         """Take in those that are done."""
         for path, port in list(self._ports.items()):
-            if port.job is None or port.job.is_alive():
+            if port.job is None or not port.job.is_done:
                 continue
             ended = port.job.result()
             port.address, port.seen = ended.address, self.clock.monotonic()
