@@ -42,7 +42,8 @@ def watch(run: Flashing) -> int:
             if outcome.result.after_reset is not None:
                 figures += f"; after the reset: {outcome.result.after_reset}"
         done = so_far.passed + so_far.failed
-        view.verdict(Verdict(outcome.path, outcome.serial, figures, _tally(so_far), done, problem))
+        serial = outcome.serial if run.target.usb.serial != "fixed" else None  # it says nothing
+        view.verdict(Verdict(outcome.path, serial, figures, _tally(so_far), done, problem))
 
     with view:
         view.begin(f" on port {', '.join(options.paths)}" if options.paths else "", options.count)
