@@ -23,6 +23,7 @@ from esp_dfu_ext.events import BoardLeft, Event
 from esp_dfu_ext.jobs.gang import FlashOutcome
 from esp_dfu_ext.jobs.watching import WatchResult
 from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.board import vanish
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 from tests.shared_clock import Bench
 from tests.sim import CHIP_SIZE, chip, chips, small_image
@@ -57,7 +58,8 @@ def main() -> None:
     def next_board(path: str) -> None:
         number = next(numbers)
         board = Board.make(chip(), path, bench.clock, number=number, flash_size=CHIP_SIZE)
-        board.faults.vanish_at = 40 if number % 10 == 9 else None
+        if number % 10 == 9:
+            board.faults.plan(vanish, 40)
         bench.add(board)
 
     def note(event: Event) -> None:
@@ -65,7 +67,7 @@ def main() -> None:
             next_board(event.path)
 
     def take(outcome: FlashOutcome, so_far: WatchResult) -> None:
-        board = next(board for board in bench.boards if board.path == outcome.path)
+        board = next(board for board in reversed(bench.boards) if board.path == outcome.path)
         clock.at(clock.monotonic() + 1, lambda: bench.remove(board))
         done = so_far.passed + so_far.failed
         if done in marks:

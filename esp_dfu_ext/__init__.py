@@ -14,19 +14,20 @@ if TYPE_CHECKING:
     from .bus import Bus
     from .dfu.discovery import Selector
     from .errors import EspDfuError
-    from .idf_actions import action_extensions, extra_actions_path
+    from .idf_actions import action_extensions
     from .jobs.building import build
     from .jobs.flashing import flash
     from .jobs.gang import flash_all
     from .jobs.inspecting import inspect, load_image
     from .jobs.listing import list_devices
     from .jobs.watching import watch
+    from .paths import extra_actions_path
     from .target import Target, load_target, load_targets
 
 # Public name -> the module that has it.
 _HOMES = {
     "action_extensions": "idf_actions",
-    "extra_actions_path": "idf_actions",
+    "extra_actions_path": "paths",
     "Bus": "bus",
     "Selector": "dfu.discovery",
     "EspDfuError": "errors",

@@ -13,6 +13,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NoReturn
 
 from .errors import (
@@ -195,10 +196,15 @@ class UsbHandle:
     def _transfer(self, request_type: int, request: int, value: int, buffer: array[int], timeout: float) -> int:
         if self._handle is None:
             raise UsbError(f"{self._where}: the device is closed.")
-        with mapped(self._where):
+        # libusb takes an unsigned int, of which 0 means for ever.
+        milliseconds = min(max(1, round(timeout * 1000)), 0xFFFFFFFF)
+        try:
             count: int = self._backend.ctrl_transfer(
-                self._handle, request_type, request, value, self._interface, buffer, max(1, round(timeout * 1000))
+                self._handle, request_type, request, value, self._interface, buffer, milliseconds
             )
+        except Exception as error:
+            _raise_mapped(self._where, error)
+            raise
         return count
 
     def reset(self) -> None:
@@ -297,7 +303,30 @@ def libusb_backend() -> Any:
         raise UsbUnavailableError("libusb is not installed.", missing="libusb")
     # get_backend() returns the same one for the whole process; its class makes another with its own context.
     with mapped("libusb"):
-        return type(shared)(shared.lib)
+        return _backend_class()(shared.lib)
+
+
+@cache
+def _backend_class() -> Any:
+    """pyusb's libusb backend with a control transfer that costs little more than libusb's own."""
+    import ctypes
+
+    import usb.backend.libusb1 as libusb1
+
+    array_type = cache(lambda length: ctypes.c_ubyte * length)
+
+    class Backend(libusb1._LibUSB):  # type: ignore[misc]
+        def ctrl_transfer(
+            self, handle: Any, request_type: int, request: int, value: int, index: int, data: array[int], timeout: int
+        ) -> int:
+            # pyusb's own casts a pointer and looks for a wrapped result at each call.
+            buffer = array_type(len(data)).from_buffer(data)
+            count: int = self.lib.libusb_control_transfer(
+                handle.handle, request_type, request, value, index, buffer, len(data), timeout
+            )
+            return count if count >= 0 else int(libusb1._check(count))
+
+    return Backend
 
 
 def _snapshot(device: Any, backend: Any) -> UsbDevice:
@@ -343,10 +372,9 @@ def _interfaces(device: Any) -> Iterator[InterfaceDescriptor]:
 class mapped:
     """A context that turns pyusb's errors into ours; `where` is how the message begins.
 
-    A class and not a generator: each block of a download goes through it.
+    A class and not a generator: contextlib's frame would keep pyusb's error, and that its frames, in a cycle; until
+    the collector runs the libusb context would stay open.
     """
-
-    __slots__ = ("_where",)
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -355,15 +383,19 @@ class mapped:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            return
-        import usb.core
+        if isinstance(error, Exception):
+            _raise_mapped(self._where, error)
 
-        if isinstance(error, usb.core.USBError):
-            _raise(self._where, error)
-        if isinstance(error, NotImplementedError):
-            # pyusb raises it for LIBUSB_ERROR_NOT_SUPPORTED: on Windows, a device without WinUSB.
-            raise DriverMissingError(f"{self._where}: {_TEXTS[DriverMissingError]}.") from error
+
+def _raise_mapped(where: str, error: Exception) -> None:
+    """Raise our error for one of pyusb's; return if it is none."""
+    import usb.core
+
+    if isinstance(error, usb.core.USBError):
+        _raise(where, error)
+    if isinstance(error, NotImplementedError):
+        # pyusb raises it for LIBUSB_ERROR_NOT_SUPPORTED: on Windows, a device without WinUSB.
+        raise DriverMissingError(f"{where}: {_TEXTS[DriverMissingError]}.") from error
 
 
 def _raise(what: str, error: Any) -> NoReturn:

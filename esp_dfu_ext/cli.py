@@ -23,7 +23,8 @@ Exit codes:
   65  bad data                    74  USB or DFU failed
   66  input missing               75  device busy
   69  no device                   77  no permission
- 130  interrupted                 78  no driver (Windows)
+ 130  interrupted (Ctrl-C)        78  no driver (Windows)
+ 143  ended by SIGTERM           129  the terminal was closed (SIGHUP)
 """
 
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result, and errors.")
@@ -73,7 +74,9 @@ def _run(job: Callable[[Session], int], *, quiet: bool = False) -> None:
     metavar="PART",
     help="Take only this part: app, bootloader, partition-table, otadata or another of flasher_args.json. Repeatable.",
 )
-@click.option("--force", is_flag=True, help="Take images that look damaged or made for another chip.")
+@click.option(
+    "--force", is_flag=True, help="Take images that look damaged or made for another chip, and files from anywhere."
+)
 @_quiet
 def build(
     build_dir: Path,
@@ -156,6 +159,43 @@ def demo(name: str) -> None:
         from .commands.demo import demo
 
         return demo(session, name)
+
+    _run(job)
+
+
+_project = click.argument("project_dir", default=".", type=click.Path(path_type=Path))
+_shell = click.option("--shell", is_flag=True, help="All projects of a shell: print the line to evaluate in it.")
+
+
+@cli.command()
+@_project
+@_shell
+def enable(project_dir: Path, shell: bool) -> None:
+    """Give ESP-IDF up to 5.5 the dfu actions; from 6.0 on it finds them by itself.
+
+    \b
+    esp-dfu enable my_project             writes my_project/idf_ext.py
+    eval "$(esp-dfu enable --shell)"      for all projects of this shell
+    """  # noqa: D301
+
+    def job(session: Session) -> int:
+        from .commands import enabling
+
+        return enabling.enable_shell(session) if shell else enabling.enable(session, project_dir)
+
+    _run(job)
+
+
+@cli.command()
+@_project
+@_shell
+def disable(project_dir: Path, shell: bool) -> None:
+    """Take back what enable did."""
+
+    def job(session: Session) -> int:
+        from .commands import enabling
+
+        return enabling.disable_shell(session) if shell else enabling.disable(session, project_dir)
 
     _run(job)
 

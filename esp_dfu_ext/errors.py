@@ -8,6 +8,7 @@
     ├── DataError                  65  a file says something that cannot be used
     │   ├── TargetFileError            a chip's YAML
     │   ├── ProjectError               a project's or build folder's file
+    │   │   └── OutsideProjectError        it names files outside of both
     │   ├── TargetNotSupportedError    the chip has no USB DFU in its ROM
     │   ├── LayoutError                files that the ROM would flash wrongly
     │   ├── FirmwareError              an ESP image for another chip, or damaged
@@ -26,9 +27,11 @@
     │   └── DeviceBusyError        75  somebody else holds the interface
     ├── DfuError                   74  the device did not do what DFU 1.1 says
     │   ├── DfuStatusError             it reported an error status
+    │   ├── DfuStateError              it is in a state in which it should not be
+    │   ├── DfuAnswerError             its answer is malformed
     │   ├── ReenumerationError         it did not come back after DFU_DETACH
     │   └── SimulationError            a rehearsal's flash differs from the image
-    └── InterruptedByUserError    130  Ctrl-C
+    └── InterruptedByUserError    130  Ctrl-C; 143 SIGTERM, 129 SIGHUP
 
 The numbers are the exit codes, those of ``sysexits.h`` where one fits. Inside the package an error carries
 facts (what, where, which state and status) and no advice: advice depends on who asks, see `hints`.
@@ -36,6 +39,7 @@ facts (what, where, which state and status) and no advice: advice depends on who
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -53,7 +57,7 @@ class EspDfuError(Exception):
     """
 
     code: ClassVar[str] = "error"
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, message: str, *, notes: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -91,6 +95,10 @@ class TargetFileError(DataError):
 
 class ProjectError(DataError):
     code = "project"
+
+
+class OutsideProjectError(ProjectError):
+    code = "outside-project"
 
 
 class TargetNotSupportedError(DataError):
@@ -204,7 +212,14 @@ class TransferTimeoutError(UsbError):
 
 
 class DeviceGoneError(UsbError):
+    """The device left the bus.
+
+    Attributes:
+        restarted: a device was on its port again soon after.
+    """
+
     code = "device-gone"
+    restarted: bool = False
 
 
 class AccessDeniedError(UsbError):
@@ -243,6 +258,26 @@ class DfuStatusError(DfuError):
         self.state = state
 
 
+class DfuStateError(DfuError):
+    """The device reports no error, but a state in which it should not be.
+
+    Attributes:
+        state: bState, such as ``dfuUPLOAD-IDLE``.
+    """
+
+    code = "dfu-state"
+
+    def __init__(self, message: str, *, state: str) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class DfuAnswerError(DfuError):
+    """The answer to a request has the wrong length."""
+
+    code = "dfu-answer"
+
+
 class ReenumerationError(DfuError):
     """After DFU_DETACH the board did not come back as a DFU device.
 
@@ -252,8 +287,8 @@ class ReenumerationError(DfuError):
 
     code = "no-return"
 
-    def __init__(self, message: str, *, seen: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, seen: str, notes: Sequence[str] = ()) -> None:
+        super().__init__(message, notes=notes)
         self.seen = seen
 
 
@@ -261,8 +296,20 @@ class SimulationError(DfuError):
     code = "simulation"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: what has to be done is what has to be done upon Ctrl-C.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class InterruptedByUserError(EspDfuError):
-    """Ctrl-C; the message says what state the chip was left in.
+    """Ctrl-C, SIGTERM or SIGHUP; the message says what state the chip was left in.
 
     Attributes:
         incomplete: something was written to a board, and not all of it.
@@ -274,3 +321,16 @@ class InterruptedByUserError(EspDfuError):
     def __init__(self, message: str, *, incomplete: bool = False) -> None:
         super().__init__(message)
         self.incomplete = incomplete
+
+    @classmethod
+    def by(cls, stop: KeyboardInterrupt, where: str = "", *, incomplete: bool = False) -> InterruptedByUserError:
+        """Stopped by `stop`; `where` goes on with the sentence."""
+        name = f" by {signal.Signals(stop.number).name}" if isinstance(stop, Terminated) else ""
+        error = cls(f"Stopped{name}{where}.", incomplete=incomplete)
+        error.exit_code = stopped_exit_code(stop)
+        return error
+
+
+def stopped_exit_code(stop: BaseException | None) -> int:
+    """128 and the signal's number, as shells have it; SIGINT if `stop` does not know."""
+    return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)

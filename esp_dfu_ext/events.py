@@ -4,9 +4,10 @@ The order of one board's flash is fixed::
 
     Waiting*  DeviceFound  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)  BoardLeft?
 
-and its phases come in the order of `Phase`; one that is not needed is left out, and after a ``strict-restart``
-the download comes again. `Notice` may stand anywhere. With several boards a failure is an event, with one it is
-an exception. Only a watch tells `AlreadyFlashed`, in the place of all the rest, and `BoardLeft`.
+and its phases come in the order of `Phase`; one that is not needed is left out. A ``restart`` or ``strict-restart``
+ends the phase that is open, and the download comes again. Other notices may stand anywhere. With several boards a
+failure is an event, with one it is an exception. Only a watch tells `AlreadyFlashed`, in the place of all the rest, and
+`BoardLeft`.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class PhaseFinished:
 class Notice:
     """Something the user should know, though nothing failed.
 
-    `code` is stable: ``strict-restart``, ``part-size-raised``, ``renamed``, ``encryption``, ``secure-boot``,
-    ``forced``, ``detach-again``, ``report``.
+    `code` is stable: ``restart``, ``strict-restart``, ``part-size-raised``, ``renamed``, ``encryption``,
+    ``secure-boot``, ``forced``, ``detach-again``, ``report``.
     """
 
     code: str

@@ -5,6 +5,7 @@ The errors say what was seen; only here does anybody give advice, and only advic
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from .errors import (
     DeviceBusyError,
     DeviceGoneError,
     DeviceNotFoundError,
+    DfuAnswerError,
+    DfuStateError,
     DfuStatusError,
     DriverMissingError,
     EspDfuError,
@@ -23,6 +26,7 @@ from .errors import (
     InputMissingError,
     InterruptedByUserError,
     LayoutError,
+    OutsideProjectError,
     ProjectError,
     ReenumerationError,
     SeveralDevicesError,
@@ -95,22 +99,28 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None) -> list[
     if isinstance(error, DeviceBusyError):
         return ["Close the program that uses it (another flash, a virtual machine), then try again."]
     if isinstance(error, DeviceGoneError):
+        if error.restarted:
+            return [
+                "RESET, a power supply that breaks down, and a bus reset by another program do this.",
+                f"Look what is there now: {face.list}",
+            ]
         return [f"Check the cable; a hub without power does this too. {_enter_download_mode(target)}"]
     if isinstance(error, ReenumerationError):
         return _no_return(error, face, target)
     if isinstance(error, DfuStatusError):
         text = _STATUS_HINTS.get(error.status, "Try the careful way: {flash} --strict")
         return [text.format(build=face.build, flash=face.flash)]
-    if isinstance(error, UsbError):
+    if isinstance(error, (UsbError, DfuStateError, DfuAnswerError)):
         return [f"Try again; if it stays so, unplug the board and plug it in. {_enter_download_mode(target)}"]
     if isinstance(error, InterruptedByUserError):
-        return [f"The flash is incomplete. Start again: {face.flash}"] if error.incomplete else []
+        return [f"Start again: {face.flash}"] if error.incomplete else []
     return _about_files(error, face)
 
 
 def _about_files(error: EspDfuError, face: Face) -> list[str]:
     if isinstance(error, InputMissingError):
-        if error.path.exists():
+        # os.path and not Path: up to Python 3.13 that raises OSError for a name that is too long.
+        if os.path.exists(error.path):  # noqa: PTH110
             return ["Look at its permissions."]
         return [f"Make it: {face.build}"] if error.role == "dfu.bin" else [f"Build the project first: {face.compile}"]
     if isinstance(error, TargetNotSupportedError):
@@ -129,6 +139,8 @@ def _about_files(error: EspDfuError, face: Face) -> list[str]:
         ]
     if isinstance(error, LayoutError):
         return ["Addresses come from the partition table, the size of the flash from the project: idf.py menuconfig"]
+    if isinstance(error, OutsideProjectError):
+        return ["They would become part of dfu.bin, for everybody to read. If you want that: --force"]
     if isinstance(error, ProjectError) and "which chip" in error.message:
         return [f"Choose it: {face.set_target} CHIP"]
     return []

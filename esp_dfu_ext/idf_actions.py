@@ -98,7 +98,7 @@ def _actions() -> dict[str, dict[str, Any]]:
                 {
                     "names": ["--force"],
                     "is_flag": True,
-                    "help": "Take images that look damaged or made for another chip.",
+                    "help": "Take images that look damaged or made for another chip, and files from anywhere.",
                 },
             ],
         },
@@ -187,6 +187,8 @@ def _before_actions(ctx: Any, global_args: Any, tasks: Any) -> None:
         if _told:
             return  # loaded in several ways, and refused in all
         _told.append(True)
+        from .paths import extra_actions_path
+
         print(
             "esp-dfu-ext: this idf.py keeps its own dfu actions; for ours set IDF_EXTRA_ACTIONS_PATH to "
             f"{extra_actions_path()}",
@@ -215,13 +217,6 @@ def _refuse_unsupported_target(args: Any) -> None:
         return 0
 
     _call(job)
-
-
-def extra_actions_path() -> str:
-    """The folder for IDF_EXTRA_ACTIONS_PATH: it loads our actions in every ESP-IDF, and nothing else."""
-    import os
-
-    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "extra_actions")
 
 
 # --- callbacks --------------------------------------------------------------------------------------------

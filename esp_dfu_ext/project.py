@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,18 @@ from typing import Any
 import msgspec
 
 from .errors import InputMissingError, ProjectError, UsageError
+from .files import read_small
 from .image.layout import FlashFile
 from .units import format_size, parse_size
 
 FLASHER_ARGS = "flasher_args.json"
 DESCRIPTION = "project_description.json"
 
+MOST_FILES = 1024  # far more than any ROM's index holds
+LONGEST_FILE = 8 << 20  # bytes, eight times what large projects have; as Python objects 25 times as much
+
 _CMAKE_TARGET = re.compile(r"^IDF_TARGET:\w+=(\S+)\s*$", re.MULTILINE)
-_SDKCONFIG_LINE = re.compile(r'^(CONFIG_\w+)=(?:"(.*)"|(.*?))\s*$', re.MULTILINE)
+_SDKCONFIG_KEY = re.compile(r"CONFIG_\w+")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Project:
         name: of the project, empty if it does not say.
         target: as `idf.py set-target` knows it.
         sdkconfig: the options that are set, without quotes.
+        sources: the folders whose files may go into an image.
     """
 
     project_dir: Path
@@ -43,6 +49,7 @@ class Project:
     name: str
     target: str
     sdkconfig: dict[str, str]
+    sources: tuple[Path, ...] = ()
 
     @property
     def secure_boot(self) -> bool:
@@ -73,7 +80,8 @@ def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
 
     Args:
         build_dir: its build folder.
-        project_dir: its folder; None where the build folder must tell.
+        project_dir: its folder; None where the build folder must tell. That may come from a stranger: then only
+            a project around the build folder is one of the `sources`.
 
     Raises:
         InputMissingError: there is no build folder.
@@ -83,17 +91,20 @@ def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
         raise InputMissingError(f"There is no build folder {build_dir}.", path=build_dir, role="build folder")
     path = build_dir / DESCRIPTION
     description = _read_json(path) if path.is_file() else {}
+    trusted = project_dir is not None
     if project_dir is None:
-        said = description.get("project_path")
-        project_dir = Path(said) if isinstance(said, str) and said and os.path.isdir(said) else build_dir.parent  # noqa: PTH112
-    said = description.get("config_file")
-    config_file = Path(said) if isinstance(said, str) and os.path.isfile(said) else project_dir / "sdkconfig"  # noqa: PTH113
+        said = _said_path(description.get("project_path"), build_dir)
+        project_dir = said if said is not None and os.path.isdir(said) else build_dir.parent  # noqa: PTH112
+        trusted = _is_around(project_dir, build_dir)
+    sources = (build_dir, project_dir) if trusted else (build_dir,)
+    said = _said_path(description.get("config_file"), build_dir)
+    config_file = said if said is not None and os.path.isfile(said) else project_dir / "sdkconfig"  # noqa: PTH113
     sdkconfig = _read_sdkconfig(config_file)
     target = description.get("target") or sdkconfig.get("CONFIG_IDF_TARGET") or _cmake_target(build_dir)
     if not isinstance(target, str) or not target:
         raise ProjectError(f"{build_dir} does not say which chip it is for.")
     name = description.get("project_name")
-    return Project(project_dir, build_dir, name if isinstance(name, str) else "", target, sdkconfig)
+    return Project(project_dir, build_dir, name if isinstance(name, str) else "", target, sdkconfig, sources)
 
 
 def read_flasher_args(build_dir: Path) -> FlasherArgs:
@@ -115,6 +126,8 @@ def read_flasher_args(build_dir: Path) -> FlasherArgs:
     flash_files = data.get("flash_files", {})
     if not isinstance(flash_files, dict) or not all(isinstance(file, str) for file in flash_files.values()):
         raise ProjectError(f'{path}: flash_files: must be an object such as {{"0x10000": "app.bin"}}')
+    if len(flash_files) > MOST_FILES:
+        raise ProjectError(f"{path}: flash_files: has {len(flash_files)} files; more than {MOST_FILES} are not read")
     files = {}
     for offset, file in flash_files.items():
         address = _address(path, "flash_files", offset)
@@ -143,6 +156,21 @@ def chip_size(project: Project, args: FlasherArgs) -> int:
     return size
 
 
+def inside(path: Path, project: Project) -> bool:
+    """Whether a path lies in one of the project's `sources`, before and after symbolic links are followed.
+
+    ESP-IDF writes paths relative to the build folder, with ``..`` for a file that the project itself brings along
+    (ESP-IDF, components/esptool_py/project_include.cmake).
+    """
+    sources = [*project.sources, *(folder.resolve() for folder in project.sources)]
+    with suppress(ValueError):  # what is not below it is as it is
+        path = project.build_dir.resolve() / path.relative_to(project.build_dir)
+    try:
+        return _is_below(path, sources) and _is_below(Path(os.path.realpath(path)), sources)
+    except ValueError:
+        return True  # a name that no file system takes leads nowhere
+
+
 def only(files: Collection[FlashFile], sections: Collection[str]) -> list[FlashFile]:
     """The files of some sections of flasher_args.json; all of them if no section is named.
 
@@ -160,9 +188,29 @@ def only(files: Collection[FlashFile], sections: Collection[str]) -> list[FlashF
     return [file for file in files if file.section in sections]
 
 
+def _said_path(said: object, build_dir: Path) -> Path | None:
+    """A path as ESP-IDF writes it: absolute, and on no foreign machine, to which Windows would send a login."""
+    if not isinstance(said, str) or not os.path.isabs(said):  # noqa: PTH117
+        return None
+    drives = [os.path.splitdrive(path)[0].replace("/", "\\").lower() for path in (said, build_dir.absolute())]
+    return None if drives[0].startswith("\\\\") and drives[0] != drives[1] else Path(said)
+
+
+def _is_around(project_dir: Path, build_dir: Path) -> bool:
+    """Whether it is a project and the build folder lies in it: around one that came alone lies anything."""
+    around = _is_below(build_dir.absolute(), [project_dir, project_dir.resolve()])
+    return around and (project_dir / "CMakeLists.txt").is_file()
+
+
+def _is_below(path: Path, folders: Iterable[Path]) -> bool:
+    """Whether a path lies in one of the folders, by its text alone: nothing is touched, not even a network drive."""
+    text = os.path.normcase(os.path.normpath(path))
+    return any(text.startswith(os.path.normcase(os.path.join(folder.absolute(), ""))) for folder in folders)  # noqa: PTH118
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = msgspec.json.decode(path.read_bytes())
+        data = msgspec.json.decode(read_small(path, LONGEST_FILE))
     except OSError as error:
         raise ProjectError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -174,18 +222,24 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_sdkconfig(path: Path) -> dict[str, str]:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_small(path, LONGEST_FILE).decode("utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     except OSError as error:
         # Not taken for "no options": that would hide Secure Boot and the size of the flash.
         raise ProjectError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return {key: quoted or plain for key, quoted, plain in _SDKCONFIG_LINE.findall(text)}
+    options = {}
+    for line in text.split("\n"):
+        key, _, value = line.partition("=")
+        value = value.strip()
+        if _SDKCONFIG_KEY.fullmatch(key):
+            options[key] = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    return options
 
 
 def _cmake_target(build_dir: Path) -> str | None:
     try:
-        text = (build_dir / "CMakeCache.txt").read_text(encoding="utf-8", errors="replace")
+        text = read_small(build_dir / "CMakeCache.txt", LONGEST_FILE).decode("utf-8", errors="replace")
     except OSError:
         return None
     match = _CMAKE_TARGET.search(text)

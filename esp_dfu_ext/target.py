@@ -12,10 +12,14 @@ import msgspec
 import yaml
 
 from .errors import TargetFileError, TargetNotSupportedError
+from .files import read_small
 from .units import parse_size
 
 ENVIRONMENT_VARIABLE = "ESP_DFU_TARGETS"
 PROJECT_FOLDER = "dfu_targets"
+
+LONGEST_FILE = 32 << 10  # bytes, eight times ours
+DEEPEST = 8  # ours have three levels; PyYAML composes nodes on the C stack
 
 # The same safe loader in C, ten times faster, where PyYAML was built with it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -24,7 +28,7 @@ U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 PositiveU32 = Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 # A key that no class here names is an error, because it most often is a typing slip.
@@ -185,6 +189,17 @@ def _allowed(what: str, key: str) -> str:
     return ""
 
 
+def _refuse_bombs(path: Path, text: str) -> None:
+    """Raises TargetFileError for depth, and for aliases: ten lines of them make billions of entries."""
+    depth = 0
+    for event in yaml.parse(text, _LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise TargetFileError(f"{path}: has an alias (*{event.anchor}), which no chip needs")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise TargetFileError(f"{path}: is nested too deeply")
+
+
 @cache
 def read_target(path: Path) -> Target:
     """Read and check one chip's file.
@@ -193,13 +208,13 @@ def read_target(path: Path) -> Target:
         TargetFileError: the file is no YAML or breaks the schema; names file, key, and what is allowed.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
+        text = read_small(path, LONGEST_FILE).decode("utf-8")
+        _refuse_bombs(path, text)
+        data = yaml.load(text, _LOADER)
     except (OSError, UnicodeDecodeError) as error:
         raise TargetFileError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise TargetFileError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise TargetFileError(f"{path}: is nested too deeply") from error
     except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         # PyYAML lets a tag or date that it cannot convert ("!!bool x", 2001-13-01) escape as these.
         raise TargetFileError(f"{path}: has a value that YAML cannot read: {error}") from error

@@ -1,17 +1,9 @@
-"""A flash as it goes, for people: a bar for each phase in a terminal, lines in a log; one board or several."""
+"""A flash as it goes, in lines for a log; one board or several. In a terminal `live` draws bars instead."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console as RichConsole
-from rich.console import ConsoleOptions, RenderableType, RenderResult
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID
-from rich.progress import Progress as RichProgress
-from rich.table import Column
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from .events import (
     DeviceFound,
@@ -25,7 +17,7 @@ from .events import (
     Progress,
     Waiting,
 )
-from .units import clean, format_rate, format_seconds, format_size
+from .units import format_seconds, format_size
 
 if TYPE_CHECKING:
     from .console import Console
@@ -48,7 +40,7 @@ class FlashView:
         """Show an event."""
 
 
-class _LineView(FlashView):
+class LineView(FlashView):
     """What both views say in whole lines."""
 
     def __init__(self, console: Console, title: str) -> None:
@@ -70,7 +62,8 @@ class _LineView(FlashView):
         self._console.tell(event.message)
 
 
-_DONE = {
+# What a phase that is over has done.
+DONE = {
     Phase.DETACH: "in DFU mode",
     Phase.RECOVER: "back in dfuIDLE",
     Phase.VERIFY: "every MD5 compared",
@@ -78,7 +71,7 @@ _DONE = {
 }
 
 
-class PlainView(_LineView):
+class PlainView(LineView):
     """Lines for a log: each phase once, the download every ten percent."""
 
     def __init__(self, console: Console, title: str) -> None:
@@ -96,29 +89,12 @@ class PlainView(_LineView):
                 name = f"  {event.name}" if event.name else ""
                 of = f"{format_size(event.done)} of {format_size(event.total)}"
                 self._console.say(f"{self._prefix(event.path)}{event.phase.value:<9} {percent:>3} %  {of}{name}")
-        elif isinstance(event, PhaseFinished) and event.phase in _DONE:
-            done = f"{_DONE[event.phase]}, {format_seconds(event.seconds)}"
+        elif isinstance(event, PhaseFinished) and event.phase in DONE:
+            done = f"{DONE[event.phase]}, {format_seconds(event.seconds)}"
             self._console.say(f"{self._prefix(event.path)}{event.phase.value:<9} {done}")
 
     def _prefix(self, path: str) -> str:
         return ""
-
-
-class _Progress(RichProgress):
-    """Rich's, with some columns left free: the ``^C`` that a terminal shows would wrap a full line."""
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        yield _Narrower(self.make_tasks_table(self.tasks))
-
-
-class _Narrower:
-    """Keeps columns at the right free; padding would print spaces there, and the cursor would be behind them."""
-
-    def __init__(self, content: RenderableType) -> None:
-        self._content = content
-
-    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self._content, options.update_width(max(1, options.max_width - 3)))
 
 
 class GangPlainView(PlainView):
@@ -133,111 +109,3 @@ class GangPlainView(PlainView):
 
     def _prefix(self, path: str) -> str:
         return f"{path:<7} "
-
-
-class LiveView(_LineView):
-    """A bar for each phase, redrawn in place."""
-
-    def __init__(self, console: Console, title: str) -> None:
-        super().__init__(console, title)
-        file_width = 24 if console.out.width >= 76 else 10
-        self._progress = _Progress(
-            _Field("label", Column(no_wrap=True)),
-            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6, max_width=40)),
-            _Field("figures", Column(no_wrap=True)),
-            _Field("file", Column(no_wrap=True, overflow="ellipsis", max_width=file_width)),
-            console=console.out,
-            expand=True,
-        )
-        self._tasks: dict[Hashable, TaskID] = {}
-        self._started: dict[Hashable, float] = {}
-
-    def __enter__(self) -> FlashView:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def __call__(self, event: Event) -> None:
-        super().__call__(event)
-        if isinstance(event, PhaseStarted):
-            self._begin(self._row(event.path, event.phase), self._label(event.path, event.phase.value), event.total)
-        elif isinstance(event, Progress):
-            self._show(self._row(event.path, event.phase), event)
-        elif isinstance(event, PhaseFinished):
-            self._end(self._row(event.path, event.phase), event)
-
-    def _notice(self, event: Notice) -> None:
-        # Above the bars: on stderr it would go through them.
-        if not self._console.quiet:
-            self._progress.console.print(Text(clean(event.message)))
-
-    def _row(self, path: str, phase: Phase) -> Hashable:
-        return phase
-
-    def _label(self, path: str, word: str) -> str:
-        return word
-
-    def _begin(self, row: Hashable, label: str, total: int) -> None:
-        # A task that has not started pulses: there is no telling how far it is.
-        fields: dict[str, Any] = {"label": label, "figures": "...", "file": ""}
-        if row in self._tasks:
-            self._progress.reset(self._tasks[row], total=total or 1, start=bool(total), **fields)
-        else:
-            self._tasks[row] = self._progress.add_task("", total=total or 1, start=bool(total), **fields)
-        self._started[row] = self._progress.get_time()
-
-    def _show(self, row: Hashable, event: Progress) -> None:
-        seconds = self._progress.get_time() - self._started[row]
-        percent = event.done * 100 // max(event.total, 1)
-        figures = f"{percent:>3} %"
-        if event.done and seconds > 0.5:
-            left = seconds / event.done * (event.total - event.done)
-            figures += f"  {format_rate(event.done, seconds)}  {format_seconds(left)} left"
-        self._progress.update(self._tasks[row], completed=event.done, figures=figures, file=clean(event.name))
-
-    def _end(self, row: Hashable, event: PhaseFinished) -> None:
-        task = self._tasks[row]
-        total = int(self._progress.tasks[self._progress.task_ids.index(task)].total or 1)
-        figures = format_seconds(event.seconds)
-        if event.phase is Phase.DOWNLOAD:
-            figures = f"{format_size(total)}  {format_rate(total, event.seconds)}  {figures}"
-        self._progress.start_task(task)
-        self._progress.update(task, completed=total, figures=figures, file=_DONE.get(event.phase, ""))
-
-
-class GangLiveView(LiveView):
-    """A bar for each board."""
-
-    def __call__(self, event: Event) -> None:
-        if not isinstance(event, DeviceFound):
-            super().__call__(event)
-        if isinstance(event, Flashed):
-            self._close(event.path, "done", f"{format_size(event.size)}  {format_seconds(event.seconds)}", "")
-        elif isinstance(event, Failed):
-            if event.path not in self._tasks:
-                self._begin(event.path, "", 0)
-            self._close(event.path, "FAILED", event.code, "")
-
-    def _row(self, path: str, phase: Phase) -> Hashable:
-        return path
-
-    def _label(self, path: str, word: str) -> str:
-        return f"{path:<7} {word:<8}"
-
-    def _close(self, path: str, word: str, figures: str, file: str) -> None:
-        self._progress.update(self._tasks[path], label=self._label(path, word), figures=figures, file=file)
-
-
-class _Field(ProgressColumn):
-    """Shows one field of a task."""
-
-    def __init__(self, name: str, column: Column) -> None:
-        super().__init__(table_column=column)
-        self._name = name
-
-    def render(self, task: Task) -> Text:
-        return Text(str(task.fields.get(self._name, "")), style="" if self._name != "file" else "dim")

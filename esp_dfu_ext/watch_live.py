@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from .events import AlreadyFlashed, BoardLeft, Event, Failed, Flashed, Notice
+from .live import GangLiveView
 from .units import clean
-from .views import GangLiveView
 from .watch_view import Verdict, WatchView, invitation
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class WatchLiveView(GangLiveView, WatchView):
                 self._progress.remove_task(self._tasks.pop(event.path))
         elif isinstance(event, AlreadyFlashed):
             self._begin(event.path, self._label(event.path, "SKIP"), 1)
-            self._close(event.path, "SKIP", "flashed before, unplug it", "")
+            self._close(event.path, "SKIP", "flashed before, unplug it")
             self._block("SKIP", event.path, event.serial, "was flashed before", "yellow")
         elif not isinstance(event, (Flashed, Failed)):  # those come as verdicts, once they are on record
             super().__call__(event)
@@ -47,7 +47,7 @@ class WatchLiveView(GangLiveView, WatchView):
         """See WatchView."""
         if verdict.path not in self._tasks:
             self._begin(verdict.path, "", 0)
-        self._close(verdict.path, verdict.word, f"{verdict.figures}, unplug it", "")
+        self._close(verdict.path, verdict.word, f"{verdict.figures}, unplug it")
         colour = "green" if verdict.problem is None else "red"
         self._block(verdict.word, verdict.path, verdict.serial, verdict.figures, colour)
         if verdict.problem is not None:

@@ -9,6 +9,22 @@ import pytest
 
 import esp_dfu_ext
 
+from .fault_matrix import report_lines
+
+MATRIX = pytest.StashKey[dict[tuple[str, str, bool], str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MATRIX] = {}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The fault matrix as it was seen, if it was looked at."""
+    if config.stash[MATRIX]:
+        terminalreporter.section("fault matrix")
+        for line in report_lines(config.stash[MATRIX]):
+            terminalreporter.write_line(line)
+
 
 def pytest_report_header() -> str:
     return f"esp_dfu_ext: {Path(esp_dfu_ext.__file__).parent}"

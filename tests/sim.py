@@ -211,6 +211,7 @@ class Bench:
         after: called when the board has answered; may raise.
         resets: paths of the ports that were reset.
         scans: how many backends were made.
+        handles: how many are open.
     """
 
     boards: tuple[Board, ...]
@@ -220,15 +221,17 @@ class Bench:
     events: list[Event] = field(default_factory=list)
     resets: list[str] = field(default_factory=list)
     scans: int = 0
+    handles: int = 0
     before: Hook | None = None
     after: Hook | None = None
     on_event: Callable[[Event], None] | None = None
 
     def __post_init__(self) -> None:
-        self.bus = Bus(self._backend)
+        self.bus = Bus(self.backend)
         self.simulation = Simulation(self.bus, self.boards)
 
-    def _backend(self) -> Any:
+    def backend(self) -> Any:
+        """A pyusb backend that shows these boards."""
         self.scans += 1
         return _LoggingBackend(self)
 
@@ -308,6 +311,15 @@ class _LoggingBackend(SimulatedBackend):
         if bench.after is not None:
             bench.after(transfer)
         return answer
+
+    def open_device(self, device: Any) -> Any:
+        handle = super().open_device(device)
+        self._bench.handles += 1
+        return handle
+
+    def close_device(self, handle: Any) -> None:
+        self._bench.handles -= 1
+        super().close_device(handle)
 
     def reset_device(self, handle: Any) -> None:
         self._bench.resets.append(handle.owner.path)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,6 +29,8 @@ from esp_dfu_ext.errors import (
 )
 from esp_dfu_ext.events import Event
 from esp_dfu_ext.image.image import read_image
+from esp_dfu_ext.image.layout import Layout, plan_layout
+from esp_dfu_ext.jobs import building
 from esp_dfu_ext.jobs.building import build
 from esp_dfu_ext.jobs.inspecting import inspect, load_image, newer_inputs
 from esp_dfu_ext.target import ENVIRONMENT_VARIABLE, builtin_folder, load_target
@@ -430,6 +435,42 @@ def test_a_projects_own_description_of_a_chip_of_ours_is_taken(tmp_path: Path) -
     own = load_target("esp32s3", tmp_path)
     assert own != load_target("esp32s3")
     assert load_image(build(folder).path, own).target == own
+
+
+# --- a build that runs at the same time ------------------------------------------------------------------
+
+
+def _grow(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def _replace_by_its_like(path: Path) -> None:
+    """As ninja does: another file of the same size, and by its look as old."""
+    before = path.stat()
+    new = write_file(path.with_suffix(".new"), bytes(byte ^ 1 for byte in path.read_bytes()))
+    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+    new.replace(path)
+
+
+@pytest.mark.parametrize("change", [_grow, _replace_by_its_like, Path.unlink], ids=["grow", "replace", "unlink"])
+@pytest.mark.parametrize("name", ["hello.bin", "partition_table/partition-table.bin", "flasher_args.json"])
+def test_files_that_change_between_two_looks_make_no_image(
+    name: str, change: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_project(tmp_path)
+    old = build(folder).path.read_bytes()
+
+    def plan_and_change(*args: Any) -> Layout:
+        planned = plan_layout(*args)
+        change(folder / name)
+        return planned
+
+    monkeypatch.setattr(building, "plan_layout", plan_and_change)
+    with pytest.raises((ProjectError, InputMissingError), match=re.escape(name)):
+        build(folder, force=True)
+    assert (folder / "dfu.bin").read_bytes() == old
+    assert list(folder.glob(".*.tmp")) == []
 
 
 # --- newer inputs -----------------------------------------------------------------------------------------

@@ -63,10 +63,11 @@ def test_a_member_that_is_not_in_the_index_would_be_skipped() -> None:
     assert problem == "b is in the archive, but not in the index: the ROM would skip it."
 
 
-def test_a_second_index_is_only_one_more_member() -> None:
+def test_a_second_index_is_refused() -> None:
     one = index(PARAMS_RECORD, index_record(0, "a", A))
-    [problem] = problems(one, PARAMS_MEMBER, cpio_member("a", A), one)
-    assert "dfuinfo0.dat is in the archive, but not in the index" in problem
+    second, skipped = problems(one, PARAMS_MEMBER, cpio_member("a", A), one)
+    assert "more than one dfuinfo0.dat" in second
+    assert "dfuinfo0.dat is in the archive, but not in the index" in skipped
 
 
 def test_a_record_without_its_member_is_told() -> None:

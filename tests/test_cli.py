@@ -177,7 +177,7 @@ FAILURES = [
     ("esp32s3+no-access", (), 77, ["no permission", "udev"]),
     ("esp32s3+busy", (), 75, ["another program holds the device"]),
     ("esp32s3+vanish@50", (), 74, ["left the bus", "Check the cable"]),
-    ("esp32s3+stall@50", (), 74, ["refused the block at offset 0xc80"]),
+    ("esp32s3+stall@50+stall@51+stall@52", (), 74, ["refused the block at offset 0x0", "[usb-stall]"]),
     ("esp32s3+error@50", (), 74, ["errTARGET", "dfuERROR", "it is in dfuIDLE and takes a new download"]),
     ("frog", (), 64, ["'frog' cannot be simulated", "esp32s3"]),
 ]

@@ -6,9 +6,8 @@ import io
 import re
 
 import pytest
-from rich.text import Text
 
-from esp_dfu_ext.console import Console, MapRow, Stream, at_most
+from esp_dfu_ext.console import Console, MapRow, at_most
 from esp_dfu_ext.events import (
     DeviceFound,
     Event,
@@ -20,6 +19,8 @@ from esp_dfu_ext.events import (
     Progress,
     Waiting,
 )
+from esp_dfu_ext.streams import Log, open_stream
+from esp_dfu_ext.terminal import Terminal
 from esp_dfu_ext.units import clean
 
 ROWS = [
@@ -53,8 +54,8 @@ def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO, io.Str
     made = Console()
     out, err = io.StringIO(), io.StringIO()
     for name, stream in (("out", out), ("err", err)):
-        rich = Stream(stream, width=width, force_terminal=terminal, color_system=None, legacy_windows=False)
-        setattr(made, name, rich)
+        settings = {"width": width, "force_terminal": True, "color_system": None, "legacy_windows": False}
+        setattr(made, name, Terminal(stream, **settings) if terminal else Log(stream))
     return made, out, err
 
 
@@ -147,7 +148,7 @@ def test_clean(text: str, cleaned: str) -> None:
 def test_quiet_console_prints_results_and_errors_alone() -> None:
     shown = Console(quiet=True)
     out, err = io.StringIO(), io.StringIO()
-    shown.out, shown.err = Stream(out), Stream(err)
+    shown.out, shown.err = Log(out), Log(err)
     shown.say("no")
     shown.tell("no")
     shown.flash_table(ROWS, 4 << 20)
@@ -178,7 +179,7 @@ class Closed(io.StringIO):
 def test_a_log_that_cannot_be_written_goes_mute_and_nothing_fails(error: OSError) -> None:
     shown = Console()
     closed = Closed(error)
-    shown.out = Stream(closed)
+    shown.out = Log(closed)
     with shown.flash_view("ESP32-S3") as view:
         for event in EVENTS:
             view(event)
@@ -187,7 +188,7 @@ def test_a_log_that_cannot_be_written_goes_mute_and_nothing_fails(error: OSError
 
 
 def test_a_program_without_a_stdout_is_no_traceback() -> None:
-    Stream(None).put(Text("nobody reads this"))
+    open_stream(None).put("nobody reads this")
 
 
 def test_long_lists_are_cut() -> None:

@@ -9,6 +9,7 @@ from esp_dfu_ext.dfu.device import DfuDevice
 from esp_dfu_ext.dfu.discovery import find
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import DeviceGoneError, DfuError, StallError, TransferTimeoutError
+from esp_dfu_ext.simulator.board import hang
 
 from .sim import (
     DNLOAD,
@@ -130,7 +131,7 @@ def test_what_the_rom_refuses_is_a_stall() -> None:
 def test_the_timeout_is_the_one_that_was_asked_for() -> None:
     rig = bench(mode=Mode.DFU, start=0)
     device = _open(rig)
-    rig.board.faults.hang_at = 0
+    rig.board.faults.plan(hang)
     with pytest.raises(TransferTimeoutError, match="1-1"):
         device.download(0, b"x", 7.5)
     assert rig.clock.monotonic() == pytest.approx(7.5)

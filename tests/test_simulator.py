@@ -7,8 +7,9 @@ import pytest
 from esp_dfu_ext import flash
 from esp_dfu_ext.bus import Bus
 from esp_dfu_ext.clock import VirtualClock
-from esp_dfu_ext.dfu.spec import Mode, Status
+from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import SimulationError, UsageError
+from esp_dfu_ext.simulator.board import Fault, bus_reset, hang, stall, vanish
 
 from .sim import (
     DETACH,
@@ -125,8 +126,8 @@ def test_each_board_has_its_own_serial_number_where_the_chip_has_one() -> None:
 
 def test_each_fault_happens_once() -> None:
     board, _ = _board(mode=Mode.DFU)
-    board.faults.stall_at = 0
-    board.faults.hang_at = 1
+    board.faults.plan(stall, 0)
+    board.faults.plan(hang, 1)
     with pytest.raises(ControlStall):
         board.control(0x21, DNLOAD, 0, b"x", 0)
     with pytest.raises(ControlTimeout):
@@ -164,10 +165,10 @@ def test_options() -> None:
     with pytest.raises(AccessDenied):
         c.check_access()
     assert (d.faults.busy, d.faults.no_return) == (True, True)
-    assert (e.faults.vanish_at, e.faults.hang_at) == (3, 0)
-    (f,) = simulate_text("esp32s3+stall@7+error@12", chips(), VirtualClock()).boards
-    assert (f.faults.stall_at, f.faults.status_at) == (7, 12)
-    assert f.faults.status is not Status.OK
+    assert e.faults.planned == [Fault(vanish, 3), Fault(hang, 0)]
+    (f,) = simulate_text("esp32s3+stall@7+error@12+reset@13", chips(), VirtualClock()).boards
+    assert [(fault.effect, fault.block) for fault in f.faults.planned[::2]] == [(stall, 7), (bus_reset, 13)]
+    assert f.faults.planned[1].block == 12
     assert (f.console_app, f.boots_app, f.rom.wants_status, f.faults.busy) == (False,) * 4
 
 

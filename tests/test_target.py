@@ -205,6 +205,7 @@ def test_a_broken_file_stops_only_those_who_need_it(tmp_path: Path) -> None:
         ({"dfu__part_size": 5000}, ["dfu", "part_size", "4096"]),
         ({"dfu__name_length": 64}, ["dfu.name_length", "63"]),
         ({"dfu__erase_timeout": 0}, ["dfu.erase_timeout", "> 0"]),
+        ({"dfu__erase_timeout": float("inf")}, ["dfu.erase_timeout", "3600"]),
         ({"dfu__status_interval": 1.5}, ["dfu.status_interval", "int"]),
         ({"download_mode__steps": []}, ["download_mode.steps", "1"]),
         ({"download_mode__steps": [""]}, ["download_mode.steps", "1"]),

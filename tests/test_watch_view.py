@@ -14,7 +14,7 @@ import pytest
 
 from esp_dfu_ext import build, cli, load_target
 from esp_dfu_ext.commands.session import ENVIRONMENT_VARIABLE, Session
-from esp_dfu_ext.console import Console, Stream
+from esp_dfu_ext.console import Console
 from esp_dfu_ext.events import (
     AlreadyFlashed,
     BoardLeft,
@@ -26,6 +26,7 @@ from esp_dfu_ext.events import (
     Progress,
 )
 from esp_dfu_ext.simulator.sample import write_sample_project
+from esp_dfu_ext.terminal import Terminal
 from esp_dfu_ext.watch_view import Problem, Verdict
 
 from .shared_clock import SharedClock
@@ -158,7 +159,7 @@ def live(width: int, monkeypatch: pytest.MonkeyPatch, *, colour: bool = True) ->
     if not colour:
         monkeypatch.setenv("NO_COLOR", "1")
     console, out = Console(), io.StringIO()
-    console.out = Stream(out, width=width, force_terminal=True, color_system="standard", legacy_windows=False)
+    console.out = Terminal(out, width=width, force_terminal=True, color_system="standard", legacy_windows=False)
     view = console.watch_view("ESP32-S3")
     with view:
         view.begin("", 3)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from .. import simulator
 from ..console import at_most
+from ..dfu.spec import Status
 from ..jobs import inspecting as jobs
 from ..units import format_size
 from .session import Session, project_of
+
+_MOST_ROWS = 100
 
 
 def inspect(session: Session, path: Path) -> int:
@@ -31,16 +34,16 @@ def inspect(session: Session, path: Path) -> int:
             (f"{m.record.address:#x}", str(len(m.data)), m.record.md5.hex(), m.name)
             if m.record is not None
             else ("", str(len(m.data)), "not in the index", m.name)
-            for m in image.members
+            for m in image.members[:_MOST_ROWS]
         ],
     )
+    if len(image.members) > _MOST_ROWS:
+        console.say(f"... and {len(image.members) - _MOST_ROWS} more.")
     for problem in at_most(result.problems):
         console.warn(problem)
     if result.target is None:
         return 65
     status = simulator.rehearse(image.stream, result.target)
-    console.result(
-        f"The simulated ROM reports {status}" + (", but see above." if result.problems else "."),
-        good=not result.problems,
-    )
-    return 65 if result.problems else 0
+    good = status is Status.OK and not result.problems
+    console.result(f"The simulated ROM reports {status}" + (", but see above." if result.problems else "."), good=good)
+    return 0 if good else 65

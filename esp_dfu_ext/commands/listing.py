@@ -52,8 +52,13 @@ def dfu_util_line(listed: ListedDevice, number: int) -> str:
         f"Found {found}: [{device.usb_id}] ver={device.bcd_device:04x}, devnum={device.address}, "
         f"cfg={descriptor.configuration}, intf={descriptor.number}, "
         f'path="{device.path}", alt={descriptor.alternate}, '
-        f'name="{listed.names[number] or "UNKNOWN"}", serial="{listed.serial or "UNKNOWN"}"'
+        f'name="{_quotable(listed.names[number])}", serial="{_quotable(listed.serial)}"'
     )
+
+
+def _quotable(text: str | None) -> str:
+    """What a device says of itself, unable to end the quotes around it and to go on with another path."""
+    return (text or "UNKNOWN").replace('"', "?")
 
 
 def _list_document(found: Sequence[ListedDevice]) -> dict[str, Any]:

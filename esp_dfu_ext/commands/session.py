@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import signals
 from ..clock import Clock, SystemClock
 from ..console import Console
 from ..errors import EspDfuError, InterruptedByUserError
@@ -39,11 +40,12 @@ class Session:
     def run(self, job: Callable[[Session], int]) -> int:
         """Run a job; its exit code, or that of its error, which is shown with its hints."""
         try:
-            return job(self)
+            with signals.as_interrupts():
+                return job(self)
         except EspDfuError as error:
             return self.fail(error)
-        except KeyboardInterrupt:
-            return self.fail(InterruptedByUserError("Stopped."))
+        except KeyboardInterrupt as stop:
+            return self.fail(InterruptedByUserError.by(stop))
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import InterruptedByUserError
+from ..errors import stopped_exit_code
 from ..hints import hints
 from ..jobs import watching
 from ..jobs.gang import FlashOutcome
@@ -64,7 +64,7 @@ def watch(run: Flashing) -> int:
     if result.first_error is not None:
         return result.first_error.exit_code
     missing = options.count is not None and result.passed < options.count
-    return InterruptedByUserError.exit_code if result.interrupted and missing else 0
+    return stopped_exit_code(result.stopped) if missing else 0
 
 
 def _tally(result: WatchResult) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..bus import UsbHandle
-from ..errors import DfuError
+from ..errors import DfuAnswerError, StallError, TransferTimeoutError, UsbError
 from .spec import REQUEST_TYPE_IN, REQUEST_TYPE_OUT, STATUS_LENGTH, Request, StatusResponse
 
 # Seconds. Generous for a request that the device answers at once; pyusb's own default is one second.
@@ -46,13 +46,13 @@ class DfuDevice:
         """DFU_GETSTATUS (section 6.1.2).
 
         Raises:
-            DfuError: the answer is not six bytes long.
+            DfuAnswerError: the answer is not six bytes long.
         """
         data = self._in(Request.DFU_GETSTATUS, STATUS_LENGTH)
         try:
             return StatusResponse.decode(data)
         except ValueError as error:
-            raise DfuError(f"The answer to DFU_GETSTATUS is malformed: {error}.") from error
+            raise DfuAnswerError(f"The answer to DFU_GETSTATUS is malformed: {error}.") from error
 
     def clear_status(self) -> None:
         """DFU_CLRSTATUS: from dfuERROR to dfuIDLE (section 6.1.3)."""
@@ -62,11 +62,11 @@ class DfuDevice:
         """DFU_GETSTATE: bState, without the side effects of DFU_GETSTATUS (section 6.1.5).
 
         Raises:
-            DfuError: the answer is not one byte long.
+            DfuAnswerError: the answer is not one byte long.
         """
         data = self._in(Request.DFU_GETSTATE, 1)
         if len(data) != 1:
-            raise DfuError(f"The answer to DFU_GETSTATE has {len(data)} bytes instead of 1.")
+            raise DfuAnswerError(f"The answer to DFU_GETSTATE has {len(data)} bytes instead of 1.")
         return data[0]
 
     def abort(self) -> None:
@@ -78,7 +78,17 @@ class DfuDevice:
         self._handle.reset()
 
     def _out(self, request: Request, value: int = 0) -> None:
-        self._handle.control_out(REQUEST_TYPE_OUT, request, value, b"", self._timeout)
+        try:
+            self._handle.control_out(REQUEST_TYPE_OUT, request, value, b"", self._timeout)
+        except (StallError, TransferTimeoutError) as error:
+            raise _naming(request, error) from error
 
     def _in(self, request: Request, length: int, value: int = 0) -> bytes:
-        return self._handle.control_in(REQUEST_TYPE_IN, request, value, length, self._timeout)
+        try:
+            return self._handle.control_in(REQUEST_TYPE_IN, request, value, length, self._timeout)
+        except (StallError, TransferTimeoutError) as error:
+            raise _naming(request, error) from error
+
+
+def _naming(request: Request, error: UsbError) -> UsbError:
+    return type(error)(f"{error.message.rstrip('.')} ({request.name}).")

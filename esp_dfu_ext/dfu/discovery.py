@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +17,8 @@ from ..errors import (
     DriverMissingError,
     ReenumerationError,
     SeveralDevicesError,
+    StallError,
+    TransferTimeoutError,
     UsageError,
     UsbError,
 )
@@ -177,17 +180,16 @@ def _not_found(
     elif selector.serial is not None:
         wanted += f" with serial number {selector.serial}"
     vids = frozenset(t.usb.vid for t in targets) | {target.usb.vid}
-    seen = [(device, describe(device, targets)) for device in bus.scan(vids)]
-    notes = [f"Seen on port {device.path}: {text}." for device, text in seen]
+    seen = bus.scan(vids)
     if found:
         reason = "other-path" if selector.path is not None else "other-serial"
-    elif any(dfu_interfaces(device) and find_target_by_usb_id(device.vid, device.pid, targets) for device, _ in seen):
+    elif any(dfu_interfaces(device) and find_target_by_usb_id(device.vid, device.pid, targets) for device in seen):
         reason = "other-target"
     elif seen:
         reason = "no-dfu"
     else:
         reason = "nothing"
-    return DeviceNotFoundError(f"No {wanted} is there.", reason=reason, notes=notes)
+    return DeviceNotFoundError(f"No {wanted} is there.", reason=reason, notes=_seen(seen, targets))
 
 
 def describe(device: UsbDevice, targets: Sequence[Target]) -> str:
@@ -211,22 +213,25 @@ def detach_and_wait(
     target: Target,
     *,
     clock: Clock,
+    targets: Sequence[Target] = (),
     patience: float = 0.0,
     on_event: EventSink = ignore,
 ) -> DfuInterface:
     """Send DFU_DETACH to a board in run-time mode, and wait until it is back on its port in DFU mode.
 
     The ROM leaves the bus inside the request, so that the request itself normally fails; that is success.
+    `targets` are the chips that are known, to name what was seen instead.
 
     Raises:
         UsbError: the board cannot be opened.
-        ReenumerationError: it did not come back in time, or as something else.
+        ReenumerationError: it did not come back in time, or as something else; its notes say what was seen.
     """
-    _send_detach(interface, clock, patience)
+    detach = _send_detach(interface, clock, patience)
     sent = clock.monotonic()
     patience_for_return = return_timeout(target)
     deadline = sent + patience_for_return
     detached_again = False
+    address = interface.device.address
     seen = "nothing"
     while clock.monotonic() < deadline:
         clock.sleep(SCAN_INTERVAL)
@@ -239,24 +244,31 @@ def detach_and_wait(
             if now.mode is Mode.DFU:
                 return now
             seen = "run-time"
+            address = device.address
             if not detached_again and clock.monotonic() - sent > DETACH_INTERVAL:
                 on_event(Notice("detach-again", "Still in run-time mode; asking once more.", interface.path))
                 try:
-                    _send_detach(now, clock, 0.0)
+                    detach = _send_detach(now, clock, 0.0)
                 except DeviceGoneError:
                     continue  # it was just leaving
                 detached_again = True
         elif device.interfaces:
             seen = device.usb_id
+    stayed = address == interface.device.address
     what = {
         "nothing": "nothing is on its port now",
-        "run-time": "it is still there in run-time mode",
+        "run-time": f"it never left the bus, and {detach}" if stayed else "it came back in run-time mode",
     }.get(seen, f"{seen} is on its port now")
     raise ReenumerationError(
         f"The board on port {interface.path} did not come back in DFU mode within "
         f"{patience_for_return:g} s after DFU_DETACH; {what}.",
         seen=seen,
+        notes=_seen(bus.scan(frozenset([target.usb.vid])), [*targets, target]),
     )
+
+
+def _seen(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> list[str]:
+    return [f"Seen on port {device.path}: {describe(device, targets)}." for device in devices]
 
 
 def return_timeout(target: Target) -> float:
@@ -269,20 +281,24 @@ def device_at(bus: Bus, path: str) -> UsbDevice | None:
     return next(iter(bus.scan(path=path)), None)
 
 
-def _send_detach(interface: DfuInterface, clock: Clock, patience: float) -> None:
+def _send_detach(interface: DfuInterface, clock: Clock, patience: float) -> str:
+    """Send DFU_DETACH; returns how the board took it, for the case that nothing came of it."""
     functional = interface.functional
     with open_when_permitted(interface, clock=clock, patience=patience) as handle:
         device = DfuDevice(handle)
         try:
             device.detach(functional.detach_timeout if functional is not None else 1000)
-        except UsbError:
-            return
+        except StallError:
+            return "refused the request"
+        except TransferTimeoutError:
+            return "did not answer the request"
+        except UsbError as error:
+            return f"the request failed: {error.message.rstrip('.')}"
         if functional is not None and not functional.will_detach:
             # Section 5.1: without bitWillDetach the host makes the change with a bus reset.
-            try:
+            with suppress(UsbError):
                 device.reset_bus()
-            except UsbError:
-                return
+        return "took the request"
 
 
 def open_when_permitted(interface: DfuInterface, *, clock: Clock, patience: float) -> UsbHandle:

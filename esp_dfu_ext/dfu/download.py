@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..clock import Clock
-from ..errors import DfuError, DfuStatusError, StallError, TransferTimeoutError, UsbError
+from ..errors import (
+    DfuAnswerError,
+    DfuError,
+    DfuStateError,
+    DfuStatusError,
+    EspDfuError,
+    StallError,
+    TransferTimeoutError,
+    UsbError,
+)
 from ..events import EventSink, Notice, Phase, PhaseFinished, PhaseStarted, Progress, ignore
 from ..image.image import DfuImage
 from ..target import Target
@@ -29,6 +38,9 @@ RESET_STATES = (State.dfuMANIFEST, State.dfuMANIFEST_WAIT_RESET)
 _WANTS_STATUS_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY)
 _WANTS_STATUS_ERRORS = (Status.errSTALLEDPKT, Status.errUNKNOWN)
 _RECOVERY_STEPS = 8
+RESTARTS = 2
+# After these the device may be asked whether it is well; what it reports itself (DfuStatusError) is its verdict.
+_RESTARTABLE = (UsbError, DfuAnswerError, DfuStateError)
 _SHORTEST_POLL = 0.001  # seconds; a device may ask for none at all
 
 
@@ -42,7 +54,7 @@ class _Span(NamedTuple):
     erase_timeout: float
 
 
-class _WantsStatus(Exception):
+class _WantsStatusError(DfuStatusError):
     """The device stalled because it wants a DFU_GETSTATUS after each block."""
 
 
@@ -58,7 +70,11 @@ def download(
     tolerant: bool = True,
     on_event: EventSink = ignore,
 ) -> StatusResponse:
-    """Send the image and have the chip check it; the device must be in dfuIDLE.
+    """Bring the device to dfuIDLE, send the image and have the chip check it.
+
+    When a request fails, and the device then answers and goes to dfuIDLE, all of it is sent again, at most
+    `RESTARTS` times and with DFU_GETSTATUS after each block: a download that ABORT ended leaves nothing behind
+    in the ROM, and the next one erases, writes and compares everything anew.
 
     Args:
         device: open, in DFU mode.
@@ -69,7 +85,7 @@ def download(
         clock: time.
         strict: ask DFU_GETSTATUS after each block instead of after each `target.dfu.status_interval`.
         tolerant: bitManifestationTolerant; without it the device is silent from dfuMANIFEST to a bus reset.
-        on_event: gets phases and progress.
+        on_event: gets phases and progress, and a notice of each restart, which ends the phase that is open.
 
     Returns:
         The device's last answer: dfuIDLE, or for a device that wants a bus reset dfuMANIFEST or
@@ -77,15 +93,25 @@ def download(
 
     Raises:
         DfuStatusError: the device reported an error.
+        DfuStateError, DfuAnswerError: it is in a wrong state, or its answer is malformed.
         UsbError: a transfer failed.
     """
     run = _Run(device, image, target, transfer_size, path, clock, tolerant, on_event)
-    try:
-        return run.send(1 if strict else target.dfu.status_interval)
-    except _WantsStatus:
-        on_event(Notice("strict-restart", "The device wants DFU_GETSTATUS after each block; starting again so.", path))
-        recover(device, clock)
-        return run.send(1)
+    interval = 1 if strict else target.dfu.status_interval
+    for left in range(RESTARTS, 0, -1):
+        try:
+            return run.send(interval)
+        except _WantsStatusError:
+            reason, code = "The device wants DFU_GETSTATUS after each block", "strict-restart"
+            recover(device, clock)
+        except _RESTARTABLE as error:
+            if not _idle_again(device, clock):
+                raise
+            reason, code = f"{error.message} It is in dfuIDLE again", "restart"
+        where = "" if path in reason else f"Port {path}: "
+        on_event(Notice(code, f"{where}{reason}; starting again, asking after each block ({left} left).", path))
+        interval = 1
+    return run.send(1)
 
 
 class _Run:
@@ -110,13 +136,14 @@ class _Run:
         self._on_event = on_event
 
     def send(self, status_interval: int) -> StatusResponse:
+        """One attempt, from the state that the device is in to its verdict."""
+        started = self._clock.monotonic()
+        if recover(self._device, self._clock):
+            self._on_event(PhaseStarted(self._path, Phase.RECOVER))
+            self._on_event(PhaseFinished(self._path, Phase.RECOVER, self._clock.monotonic() - started))
         started = self._clock.monotonic()
         self._on_event(PhaseStarted(self._path, Phase.DOWNLOAD, len(self._image.stream)))
-        try:
-            self._send_stream(status_interval)
-        except _WantsStatus:
-            self._on_event(PhaseFinished(self._path, Phase.DOWNLOAD, self._clock.monotonic() - started))
-            raise
+        self._send_stream(status_interval)
         sent = self._clock.monotonic()
         self._on_event(PhaseFinished(self._path, Phase.DOWNLOAD, sent - started))
         self._on_event(PhaseStarted(self._path, Phase.VERIFY))
@@ -137,8 +164,11 @@ class _Run:
                     send(block, stream[position : position + size], timeout)
                 except StallError as error:
                     raise self._explain(error, span.name, position, status_interval) from error
+                except TransferTimeoutError as error:
+                    raise self._late(f"to the block at offset {position:#x} of the stream", timeout) from error
                 if (block + 1) % status_interval == 0:
-                    self._settle(f"while {span.name or 'the index'} was being written", self._limits.erase_timeout)
+                    when = f"while {span.name or 'the index'} was being written"
+                    _expect(self._settle(when, self._limits.erase_timeout), (State.dfuDNLOAD_IDLE,), when)
                     if status_interval > 1 or block % self._limits.status_interval == 0:
                         self._progress(min(position + size, total), span.name)
         self._progress(total, "")
@@ -171,13 +201,10 @@ class _Run:
             self._device.download(blocks, b"", timeout)
         except StallError as error:
             raise self._explain(error, "", len(self._image.stream), 1) from error
+        except TransferTimeoutError as error:
+            raise self._late("to the zero-length block, upon which the chip compares every MD5", timeout) from error
         answer = self._settle("after the last block", timeout)
-        if answer.state not in (State.dfuIDLE, *RESET_STATES):
-            raise DfuStatusError(
-                f"After the download the device is in state {answer.state} instead of dfuIDLE.",
-                status=str(answer.status),
-                state=str(answer.state),
-            )
+        _expect(answer, (State.dfuIDLE, *RESET_STATES), "after the last block")
         return answer
 
     def _settle(self, when: str, timeout: float) -> StatusResponse:
@@ -201,7 +228,10 @@ class _Run:
                 )
             self._clock.sleep(min(max(answer.poll_timeout, _SHORTEST_POLL), left))
 
-    def _explain(self, stall: StallError, name: str, position: int, status_interval: int) -> Exception:
+    def _late(self, what: str, timeout: float) -> TransferTimeoutError:
+        return TransferTimeoutError(f"Port {self._path}: no answer in time {what} ({timeout:.0f} s).")
+
+    def _explain(self, stall: StallError, name: str, position: int, status_interval: int) -> EspDfuError:
         """Ask the device why it stalled."""
         try:
             answer = self._device.get_status()
@@ -209,7 +239,7 @@ class _Run:
             return stall
         wants_status = answer.state in _WANTS_STATUS_STATES or answer.status in _WANTS_STATUS_ERRORS
         if status_interval > 1 and wants_status:
-            return _WantsStatus()
+            return _WantsStatusError("", status=str(answer.status), state=str(answer.state))
         if answer.status == Status.OK:
             return StallError(
                 f"Port {self._path}: the device refused the block at offset {position:#x} of the stream and does not "
@@ -228,6 +258,20 @@ def _status_error(answer: StatusResponse, when: str) -> DfuStatusError:
     )
 
 
+def _expect(answer: StatusResponse, states: tuple[State, ...], when: str) -> None:
+    if answer.state not in states:
+        message = f"The device reported state {answer.state} {when}, instead of {states[0]}."
+        raise DfuStateError(message, state=str(answer.state))
+
+
+def _idle_again(device: DfuDevice, clock: Clock) -> bool:
+    try:
+        recover(device, clock)
+    except (UsbError, DfuError):
+        return False
+    return True
+
+
 def recover(device: DfuDevice, clock: Clock) -> bool:
     """Bring a device in DFU mode to dfuIDLE, whatever it was doing (figure A.1).
 
@@ -235,7 +279,7 @@ def recover(device: DfuDevice, clock: Clock) -> bool:
         False if it was there already.
 
     Raises:
-        DfuError: it cannot be brought there without a reset.
+        DfuStateError, DfuAnswerError: it cannot be brought there without a reset, or its answer is malformed.
         UsbError: a transfer failed.
     """
     answer = device.get_status()
@@ -251,8 +295,9 @@ def recover(device: DfuDevice, clock: Clock) -> bool:
         else:
             device.abort()
         answer = device.get_status()
-    raise DfuError(
-        f"The device is in state {answer.state} ({answer.status}) and cannot be brought to dfuIDLE without a reset."
+    raise DfuStateError(
+        f"The device is in state {answer.state} ({answer.status}) and cannot be brought to dfuIDLE without a reset.",
+        state=str(answer.state),
     )
 
 
@@ -263,8 +308,14 @@ def leave_idle(device: DfuDevice, clock: Clock) -> str:
     """
     try:
         recover(device, clock)
-    except UsbError:
+    except StallError:
+        return "it refuses to go back to dfuIDLE"
+    except TransferTimeoutError:
         return "it does not answer any more"
-    except DfuError as error:
-        return error.message
+    except UsbError:
+        return "it cannot be reached any more"
+    except DfuStateError as error:
+        return f"it stays in state {error.state}"
+    except DfuError:
+        return "its answers are malformed"
     return "it is in dfuIDLE and takes a new download"

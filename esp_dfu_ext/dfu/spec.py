@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 INTERFACE_CLASS = 0xFE  # Application Specific, section 4.2.1
@@ -97,6 +98,7 @@ class StatusResponse(NamedTuple):
     state: int
 
     @classmethod
+    @lru_cache(maxsize=64)  # a download gets the same few answers thousands of times
     def decode(cls, data: bytes) -> StatusResponse:
         """Raises ValueError if `data` is not six bytes long."""
         if len(data) != STATUS_LENGTH:

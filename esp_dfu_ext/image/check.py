@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ..target import Target
-from .image import FLAG_PARAMS, FLASH_PARAMS_FLAGS, DfuImage, md5
+from .image import FLAG_PARAMS, FLASH_PARAMS_FLAGS, INDEX_NAME, DfuImage, md5
 from .layout import Region, check_regions
 
 
@@ -51,6 +51,8 @@ def _name_problems(image: DfuImage, longest: int) -> list[str]:
         for name, count in Counter(names).items():
             if count > 1:
                 problems.append(f"{count} {kind}s are called {name}: the ROM would write all to the first's address.")
+    if INDEX_NAME in (m.name for m in image.members):
+        problems.append(f"There is more than one {INDEX_NAME}: the ROM would take the last for its index.")
     present = {m.name for m in image.members}
     for record in image.records:
         if len(record.name.encode("utf-8")) > longest:

@@ -14,6 +14,8 @@ from ..errors import ImageError
 MAGIC = b"070701"
 HEADER_LENGTH = 110
 TRAILER = "TRAILER!!!"
+MOST_MEMBERS = 1024  # far more than any ROM takes; keeps a hostile archive from filling memory and screen
+LONGEST_NAME = 256  # the same, bytes
 MODE_FILE = 0o0100644
 
 # Which of the 13 fields of eight hexadecimal digits is which, from cpio(5).
@@ -60,12 +62,13 @@ def members(archive: memoryview) -> Iterator[CpioMember]:
         ImageError: at the first place that breaks the format; the message names the offset.
     """
     position = 0
-    while True:
+    for _ in range(MOST_MEMBERS):
         member = _member(archive, position)
         yield member
         if member.name == TRAILER:
             return
         position = member.end
+    raise ImageError(f"The archive has more than {MOST_MEMBERS} members.")
 
 
 def _member(archive: memoryview, start: int) -> CpioMember:
@@ -78,7 +81,7 @@ def _member(archive: memoryview, start: int) -> CpioMember:
     name_size = _field(head, _NAMESIZE, start)
     name_start = start + HEADER_LENGTH
     name_end = name_start + name_size
-    if name_size < 1 or name_end > len(archive) or archive[name_end - 1] != 0:
+    if not 1 <= name_size <= LONGEST_NAME or name_end > len(archive) or archive[name_end - 1] != 0:
         raise ImageError(f"The name in the CPIO header at offset {start:#x} is damaged.")
     try:
         name = bytes(archive[name_start : name_end - 1]).decode("utf-8")

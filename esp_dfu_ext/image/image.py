@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -153,10 +152,17 @@ def split(name: str, address: int, path: Path, size: int, part_size: int) -> Ite
         yield Part(part_name, address + offset, path, offset, min(part_size, size - offset))
 
 
-def write_image(path: Path, parts: Sequence[Part], params: FlashParams, dfu_suffix: Suffix) -> int:
+def write_image(
+    path: Path,
+    parts: Sequence[Part],
+    params: FlashParams,
+    dfu_suffix: Suffix,
+    confirm: Callable[[], None] = lambda: None,
+) -> int:
     """Write dfu.bin, through a temporary file beside it that takes its place only when it is complete.
 
-    Memory does not grow with the image. `parts` are written in the order given; ESP-IDF's is by address.
+    Memory does not grow with the image. `parts` are written in the order given; ESP-IDF's is by address. `confirm`
+    is called when all is written; what it raises keeps the old file.
 
     Returns:
         The size of the file in bytes.
@@ -166,6 +172,8 @@ def write_image(path: Path, parts: Sequence[Part], params: FlashParams, dfu_suff
         ProjectError: a part's file changed while it was read.
         OutputError: `path` cannot be written; what was there before is still there.
     """
+    import tempfile  # a flash does not need it, and it costs as much as this whole module
+
     records = [IndexRecord(0, FLASH_PARAMS_FLAGS, FLASH_PARAMS_NAME, md5(params.encode()).digest())]
     records += [IndexRecord(part.address, 0, part.name, _md5(part)) for part in parts]
     temporary: Path | None = None
@@ -177,6 +185,7 @@ def write_image(path: Path, parts: Sequence[Part], params: FlashParams, dfu_suff
             size = _write(file, records, parts, params, dfu_suffix)
             file.flush()
             os.fsync(file.fileno())
+        confirm()
         temporary.chmod(_mode_of(path))
         temporary.replace(path)
     except OSError as error:
@@ -294,6 +303,8 @@ def parse_image(data: Buffer) -> DfuImage:
 def _records(data: memoryview) -> tuple[IndexRecord, ...]:
     if len(data) % RECORD_LENGTH:
         raise ImageError(f"{INDEX_NAME} has {len(data)} bytes, no multiple of {RECORD_LENGTH}.")
+    if len(data) > cpio.MOST_MEMBERS * RECORD_LENGTH:
+        raise ImageError(f"{INDEX_NAME} has more than {cpio.MOST_MEMBERS} records.")
     records = []
     for address, flags, name, md5 in _RECORD.iter_unpack(data):
         text, _, _ = name.partition(b"\0")

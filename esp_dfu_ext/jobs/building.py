@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import FirmwareError, InputMissingError, OutputError, ProjectError
+from ..errors import FirmwareError, InputMissingError, OutputError, OutsideProjectError, ProjectError
 from ..events import EventSink, Notice, ignore
 from ..image.firmware import AppDescription, FirmwareReport, read_firmware
 from ..image.image import FlashParams, write_image
 from ..image.layout import FlashFile, Layout, plan_layout
 from ..image.suffix import Suffix
-from ..project import FlasherArgs, Project, chip_size, only, read_flasher_args, read_project
+from ..project import FLASHER_ARGS, FlasherArgs, Project, chip_size, inside, only, read_flasher_args, read_project
 from ..target import Target, load_target
 from ..units import format_size, parse_size
 
@@ -60,12 +60,14 @@ def build(
         output: where to write; None for dfu.bin in the build folder.
         part_size: bytes into which larger files are cut; None for the chip's default.
         sections: of flasher_args.json that are flashed; all if empty.
-        force: take images that the host believes to be for another chip, or damaged.
+        force: take images that the host believes to be for another chip, or damaged, and files from anywhere.
         on_event: gets notices.
 
     Raises:
         InputMissingError: nothing was built, or a file is missing.
-        ProjectError, TargetNotSupportedError, TargetFileError: of the project or the chip.
+        ProjectError, TargetNotSupportedError, TargetFileError: of the project or the chip; also when a build that
+            runs at the same time changes its files.
+        OutsideProjectError: a file lies neither in the build folder nor in the project, unless `force`.
         UsageError: an impossible part size or section.
         LayoutError: the ROM would lose data.
         FirmwareError: an image for another chip, or a damaged one, unless `force`.
@@ -73,14 +75,21 @@ def build(
     """
     project = read_project(build_dir, project_dir)
     target = load_target(project.target, project.project_dir)
+    before = _fingerprint(build_dir / FLASHER_ARGS)
     args = read_flasher_args(build_dir)
+    files = only(args.files, sections)
+    # From here to the end they must stay as they are: sizes, checks and contents are read one after the other.
+    inputs = {build_dir / FLASHER_ARGS: before, **{file.path: _fingerprint(file.path) for file in files}}
     size = _chip_size(project, args, target)
-    layout = plan_layout(only(args.files, sections), size, target, part_size)
+    _check_inside(files, project, force, on_event)
+    layout = plan_layout(files, size, target, part_size)
     for notice in layout.notices:
         on_event(notice)
     app = _check_firmware([file for file, _ in layout.files], target, force, on_event)
     _warn_of_security(project, layout, on_event)
     path = output if output is not None else build_dir / DFU_BIN
+    if output is None and path.is_symlink() and not inside(path, project):
+        raise OutputError(f"{path} is a symbolic link that leads out of the project; it will not be followed.")
     path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_file():
         raise OutputError(f"{path} is no regular file; dfu.bin cannot be written there.")
@@ -88,8 +97,24 @@ def build(
         raise OutputError(f"{path} is one of the files to be flashed; it will not be overwritten.")
     flash = target.flash
     params = FlashParams(size, flash.block, flash.sector, flash.page, flash.status_mask)
-    written = write_image(path, layout.parts, params, Suffix(target.usb.vid, target.usb.pid))
+    dfu_suffix = Suffix(target.usb.vid, target.usb.pid)
+    written = write_image(path, layout.parts, params, dfu_suffix, lambda: _refuse_changed(inputs))
     return BuildResult(path, written, project, target, size, layout, app)
+
+
+def _fingerprint(path: Path) -> tuple[int, ...]:
+    """Another one after each change of the file; empty if it is not there."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # a name with a NUL in it is refused elsewhere
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _refuse_changed(inputs: Mapping[Path, tuple[int, ...]]) -> None:
+    for path, before in inputs.items():
+        if _fingerprint(path) != before:
+            raise ProjectError(f"{path} changed while it was read; is a build running?")
 
 
 def _chip_size(project: Project, args: FlasherArgs, target: Target) -> int:
@@ -98,6 +123,16 @@ def _chip_size(project: Project, args: FlasherArgs, target: Target) -> int:
         allowed = ", ".join(target.flash.sizes)
         raise ProjectError(f"The project says {format_size(size)} of flash; {target.chip} can have {allowed}.")
     return size
+
+
+def _check_inside(files: Sequence[FlashFile], project: Project, force: bool, on_event: EventSink) -> None:
+    """A build folder may come from a stranger; what its dfu.bin holds is public."""
+    strays = [f"{file.path} for {file.address:#x} lies outside." for file in files if not inside(file.path, project)]
+    if strays and not force:
+        message = f"{project.build_dir / FLASHER_ARGS} names files outside of the build folder and the project."
+        raise OutsideProjectError(message, notes=strays)
+    for stray in strays:
+        on_event(Notice("forced", stray))
 
 
 def _check_firmware(

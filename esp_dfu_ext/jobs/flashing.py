@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,14 +22,41 @@ from ..dfu.discovery import (
     select,
     when_permitted,
 )
-from ..dfu.download import RESET_STATES, download, leave_idle, recover
+from ..dfu.download import RESET_STATES, download, leave_idle
 from ..dfu.spec import Mode, StatusResponse
-from ..errors import DeviceGoneError, DfuError, InterruptedByUserError, UsbError, WrongTargetError
-from ..events import DeviceFound, EventSink, Flashed, Phase, PhaseFinished, PhaseStarted, ignore
+from ..errors import (
+    DeviceGoneError,
+    DfuError,
+    InterruptedByUserError,
+    TransferTimeoutError,
+    UsbError,
+    WrongTargetError,
+)
+from ..events import (
+    DeviceFound,
+    Event,
+    EventSink,
+    Flashed,
+    Phase,
+    PhaseFinished,
+    PhaseStarted,
+    Progress,
+    ignore,
+)
 from ..image.image import DfuImage
 from ..target import Target, load_targets
 
 LEAVING_TIME = 0.5  # seconds that a hub may take to notice that a device was pulled out
+RETURN_TIME = 1.5  # seconds that a chip which restarted may take to be back; 0.3 to 0.6 were seen
+
+
+class _Written(enum.Enum):
+    """What a flash has done to the chip's flash so far."""
+
+    NOTHING = "Nothing was written."
+    PART = "The flash may be incomplete."
+    ALL = "All of it was sent, but the chip has not confirmed it."
+    CONFIRMED = "The flash is complete."
 
 
 @dataclass(frozen=True)
@@ -85,15 +113,16 @@ def flash(
         ReenumerationError: it did not come back after DFU_DETACH.
         DfuStatusError, DfuError: it reported an error.
         UsbError: a transfer failed; the kind says how.
-        InterruptedByUserError: Ctrl-C.
+        InterruptedByUserError: Ctrl-C, SIGTERM or SIGHUP.
     """
     refuse_wrong_target(image, target)
     known = load_targets() if targets is None else targets
     job = _Flash(image, target, bus or Bus(), known, clock or SystemClock(), on_event)
     try:
         return job.run(selector or Selector(), wait=wait, strict=strict, reset=reset)
-    except KeyboardInterrupt:
-        raise InterruptedByUserError(f"Stopped {job.standing}.", incomplete=job.incomplete) from None
+    except KeyboardInterrupt as stop:
+        incomplete = job.written in (_Written.PART, _Written.ALL)
+        raise InterruptedByUserError.by(stop, job.standing, incomplete=incomplete) from None
 
 
 def refuse_wrong_target(image: DfuImage, target: Target) -> None:
@@ -104,7 +133,7 @@ def refuse_wrong_target(image: DfuImage, target: Target) -> None:
 
 
 class _Flash:
-    """One board's flash; `standing` says how far it is, for somebody who stops it."""
+    """One board's flash; `standing` says how far it is, for somebody who stops it, `written` what that means."""
 
     def __init__(
         self,
@@ -122,15 +151,15 @@ class _Flash:
         self._clock = clock
         self._on_event = on_event
         self._path = ""
-        self.standing = "while looking for a board; nothing was written"
-        self.incomplete = False
+        self.standing = " while looking for a board; nothing was written"
+        self.written = _Written.NOTHING
 
     def run(self, selector: Selector, *, wait: float, strict: bool, reset: bool) -> FlashResult:
         interface = select(
             self._bus, self._target, selector, self._targets, clock=self._clock, wait=wait, on_event=self._on_event
         )
         self._path = interface.path
-        self.standing = f"before anything was written to the board on port {self._path}"
+        self.standing = f" before anything was written to the board on port {self._path}"
         started = self._clock.monotonic()
         # One that was waited for may just have been plugged in, and not be ours yet: udev.
         permitted = started + (PERMISSION_DELAY if wait else 0.0)
@@ -138,16 +167,21 @@ class _Flash:
             raise DfuError(f"The device on port {self._path} takes no downloads (bitCanDnload is 0).")
         self._on_event(DeviceFound(self._path, str(interface.mode), self._serial_of(interface, permitted)))
         patience = max(0.0, permitted - self._clock.monotonic())
-        if interface.mode is Mode.RUN_TIME:
-            interface = self._detach(interface, patience)
-            patience = PERMISSION_DELAY
-        with open_when_permitted(interface, clock=self._clock, patience=patience) as handle:
-            device = DfuDevice(handle)
-            answer = self._download(device, interface, strict)
-            seconds = self._clock.monotonic() - started
-            after_reset = None
-            if reset or answer.state in RESET_STATES:
-                after_reset = self._reset(device, interface)
+        try:
+            if interface.mode is Mode.RUN_TIME:
+                interface = self._detach(interface, patience)
+                patience = PERMISSION_DELAY
+            with open_when_permitted(interface, clock=self._clock, patience=patience) as handle:
+                device = DfuDevice(handle)
+                answer = self._download(device, interface, strict)
+                seconds = self._clock.monotonic() - started
+                after_reset = None
+                if reset or answer.state in RESET_STATES:
+                    after_reset = self._reset(device, interface)
+        except DeviceGoneError as error:
+            error.restarted, now = self._look_again(interface)
+            error.notes += (self.written.value, now)
+            raise
         status, state = str(answer.status), str(answer.state)
         self._on_event(Flashed(self._path, self._image.flash_size, seconds, status, state))
         return FlashResult(self._path, self._image.flash_size, seconds, status, state, after_reset)
@@ -160,21 +194,22 @@ class _Flash:
         self._on_event(PhaseFinished(self._path, phase, self._clock.monotonic() - started))
 
     def _detach(self, interface: DfuInterface, patience: float) -> DfuInterface:
-        self.standing = f"while the board on port {self._path} was changing to DFU mode; nothing was written"
+        self.standing = f" while the board on port {self._path} was changing to DFU mode; nothing was written"
         with self._phase(Phase.DETACH):
             return detach_and_wait(
-                interface, self._bus, self._target, clock=self._clock, patience=patience, on_event=self._on_event
+                interface,
+                self._bus,
+                self._target,
+                clock=self._clock,
+                targets=self._targets,
+                patience=patience,
+                on_event=self._on_event,
             )
 
     def _download(self, device: DfuDevice, interface: DfuInterface, strict: bool) -> StatusResponse:
         # Until something better is known: a second Ctrl-C may end the cleaning up below.
-        self.incomplete = True
-        self.standing = f"in the middle. The state of the board on port {self._path} is not known"
+        self.standing = f". The state of the board on port {self._path} is not known"
         try:
-            started = self._clock.monotonic()
-            if recover(device, self._clock):
-                self._on_event(PhaseStarted(self._path, Phase.RECOVER))
-                self._on_event(PhaseFinished(self._path, Phase.RECOVER, self._clock.monotonic() - started))
             answer = download(
                 device,
                 self._image,
@@ -184,23 +219,23 @@ class _Flash:
                 clock=self._clock,
                 strict=strict,
                 tolerant=interface.functional is None or interface.functional.manifestation_tolerant,
-                on_event=self._on_event,
+                on_event=self._note_written,
             )
-        except DeviceGoneError as error:
-            error.notes += ("The flash is incomplete.",)
+        except DeviceGoneError:
             raise
         except (DfuError, UsbError) as error:
-            if type(error) is UsbError and self._has_left(interface):
-                message = f"Port {self._path}: the device left the bus."
-                raise DeviceGoneError(message, notes=["The flash is incomplete."]) from error
-            error.notes += (f"The flash is incomplete. The board on port {self._path}: {self._leave_idle(device)}.",)
+            if type(error) in (UsbError, TransferTimeoutError) and self._has_left(interface):
+                raise DeviceGoneError(f"Port {self._path}: the device left the bus.") from error
+            error.notes += (f"{self.written.value} The board on port {self._path}: {self._leave_idle(device)}.",)
             raise
         except BaseException:
             # Ctrl-C, or an event sink that fails.
-            self.standing = f"in the middle. The board on port {self._path}: {self._leave_idle(device)}"
+            self.standing = f". {self.written.value} The state of the board on port {self._path} is not known"
+            left_so = self._leave_idle(device)
+            self.standing = f". {self.written.value} The board on port {self._path}: {left_so}"
             raise
-        self.incomplete = False
-        self.standing = f"after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
+        self.written = _Written.CONFIRMED
+        self.standing = f" after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
         return answer
 
     def _serial_of(self, interface: DfuInterface, permitted: float) -> str | None:
@@ -211,6 +246,13 @@ class _Flash:
             raise
         except UsbError:
             return None
+
+    def _note_written(self, event: Event) -> None:
+        if isinstance(event, Progress) and event.name:
+            self.written = _Written.PART  # its first bytes, which erase its sectors, come next
+        elif isinstance(event, PhaseStarted) and event.phase is Phase.VERIFY:
+            self.written = _Written.ALL
+        self._on_event(event)
 
     def _leave_idle(self, device: DfuDevice) -> str:
         return leave_idle(device, self._clock)
@@ -225,6 +267,19 @@ class _Flash:
                     return True
             if self._clock.monotonic() >= deadline:
                 return False
+            self._clock.sleep(SCAN_INTERVAL)
+
+    def _look_again(self, interface: DfuInterface) -> tuple[bool, str]:
+        """What is on the port of a board that left the bus: is it a new device, and which?"""
+        deadline = self._clock.monotonic() + RETURN_TIME
+        now = None
+        while True:
+            with suppress(UsbError):
+                now = device_at(self._bus, self._path)
+            if now is not None and now.address != interface.device.address:
+                return True, f"A new device is on port {self._path} since: {describe(now, self._targets)}."
+            if self._clock.monotonic() >= deadline:
+                return False, f"{'Nothing' if now is None else 'Still the same device'} is on port {self._path} now."
             self._clock.sleep(SCAN_INTERVAL)
 
     def _transfer_size(self, interface: DfuInterface) -> int:

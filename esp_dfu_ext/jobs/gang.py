@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..bus import Bus, UsbDevice
 from ..clock import Clock, SystemClock
@@ -82,8 +82,8 @@ def flash_all(
         for job in jobs:
             job.start()
         return [job.result() for job in jobs]
-    except KeyboardInterrupt:
-        gang.stop()  # each of them now ends soon, and says how
+    except KeyboardInterrupt as cause:
+        gang.stop(cause)  # each of them now ends soon, and says how
         for job in jobs:
             with suppress(RuntimeError):  # it was started before
                 job.start()
@@ -124,7 +124,7 @@ class Gang:
         clock: Clock,
         on_event: EventSink,
     ) -> None:
-        self._stop = threading.Event()
+        self._stop = _Stop()
         self._sink = _Sink(on_event, self._stop)
         clock = _StoppableClock(clock, self._stop)
         bus = _Lookout(bus, clock)
@@ -159,9 +159,9 @@ class Gang:
         """Pass an event on, between those of the boards."""
         self._sink.tell(event)
 
-    def stop(self) -> None:
-        """End all of them, in order, as with Ctrl-C."""
-        self._stop.set()
+    def stop(self, cause: KeyboardInterrupt | None = None) -> None:
+        """End all of them, in order, as `cause` ended somebody; None for Ctrl-C."""
+        self._stop.set(cause or KeyboardInterrupt())
 
 
 class Job(threading.Thread, Generic[T]):
@@ -202,10 +202,30 @@ class Job(threading.Thread, Generic[T]):
 
 def without_frames(error: BaseException) -> None:
     """Take from an error that is kept what its traceback holds: the device, and with it a libusb context."""
-    seen: BaseException | None = error
-    while seen is not None:
-        seen.__traceback__ = None
-        seen = seen.__cause__ or seen.__context__
+    left, done = [error], set()
+    while left:
+        now = left.pop()
+        now.__traceback__ = None
+        done.add(id(now))
+        left += [other for other in (now.__cause__, now.__context__) if other is not None and id(other) not in done]
+
+
+class _Stop:
+    """Ends all boards' threads by what ended the main one."""
+
+    def __init__(self) -> None:
+        self._cause: tuple[type[KeyboardInterrupt], tuple[Any, ...]] | None = None
+
+    def set(self, cause: KeyboardInterrupt) -> None:
+        """End them; the first cause counts."""
+        if self._cause is None:
+            self._cause = type(cause), cause.args  # without its frames
+
+    def check(self) -> None:
+        """Raises the cause, once there is one."""
+        if self._cause is not None:
+            kind, args = self._cause
+            raise kind(*args)
 
 
 class _Lookout(Bus):
@@ -237,7 +257,7 @@ class _Lookout(Bus):
 class _Sink:
     """Passes events on, one at a time; once `stop` is set it ends whoever reports."""
 
-    def __init__(self, on_event: EventSink, stop: threading.Event) -> None:
+    def __init__(self, on_event: EventSink, stop: _Stop) -> None:
         self._on_event = on_event
         self._stop = stop
         self._lock = threading.Lock()
@@ -245,8 +265,8 @@ class _Sink:
 
     def __call__(self, event: Event) -> None:
         # A board that is done is done.
-        if self._stop.is_set() and not isinstance(event, Flashed):
-            raise KeyboardInterrupt
+        if not isinstance(event, Flashed):
+            self._stop.check()
         self.tell(event)
 
     def tell(self, event: Event) -> None:
@@ -259,7 +279,7 @@ class _Sink:
 class _StoppableClock:
     """A clock whose sleepers wake up, and end, once `stop` is set."""
 
-    def __init__(self, clock: Clock, stop: threading.Event) -> None:
+    def __init__(self, clock: Clock, stop: _Stop) -> None:
         self._clock = clock
         self._stop = stop
 
@@ -268,5 +288,4 @@ class _StoppableClock:
 
     def sleep(self, seconds: float) -> None:
         self._clock.sleep(seconds)
-        if self._stop.is_set():
-            raise KeyboardInterrupt
+        self._stop.check()

@@ -40,13 +40,13 @@ class WatchResult:
         passed: boards that are flashed.
         failed: boards that are not.
         first_error: of the first board that failed, None if all passed.
-        interrupted: Ctrl-C ended it.
+        stopped: what ended it, Ctrl-C or a signal; None if nothing did.
     """
 
     passed: int
     failed: int
     first_error: EspDfuError | None
-    interrupted: bool
+    stopped: KeyboardInterrupt | None
 
 
 OutcomeSink = Callable[[FlashOutcome, WatchResult], None]
@@ -167,7 +167,7 @@ class _Watch:
         self._verdicts: dict[str | int, EspDfuError | None] = {}
         self._begun = 0
         self._looked = -math.inf
-        self._interrupted = False
+        self._stopped: KeyboardInterrupt | None = None
 
     def run(self, stop: threading.Event) -> WatchResult:
         try:
@@ -175,10 +175,10 @@ class _Watch:
                 self._look()
                 self._collect()
                 self.clock.sleep(SCAN_INTERVAL)
-        except KeyboardInterrupt:
-            self._interrupted = True
+        except KeyboardInterrupt as cause:
+            self._stopped = cause
         finally:
-            self.gang.stop()
+            self.gang.stop(self._stopped)
             for job in [port.job for port in self._ports.values() if port.job is not None]:
                 with suppress(RuntimeError):  # it was started before
                     job.start()
@@ -200,7 +200,7 @@ class _Watch:
     def _result(self) -> WatchResult:
         errors = [error for error in self._verdicts.values() if error is not None]
         passed = len(self._verdicts) - len(errors)
-        return WatchResult(passed, len(errors), errors[0] if errors else None, self._interrupted)
+        return WatchResult(passed, len(errors), errors[0] if errors else None, self._stopped)
 
     def _running(self) -> int:
         return sum(port.job is not None for port in self._ports.values())
@@ -235,7 +235,8 @@ class _Watch:
         """Is this no longer the board that was done with, or one to be tried again?"""
         if interface is None:
             return now - port.seen >= AWAY_TIME
-        if interface.device.address != port.address and not (port.passed and port.serial is None):
+        # A board that failed and restarted by itself would fail again, and so on and on.
+        if interface.device.address != port.address and port.passed and port.serial is not None:
             return True
         port.address, port.seen = interface.device.address, now
         return False
@@ -268,7 +269,7 @@ class _Watch:
             if port.job is None or not port.job.is_done:
                 continue
             ended = port.job.result()
-            port.address, port.seen = ended.address, self.clock.monotonic()
+            port.address, port.seen = ended.address, self.clock.monotonic() if ended.address else -math.inf
             if ended.outcome is None:
                 port.job, port.passed, port.serial = None, True, ended.known
                 self.gang.tell(AlreadyFlashed(path, str(ended.known)))

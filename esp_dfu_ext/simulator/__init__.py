@@ -16,7 +16,7 @@ from ..dfu.spec import REQUEST_TYPE_OUT, Mode, Request, Status
 from ..errors import SimulationError, UsageError
 from ..image.image import DfuImage
 from ..target import OtherUsb, Target
-from .board import Board, Faults
+from .board import Board, Fault, Faults, bus_reset, hang, report, stall, vanish
 from .rom import Rom
 
 
@@ -67,8 +67,8 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
 
     After the chip's name follow, each with a ``+``: ``dfu`` (in DFU mode already), ``app`` (runs an app with
     the ROM's USB console), ``boots`` (a reset starts the app), ``slow`` (1.5 ms a block, like a real one),
-    ``strict`` (wants DFU_GETSTATUS after each block), or a fault: ``no-access``, ``busy``, ``no-return``, and at
-    block N ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N``.
+    ``strict`` (wants DFU_GETSTATUS after each block), or a fault: ``no-access``, ``busy``, ``no-return``, and once
+    at block N ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N``, ``reset@N`` (of the bus, by somebody else).
 
     Raises:
         UsageError: something in the list is not known.
@@ -104,16 +104,17 @@ def simulate_boards(
     return simulate(boards, clock)
 
 
+_AT_BLOCK = {"vanish": vanish, "stall": stall, "hang": hang, "error": report(Status.errTARGET), "reset": bus_reset}
+_AT_BLOCK_NAMES = ", ".join(f"{word}@N" for word in _AT_BLOCK)
+
+
 def _apply(board: Board, option: str) -> None:
     word, _, block = option.partition("@")
     faults = board.faults
-    if word in ("vanish", "stall", "hang", "error") and block.isdecimal() and block.isascii():
-        if word == "error":
-            faults.status_at, faults.status = int(block), Status.errTARGET
-        else:
-            setattr(faults, f"{word}_at", int(block))
+    if word in _AT_BLOCK and block.isdecimal() and block.isascii():
+        faults.plan(_AT_BLOCK[word], int(block))
     elif block:
-        raise UsageError(f"{option!r} is no fault at a block; there are vanish@N, stall@N, hang@N and error@N.")
+        raise UsageError(f"{option!r} is no fault at a block; there are {_AT_BLOCK_NAMES}.")
     elif word == "dfu":
         board.rom.mode = Mode.DFU
     elif word == "app":
@@ -133,7 +134,7 @@ def _apply(board: Board, option: str) -> None:
     else:
         raise UsageError(
             f"{word!r} is no option of a simulated board; there are dfu, app, boots, strict, slow, no-access, "
-            "busy, no-return, vanish@N, stall@N, hang@N and error@N."
+            f"busy, no-return, {_AT_BLOCK_NAMES}."
         )
 
 
@@ -154,6 +155,7 @@ def rehearse(stream: bytes | memoryview, target: Target) -> Status:
 
 __all__ = [
     "Board",
+    "Fault",
     "Faults",
     "Rom",
     "Simulation",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..clock import Clock
@@ -10,6 +12,7 @@ from ..target import Target
 from .nor import NorFlash
 from .rom import ControlStall, ControlTimeout, Rom
 
+_GET_STRING = (0x80, 0x06, 0x03)  # bmRequestType, bRequest, high byte of wValue
 DETACH_TIME = 0.4  # seconds off the bus after DFU_DETACH
 CONSOLE_APP_TIME = 0.05  # how long an app with the ROM's USB console is back before it restarts
 
@@ -26,20 +29,79 @@ class Busy(Exception):
     """Another program holds the interface."""
 
 
-@dataclass
-class Faults:
-    """What shall go wrong; blocks are counted from 0, each fault happens once.
+class Moment(enum.Enum):
+    """When something can go wrong, besides at a DFU request."""
+
+    OPEN = "a program opens it"
+    STRING = "a string descriptor is read"
+    RESET = "the bus is reset"
+
+
+Answer = Callable[[], bytes]
+Effect = Callable[["Board", Answer], bytes]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong once.
 
     Attributes:
+        effect: what happens. It gets the board and the ROM, which it may ask for its own answer; it returns an
+            answer, or raises what `Board.control` raises.
+        block: not before so many blocks have come since the board appeared; the zero-length one counts.
+        at: the first of these then.
+        mode: only in this mode; None for either.
+    """
+
+    effect: Effect
+    block: int = 0
+    at: Request | Moment = Request.DFU_DNLOAD
+    mode: Mode | None = None
+
+
+def stall(board: Board, answer: Answer) -> bytes:
+    """An effect: the device refuses the request."""
+    raise ControlStall
+
+
+def hang(board: Board, answer: Answer) -> bytes:
+    """An effect: the request is lost, and never answered."""
+    raise ControlTimeout
+
+
+def vanish(board: Board, answer: Answer) -> bytes:
+    """An effect: the device is pulled out."""
+    board.unplug()
+    raise DeviceGone
+
+
+def bus_reset(board: Board, answer: Answer) -> bytes:
+    """An effect: somebody else resets the bus, which restarts the ROM in DFU mode."""
+    board.reset_bus()
+    return answer()
+
+
+def report(status: Status) -> Effect:
+    """An effect: the device takes the request, and is in dfuERROR with this status afterwards."""
+
+    def effect(board: Board, answer: Answer) -> bytes:
+        answered = answer()
+        board.rom.fail(status)
+        return answered
+
+    return effect
+
+
+@dataclass
+class Faults:
+    """What shall go wrong.
+
+    Attributes:
+        planned: what shall go wrong once each.
         no_access: opening is refused; `access_after` seconds after it appears it no longer is.
         busy: claiming is refused.
         no_return: after DFU_DETACH it never comes back.
         return_mode: what it comes back as after DFU_DETACH.
-        vanish_at: the block during which it leaves the bus.
-        stall_at: the block that it stalls.
-        hang_at: the block that it never answers.
-        status_at: the block after which it reports `status`.
-        status: that bStatus.
         block_time: seconds that each block takes.
     """
 
@@ -48,12 +110,18 @@ class Faults:
     busy: bool = False
     no_return: bool = False
     return_mode: Mode = Mode.DFU
-    vanish_at: int | None = None
-    stall_at: int | None = None
-    hang_at: int | None = None
-    status_at: int | None = None
-    status: Status = Status.errUNKNOWN
     block_time: float = 0.0
+    planned: list[Fault] = field(default_factory=list)
+
+    def plan(
+        self,
+        effect: Effect,
+        block: int = 0,
+        at: Request | Moment = Request.DFU_DNLOAD,
+        mode: Mode | None = None,
+    ) -> None:
+        """Let something go wrong once; see Fault."""
+        self.planned.append(Fault(effect, block, at, mode))
 
 
 @dataclass
@@ -68,6 +136,8 @@ class Board:
         faults: what shall go wrong.
         console_app: in run-time mode it is an app with the ROM's USB console.
         boots_app: the straps let the app start after a reset, and it has no USB.
+        blocks: that have come since it appeared.
+        holder: the open handle that has claimed its DFU interface; the host's system lets no other in.
     """
 
     target: Target
@@ -81,6 +151,7 @@ class Board:
     address: int = 1
     blocks: int = 0
     appeared: float = 0.0
+    holder: object | None = None
     # What comes: (time, mode to appear in or None to leave).
     _schedule: list[tuple[float, Mode | None]] = field(default_factory=list)
     _bus_addresses: list[int] = field(default_factory=lambda: [0])
@@ -124,6 +195,12 @@ class Board:
         self._bus_addresses[0] += 1
         self.address = self._bus_addresses[0]
         self.blocks = 0
+        self.holder = None
+
+    def open(self) -> None:
+        """A program opens it; raises AccessDenied, or what a fault wants."""
+        self.check_access()
+        self._meet(Moment.OPEN, bytes)
 
     def check_access(self) -> None:
         """Raises AccessDenied as long as the host's system would not let us open it."""
@@ -142,35 +219,35 @@ class Board:
         self.update()
         if not self.present:
             raise DeviceGone
-        is_dfu = request_type & 0x60 == 0x20
-        if is_dfu and request == Request.DFU_DNLOAD:
-            return self._download(request_type, request, value, data, length)
-        answer = self.rom.control(request_type, request, value, data, length)
-        if is_dfu and request == Request.DFU_DETACH and self.rom.will_detach:
-            self._detach()
-            raise DeviceGone
-        return answer
 
-    def _download(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
-        faults, block = self.faults, self.blocks
-        self.blocks += 1
-        if faults.block_time:
-            self.clock.sleep(faults.block_time)
-        if faults.vanish_at == block:
-            faults.vanish_at = None
-            self.unplug()
-            raise DeviceGone
-        if faults.hang_at == block:
-            faults.hang_at = None
-            raise ControlTimeout
-        if faults.stall_at == block:
-            faults.stall_at = None
-            raise ControlStall
-        answer = self.rom.control(request_type, request, value, data, length)
-        if faults.status_at == block:
-            faults.status_at = None
-            self.rom.fail(faults.status)
-        return answer
+        def answer() -> bytes:
+            answered = self.rom.control(request_type, request, value, data, length)
+            if is_dfu and request == Request.DFU_DETACH and self.rom.will_detach:
+                self._detach()
+                raise DeviceGone
+            return answered
+
+        is_dfu = request_type & 0x60 == 0x20
+        if is_dfu and request in Request.__members__.values():
+            return self._meet(Request(request), answer)
+        if (request_type, request, value >> 8) == _GET_STRING:
+            return self._meet(Moment.STRING, answer)
+        return answer()
+
+    def _meet(self, at: Request | Moment, answer: Answer) -> bytes:
+        """The ROM's answer, or what the first fault makes of it that is planned for now."""
+        if at is Request.DFU_DNLOAD and self.faults.block_time:
+            self.clock.sleep(self.faults.block_time)
+        due = next((fault for fault in self.faults.planned if self._is_due(fault, at)), None)
+        if at is Request.DFU_DNLOAD:
+            self.blocks += 1
+        if due is None:
+            return answer()
+        self.faults.planned.remove(due)
+        return due.effect(self, answer)
+
+    def _is_due(self, fault: Fault, at: Request | Moment) -> bool:
+        return fault.at is at and fault.block <= self.blocks and fault.mode in (None, self.rom.mode)
 
     def _detach(self) -> None:
         """Leave the bus inside the request, and come back a little later."""
@@ -189,9 +266,12 @@ class Board:
         self.update()
         if not self.present:
             raise DeviceGone
+        self._meet(Moment.RESET, self._reset)
+
+    def _reset(self) -> bytes:
         mode = self.rom.mode_after_reset()
         if mode is None:
-            return
+            return b""
         self.present = False
         if mode is Mode.DFU or not self.boots_app:
             self._schedule = [(self.clock.monotonic() + DETACH_TIME, mode)]

@@ -110,11 +110,12 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
         """Refused when the board's faults say so."""
         board = self._present(device)
         if board is not None:
-            self._try(board.check_access)
+            self._try(board.open)
         return device
 
     def close_device(self, handle: _Device) -> None:
-        """Nothing to do."""
+        """What it has claimed is free again."""
+        self._let_go(handle)
 
     def get_configuration(self, handle: _Device) -> int:
         """bConfigurationValue."""
@@ -124,13 +125,22 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
         """Nothing to do."""
 
     def claim_interface(self, handle: _Device, intf: int) -> None:
-        """Refused when the board's faults say so."""
+        """Refused when another handle has it, or the board's faults say so."""
         board = self._present(handle)
-        if board is not None and board.faults.busy:
+        if board is None:
+            return
+        if board.faults.busy or board.holder not in (None, handle):
             raise _usb_error(Busy())
+        board.holder = handle
 
     def release_interface(self, handle: _Device, intf: int) -> None:
-        """Nothing to do."""
+        """Free for others again."""
+        self._let_go(handle)
+
+    @staticmethod
+    def _let_go(handle: _Device) -> None:
+        if isinstance(handle.owner, Board) and handle.owner.holder is handle:
+            handle.owner.holder = None
 
     def is_kernel_driver_active(self, handle: _Device, intf: int) -> bool:
         """No driver binds to DFU."""

@@ -14,9 +14,9 @@ class NorFlash:
     """
 
     def __init__(self, size: int, sector: int = 4096) -> None:
-        self.size = size
+        self.size = min(size, ADDRESS_SPACE)  # what lies beyond it is never reached
         self.sector = sector
-        self._cells = bytearray(b"\xff" * size)
+        self._cells = bytearray(b"\xff" * self.size)
 
     def read(self, address: int, size: int) -> bytes:
         """Read `size` bytes, wrapping at the end."""

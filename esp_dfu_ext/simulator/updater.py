@@ -7,6 +7,7 @@ that come late) is what Espressif's ROM code did when it was executed; tests/str
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ INDEX_NAME = b"dfuinfo0.dat"
 TRAILER = b"TRAILER!!!"
 MAGIC = b"070701"
 HEADER_LENGTH = 110
+# Of the fields only c_filesize and c_namesize count; int() alone would also take "-1" and "1_0".
+_HEADER = re.compile(MAGIC + rb".{48}[0-9A-Fa-f]{8}.{32}[0-9A-Fa-f]{8}", re.DOTALL)
 ASSUMED_CHIP_SIZE = 2 << 20
 
 FLAG_LOAD_RAM, FLAG_PARAMS, FLAG_NO_ERASE, FLAG_IGNORE_MD5 = 1, 4, 8, 16
@@ -112,7 +115,7 @@ class Updater:
         if len(buffer) < HEADER_LENGTH:
             return False
         try:
-            if not buffer.startswith(MAGIC):
+            if not _HEADER.match(buffer):
                 raise ValueError
             size, name_size = int(buffer[54:62], 16), int(buffer[94:102], 16)
         except ValueError:

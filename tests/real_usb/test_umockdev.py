@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -188,10 +189,11 @@ def test_dfu_suffix_and_cpio_read_our_image(builds: dict[str, Path], chip: str) 
 @pytest.mark.parametrize(
     ("fault", "exit_code", "code"),
     [
-        ("+dfu+stall@600", 74, "usb-stall"),
+        ("+dfu+stall@600+stall@601+stall@602", 74, "usb-stall"),
         ("+dfu+error@600", 74, "dfu-status"),
-        ("+dfu+hang@600", 74, "usb-timeout"),
+        ("+dfu+hang@600+hang@601+hang@602", 74, "usb-timeout"),
         ("+dfu+vanish@600", 74, "device-gone"),
+        ("+dfu+reset@600", 74, "device-gone"),
         ("+vanish@600", 74, "device-gone"),
         ("+no-access", 77, "no-permission"),
         ("+dfu+no-access", 77, "no-permission"),
@@ -204,6 +206,44 @@ def test_faults(builds: dict[str, Path], fault: str, exit_code: int, code: str) 
         result = flash(bench, builds["esp32s3"], user=True)
         assert f"[{code}]" in result.stderr, result.stderr
         assert result.returncode == exit_code
+
+
+@pytest.mark.parametrize("fault", ["stall", "hang"])
+def test_a_lost_request_is_made_up_for(builds: dict[str, Path], fault: str) -> None:
+    with Bench(f"esp32s3+dfu+{fault}@600") as bench:
+        result = bench.run(*ESP_DFU, "flash", builds["esp32s3"] / "dfu.bin")
+        assert (result.returncode, result.stderr.count("starting again")) == (0, 1), result.stderr
+        assert_flashed(bench, "1-1", builds["esp32s3"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "fact"),
+    [
+        ("vanish", "Nothing is on port 1-1 now."),
+        ("reset", "A new device is on port 1-1 since: 303a:0009, ESP32-S3 with DFU in run-time mode."),
+    ],
+)
+def test_a_board_that_left_and_what_came_then(builds: dict[str, Path], fault: str, fact: str) -> None:
+    with Bench(f"esp32s3+dfu+{fault}@600") as bench:
+        result = flash(bench, builds["esp32s3"])
+        assert fact in result.stderr, result.stderr
+        assert "The flash may be incomplete." in result.stderr
+        if fault == "vanish":
+            bench.plug("1-1")
+        assert flash(bench, builds["esp32s3"]).returncode == 0
+        assert_flashed(bench, "1-1", builds["esp32s3"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_board_idle(builds: dict[str, Path], number: signal.Signals) -> None:
+    with Bench("esp32s3+dfu+slow") as bench:
+        process = bench.start(*ESP_DFU, "flash", builds["esp32s3"] / "dfu.bin")
+        bench.wait_for(lambda: bench.state("1-1")[3] == "dfuDNLOAD-IDLE")
+        process.send_signal(number)
+        result = finish(process)
+        assert (result.returncode, "[interrupted]" in result.stderr) == (128 + number, True), result.stderr
+        assert bench.state("1-1")[3] == "dfuIDLE"
+        assert flash(bench, builds["esp32s3"]).returncode == 0
 
 
 def test_pulled_in_mid_transfer_as_other_host_controllers_say_it(builds: dict[str, Path]) -> None:

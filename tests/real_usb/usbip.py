@@ -269,10 +269,16 @@ class Hub:
 
     def wait_for(self, path: str) -> int:
         """Wait for a device; returns its number."""
-        wait_until(lambda: device_number(path) is not None, f"{path} is set up")
-        number = device_number(path)
-        assert number is not None
-        return number
+        seen: list[int] = []
+
+        def look() -> bool:
+            number = device_number(path)
+            if number is not None:
+                seen.append(number)  # asked once: it may leave again at once
+            return bool(seen)
+
+        wait_until(look, f"{path} is set up")
+        return seen[0]
 
     @contextlib.contextmanager
     def _held(self, board: Board) -> Iterator[None]:

@@ -5,12 +5,14 @@ Not named test_*.py, so that only ../test_vm.py, or somebody by hand, takes it (
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
 import os
 import queue
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -24,10 +26,12 @@ import pytest
 from esp_dfu_ext import flash_all, watch
 from esp_dfu_ext.bus import Bus
 from esp_dfu_ext.clock import SystemClock
-from esp_dfu_ext.dfu.spec import Mode, Status
+from esp_dfu_ext.dfu.spec import Mode, Request, State, Status
 from esp_dfu_ext.jobs.gang import FlashOutcome
 from esp_dfu_ext.jobs.watching import WatchResult
 from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.board import Answer, Effect, bus_reset, hang, report, stall, vanish
+from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.simulator.strict import StrictDevice
 
 from ...sim import chip
@@ -316,19 +320,90 @@ LATE_BLOCK = 200  # behind the blocks that erase, for which the tool waits longe
 
 @BOTH_LIBUSBS
 @pytest.mark.parametrize(
-    ("fault", "code"),
-    [("vanish_at", "device-gone"), ("stall_at", "usb-stall"), ("hang_at", "usb-timeout"), ("status_at", "dfu-status")],
+    ("effect", "code", "fact"),
+    [
+        (vanish, "device-gone", "Nothing is on port 1-1 now"),
+        (bus_reset, "device-gone", "A new device is on port 1-1 since: 303a:0009, ESP32-S3 with DFU in run-time mode"),
+        (report(Status.errWRITE), "dfu-status", "errWRITE"),
+    ],
+    ids=["vanish", "bus reset by somebody else", "error status"],
 )
-def test_faults_at_a_block(bench: Bench, image_for: MakeImage, libusb: str, fault: str, code: str) -> None:
+def test_a_fault_in_mid_file(
+    bench: Bench, image_for: MakeImage, libusb: str, effect: Effect, code: str, fact: str
+) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
-    board.faults.status = Status.errWRITE
-    setattr(board.faults, fault, LATE_BLOCK)
-    assert_failed(esp_dfu("flash", image.path, libusb=libusb), 74, code)
-    if fault == "vanish_at":
+    board.faults.plan(effect, LATE_BLOCK)
+    failed = esp_dfu("flash", image.path, libusb=libusb)
+    assert_failed(failed, 74, code)
+    assert fact in failed.err, failed
+    assert "The flash may be incomplete." in failed.err, failed
+    if effect is vanish:
         bench.hub.plug(board)
-    # Each fault happens once, and leaves a board that can be flashed.
     result = esp_dfu("flash", image.path, libusb=libusb)
     assert result.code == 0, result
+    image.assert_in(board)
+
+
+@BOTH_LIBUSBS
+@pytest.mark.parametrize(
+    ("effect", "code", "fact"), [(stall, "usb-stall", "refused the block"), (hang, "usb-timeout", "no answer in time")]
+)
+def test_a_lost_request_is_made_up_for(
+    bench: Bench, image_for: MakeImage, libusb: str, effect: Effect, code: str, fact: str
+) -> None:
+    board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
+    board.faults.plan(effect, LATE_BLOCK)
+    result = esp_dfu("flash", image.path, libusb=libusb)
+    assert result.code == 0, result
+    assert fact in result.err, result
+    assert result.err.count("starting again") == 1, result
+    image.assert_in(board)
+    for attempt in range(3):
+        board.faults.plan(effect, board.blocks + LATE_BLOCK + attempt)
+    failed = esp_dfu("flash", image.path, libusb=libusb)
+    assert_failed(failed, 74, code)
+    assert failed.err.count("starting again") == 2, failed
+    assert "it is in dfuIDLE and takes a new download" in failed.err, failed
+    again = esp_dfu("flash", image.path, libusb=libusb)
+    assert again.code == 0, again
+
+
+def test_another_chip_comes_back(bench: Bench, image_for: MakeImage) -> None:
+    board, image = bench.add(), image_for("esp32s3")
+    other = chip("esp32s2")
+
+    def swap(board: Board, answer: Answer) -> bytes:
+        board.rom.target = other
+        return answer()
+
+    board.faults.plan(swap, at=Request.DFU_DETACH)
+    failed = esp_dfu("flash", image.path)
+    assert_failed(failed, 74, "no-return")
+    assert "303a:0002 is on its port now" in failed.err, failed
+    board.rom.target = chip("esp32s3")
+    bench.hub.plug(board)
+    result = esp_dfu("flash", image.path)
+    assert result.code == 0, result
+    image.assert_in(board)
+
+
+@BOTH_LIBUSBS
+@pytest.mark.parametrize(("signal_number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_it_in_order(
+    bench: Bench, image_for: MakeImage, libusb: str, signal_number: int, exit_code: int
+) -> None:
+    board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
+    board.faults.block_time = 0.02
+    flashing = start(esp_dfu_command("flash", image.path, libusb=libusb))
+    wait_until(lambda: board.blocks > 50, "it is in the middle")
+    flashing.send_signal(signal_number)
+    result = finish(flashing)
+    assert_failed(result, exit_code, "interrupted")
+    assert "dfuIDLE" in result.err, result
+    assert board.rom.state is State.dfuIDLE
+    board.faults.block_time = 0.0
+    again = esp_dfu("flash", image.path, libusb=libusb)
+    assert again.code == 0, again
     image.assert_in(board)
 
 
@@ -370,6 +445,30 @@ def test_slow_and_strict_boards(bench: Bench, image_for: MakeImage) -> None:
     for result, board in zip([finish(process) for process in processes], (slow, strict)):
         assert result.code == 0, result
         image.assert_in(board)
+
+
+# --- the rest of the system --------------------------------------------------------------------------------
+
+
+def test_a_full_disk_keeps_the_old_image(tmp_path: Path) -> None:
+    run("mount", "-t", "tmpfs", "-o", "size=300k", "none", tmp_path)
+    try:
+        build_dir = write_sample_project(tmp_path / "project", chip("esp32s3"), app_size=60_000)
+        first = esp_dfu("build", build_dir)
+        assert first.code == 0, first
+        before = (build_dir / "dfu.bin").read_bytes()
+        filler = tmp_path / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        os.truncate(filler, filler.stat().st_size - 20_000)
+        failed = esp_dfu("build", build_dir)
+        assert_failed(failed, 73, "output")
+        assert "No space left on device" in failed.err, failed
+        assert (build_dir / "dfu.bin").read_bytes() == before
+        assert list(build_dir.glob(".*.tmp")) == []
+    finally:
+        run("umount", tmp_path)
 
 
 # --- other people's devices and hosts ---------------------------------------------------------------------
@@ -527,7 +626,8 @@ def test_a_watch_leaves_nothing_behind(bench: Bench, image_for: MakeImage, no_co
             SystemClock().sleep(1.3)
             # All in the flash is erased, as on a new board.
             board.rom.flash.erase(0, 1 << 20)
-            board.faults.vanish_at = LATE_BLOCK if len(verdicts) % 5 == 4 else None
+            if len(verdicts) % 5 == 4:
+                board.faults.plan(vanish, LATE_BLOCK)
             bench.hub.plug(board)
 
     people = [threading.Thread(target=change_boards) for _ in boards]

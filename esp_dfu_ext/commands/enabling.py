@@ -1,0 +1,117 @@
+"""`enable` and `disable`: up to 5.5 ESP-IDF loads no installed extension unless the project or the shell says so."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from ..errors import OutputError, ProjectError
+from ..paths import extra_actions_path
+from .session import Session
+
+FILE_NAME = "idf_ext.py"
+CONTENT = """\
+# idf.py dfu, dfu-list and dfu-flash without dfu-util; `esp-dfu disable` takes this file away again.
+from esp_dfu_ext import action_extensions
+"""
+_IMPORT = "from esp_dfu_ext import action_extensions as dfu_actions"
+_CALL = "dfu_actions(base_actions, project_path)"
+_PATH = "IDF_EXTRA_ACTIONS_PATH"
+
+
+def enable(session: Session, project_dir: Path) -> int:
+    """Write the project's idf_ext.py, or say what to add to the one that is there.
+
+    Raises:
+        ProjectError: the folder is no ESP-IDF project.
+        OutputError: the file cannot be written.
+    """
+    _must_be_project(project_dir)
+    file, console = project_dir / FILE_NAME, session.console
+    text = _read(file)
+    if text is not None and "esp_dfu_ext" in text:
+        console.result(f"{file} has the dfu actions already.")
+        return 0
+    if text is not None:
+        console.result(f"{file} is there already and was left as it is. Add two lines to it:", good=False)
+        console.say(f"    {_IMPORT}")
+        console.say("and first in its action_extensions():")
+        console.say(f"    {_CALL}")
+        console.say("Or leave the project alone: esp-dfu enable --shell")
+        return ProjectError.exit_code
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(CONTENT)
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error.strerror or error}.") from error
+    console.result(f"Wrote {file}.")
+    console.say("Try it there: idf.py dfu-list. From ESP-IDF 6.0 on the file is not needed, and does no harm.")
+    return 0
+
+
+def disable(session: Session, project_dir: Path) -> int:
+    """Take away what `enable` wrote; a file with anything else in it stays.
+
+    Raises:
+        OutputError: the file cannot be removed.
+    """
+    file, console = project_dir / FILE_NAME, session.console
+    text = _read(file)
+    if text is None or "esp_dfu_ext" not in text:
+        console.result(f"There is nothing of ours in {project_dir}.")
+        return 0
+    if text != CONTENT:
+        console.result(f"{file} has more in it than `esp-dfu enable` wrote, and was left as it is.", good=False)
+        console.say("Take out the lines that name esp_dfu_ext or dfu_actions.")
+        return ProjectError.exit_code
+    try:
+        file.unlink()
+    except OSError as error:
+        raise OutputError(f"{file} cannot be removed: {error.strerror or error}.") from error
+    console.result(f"Removed {file}.")
+    return 0
+
+
+def enable_shell(session: Session) -> int:
+    """Print the line that enables every project of a shell; for ``eval``, so nothing else is on stdout."""
+    ours = extra_actions_path()
+    folders = [folder for folder in os.environ.get(_PATH, "").split(";") if folder]
+    value = ";".join(folders if ours in folders else [*folders, ours])
+    session.console.raw(_assignment(value))
+    if sys.stdout.isatty():
+        session.console.tell("For every new shell, put this line into its start file, after ESP-IDF's export script.")
+    return 0
+
+
+def disable_shell(session: Session) -> int:
+    """Print the line that takes `enable_shell` back."""
+    ours = extra_actions_path()
+    folders = [folder for folder in os.environ.get(_PATH, "").split(";") if folder and folder != ours]
+    session.console.raw(_assignment(";".join(folders)))
+    return 0
+
+
+def _assignment(value: str) -> str:
+    """A line that sets the variable in the shell of this system, or in fish where that is the user's."""
+    if sys.platform == "win32":
+        quoted = value.replace("'", "''")
+        return f"$env:{_PATH} = '{quoted}'"
+    if Path(os.environ.get("SHELL", "")).name == "fish":
+        return f"set -gx {_PATH} {shlex.quote(value)}"
+    return f"export {_PATH}={shlex.quote(value)}"
+
+
+def _must_be_project(folder: Path) -> None:
+    if not (folder / "CMakeLists.txt").is_file():
+        raise ProjectError(f"{folder} is no ESP-IDF project: there is no CMakeLists.txt in it.")
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{file} cannot be read: {error}.") from error

@@ -1,0 +1,148 @@
+"""A flash as it goes, in bars: one for each phase, or with several boards one for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderableType, RenderResult
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID
+from rich.progress import Progress as RichProgress
+from rich.table import Column
+from rich.text import Text
+
+from .events import DeviceFound, Event, Failed, Flashed, Notice, Phase, PhaseFinished, PhaseStarted, Progress
+from .terminal import Terminal
+from .units import clean, format_rate, format_seconds, format_size
+from .views import DONE, FlashView, LineView
+
+if TYPE_CHECKING:
+    from .console import Console
+
+
+class _Progress(RichProgress):
+    """Rich's, with some columns left free: the ``^C`` that a terminal shows would wrap a full line."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield _Narrower(self.make_tasks_table(self.tasks))
+
+
+class _Narrower:
+    """Keeps columns at the right free; padding would print spaces there, and the cursor would be behind them."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self._content, options.update_width(max(1, options.max_width - 3)))
+
+
+class LiveView(LineView):
+    """A bar for each phase, redrawn in place."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        super().__init__(console, title)
+        assert isinstance(console.out, Terminal)  # the only stream that is live
+        file_width = 24 if console.out.width >= 76 else 10
+        self._progress = _Progress(
+            _Field("label", Column(no_wrap=True)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6, max_width=40)),
+            _Field("figures", Column(no_wrap=True)),
+            _Field("file", Column(no_wrap=True, overflow="ellipsis", max_width=file_width)),
+            console=console.out,
+            expand=True,
+        )
+        self._tasks: dict[Hashable, TaskID] = {}
+        self._started: dict[Hashable, float] = {}
+
+    def __enter__(self) -> FlashView:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        super().__call__(event)
+        if isinstance(event, PhaseStarted):
+            self._begin(self._row(event.path, event.phase), self._label(event.path, event.phase.value), event.total)
+        elif isinstance(event, Progress):
+            self._show(self._row(event.path, event.phase), event)
+        elif isinstance(event, PhaseFinished):
+            self._end(self._row(event.path, event.phase), event)
+
+    def _notice(self, event: Notice) -> None:
+        # Above the bars: on stderr it would go through them.
+        if not self._console.quiet:
+            self._progress.console.print(Text(clean(event.message)))
+
+    def _row(self, path: str, phase: Phase) -> Hashable:
+        return phase
+
+    def _label(self, path: str, word: str) -> str:
+        return word
+
+    def _begin(self, row: Hashable, label: str, total: int) -> None:
+        # A task that has not started pulses: there is no telling how far it is.
+        fields: dict[str, Any] = {"label": label, "figures": "...", "file": ""}
+        if row in self._tasks:
+            self._progress.reset(self._tasks[row], total=total or 1, start=bool(total), **fields)
+        else:
+            self._tasks[row] = self._progress.add_task("", total=total or 1, start=bool(total), **fields)
+        self._started[row] = self._progress.get_time()
+
+    def _show(self, row: Hashable, event: Progress) -> None:
+        seconds = self._progress.get_time() - self._started[row]
+        percent = event.done * 100 // max(event.total, 1)
+        figures = f"{percent:>3} %"
+        if event.done and seconds > 0.5:
+            left = seconds / event.done * (event.total - event.done)
+            figures += f"  {format_rate(event.done, seconds)}  {format_seconds(left)} left"
+        self._progress.update(self._tasks[row], completed=event.done, figures=figures, file=clean(event.name))
+
+    def _end(self, row: Hashable, event: PhaseFinished) -> None:
+        task = self._tasks[row]
+        total = int(self._progress.tasks[self._progress.task_ids.index(task)].total or 1)
+        figures = format_seconds(event.seconds)
+        if event.phase is Phase.DOWNLOAD:
+            figures = f"{format_size(total)}  {format_rate(total, event.seconds)}  {figures}"
+        self._progress.start_task(task)
+        self._progress.update(task, completed=total, figures=figures, file=DONE.get(event.phase, ""))
+
+
+class GangLiveView(LiveView):
+    """A bar for each board."""
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, DeviceFound):
+            super().__call__(event)
+        if isinstance(event, Flashed):
+            self._close(event.path, "done", f"{format_size(event.size)}  {format_seconds(event.seconds)}")
+        elif isinstance(event, Failed):
+            if event.path not in self._tasks:
+                self._begin(event.path, "", 0)
+            self._close(event.path, "FAILED", event.code)
+
+    def _row(self, path: str, phase: Phase) -> Hashable:
+        return path
+
+    def _label(self, path: str, word: str) -> str:
+        return f"{path:<7} {word:<8}"
+
+    def _close(self, path: str, word: str, figures: str) -> None:
+        self._progress.update(self._tasks[path], label=self._label(path, word), figures=figures, file="")
+
+
+class _Field(ProgressColumn):
+    """Shows one field of a task."""
+
+    def __init__(self, name: str, column: Column) -> None:
+        super().__init__(table_column=column)
+        self._name = name
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get(self._name, "")), style="" if self._name != "file" else "dim")

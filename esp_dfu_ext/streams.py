@@ -1,0 +1,106 @@
+"""Where lines are printed: a terminal in colour, or a log as plain text, for which rich need not be loaded.
+
+A stream whose reader has left goes mute, because a flash must not depend on its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Sequence
+from typing import Protocol, TextIO
+
+LOG_WIDTH = 200  # a log has no width; 80 columns would fold tables that somebody greps
+
+
+class Piece(str):
+    """A part of a line in one style, as rich names styles; the text must be `clean`."""
+
+    __slots__ = ("style",)
+    style: str
+
+    def __new__(cls, text: str, style: str = "") -> Piece:
+        """The text with its style."""
+        made = super().__new__(cls, text)
+        made.style = style
+        return made
+
+
+class Stream(Protocol):
+    """Prints lines."""
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+
+    @property
+    def live(self) -> bool:
+        """Can it redraw what it showed?"""
+
+    def put(self, *pieces: str, wrap: bool = True) -> None:
+        """Print a line; in a terminal broken between words if `wrap`, in a log never."""
+
+
+class Log:
+    """A file or a pipe; `stream` is None where the program was started without one."""
+
+    width = LOG_WIDTH
+    live = False
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def put(self, *pieces: str, wrap: bool = True) -> None:
+        """Print a line as it is."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.write("".join(pieces) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # ValueError: somebody closed it
+            self._stream = None
+
+
+def open_stream(stream: TextIO | None) -> Stream:
+    """The right one for this standard stream."""
+    if isinstance(stream, io.TextIOWrapper):
+        # A file name need not exist in the terminal's code page; better a "?" than a traceback.
+        with contextlib.suppress(OSError, ValueError):
+            stream.reconfigure(errors="replace")
+    if stream is not None and (stream.isatty() or os.environ.get("FORCE_COLOR")):
+        from .terminal import Terminal
+
+        return Terminal(stream, width=None if stream.isatty() else LOG_WIDTH)
+    return Log(stream)
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[Piece]]:
+    """A table in lines of pieces; a column whose name begins with ``>`` is aligned to the right.
+
+    Where the width is short the last column is folded, the others are cut.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
+    for number, name in enumerate(columns):
+        last = number == len(columns) - 1
+        table.add_column(
+            name.lstrip(">"),
+            justify="right" if name.startswith(">") else "left",
+            no_wrap=not last,
+            overflow="fold" if last else "ellipsis",
+        )
+    for row in rows:
+        table.add_row(*(Text(cell, getattr(cell, "style", "")) for cell in row))
+    lines = []
+    for segments in Console(file=io.StringIO(), width=width).render_lines(table, pad=False):
+        pieces = [Piece(segment.text, str(segment.style or "")) for segment in segments]
+        while pieces and not pieces[-1].strip():
+            pieces.pop()
+        if pieces:
+            pieces[-1] = Piece(pieces[-1].rstrip(), pieces[-1].style)
+        lines.append(pieces)
+    return lines

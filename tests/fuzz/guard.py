@@ -1,0 +1,124 @@
+"""What holds for every hostile input: documented exit codes, clean output, bounded time, and files that stay inside."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import sysconfig
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, Callable
+
+import esp_dfu_ext
+from esp_dfu_ext.clock import Clock, VirtualClock
+from esp_dfu_ext.commands.session import Session
+from esp_dfu_ext.console import Console
+from esp_dfu_ext.hints import ESP_DFU
+
+# README, "When it does not work". Not 1, which is for what no module foresaw, and not 130, which is a person's.
+EXIT_CODES = frozenset({0, 64, 65, 66, 69, 73, 74, 75, 77, 78})
+CPU_SECONDS = 10.0
+LONGEST_OUTPUT = 1 << 18  # bytes, about a thousand full lines
+
+
+class TooSlow(BaseException):
+    """The input took too much time; no handler of the product may take it for an error of its own."""
+
+
+@contextmanager
+def cpu_limit(seconds: float = CPU_SECONDS) -> Iterator[None]:
+    """End what runs inside after so much CPU time of this process, however busy the machine is."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise TooSlow(f"more than {seconds:g} s of CPU time")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def run(job: Callable[[Session], int], clock: Clock | None = None) -> int:
+    """Run a command as `esp-dfu` does; its exit code.
+
+    Raises:
+        AssertionError: the exit code is not documented, or something was printed that a terminal would obey.
+    """
+    raw = io.BytesIO()
+    text = io.TextIOWrapper(raw, encoding="utf-8")
+    with redirect_stdout(text), redirect_stderr(text):
+        code = Session(Console(), ESP_DFU, clock=clock or VirtualClock()).run(job)
+        text.flush()
+    check_output(raw.getvalue())
+    assert code in EXIT_CODES, f"exit code {code}: {raw.getvalue()[:2000]!r}"
+    return code
+
+
+def check_output(output: bytes) -> None:
+    """Nothing but printable characters and line ends; by Unicode's categories, not by the product's `clean`."""
+    assert len(output) <= LONGEST_OUTPUT, f"{len(output)} bytes were printed"
+    for character in set(output.decode("utf-8")) - {"\n"}:
+        # Control (C0, C1), format (bidi, zero width), surrogate, private, unassigned; line and paragraph separators.
+        category = unicodedata.category(character)
+        assert not category.startswith("C"), f"{character!r} ({category}) was printed"
+        assert category not in ("Zl", "Zp"), f"{character!r} ({category}) was printed"
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+_CODE = tuple(
+    os.path.realpath(folder)
+    for folder in (
+        Path(esp_dfu_ext.__file__).parent,
+        Path(esp_dfu_ext.__file__).parent.parent / "targets",
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("purelib"),
+        sysconfig.get_path("platlib"),
+    )
+)
+_watched: list[tuple[str, str]] | None = None
+
+
+def _listen(event: str, arguments: tuple[Any, ...]) -> None:
+    if _watched is not None and event == "open" and isinstance(arguments[0], (str, bytes)):
+        flags = arguments[2] if isinstance(arguments[2], int) else 0
+        writes = flags & (os.O_WRONLY | os.O_RDWR)
+        _watched.append((os.fsdecode(arguments[0]), "write" if writes else "read"))
+
+
+sys.addaudithook(_listen)
+
+
+@contextmanager
+def only_inside(folder: Path, *, reads: bool = True) -> Iterator[None]:
+    """Every file that is opened must lie in `folder`, symbolic links followed; code may be read elsewhere.
+
+    Args:
+        folder: where files may be.
+        reads: False where only what is written is watched.
+
+    Raises:
+        AssertionError: another file was opened.
+    """
+    global _watched
+    opened: list[tuple[str, str]] = []
+    _watched = opened
+    try:
+        yield
+    finally:
+        _watched = None
+    inside = os.path.realpath(folder) + os.sep
+    for path, purpose in opened:
+        real = os.path.realpath(path)
+        allowed = purpose == "read" and (not reads or real.startswith(_CODE))
+        assert allowed or real.startswith(inside), f"{path} was opened to {purpose}"

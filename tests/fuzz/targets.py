@@ -1,0 +1,236 @@
+"""The fuzz targets, functions of bytes: each puts them where a stranger could, and runs the real commands on them.
+
+What must hold is in `guard`; a target fails by any exception.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Callable
+from unittest import mock
+
+from esp_dfu_ext import bus, load_image
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.commands import building, flashing, inspecting, listing
+from esp_dfu_ext.commands.flashing import FlashOptions
+from esp_dfu_ext.errors import EspDfuError
+from esp_dfu_ext.image.image import parse_image
+from esp_dfu_ext.simulator import rehearse
+from esp_dfu_ext.simulator.board import DeviceGone
+from esp_dfu_ext.target import read_target
+
+from ..helpers import make_project, write_file
+from ..sim import (
+    CHIP_SIZE,
+    FILES,
+    MIB,
+    OK,
+    PARAMS_FLAGS,
+    Board,
+    ControlStall,
+    ControlTimeout,
+    File,
+    archive,
+    chip,
+    content,
+    dfu_file,
+    member,
+    new_rom,
+    params,
+    record,
+    send,
+    trailer,
+)
+from .guard import cpu_limit, only_inside, run
+from .lying import LyingBackend, Tape
+
+SECRET = b"nobody else's business " * 30
+
+
+@cache
+def _base() -> Path:
+    """A folder of this process, in memory where there is such a place."""
+    memory = Path("/dev/shm")
+    place = memory if os.access(memory, os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="esp-dfu-fuzz-", dir=place))
+    write_file(folder / "outside" / "secret.bin", SECRET)
+    return folder
+
+
+# --- dfu.bin ----------------------------------------------------------------------------------------------
+
+
+def image(data: bytes) -> None:
+    """A dfu.bin: as it is, and as an archive with a suffix that fits."""
+    for text in (data, dfu_file(data, chip())):
+        _inspect_and_flash(text)
+
+
+def image_parts(data: bytes) -> None:
+    """A dfu.bin that is made like a good one, with slips; so the checks are reached, and not only the parser."""
+    tape = Tape(data)
+    names = ("a", "b.bin", "n" * 63, "n" * 64, "\x1b[2J", "\u202ebin.a", "flash_params.dat", "dfuinfo0.dat", "a")
+    told = CHIP_SIZE if not tape.number() & 1 else tape.number(4)
+    records = [record(0, "flash_params.dat", params(told), PARAMS_FLAGS)]
+    members = [member("flash_params.dat", params(told))]
+    while not tape.used_up and len(members) < 80:
+        slips = tape.number()
+        name = names[tape.number() % len(names)] if slips & 1 else f"file{len(members)}"
+        address = tape.number(4) if slips & 2 else tape.number() << 12
+        size = tape.number(2) % 9000
+        body = content(size, len(members))
+        flags = tape.number() if slips & 4 else 0
+        claim = tape.number(4) if slips & 8 else None
+        if not slips & 16:
+            records.append(record(address, name, body if not slips & 32 else b"", flags))
+        if not slips & 64:
+            members.insert(len(members) if not slips & 128 else 0, member(name, body, claim))
+    index = member("dfuinfo0.dat", b"".join(records))
+    _inspect_and_flash(dfu_file(index + b"".join(members) + trailer(), chip()))
+
+
+def _inspect_and_flash(text: bytes) -> None:
+    path = write_file(_base() / "image" / "dfu.bin", text)
+    with cpu_limit(), only_inside(path.parent):
+        code = run(lambda session: inspecting.inspect(session, path))
+        flashed = run(lambda session: flashing.flash(session, path, FlashOptions(simulate=True)))
+        assert (code == 0) == (flashed == 0), (code, flashed)
+        try:
+            loaded = load_image(path, chip()).image
+        except EspDfuError:
+            return
+        rom = new_rom(flash_size=16 * MIB)
+        assert send(rom, bytes(loaded.stream)) == OK
+        for part in loaded.flash_members:
+            assert part.record is not None
+            assert rom.flash.read(part.record.address, len(part.data)) == part.data
+
+
+def rom(data: bytes) -> None:
+    """A host that knows nothing: any stream, and any requests, to the simulated ROM."""
+    with cpu_limit():
+        rehearse(data, chip())
+        board = Board.make(chip(), "1-1", VirtualClock(), flash_size=MIB)
+        tape = Tape(data)
+        while not tape.used_up:
+            request_type, request = tape.take(2)
+            length = tape.number(2)
+            out = b"" if request_type & 0x80 else tape.take(length % 100)
+            try:
+                answer = board.control(request_type, request, tape.number(2), out, length)
+            except (ControlStall, ControlTimeout, DeviceGone):
+                board.clock.sleep(1.0)
+            else:
+                assert len(answer) <= length
+
+
+# --- a build folder ---------------------------------------------------------------------------------------
+
+
+@cache
+def _project() -> Path:
+    folder = _base() / "project"
+    make_project(folder)
+    write_file(folder / "CMakeLists.txt", b"project(hello)\n")
+    write_file(folder / "assets.bin", content(500))
+    (folder / "build" / "link.bin").symlink_to(_base() / "outside" / "secret.bin")
+    return folder
+
+
+def _build_with(name: str, data: bytes, *, trusted: bool = True) -> None:
+    """Build a project one file of which is hostile, as esp-dfu does and, if `trusted`, as idf.py; then mend it.
+
+    In no case may files from elsewhere get into the image.
+    """
+    path = _project() / name
+    good = path.read_bytes()
+    dfu_bin = _project() / "build" / "dfu.bin"
+    path.write_bytes(data)
+    try:
+        with cpu_limit(), only_inside(_project(), reads=trusted):
+            for folder in (None, _project()) if trusted else (None,):
+                code = run(lambda session, folder=folder: building.build(  # type: ignore[misc]
+                    session, _project() / "build", project_dir=folder
+                ))  # fmt: skip
+                if code == 0:
+                    made = dfu_bin.read_bytes()
+                    assert SECRET[:500] not in made
+                    parse_image(made)
+    finally:
+        path.write_bytes(good)
+        dfu_bin.unlink(missing_ok=True)
+
+
+def flasher_args(data: bytes) -> None:
+    """build/flasher_args.json."""
+    _build_with("build/flasher_args.json", data)
+
+
+def description(data: bytes) -> None:
+    """build/project_description.json; it may say where the project and its sdkconfig are, as far as that is read."""
+    _build_with("build/project_description.json", data, trusted=False)
+
+
+def sdkconfig(data: bytes) -> None:
+    """The project's sdkconfig."""
+    _build_with("sdkconfig", data)
+
+
+def firmware(data: bytes) -> None:
+    """The app."""
+    _build_with("build/hello.bin", data)
+
+
+def target_yaml(data: bytes) -> None:
+    """A chip's file in the project, and the whole job with it."""
+    build = _project() / "build"
+    path = write_file(_project() / "dfu_targets" / "esp32s3.yaml", data)
+    read_target.cache_clear()
+    try:
+        with cpu_limit(), only_inside(_project()):
+            code = run(lambda session: building.build(session, build))
+            if code == 0:
+                dfu_bin = build / "dfu.bin"
+                run(lambda session: inspecting.inspect(session, dfu_bin))
+                run(lambda session: flashing.flash(session, dfu_bin, FlashOptions(simulate=True)))
+                with mock.patch.dict(os.environ, ESP_DFU_SIMULATE="esp32s3"):
+                    run(lambda session: listing.list_devices(session, project_dir=_project()))
+    finally:
+        path.unlink()
+        (build / "dfu.bin").unlink(missing_ok=True)
+        read_target.cache_clear()
+
+
+# --- a device ---------------------------------------------------------------------------------------------
+
+
+def device(data: bytes) -> None:
+    """A lying device: listed, and flashed."""
+    dfu_bin = _base() / "device" / "dfu.bin"
+    if not dfu_bin.exists():
+        write_file(
+            dfu_bin, dfu_file(archive([*FILES[1:2], File(0x10000, "app.bin", content(2500))], CHIP_SIZE), chip())
+        )
+    settings, lies = (data[0], data[1:]) if data else (0, b"")
+    options = FlashOptions(
+        strict=bool(settings & 1),
+        reset=bool(settings & 2),
+        all=bool(settings & 4),
+        serial="7c:df:a1:00:00:00" if settings & 12 == 8 else None,
+        wait=1.0 if settings & 16 else 0.0,
+    )
+    clock = VirtualClock()
+    board = Board.make(chip(), "1-1", clock, flash_size=MIB)
+    tape = Tape(lies, endless=bool(settings & 32))
+    with cpu_limit(), mock.patch.object(bus, "libusb_backend", lambda: LyingBackend(board, clock, tape)):
+        run(lambda session: listing.list_devices(session, as_json=bool(settings & 64)), clock)
+        run(lambda session: flashing.flash(session, dfu_bin, options), clock)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (image, image_parts, rom, flasher_args, description, sdkconfig, firmware, target_yaml, device)
+}

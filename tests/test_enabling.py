@@ -1,0 +1,130 @@
+"""`esp-dfu enable` and `disable`, and what idf.py makes of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from esp_dfu_ext import extra_actions_path
+from esp_dfu_ext.commands.enabling import CONTENT, disable, disable_shell, enable, enable_shell
+from esp_dfu_ext.commands.session import Session
+from esp_dfu_ext.console import Console
+from esp_dfu_ext.hints import ESP_DFU
+
+from .test_idf_actions import VERSIONS, idf_py, idf_py_lists, project, site_packages
+
+__all__ = ["project"]  # the fixture
+Capture = pytest.CaptureFixture[str]
+
+
+def session() -> Session:
+    return Session(Console(), ESP_DFU)
+
+
+@pytest.fixture
+def idf_project(project: Path) -> Path:
+    (project / "CMakeLists.txt").write_text("include($ENV{IDF_PATH}/tools/cmake/project.cmake)\n")
+    return project
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_enabled_project_has_the_actions_and_a_disabled_one_has_not(
+    version: str, idf_project: Path, capsys: Capture
+) -> None:
+    env = {"PYTHONPATH": str(site_packages(idf_project.parent / "site", entry_point=False))}
+    for command, file_there in (("enable", True), ("enable", True), ("disable", False), ("disable", False)):
+        done = subprocess.run([sys.executable, "-m", "esp_dfu_ext", command, str(idf_project)], capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert (idf_project / "idf_ext.py").exists() == file_there
+        if file_there:
+            idf_py_lists(idf_project, env, version)
+    assert "built-in dfu-list" in idf_py(idf_project, env, version, "dfu-list").stdout
+
+
+OWN = "def action_extensions(base_actions, project_path):\n    return {'version': '1', 'actions': {}}\n"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_two_lines_for_a_file_that_is_there_work(version: str, idf_project: Path, capsys: Capture) -> None:
+    file = idf_project / "idf_ext.py"
+    file.write_text(OWN)
+    assert enable(session(), idf_project) == 65
+    assert file.read_text() == OWN
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
+    first, call = lines
+    file.write_text(first + "\n" + OWN.replace("    return", f"    {call}\n    return"))
+    env = {"PYTHONPATH": str(site_packages(idf_project.parent / "site", entry_point=False))}
+    idf_py_lists(idf_project, env, version)
+    assert enable(session(), idf_project) == 0
+    assert disable(session(), idf_project) == 65
+    assert file.exists()
+    assert "left as it is" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_project_gets_no_file(tmp_path: Path, capsys: Capture) -> None:
+    assert session().run(lambda s: enable(s, tmp_path)) == 65
+    assert "no ESP-IDF project" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b""])
+def test_a_file_that_is_no_text_stays(text: bytes, idf_project: Path, capsys: Capture) -> None:
+    (idf_project / "idf_ext.py").write_bytes(text)
+    assert session().run(lambda s: enable(s, idf_project)) == 65
+    assert (idf_project / "idf_ext.py").read_bytes() == text
+    capsys.readouterr()
+
+
+def test_a_folder_where_nothing_can_be_written(idf_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "read_text", lambda self, **kwargs: (_ for _ in ()).throw(FileNotFoundError()))
+    assert session().run(lambda s: enable(s, idf_project)) == 73
+
+
+@pytest.mark.parametrize(
+    ("shell", "before", "line"),
+    [
+        ("/bin/bash", "", "export IDF_EXTRA_ACTIONS_PATH={ours}"),
+        ("/bin/zsh", "/my own", "export IDF_EXTRA_ACTIONS_PATH='/my own;{ours}'"),
+        ("/bin/bash", "{ours};/mine", "export IDF_EXTRA_ACTIONS_PATH='{ours};/mine'"),
+        ("/usr/bin/fish", "", "set -gx IDF_EXTRA_ACTIONS_PATH {ours}"),
+    ],
+)
+def test_the_line_for_a_shell(
+    shell: str, before: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    ours = extra_actions_path()
+    monkeypatch.setenv("SHELL", shell)
+    monkeypatch.setenv("IDF_EXTRA_ACTIONS_PATH", before.format(ours=ours))
+    assert enable_shell(session()) == 0
+    assert capsys.readouterr().out == line.format(ours=ours) + "\n"
+
+
+def test_the_line_for_powershell(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("IDF_EXTRA_ACTIONS_PATH", "C:\\it's")
+    enable_shell(session())
+    assert capsys.readouterr().out == f"$env:IDF_EXTRA_ACTIONS_PATH = 'C:\\it''s;{extra_actions_path()}'\n"
+
+
+def test_a_shell_takes_the_line_and_its_opposite(idf_project: Path, capsys: Capture) -> None:
+    script = (
+        f'eval "$({sys.executable} -m esp_dfu_ext enable --shell)"; echo "$IDF_EXTRA_ACTIONS_PATH";'
+        f'eval "$({sys.executable} -m esp_dfu_ext disable --shell)"; echo "$IDF_EXTRA_ACTIONS_PATH"'
+    )
+    env = {"IDF_EXTRA_ACTIONS_PATH": "/mine", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, cwd=Path.cwd())
+    assert done.stdout.splitlines() == [f"/mine;{extra_actions_path()}", "/mine"]
+
+
+def test_disabling_says_what_to_take_out(idf_project: Path, capsys: Capture) -> None:
+    (idf_project / "idf_ext.py").write_text(CONTENT + "x = 1\n")
+    assert disable(session(), idf_project) == 65
+    disable_shell(session())
+    assert "Take out the lines" in capsys.readouterr().out
