@@ -53,13 +53,13 @@ def cli(context: click.Context) -> None:
         context.exit(64)
 
 
-def _run(job: Callable[[Session], int], *, quiet: bool = False) -> None:
+def _run(job: Callable[[Session], int], *, quiet: bool = False, as_json: bool = False) -> None:
     # Imported here and below, inside what `main` guards: it takes long enough for a Ctrl-C.
-    from .commands.session import Session
+    from .commands.session import JsonSession, Session
     from .console import Console
     from .hints import ESP_DFU
 
-    session = Session(Console(quiet=quiet), ESP_DFU)
+    session = (JsonSession if as_json else Session)(Console(quiet=quiet), ESP_DFU)
     sys.exit(session.run(job))
 
 
@@ -138,6 +138,7 @@ def list_(as_json: bool) -> None:
 @click.option("--count", type=int, metavar="N", help="End a --watch after so many boards.")
 @click.option("--report", metavar="FILE", help="Append a JSON line for each board to this file.")
 @click.option("--simulate", is_flag=True, help="Rehearse on a simulated board; touches no USB.")
+@click.option("--json", is_flag=True, help="Print each event and the result as a line of JSON.")
 @_quiet
 def flash(dfu_bin: Path, quiet: bool, **options: Any) -> None:
     """Flash DFU.BIN onto a board; the chip follows from the image."""
@@ -147,7 +148,7 @@ def flash(dfu_bin: Path, quiet: bool, **options: Any) -> None:
 
         return flash(session, dfu_bin, FlashOptions(**options))
 
-    _run(job, quiet=quiet)
+    _run(job, quiet=quiet, as_json=options["json"])
 
 
 @cli.command(short_help="See the whole job on a simulated chip.")

@@ -56,7 +56,7 @@ class Console:
 
     def raw(self, line: str) -> None:
         """A line for programs: as it is, never wrapped or coloured; an error if it cannot be written."""
-        print(line, file=sys.stdout)
+        print(line, file=sys.stdout, flush=True)
 
     def result(self, line: str, *, good: bool = True) -> None:
         """What a job was for; also said when quiet."""

@@ -31,6 +31,7 @@
     │   ├── DfuAnswerError             its answer is malformed
     │   ├── ReenumerationError         it did not come back after DFU_DETACH
     │   └── SimulationError            a rehearsal's flash differs from the image
+    ├── RemoteError                76  esp-dfu on another machine did not run, or is not understood
     └── InterruptedByUserError    130  Ctrl-C; 143 SIGTERM, 129 SIGHUP
 
 The numbers are the exit codes, those of ``sysexits.h`` where one fits. Inside the package an error carries
@@ -294,6 +295,11 @@ class ReenumerationError(DfuError):
 
 class SimulationError(DfuError):
     code = "simulation"
+
+
+class RemoteError(EspDfuError):
+    code = "remote"
+    exit_code = 76
 
 
 class Terminated(KeyboardInterrupt):

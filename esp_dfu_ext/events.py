@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional, Union
 
 
 class Phase(enum.Enum):
@@ -41,7 +41,7 @@ class DeviceFound:
 
     path: str
     mode: str
-    serial: str | None
+    serial: Optional[str]
 
 
 @dataclass(frozen=True)

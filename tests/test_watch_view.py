@@ -128,6 +128,7 @@ def test_ctrl_c_is_how_a_watch_ends(
     [
         ("--watch", "--serial", "0"),
         ("--watch", "--wait", "5"),
+        ("--watch", "--json"),
         ("--count", "5"),
         ("--watch", "--count", "0"),
         ("--watch", "--all", "--path", "1-1"),

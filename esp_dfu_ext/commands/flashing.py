@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..bus import Bus
 from ..dfu.discovery import Selector
 from ..errors import EspDfuError, UsageError
+from ..events import DeviceFound, Event, EventSink
 from ..jobs import flashing, inspecting
 from ..jobs.inspecting import InspectResult
 from ..target import Target, load_target
@@ -17,7 +18,6 @@ from ..units import format_rate, format_seconds, format_size
 from .session import Session, project_of
 
 if TYPE_CHECKING:
-    from ..events import EventSink
     from ..jobs.gang import FlashOutcome
     from ..jobs.reporting import Recorder
     from ..simulator import Simulation
@@ -36,6 +36,7 @@ class FlashOptions:
     strict: bool = False
     reset: bool = False
     simulate: bool = False
+    json: bool = False
     watch: bool = False
     count: int | None = None
     report: str | None = None
@@ -50,6 +51,8 @@ class FlashOptions:
             raise UsageError("--watch takes whatever board comes, so --serial says nothing; --path says where.")
         if self.watch and self.wait:
             raise UsageError("--watch waits as long as it takes; leave --wait away.")
+        if self.watch and self.json:
+            raise UsageError("--watch has no --json; --report writes a JSON line for each board.")
         if self.count is not None and not self.watch:
             raise UsageError("--count is how many boards a --watch is for; give both.")
         if self.count is not None and self.count < 1:
@@ -124,7 +127,10 @@ class Flashing:
             from .watching import watch
 
             return watch(self)
-        return self.together() if self.options.all or len(set(self.options.paths)) > 1 else self.alone()
+        several = self.options.all or len(set(self.options.paths)) > 1
+        if self.options.json:
+            return self.as_lines(several)
+        return self.together() if several else self.alone()
 
     def sink(self, view: EventSink) -> EventSink:
         """Where the events go: to the view, and before that into the report if there is one."""
@@ -133,23 +139,28 @@ class Flashing:
         self.recorder.on_event = view
         return self.recorder
 
+    @property
+    def _selector(self) -> Selector:
+        paths = self.options.paths
+        return Selector(path=paths[0] if paths else None, serial=self.options.serial)
+
+    def _common(self, on_event: EventSink) -> dict[str, Any]:
+        """What both jobs take."""
+        return {
+            "bus": self.bus,
+            "targets": self.targets,
+            "wait": self.options.wait,
+            "strict": self.options.strict,
+            "reset": self.options.reset,
+            "clock": self.session.clock,
+            "on_event": self.sink(on_event),
+        }
+
     def alone(self) -> int:
         """One board, with a bar for each phase."""
-        options, console = self.options, self.session.console
-        selector = Selector(path=options.paths[0] if options.paths else None, serial=options.serial)
+        console = self.session.console
         with console.flash_view(self.title) as view:
-            result = flashing.flash(
-                self.loaded.image,
-                self.target,
-                bus=self.bus,
-                selector=selector,
-                targets=self.targets,
-                wait=options.wait,
-                strict=options.strict,
-                reset=options.reset,
-                clock=self.session.clock,
-                on_event=self.sink(view),
-            )
+            result = flashing.flash(self.loaded.image, self.target, selector=self._selector, **self._common(view))
         app = self.loaded.app
         what = f"{app.project} {app.version}, " if app is not None else ""
         rate = f" ({format_rate(result.size, result.seconds)})" if self.simulation is None else ""
@@ -169,20 +180,9 @@ class Flashing:
         """Several boards at once, with a bar for each and a table in the end."""
         from ..jobs import gang
 
-        options, console = self.options, self.session.console
+        console = self.session.console
         with console.gang_view(self.title) as view:
-            outcomes = gang.flash_all(
-                self.loaded.image,
-                self.target,
-                bus=self.bus,
-                paths=options.paths,
-                targets=self.targets,
-                wait=options.wait,
-                strict=options.strict,
-                reset=options.reset,
-                clock=self.session.clock,
-                on_event=self.sink(view),
-            )
+            outcomes = gang.flash_all(self.loaded.image, self.target, paths=self.options.paths, **self._common(view))
         console.table(
             ["Port", "Serial number", "Chip", ">Bytes", ">Seconds", "Result"],
             [
@@ -206,6 +206,30 @@ class Flashing:
         word = "flashed" if self.simulation is None else "rehearsed"
         console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
         return failed[0].error.exit_code if failed and failed[0].error is not None else 0
+
+    def as_lines(self, several: bool) -> int:
+        """The same for a program: a line for each event, the last with the verdict of each board."""
+        from .. import json_lines
+        from ..jobs import gang
+
+        serials: dict[str, str | None] = {}
+
+        def tell(event: Event) -> None:
+            if isinstance(event, DeviceFound):
+                serials[event.path] = event.serial
+            # A reader that leaves ends the flash: it asked for it, and nobody else would see the verdict.
+            self.session.console.raw(json_lines.event_line(event))
+
+        common = self._common(tell)
+        if several:
+            outcomes = gang.flash_all(self.loaded.image, self.target, paths=self.options.paths, **common)
+        else:
+            result = flashing.flash(self.loaded.image, self.target, selector=self._selector, **common)
+            outcomes = [gang.FlashOutcome(result.path, serials.get(result.path), result, None)]
+        self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
+        exit_code = next((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), 0)
+        self.session.console.raw(json_lines.result_line(outcomes, exit_code))
+        return exit_code
 
     def _compare(self, paths: Sequence[str]) -> None:
         """After a rehearsal: is in the simulated flash what was sent?"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,24 @@ class Session:
         """Show a job's notices."""
         if isinstance(event, Notice):
             self.console.warn(event.message)
+
+
+class JsonSession(Session):
+    """A call by a program: its lines alone go to stdout, what people should know to stderr."""
+
+    def __init__(self, console: Console, face: Face) -> None:
+        super().__init__(console, face)
+        console.out = console.err
+
+    def fail(self, error: EspDfuError) -> int:
+        """Show an error, and make it the last line."""
+        from ..json_lines import error_line
+
+        try:
+            self.console.raw(error_line(error))
+        except OSError:
+            sys.stdout = None  # the reader left, or the disk is full; nothing more is tried at exit
+        return super().fail(error)
 
 
 def project_of(dfu_bin: Path) -> Path | None:

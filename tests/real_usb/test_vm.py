@@ -1,4 +1,4 @@
-"""The real Linux USB stack: boots a virtual machine and runs guest/checks.py in it."""
+"""The real Linux USB stack: boots a virtual machine for each file of guest/ and runs it there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ DEADLINE = 900.0  # seconds
 
 
 @pytest.mark.vm
-def test_on_the_real_linux_usb_stack(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("checks", ["checks.py", "farm.py", "remote_usb.py"])
+def test_on_the_real_linux_usb_stack(capfd: pytest.CaptureFixture[str], checks: str) -> None:
     """One test here, many in there: their report is shown."""
     command = ["-m", "pytest", "-m", "vm", "-p", "no:cacheprovider", "-rA", "--durations=5", "--tb=short"]
     with capfd.disabled():
-        exit_code = boot([*command, "tests/real_usb/guest/checks.py"], DEADLINE)
+        exit_code = boot([*command, f"tests/real_usb/guest/{checks}"], DEADLINE)
     assert exit_code == 0, "see the report of the guest above"

@@ -104,26 +104,28 @@ def detach(port: int) -> None:
 
 
 class _Connection:
-    """One attachment of a device to a port, from enumeration to its end."""
+    """One attachment of a device, from enumeration to its end; the other end of the socket is vhci_hcd's."""
 
-    def __init__(self, device: Device, lock: threading.Lock, port: int, transfer_time: float) -> None:
+    def __init__(self, device: Device, lock: threading.Lock, end: socket.socket, transfer_time: float) -> None:
         self._transfer_time = transfer_time
         self._device = device
         self._lock = lock
-        self._port = port
         self._waiting: set[int] = set()  # seqnums that are not answered
         self._configured = False
-        self._socket, kernels = socket.socketpair()
-        attach(kernels, port)
+        self._socket = end
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
+    @property
+    def ended(self) -> bool:
+        """The device or the kernel has hung up."""
+        return not self._thread.is_alive()
+
     def close(self) -> None:
-        """Take it off, and wait until the port is free again."""
+        """Take it off."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(DEADLINE)
-        wait_until(lambda: _port_state(self._port) == _PORT_FREE, f"port {self._port} is free")
 
     def _serve(self) -> None:
         # The socket ends with the device or with the kernel; both are no error.
@@ -206,11 +208,19 @@ class _Slot:
                 self.device.update()
                 address = self.device.address if self.device.present else 0
         if self.connection is not None and address != self.seen:
+            self.close()
+        if self.connection is None and address:
+            end, kernels = socket.socketpair()
+            attach(kernels, self.port)
+            self.connection = _Connection(self.device, self.lock, end, self.transfer_time)
+            self.seen = address
+
+    def close(self) -> None:
+        """Take the device off, and wait until the port is free again."""
+        if self.connection is not None:
             self.connection.close()
             self.connection = None
-        if self.connection is None and address:
-            self.connection = _Connection(self.device, self.lock, self.port, self.transfer_time)
-            self.seen = address
+            wait_until(lambda: _port_state(self.port) == _PORT_FREE, f"port {self.port} is free")
 
 
 class Hub:
@@ -249,9 +259,7 @@ class Hub:
     def remove(self, path: str) -> None:
         """Take a device and its port away."""
         with self._changing:
-            connection = self._slots.pop(path).connection
-        if connection is not None:
-            connection.close()
+            self._slots.pop(path).close()
         wait_until(lambda: not (_DEVICES / path).exists(), f"{path} is gone")
 
     def plug(self, board: Board, mode: Mode = Mode.RUN_TIME) -> None:
@@ -291,3 +299,100 @@ class Hub:
                 slots = list(self._slots.values())
                 for slot in slots:
                     slot.follow()
+
+
+_OP = struct.Struct(">HHI")  # version, code, status
+_DEVICE = struct.Struct(">256s32s3I3H6B")
+_REQUEST_LIST, _REPLY_LIST, _REQUEST_IMPORT, _REPLY_IMPORT = 0x8005, 0x0005, 0x8003, 0x0003
+_OK, _NOT_AVAILABLE, _BUSY = 0, 1, 2
+_VERSION = 0x0111
+_BUS_ID_SIZE = 32
+
+
+class Server:
+    """A machine that shares one board: what `usbip attach` of another machine talks to; a context manager.
+
+    As a real one it ends the connection when the board leaves, and offers it again when it is back.
+
+    Args:
+        transfer_time: seconds that the way there and back takes for a control transfer.
+    """
+
+    def __init__(self, board: Board, bus_id: str, transfer_time: float = 0.0) -> None:
+        self._board = board
+        self._bus_id = bus_id.encode()
+        self._transfer_time = transfer_time
+        self._lock = threading.Lock()
+        self._connection: _Connection | None = None
+        self._listening = socket.create_server(("127.0.0.1", 3240))
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self.imports = 0
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(DEADLINE)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # the end
+            while True:
+                client = self._listening.accept()[0]
+                # What usbip does too: a short message must not wait for the next one.
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with contextlib.suppress(OSError, struct.error):
+                    self._answer(client)
+
+    def _answer(self, client: socket.socket) -> None:
+        _, code, _ = _OP.unpack(client.recv(_OP.size, socket.MSG_WAITALL))
+        with self._lock:
+            self._board.update()
+            here = self._board.present
+        if code == _REQUEST_LIST:
+            with client:
+                devices = [self._description() + bytes(4) * self._interfaces()] if here else []
+                client.sendall(
+                    _OP.pack(_VERSION, _REPLY_LIST, _OK) + struct.pack(">I", len(devices)) + b"".join(devices)
+                )
+            return
+        wanted = client.recv(_BUS_ID_SIZE, socket.MSG_WAITALL).rstrip(b"\0")
+        taken = self._connection is not None and not self._connection.ended
+        if code != _REQUEST_IMPORT or wanted != self._bus_id or not here or taken:
+            with client:
+                client.sendall(_OP.pack(_VERSION, _REPLY_IMPORT, _BUSY if taken else _NOT_AVAILABLE))
+            return
+        client.sendall(_OP.pack(_VERSION, _REPLY_IMPORT, _OK) + self._description())
+        self._connection = _Connection(self._board, self._lock, client, self._transfer_time)
+        self.imports += 1
+
+    def _description(self) -> bytes:
+        """struct usbip_usb_device, out of the board's own descriptors."""
+        device = self._descriptor(1, 18)
+        configuration = self._descriptor(2, 9)
+        vid, pid, bcd_device = struct.unpack_from("<HHH", device, 8)
+        numbers = (
+            1,
+            1,
+            _FULL_SPEED,
+            vid,
+            pid,
+            bcd_device,
+            *device[4:7],
+            configuration[5],
+            device[17],
+            configuration[4],
+        )
+        return _DEVICE.pack(b"/sys/devices/" + self._bus_id, self._bus_id, *numbers)
+
+    def _interfaces(self) -> int:
+        return self._descriptor(2, 9)[4]
+
+    def _descriptor(self, kind: int, length: int) -> bytes:
+        with self._lock:
+            return self._board.control(0x80, _GET_DESCRIPTOR, kind << 8, b"", length)

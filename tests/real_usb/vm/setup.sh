@@ -17,7 +17,7 @@ install() {
     fi
 }
 
-install udev usbutils dfu-util libusb-1.0-0 cpio mount util-linux
+install udev usbutils dfu-util libusb-1.0-0 cpio mount util-linux procps iproute2 openssh-server openssh-client rsync usbip
 if [ -x "$kernel" ] && cmp -s "$here/kernel.config" "$cache/kernel.config"; then
     echo "The kernel is there: $kernel ($SECONDS s)"
     exit

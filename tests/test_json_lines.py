@@ -1,0 +1,199 @@
+"""`esp-dfu flash --json`: what is written is what is read, on one board, on several, and when it goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from esp_dfu_ext import build, cli, errors, events, load_target
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.commands.session import ENVIRONMENT_VARIABLE
+from esp_dfu_ext.errors import DfuStatusError, EspDfuError, InputMissingError, RemoteError, SeveralDevicesError
+from esp_dfu_ext.events import Phase
+from esp_dfu_ext.jobs.flashing import FlashResult
+from esp_dfu_ext.jobs.gang import FlashOutcome
+from esp_dfu_ext.json_lines import error_line, event_line, read_line, result_line
+from esp_dfu_ext.simulator.sample import write_sample_project
+
+Capture = pytest.CaptureFixture[str]
+
+EVENTS: list[events.Event] = [
+    events.Waiting(1.5),
+    events.DeviceFound("1-2.3", "DFU", None),
+    events.PhaseStarted("1-2.3", Phase.DOWNLOAD, 7),
+    events.Progress("1-2.3", Phase.DOWNLOAD, 3, 7, "žluťoučký\n\x1b[31m"),
+    events.PhaseFinished("1-2.3", Phase.VERIFY, 0.25),
+    events.Notice("strict-restart", "Once more."),
+    events.Flashed("1-2.3", 7, 2.0, "OK", "dfuIDLE"),
+    events.Failed("1-2.3", "device-gone", "It left."),
+]
+ERRORS: list[EspDfuError] = [
+    SeveralDevicesError("Two.", paths=["1-1", "1-2"]),
+    errors.TargetNotSupportedError("esp32", supported=["esp32s3"]),
+    errors.WrongTargetError("dfu.bin", image_target="esp32s2", target="esp32s3"),
+    InputMissingError("Not there.", path=Path("a/dfu.bin"), role="dfu.bin"),
+    errors.DeviceNotFoundError("None.", reason="nothing", notes=["Seen: nothing."]),
+    errors.UsbUnavailableError("No libusb.", missing="libusb"),
+    errors.DeviceGoneError("Left.", notes=["The flash is incomplete."]),
+    DfuStatusError("No.", status="errFIRMWARE", state="dfuERROR"),
+    errors.ReenumerationError("No return.", seen="run-time"),
+    errors.InterruptedByUserError("Stopped.", incomplete=True),
+    EspDfuError("Anything else."),
+]
+
+
+@pytest.fixture
+def dfu_bin(tmp_path: Path) -> Path:
+    return build(write_sample_project(tmp_path, load_target("esp32s3"), app_size=8000)).path
+
+
+@pytest.fixture(autouse=True)
+def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esp_dfu_ext.commands.session.SystemClock", VirtualClock)
+
+
+def flash(*args: str | Path) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.cli.main(["flash", "--json", *map(str, args)], standalone_mode=False)
+    return int(stop.value.code or 0)
+
+
+# --- the lines --------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_event_is_tried() -> None:
+    assert {type(event) for event in EVENTS} == set(events.Event.__args__)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_events_come_back(event: events.Event) -> None:
+    line = event_line(event)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["version"] == 1
+    assert read_line(line) == event
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
+def test_errors_come_back(error: EspDfuError) -> None:
+    back = read_line(error_line(error))
+    assert type(back) is type(error)
+    assert vars(back) == vars(error)
+    assert (str(back), back.code, back.exit_code) == (str(error), error.code, error.exit_code)
+
+
+def test_an_error_of_a_later_version_keeps_its_code() -> None:
+    line = error_line(DfuStatusError("New.", status="OK", state="dfuIDLE")).replace("dfu-status", "brand-new")
+    back = read_line(line)
+    assert type(back) is EspDfuError
+    assert (back.code, back.exit_code, back.message) == ("brand-new", 74, "New.")
+
+
+def test_outcomes_come_back() -> None:
+    good = FlashOutcome("1-1", "7c:df", FlashResult("1-1", 4096, 1.5, "OK", "dfuIDLE", "nothing"), None)
+    bad = FlashOutcome("1-2", None, None, DfuStatusError("No.", status="errVERIFY", state="dfuERROR"))
+    back = read_line(result_line([good, bad], 74))
+    assert isinstance(back, list)
+    assert back[0] == good
+    assert isinstance(back[1].error, DfuStatusError)
+    assert back[1].error.status == "errVERIFY"
+    assert back[1].result is None
+
+
+def test_what_a_later_version_adds_is_ignored() -> None:
+    assert read_line('{"version": 1, "event": "moon-phase", "full": true}') is None
+    assert read_line('{"version": 1, "event": "waiting", "seconds": 2, "for": "godot"}') == events.Waiting(2)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "bash: esp-dfu: command not found",
+        "[]",
+        "{}",
+        '{"version": 1}',
+        '{"version": 1, "event": "waiting"}',
+        '{"version": 1, "event": "waiting", "seconds": "two"}',
+        '{"version": 1, "event": "progress", "path": "1-1", "phase": "lunch", "done": 1, "total": 2}',
+        '{"version": 1, "event": "error", "code": 5}',
+        '{"version": 1, "event": "result", "boards": [{}], "exit_code": 0}',
+        '{"version": 2, "event": "waiting", "seconds": 2}',
+        "[" * 100_000,
+    ],
+    ids=lambda line: line[:20],
+)
+def test_garbage_is_said_to_be_garbage(line: str) -> None:
+    with pytest.raises(RemoteError) as error:
+        read_line(line)
+    assert error.value.exit_code == 76
+    assert len(error.value.message) < 400
+
+
+# --- the command ------------------------------------------------------------------------------------------
+
+
+def test_one_board(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "esp32s3")
+    assert flash(dfu_bin) == 0
+    out, err = capsys.readouterr()
+    *said, last = [read_line(line) for line in out.splitlines()]
+    assert isinstance(said[0], events.DeviceFound)
+    assert isinstance(said[-1], events.Flashed)
+    assert isinstance(last, list)
+    assert (last[0].path, last[0].serial, last[0].error) == ("1-1", "7c:df:a1:00:00:01", None)
+    assert last[0].result is not None
+    assert (last[0].result.size, last[0].result.status) == (said[-1].size, "OK")
+    assert "in the simulated flash are those of the image" in err
+
+
+def test_several_boards_and_a_failure(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "esp32s3,esp32s3+busy")
+    assert flash("--all", dfu_bin) == 75
+    lines = capsys.readouterr().out.splitlines()
+    document = json.loads(lines[-1])
+    assert document["exit_code"] == 75
+    assert [board["error"] and board["error"]["code"] for board in document["boards"]] == [None, "device-busy"]
+    assert {json.loads(line)["event"] for line in lines[:-1]} >= {"flashed", "failed"}
+
+
+def test_an_error_is_the_last_line_and_is_shown(
+    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "esp32s2")
+    assert flash(dfu_bin) == 69
+    out, err = capsys.readouterr()
+    error = read_line(out)
+    assert isinstance(error, errors.DeviceNotFoundError)
+    assert error.reason == "other-target"
+    assert "[no-device]" in err
+
+
+def test_bad_files_and_options_are_lines_too(dfu_bin: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert flash(tmp_path / "nothing.bin") == 66
+    assert flash("--wait", "-1", dfu_bin) == 64
+    missing, usage = [read_line(line) for line in capsys.readouterr().out.splitlines()]
+    assert isinstance(missing, InputMissingError)
+    assert missing.path == tmp_path / "nothing.bin"
+    assert isinstance(usage, errors.UsageError)
+
+
+@pytest.mark.parametrize("stdout", ["a pipe without a reader", "/dev/full"])
+def test_a_flash_without_a_reader_ends(dfu_bin: Path, stdout: str) -> None:
+    command = [sys.executable, "-m", "esp_dfu_ext", "flash", "--json", str(dfu_bin)]
+    env = {**os.environ, ENVIRONMENT_VARIABLE: "esp32s3", "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+    if stdout == "/dev/full":
+        write_end = os.open(stdout, os.O_WRONLY)
+    else:
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, env=env, timeout=60)
+    os.close(write_end)
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    assert "Flashed" not in done.stderr
