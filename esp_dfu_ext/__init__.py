@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .jobs.gang import flash_all
     from .jobs.inspecting import inspect, load_image
     from .jobs.listing import list_devices
+    from .jobs.watching import watch
     from .paths import extra_actions_path
     from .target import Target, load_target, load_targets
 
@@ -39,6 +40,7 @@ _HOMES = {
     "Target": "target",
     "load_target": "target",
     "load_targets": "target",
+    "watch": "jobs.watching",
 }
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "load_image",
     "load_target",
     "load_targets",
+    "watch",
 ]
 
 

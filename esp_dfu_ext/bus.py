@@ -229,25 +229,41 @@ class Bus:
     def __init__(self, backend_factory: BackendFactory | None = None) -> None:
         self._backend_factory = backend_factory or libusb_backend
 
-    def scan(self, vids: frozenset[int] | None = None) -> list[UsbDevice]:
-        """All devices that are there now, by path; of some vendors only if `vids` says so.
+    def scan(self, vids: frozenset[int] | None = None, *, path: str | None = None) -> list[UsbDevice]:
+        """All devices that are there now, by path; of some vendors only, or on one port only, if asked for so.
 
         Raises:
             UsbUnavailableError: pyusb or libusb is missing or does not start.
             UsbError: the scan failed.
         """
+        backend, find = self._backend()
+        with mapped("USB scan"):
+            found = find(
+                find_all=True,
+                backend=backend,
+                custom_match=lambda device: (
+                    (vids is None or device.idVendor in vids) and (path is None or _path(device) == path)
+                ),
+            )
+            return sorted((_snapshot(device, backend) for device in found), key=lambda d: path_key(d.path))
+
+    def ports(self) -> frozenset[str]:
+        """Paths of all devices that are there now; errors of `scan`, and quicker."""
+        backend, find = self._backend()
+        with mapped("USB scan"):
+            paths = []
+            for device in find(find_all=True, backend=backend):
+                device._outlived_by = backend  # as in _snapshot
+                paths.append(_path(device))
+            return frozenset(paths)
+
+    def _backend(self) -> tuple[Any, Any]:
+        """A new backend, and pyusb's way to look through it."""
         try:
             import usb.core
         except ImportError as error:
             raise UsbUnavailableError(f"pyusb is not installed: {error}.", missing="pyusb") from error
-        backend = self._backend_factory()
-        with mapped("USB scan"):
-            found = usb.core.find(
-                find_all=True,
-                backend=backend,
-                custom_match=lambda device: vids is None or device.idVendor in vids,
-            )
-            return sorted((_snapshot(device, backend) for device in found), key=lambda d: path_key(d.path))
+        return self._backend_factory(), usb.core.find
 
 
 def path_key(path: str) -> list[int]:
@@ -317,7 +333,6 @@ def _snapshot(device: Any, backend: Any) -> UsbDevice:
     # libusb wants its devices back before their context, or the process may crash. pyusb's object lets go of its
     # backend first; with this reference, its youngest, the backend outlives it, whoever is the last to hold it.
     device._outlived_by = backend
-    ports = device.port_numbers or ()
     # A device that leaves in mid-scan, or one without a driver on Windows, has no readable configuration.
     interfaces: list[InterfaceDescriptor] = []
     with contextlib.suppress(UsbError), mapped("configuration descriptor"):
@@ -326,12 +341,17 @@ def _snapshot(device: Any, backend: Any) -> UsbDevice:
         vid=device.idVendor,
         pid=device.idProduct,
         bcd_device=device.bcdDevice,
-        path=f"{device.bus}-{'.'.join(map(str, ports))}" if ports else f"{device.bus}-0",
+        path=_path(device),
         address=device.address,
         serial_index=device.iSerialNumber,
         interfaces=tuple(interfaces),
         _device=device,
     )
+
+
+def _path(device: Any) -> str:
+    ports = device.port_numbers or ()
+    return f"{device.bus}-{'.'.join(map(str, ports))}" if ports else f"{device.bus}-0"
 
 
 def _interfaces(device: Any) -> Iterator[InterfaceDescriptor]:
@@ -349,14 +369,22 @@ def _interfaces(device: Any) -> Iterator[InterfaceDescriptor]:
             )
 
 
-@contextlib.contextmanager
-def mapped(where: str) -> Iterator[None]:
-    """A context that turns pyusb's errors into ours; `where` is how the message begins."""
-    try:
-        yield
-    except Exception as error:
-        _raise_mapped(where, error)
-        raise
+class mapped:
+    """A context that turns pyusb's errors into ours; `where` is how the message begins.
+
+    A class and not a generator: contextlib's frame would keep pyusb's error, and that its frames, in a cycle; until
+    the collector runs the libusb context would stay open.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            _raise_mapped(self._where, error)
 
 
 def _raise_mapped(where: str, error: Exception) -> None:

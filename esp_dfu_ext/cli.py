@@ -160,6 +160,9 @@ def list_(as_json: bool) -> None:
 @click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="Wait so long for the board.")
 @click.option("--strict", is_flag=True, help="Ask the chip for its status after each block; slower.")
 @click.option("--reset", is_flag=True, help="Try to start the app by a bus reset, and say what was seen.")
+@click.option("--watch", is_flag=True, help="Flash each board once as it is plugged in, until Ctrl-C.")
+@click.option("--count", type=int, metavar="N", help="End a --watch after so many boards.")
+@click.option("--report", metavar="FILE", help="Append a JSON line for each board to this file.")
 @click.option("--simulate", is_flag=True, help="Rehearse on a simulated board; touches no USB.")
 @click.option("--json", is_flag=True, help="Print each event and the result as a line of JSON.")
 @_quiet

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .streams import Piece, open_stream, table_lines
 from .units import clean, format_size
 from .views import FlashView, GangPlainView, PlainView
+
+if TYPE_CHECKING:
+    from .watch_view import WatchView
 
 _LONGEST_LINE = 8000  # characters; more than two of the longest paths
 _STYLES = ("cyan", "green", "magenta", "yellow", "blue", "red")
@@ -131,6 +134,18 @@ class Console:
         from .live import GangLiveView
 
         return GangLiveView(self, title)
+
+    def watch_view(self, title: str) -> WatchView:
+        """A view of boards that come and go."""
+        from .watch_view import WatchPlainView, WatchView
+
+        if self.quiet:
+            return WatchView(self)
+        if not self.out.live:
+            return WatchPlainView(self, title)
+        from .watch_live import WatchLiveView
+
+        return WatchLiveView(self, title)
 
 
 def _style(number: int) -> str:

@@ -2,11 +2,12 @@
 
 The order of one board's flash is fixed::
 
-    Waiting*  DeviceFound  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)
+    Waiting*  DeviceFound  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)  BoardLeft?
 
 and its phases come in the order of `Phase`; one that is not needed is left out. A ``restart`` or ``strict-restart``
 ends the phase that is open, and the download comes again. Other notices may stand anywhere. With several boards a
-failure is an event, with one it is an exception.
+failure is an event, with one it is an exception. Only a watch tells `AlreadyFlashed`, in the place of all the rest, and
+`BoardLeft`.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Notice:
     """Something the user should know, though nothing failed.
 
     `code` is stable: ``restart``, ``strict-restart``, ``part-size-raised``, ``renamed``, ``encryption``,
-    ``secure-boot``, ``forced``, ``detach-again``.
+    ``secure-boot``, ``forced``, ``detach-again``, ``report``.
     """
 
     code: str
@@ -105,7 +106,24 @@ class Failed:
     message: str
 
 
-Event = Union[Waiting, DeviceFound, PhaseStarted, Progress, PhaseFinished, Notice, Flashed, Failed]
+@dataclass(frozen=True)
+class AlreadyFlashed:
+    """A board that this watch has flashed is there again, and is left alone."""
+
+    path: str
+    serial: str
+
+
+@dataclass(frozen=True)
+class BoardLeft:
+    """A board that is done with has left its port; the port is free for the next one."""
+
+    path: str
+
+
+Event = Union[
+    Waiting, DeviceFound, PhaseStarted, Progress, PhaseFinished, Notice, Flashed, Failed, AlreadyFlashed, BoardLeft
+]
 EventSink = Callable[[Event], None]
 
 

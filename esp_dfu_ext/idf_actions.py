@@ -153,6 +153,22 @@ def _actions() -> dict[str, dict[str, Any]]:
                     "help": "Try to start the app by a bus reset, and say what was seen.",
                 },
                 {
+                    "names": ["--watch"],
+                    "is_flag": True,
+                    "help": "Flash each board once as it is plugged in, until Ctrl-C.",
+                },
+                {
+                    "names": ["--count"],
+                    "type": int,
+                    "metavar": "N",
+                    "help": "End a --watch after so many boards.",
+                },
+                {
+                    "names": ["--report"],
+                    "metavar": "FILE",
+                    "help": "Append a JSON line for each board to this file.",
+                },
+                {
                     "names": ["--simulate"],
                     "is_flag": True,
                     "help": "Rehearse on a simulated board; touches no USB.",

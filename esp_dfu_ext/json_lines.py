@@ -32,6 +32,8 @@ _KINDS: dict[str, Any] = {
     "notice": events.Notice,
     "flashed": events.Flashed,
     "failed": events.Failed,
+    "already-flashed": events.AlreadyFlashed,
+    "board-left": events.BoardLeft,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import RenderableType
-from rich.padding import Padding
+from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID
 from rich.progress import Progress as RichProgress
 from rich.table import Column
@@ -26,7 +26,17 @@ class _Progress(RichProgress):
     """Rich's, with some columns left free: the ``^C`` that a terminal shows would wrap a full line."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        yield Padding(self.make_tasks_table(self.tasks), (0, 3, 0, 0))
+        yield _Narrower(self.make_tasks_table(self.tasks))
+
+
+class _Narrower:
+    """Keeps columns at the right free; padding would print spaces there, and the cursor would be behind them."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self._content, options.update_width(max(1, options.max_width - 3)))
 
 
 class LiveView(LineView):

@@ -349,6 +349,17 @@ def test_dfu_flash_without_an_image_names_the_action(project: Path) -> None:
     assert "Make it: idf.py dfu" in done.stderr
 
 
+def test_dfu_flash_watches_and_reports(project: Path) -> None:
+    env: dict[str, str] = {}
+    use_extra_folder(project, env)
+    idf_py(project, env, "6.0", "dfu")
+    done = idf_py(project, env, "6.0", "dfu-flash", "--simulate", "--watch", "--count", "1", "--report", "r.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "\nPASS  1-1  " in done.stdout
+    (report,) = Path(project, "r.jsonl").read_text(encoding="ascii").splitlines()
+    assert '"result":"pass"' in report
+
+
 def test_dfu_flash_says_that_the_image_is_old(project: Path) -> None:
     env: dict[str, str] = {}
     use_extra_folder(project, env)

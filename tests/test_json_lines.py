@@ -31,6 +31,8 @@ EVENTS: list[events.Event] = [
     events.Notice("strict-restart", "Once more."),
     events.Flashed("1-2.3", 7, 2.0, "OK", "dfuIDLE"),
     events.Failed("1-2.3", "device-gone", "It left."),
+    events.AlreadyFlashed("1-2.3", "7c:df:a1:00:00:01"),
+    events.BoardLeft("1-2.3"),
 ]
 ERRORS: list[EspDfuError] = [
     SeveralDevicesError("Two.", paths=["1-1", "1-2"]),

@@ -1,15 +1,15 @@
-"""`dfu-flash`: flash an image onto one board, or several together."""
+"""`dfu-flash`: flash an image onto one board, several together, or one after the other as they come."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bus import Bus
 from ..dfu.discovery import Selector
-from ..errors import UsageError
+from ..errors import EspDfuError, UsageError
 from ..events import DeviceFound, Event, EventSink
 from ..jobs import flashing, inspecting
 from ..jobs.inspecting import InspectResult
@@ -19,6 +19,7 @@ from .session import Session, project_of
 
 if TYPE_CHECKING:
     from ..jobs.gang import FlashOutcome
+    from ..jobs.reporting import Recorder
     from ..simulator import Simulation
 
 _LONGEST_WAIT = 24 * 3600  # seconds
@@ -36,6 +37,26 @@ class FlashOptions:
     reset: bool = False
     simulate: bool = False
     json: bool = False
+    watch: bool = False
+    count: int | None = None
+    report: str | None = None
+
+    def check(self) -> None:
+        """Raises UsageError if they contradict each other."""
+        if sum((bool(self.paths), self.all, self.serial is not None)) > 1:
+            raise UsageError("--path, --serial and --all each say which boards; give one of them.")
+        if not 0 <= self.wait <= _LONGEST_WAIT:
+            raise UsageError(f"--wait takes a number of seconds, from 0 to {_LONGEST_WAIT}.")
+        if self.watch and self.serial is not None:
+            raise UsageError("--watch takes whatever board comes, so --serial says nothing; --path says where.")
+        if self.watch and self.wait:
+            raise UsageError("--watch waits as long as it takes; leave --wait away.")
+        if self.watch and self.json:
+            raise UsageError("--watch has no --json; --report writes a JSON line for each board.")
+        if self.count is not None and not self.watch:
+            raise UsageError("--count is how many boards a --watch is for; give both.")
+        if self.count is not None and self.count < 1:
+            raise UsageError("--count takes a number of boards, 1 or more.")
 
 
 def flash(
@@ -47,11 +68,8 @@ def flash(
     build_dir: Path | None = None,
     project_dir: Path | None = None,
 ) -> int:
-    """Flash one board, or those on the given ports one after the other."""
-    if sum((bool(options.paths), options.all, options.serial is not None)) > 1:
-        raise UsageError("--path, --serial and --all each say which boards; give one of them.")
-    if not 0 <= options.wait <= _LONGEST_WAIT:
-        raise UsageError(f"--wait takes a number of seconds, from 0 to {_LONGEST_WAIT}.")
+    """Flash one board, or several together, or one after the other as they come."""
+    options.check()
     session.face = session.face.naming(str(dfu_bin))
     session.target = load_target(target_name, project_dir) if target_name is not None else None
     targets = session.targets(project_dir if project_dir is not None else project_of(dfu_bin))
@@ -67,15 +85,28 @@ def flash(
         session.real = False
         simulation = simulate_boards(target, session.clock, options.paths, options.serial)
     bus = simulation.bus if simulation is not None else Bus()
-    run = _Flash(session, loaded, target, bus, targets, options, simulation)
-    several = options.all or len(set(options.paths)) > 1
-    if options.json:
-        return run.as_lines(several)
-    return run.together() if several else run.alone()
+    run = Flashing(session, loaded, target, bus, targets, options, simulation)
+    return run.start() if options.report is None else _on_record(run, Path(options.report))
+
+
+def _on_record(run: Flashing, path: Path) -> int:
+    """The flash with a report; what failed first decides the exit code, be it a board or the report."""
+    from ..jobs.reporting import Recorder, Report
+
+    with Report(path) as report:
+        recorder = Recorder(report, run.loaded, run.target, run.simulation is not None, run.session.clock)
+        try:
+            code = replace(run, recorder=recorder).start()
+        except EspDfuError as error:
+            recorder.failed(error)
+            raise
+    if recorder.error is not None:
+        code = code or run.session.fail(recorder.error)
+    return code
 
 
 @dataclass(frozen=True)
-class _Flash:
+class Flashing:
     """A flash that is about to begin, and everything it needs."""
 
     session: Session
@@ -85,10 +116,29 @@ class _Flash:
     targets: Sequence[Target]
     options: FlashOptions
     simulation: Simulation | None
+    recorder: Recorder | None = None
 
     @property
     def title(self) -> str:
         return f"{'Simulated ' if self.simulation else ''}{self.target.chip}"
+
+    def start(self) -> int:
+        """One board, several together, or one after the other as they come."""
+        if self.options.watch:
+            from .watching import watch
+
+            return watch(self)
+        several = self.options.all or len(set(self.options.paths)) > 1
+        if self.options.json:
+            return self.as_lines(several)
+        return self.together() if several else self.alone()
+
+    def sink(self, view: EventSink) -> EventSink:
+        """Where the events go: to the view, and before that into the report if there is one."""
+        if self.recorder is None:
+            return view
+        self.recorder.on_event = view
+        return self.recorder
 
     @property
     def _selector(self) -> Selector:
@@ -104,7 +154,7 @@ class _Flash:
             "strict": self.options.strict,
             "reset": self.options.reset,
             "clock": self.session.clock,
-            "on_event": on_event,
+            "on_event": self.sink(on_event),
         }
 
     def alone(self) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..bus import Bus, InterfaceDescriptor, UsbDevice, UsbHandle
 from ..clock import Clock
@@ -39,6 +40,9 @@ PERMISSION_DELAY = 2.0
 # An app with the ROM's USB console comes back once in run-time mode and then restarts by itself;
 # a second DFU_DETACH before that would hit the restart.
 DETACH_INTERVAL = 3.0
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -303,7 +307,7 @@ def return_timeout(target: Target) -> float:
 
 def device_at(bus: Bus, path: str) -> UsbDevice | None:
     """What is on a port now; None if nothing is. Errors of Bus.scan."""
-    return next((device for device in bus.scan() if device.path == path), None)
+    return next(iter(bus.scan(path=path)), None)
 
 
 def _send_detach(interface: DfuInterface, clock: Clock, patience: float) -> str:
@@ -332,10 +336,16 @@ def open_when_permitted(interface: DfuInterface, *, clock: Clock, patience: floa
     Raises:
         UsbError: a kind of it that says why not.
     """
+    number = interface.descriptor.number
+    return when_permitted(lambda: interface.device.open(number), clock=clock, patience=patience)
+
+
+def when_permitted(action: Callable[[], T], *, clock: Clock, patience: float) -> T:
+    """Do something that opens a device, with the same patience."""
     deadline = clock.monotonic() + patience
     while True:
         try:
-            return interface.device.open(interface.descriptor.number)
+            return action()
         except (AccessDeniedError, DriverMissingError):
             if clock.monotonic() >= deadline:
                 raise

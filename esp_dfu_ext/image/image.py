@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Union
 
@@ -102,6 +103,7 @@ class DfuImage:
         records: the index, in its order.
         members: the archive's files in their order, without index and trailer.
         index_first: the index is the first member.
+        file: the whole file, padding and suffix included.
     """
 
     suffix: Suffix
@@ -109,6 +111,12 @@ class DfuImage:
     records: tuple[IndexRecord, ...]
     members: tuple[Member, ...]
     index_first: bool
+    file: memoryview = field(repr=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file, in hexadecimal, as sha256sum prints it."""
+        return hashlib.sha256(self.file).hexdigest()
 
     @property
     def flash_params(self) -> FlashParams | None:
@@ -289,7 +297,7 @@ def parse_image(data: Buffer) -> DfuImage:
         for m in files
         if m is not index
     )
-    return DfuImage(dfu_suffix, stream, records, members, index is not None and index is files[0])
+    return DfuImage(dfu_suffix, stream, records, members, index is not None and index is files[0], view)
 
 
 def _records(data: memoryview) -> tuple[IndexRecord, ...]:

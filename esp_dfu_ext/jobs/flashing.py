@@ -20,6 +20,7 @@ from ..dfu.discovery import (
     device_at,
     open_when_permitted,
     select,
+    when_permitted,
 )
 from ..dfu.download import RESET_STATES, download, leave_idle
 from ..dfu.spec import Mode, StatusResponse
@@ -40,7 +41,6 @@ from ..events import (
     PhaseFinished,
     PhaseStarted,
     Progress,
-    Waiting,
     ignore,
 )
 from ..image.image import DfuImage
@@ -115,9 +115,7 @@ def flash(
         UsbError: a transfer failed; the kind says how.
         InterruptedByUserError: Ctrl-C, SIGTERM or SIGHUP.
     """
-    suffix = image.suffix
-    if (suffix.vid, suffix.pid) != (target.usb.vid, target.usb.pid):
-        raise WrongTargetError("The image", image_target=f"{suffix.vid:04x}:{suffix.pid:04x}", target=target.name)
+    refuse_wrong_target(image, target)
     known = load_targets() if targets is None else targets
     job = _Flash(image, target, bus or Bus(), known, clock or SystemClock(), on_event)
     try:
@@ -125,6 +123,13 @@ def flash(
     except KeyboardInterrupt as stop:
         incomplete = job.written in (_Written.PART, _Written.ALL)
         raise InterruptedByUserError.by(stop, job.standing, incomplete=incomplete) from None
+
+
+def refuse_wrong_target(image: DfuImage, target: Target) -> None:
+    """Raises WrongTargetError if the image is for another chip."""
+    suffix = image.suffix
+    if (suffix.vid, suffix.pid) != (target.usb.vid, target.usb.pid):
+        raise WrongTargetError("The image", image_target=f"{suffix.vid:04x}:{suffix.pid:04x}", target=target.name)
 
 
 class _Flash:
@@ -150,24 +155,18 @@ class _Flash:
         self.written = _Written.NOTHING
 
     def run(self, selector: Selector, *, wait: float, strict: bool, reset: bool) -> FlashResult:
-        waited = False
-
-        def note_waiting(event: Event) -> None:
-            nonlocal waited
-            waited = waited or isinstance(event, Waiting)
-            self._on_event(event)
-
         interface = select(
-            self._bus, self._target, selector, self._targets, clock=self._clock, wait=wait, on_event=note_waiting
+            self._bus, self._target, selector, self._targets, clock=self._clock, wait=wait, on_event=self._on_event
         )
         self._path = interface.path
         self.standing = f" before anything was written to the board on port {self._path}"
         started = self._clock.monotonic()
-        # One that was just plugged in may not be ours yet: udev.
-        patience = PERMISSION_DELAY if waited else 0.0
+        # One that was waited for may just have been plugged in, and not be ours yet: udev.
+        permitted = started + (PERMISSION_DELAY if wait else 0.0)
         if interface.functional is not None and not interface.functional.can_download:
             raise DfuError(f"The device on port {self._path} takes no downloads (bitCanDnload is 0).")
-        self._on_event(DeviceFound(self._path, str(interface.mode), _serial_of(interface)))
+        self._on_event(DeviceFound(self._path, str(interface.mode), self._serial_of(interface, permitted)))
+        patience = max(0.0, permitted - self._clock.monotonic())
         try:
             if interface.mode is Mode.RUN_TIME:
                 interface = self._detach(interface, patience)
@@ -239,6 +238,15 @@ class _Flash:
         self.standing = f" after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
         return answer
 
+    def _serial_of(self, interface: DfuInterface, permitted: float) -> str | None:
+        patience = permitted - self._clock.monotonic()
+        try:
+            return when_permitted(interface.read_serial, clock=self._clock, patience=patience)
+        except DeviceGoneError:
+            raise
+        except UsbError:
+            return None
+
     def _note_written(self, event: Event) -> None:
         if isinstance(event, Progress) and event.name:
             self.written = _Written.PART  # its first bytes, which erase its sectors, come next
@@ -295,9 +303,3 @@ class _Flash:
                     if now is not None and restarted:
                         break
         return seen if restarted else f"still the same, {seen}: the reset did not restart it"
-
-
-def _serial_of(interface: DfuInterface) -> str | None:
-    with suppress(UsbError):
-        return interface.read_serial()
-    return None

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
 
-from ..bus import Bus
+from ..bus import Bus, UsbDevice
 from ..clock import Clock, SystemClock
-from ..dfu.discovery import Selector, find, select
+from ..dfu.discovery import SCAN_INTERVAL, Selector, find, select
 from ..errors import EspDfuError
-from ..events import DeviceFound, Event, EventSink, Failed, ignore
+from ..events import DeviceFound, Event, EventSink, Failed, Flashed, ignore
 from ..image.image import DfuImage
 from ..target import Target, load_targets
 from .flashing import FlashResult, flash
+
+_WAIT_INTERVAL = 0.2  # seconds; on Windows a Ctrl-C comes when a wait ends
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,35 +76,20 @@ def flash_all(
     bus, clock = bus or Bus(), clock or SystemClock()
     known = load_targets() if targets is None else targets
     chosen = _paths(bus, target, paths, known, clock, wait)
-    stop = _Stop()
-    sink = _Sink(on_event, stop)
-    stoppable = _StoppableClock(clock, stop)
-
-    def one(path: str) -> FlashOutcome:
-        try:
-            result = flash(
-                image,
-                target,
-                bus=bus,
-                selector=Selector(path=path),
-                targets=known,
-                strict=strict,
-                reset=reset,
-                clock=stoppable,
-                on_event=sink,
-            )
-        except EspDfuError as error:
-            sink.tell(Failed(path, error.code, error.message))
-            return FlashOutcome(path, sink.serials.get(path), None, error)
-        return FlashOutcome(path, sink.serials.get(path), result, None)
-
-    with ThreadPoolExecutor(len(chosen), thread_name_prefix="dfu") as pool:
-        futures: list[Future[FlashOutcome]] = [pool.submit(one, path) for path in chosen]
-        try:
-            return [future.result() for future in futures]
-        except KeyboardInterrupt as cause:
-            stop.set(cause)  # each of them now ends soon, and says how
-            return [future.result() for future in futures]
+    gang = Gang(image, target, bus=bus, targets=known, strict=strict, reset=reset, clock=clock, on_event=on_event)
+    jobs = [Job(path, partial(gang.flash, path)) for path in chosen]
+    try:
+        for job in jobs:
+            job.start()
+        return [job.result() for job in jobs]
+    except KeyboardInterrupt as cause:
+        gang.stop(cause)  # each of them now ends soon, and says how
+        for job in jobs:
+            with suppress(RuntimeError):  # it was started before
+                job.start()
+        return [job.result() for job in jobs]
+    finally:
+        gang.stop()
 
 
 def _paths(
@@ -113,18 +105,153 @@ def _paths(
     return found or [select(bus, target, Selector(), targets, clock=clock, wait=wait).path]
 
 
+class Gang:
+    """What boards share that are flashed at the same time: image, bus, one stream of events, one end.
+
+    Takes the arguments of `flash_all`; `wait` is that of each board's `flash`.
+    """
+
+    def __init__(
+        self,
+        image: DfuImage,
+        target: Target,
+        *,
+        bus: Bus,
+        targets: Sequence[Target],
+        wait: float = 0.0,
+        strict: bool = False,
+        reset: bool = False,
+        clock: Clock,
+        on_event: EventSink,
+    ) -> None:
+        self._stop = _Stop()
+        self._sink = _Sink(on_event, self._stop)
+        clock = _StoppableClock(clock, self._stop)
+        bus = _Lookout(bus, clock)
+
+        def flash_on(path: str) -> FlashResult:
+            return flash(
+                image,
+                target,
+                bus=bus,
+                selector=Selector(path=path),
+                targets=targets,
+                wait=wait,
+                strict=strict,
+                reset=reset,
+                clock=clock,
+                on_event=self._sink,
+            )
+
+        self._flash_on = flash_on
+
+    def flash(self, path: str) -> FlashOutcome:
+        """Flash the board on a port; called in a thread of its own. An error is told as `Failed`."""
+        try:
+            result = self._flash_on(path)
+        except EspDfuError as error:
+            without_frames(error)
+            self.tell(Failed(path, error.code, error.message))
+            return FlashOutcome(path, self._sink.serials.pop(path, None), None, error)
+        return FlashOutcome(path, self._sink.serials.pop(path, None), result, None)
+
+    def tell(self, event: Event) -> None:
+        """Pass an event on, between those of the boards."""
+        self._sink.tell(event)
+
+    def stop(self, cause: KeyboardInterrupt | None = None) -> None:
+        """End all of them, in order, as `cause` ended somebody; None for Ctrl-C."""
+        self._stop.set(cause or KeyboardInterrupt())
+
+
+class Job(threading.Thread, Generic[T]):
+    """Does one board's work in a thread of its own."""
+
+    def __init__(self, path: str, work: Callable[[], T]) -> None:
+        super().__init__(name=f"dfu-{path}")
+        self._work: Callable[[], T] | None = work
+        self._results: list[T] = []
+        self._bug: BaseException | None = None
+        self._done = threading.Event()
+
+    @property
+    def is_done(self) -> bool:
+        """Its work has ended; `is_alive` is wrong on some Pythons after a Ctrl-C in `join` (bpo-45274)."""
+        return self._done.is_set()
+
+    def run(self) -> None:
+        """See threading.Thread."""
+        assert self._work is not None
+        try:
+            self._results.append(self._work())
+        except BaseException as bug:
+            self._bug = bug
+        finally:
+            self._work = None
+            self._done.set()
+
+    def result(self) -> T:
+        """Wait for the end; what `work` returned, or its exception."""
+        while not self._done.wait(_WAIT_INTERVAL):
+            pass
+        self.join()
+        if self._bug is not None:
+            raise self._bug
+        return self._results[0]
+
+
+def without_frames(error: BaseException) -> None:
+    """Take from an error that is kept what its traceback holds: the device, and with it a libusb context."""
+    left, done = [error], set()
+    while left:
+        now = left.pop()
+        now.__traceback__ = None
+        done.add(id(now))
+        left += [other for other in (now.__cause__, now.__context__) if other is not None and id(other) not in done]
+
+
 class _Stop:
     """Ends all boards' threads by what ended the main one."""
 
     def __init__(self) -> None:
-        self._cause: KeyboardInterrupt | None = None
+        self._cause: tuple[type[KeyboardInterrupt], tuple[Any, ...]] | None = None
 
     def set(self, cause: KeyboardInterrupt) -> None:
-        self._cause = cause
+        """End them; the first cause counts."""
+        if self._cause is None:
+            self._cause = type(cause), cause.args  # without its frames
 
     def check(self) -> None:
+        """Raises the cause, once there is one."""
         if self._cause is not None:
-            raise type(self._cause)(*self._cause.args)
+            kind, args = self._cause
+            raise kind(*args)
+
+
+class _Lookout(Bus):
+    """A bus that many threads look at: as long as a port is empty, one look serves all who wait for its board.
+
+    Sixteen boards that change to DFU mode together would otherwise keep a CPU busy with looking, so that the system
+    has no time to set them up. A look is at most `SCAN_INTERVAL` old, and hands out no device.
+    """
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._looked = -math.inf
+        self._ports: frozenset[str] = frozenset()
+
+    def scan(self, vids: frozenset[int] | None = None, *, path: str | None = None) -> list[UsbDevice]:
+        """See Bus."""
+        return [] if path is not None and self._is_empty(path) else self._bus.scan(vids, path=path)
+
+    def _is_empty(self, path: str) -> bool:
+        with self._lock:
+            now = self._clock.monotonic()
+            if now - self._looked >= SCAN_INTERVAL:
+                self._ports, self._looked = self._bus.ports(), now
+            return path not in self._ports
 
 
 class _Sink:
@@ -137,7 +264,9 @@ class _Sink:
         self.serials: dict[str, str | None] = {}
 
     def __call__(self, event: Event) -> None:
-        self._stop.check()
+        # A board that is done is done.
+        if not isinstance(event, Flashed):
+            self._stop.check()
         self.tell(event)
 
     def tell(self, event: Event) -> None:

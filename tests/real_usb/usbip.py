@@ -22,7 +22,10 @@ from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 
 _ATTACH = Path("/sys/devices/platform/vhci_hcd.0/attach")
 _DETACH = Path("/sys/devices/platform/vhci_hcd.0/detach")
-_STATUS = Path("/sys/devices/platform/vhci_hcd.0/status")
+_VHCI = Path("/sys/devices/platform/vhci_hcd.0")
+# VHCI_PORTS of drivers/usb/usbip/vhci.h: each controller has 8 ports (vm/kernel.config) for high speed and as many for
+# SuperSpeed; on both of its root hubs they are 1 to 8, and the next controller's are two buses further.
+_PORTS_OF_CONTROLLER = 16
 _DEVICES = Path("/sys/bus/usb/devices")
 _PORT_FREE = "004"  # VDEV_ST_NULL
 _FULL_SPEED = 2  # enum usb_device_speed
@@ -181,7 +184,8 @@ class _Connection:
 
 
 def _port_state(port: int) -> str:
-    rows = [line.split() for line in _STATUS.read_text().splitlines()[1:]]
+    files = [file.read_text().splitlines() for file in _VHCI.glob("status*")]  # one for each controller
+    rows = [line.split() for lines in files for line in lines if not line.startswith("hub")]
     return next(row[2] for row in rows if int(row[1]) == port)
 
 
@@ -220,7 +224,7 @@ class _Slot:
 
 
 class Hub:
-    """The ports of vhci_hcd, ``1-1`` to ``1-8``; a context manager that pulls everything out at its end.
+    """The ports of vhci_hcd, ``1-1`` to ``1-8`` and ``3-1`` to ``3-8``; at the end of the context all is pulled out.
 
     Args:
         transfer_time: seconds that the bus takes for a control transfer, besides the device's own time.
@@ -245,7 +249,8 @@ class Hub:
 
     def add(self, device: Device, path: str) -> None:
         """Give a device a port, and wait until Linux has set it up if it is present."""
-        port = int(path.partition("-")[2]) - 1
+        bus, _, number = path.partition("-")
+        port = int(bus) // 2 * _PORTS_OF_CONTROLLER + int(number) - 1
         with self._changing:
             self._slots[path] = _Slot(device, port, self._transfer_time)
         if not isinstance(device, Board) or device.present:

@@ -6,9 +6,11 @@ Not named test_*.py, so that only ../test_vm.py, or somebody by hand, takes it (
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
+import queue
 import re
 import shlex
 import signal
@@ -16,13 +18,18 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from esp_dfu_ext import flash_all, watch
+from esp_dfu_ext.bus import Bus
 from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.spec import Mode, Request, State, Status
+from esp_dfu_ext.jobs.gang import FlashOutcome
+from esp_dfu_ext.jobs.watching import WatchResult
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import Answer, Effect, bus_reset, hang, report, stall, vanish
 from esp_dfu_ext.simulator.sample import write_sample_project
@@ -643,3 +650,82 @@ def test_pypis_pydfuutil_flashes_our_image(bench: Bench, image_for: MakeImage) -
     result = run(*command)
     assert result.code == 0, result
     image.assert_in(board)
+
+
+# --- many boards ------------------------------------------------------------------------------------------
+
+
+def open_files() -> int:
+    """Open files of this process; each libusb context has some."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Whatever is left behind in a cycle stays there, and is counted."""
+    Bus().scan()  # loads libusb, with the context that pyusb keeps
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_sixteen_boards_with_one_serial_number(bench: Bench, image_for: MakeImage, no_collector: None) -> None:
+    """In this process, so that what is left behind can be counted."""
+    paths = [f"{bus}-{port}" for bus in (1, 3) for port in range(1, 9)]
+    boards = [bench.add("esp32s2", path) for path in paths]
+    image = image_for("esp32s2")
+    before = open_files()
+    outcomes = flash_all(image.parsed, chip("esp32s2"))
+    assert [(outcome.path, outcome.serial, outcome.error) for outcome in outcomes] == [(p, "0", None) for p in paths]
+    for board in boards:
+        image.assert_in(board)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dfu-")]
+    for device in Bus().scan(frozenset([0x303A])):
+        device.open(2).close()  # nobody has it claimed
+    del device
+    assert open_files() == before
+
+
+def test_a_watch_leaves_nothing_behind(bench: Bench, image_for: MakeImage, no_collector: None) -> None:
+    """A board after the other on four ports, some of which fail; real libusb, real udev, a person who changes them."""
+    total = int(os.environ.get("ESP_DFU_SOAK_BOARDS", "24"))
+    boards = [bench.add("esp32s2", f"1-{port}") for port in range(1, 5)]
+    image = image_for("esp32s2")
+    before = open_files()
+    changes: queue.SimpleQueue[Board | None] = queue.SimpleQueue()
+    verdicts: list[str] = []
+
+    def change_boards() -> None:
+        while (board := changes.get()) is not None:
+            bench.hub.unplug(board)
+            SystemClock().sleep(1.3)
+            # All in the flash is erased, as on a new board.
+            board.rom.flash.erase(0, 1 << 20)
+            if len(verdicts) % 5 == 4:
+                board.faults.plan(vanish, LATE_BLOCK)
+            bench.hub.plug(board)
+
+    people = [threading.Thread(target=change_boards) for _ in boards]
+
+    def take(outcome: FlashOutcome, so_far: WatchResult) -> None:
+        board = next(board for board in boards if board.path == outcome.path)
+        if outcome.error is None:
+            image.assert_in(board)
+        verdicts.append("PASS" if outcome.error is None else outcome.error.code)
+        if so_far.passed + so_far.failed <= total - len(boards):
+            changes.put(board)
+
+    for person in people:
+        person.start()
+    try:
+        result = watch(image.parsed, chip("esp32s2"), count=total, on_outcome=take)
+    finally:
+        for _ in people:
+            changes.put(None)
+        for person in people:
+            person.join()
+    assert (result.passed + result.failed, set(verdicts)) == (total, {"PASS", "device-gone"})
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dfu-")]
+    left = open_files()
+    assert left <= before  # one that vanished last has no connection any more

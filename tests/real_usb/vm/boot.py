@@ -22,7 +22,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[3]
 MEMORY = "1024M"
 _INIT = Path(__file__).with_name("init.py")
-_PASSED_ON = ("ESP_DFU_BENCH_ROUNDS", "PYTEST_ADDOPTS")
+_PASSED_ON = ("ESP_DFU_BENCH_ROUNDS", "ESP_DFU_SOAK_BOARDS", "PYTEST_ADDOPTS")
 
 
 def cache_folder() -> Path:

@@ -1,0 +1,106 @@
+"""A thousand boards in a row under one watch, on the simulated bus and in virtual time. Run: python -m benchmarks.soak.
+
+    .venv/bin/python -m benchmarks.soak [BOARDS]
+
+Four ports; a board is pulled out a second after its verdict, and the next one is plugged in when the watch has seen
+the port free. One in ten fails. What grows from one line of the table to the next is a leak; the collector is off.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+import weakref
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from esp_dfu_ext import watch
+from esp_dfu_ext.events import BoardLeft, Event
+from esp_dfu_ext.jobs.gang import FlashOutcome
+from esp_dfu_ext.jobs.watching import WatchResult
+from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.board import vanish
+from esp_dfu_ext.simulator.bus import SimulatedBackend
+from tests.shared_clock import Bench
+from tests.sim import CHIP_SIZE, chip, chips, small_image
+
+PORTS = 4
+ALIVE: weakref.WeakSet[SimulatedBackend] = weakref.WeakSet()
+
+
+class CountedBench(Bench):
+    """Knows which of its backends are alive."""
+
+    def _backend(self) -> SimulatedBackend:
+        backend = super()._backend()
+        ALIVE.add(backend)
+        return backend
+
+
+def resident() -> float:
+    """Memory of this process in MiB."""
+    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    """Run them all."""
+    boards = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    marks = {10, 100, boards // 2, boards}
+    bench = CountedBench()
+    numbers = count()
+    clock: Any = bench.clock
+
+    def next_board(path: str) -> None:
+        number = next(numbers)
+        board = Board.make(chip(), path, bench.clock, number=number, flash_size=CHIP_SIZE)
+        if number % 10 == 9:
+            board.faults.plan(vanish, 40)
+        bench.add(board)
+
+    def note(event: Event) -> None:
+        if isinstance(event, BoardLeft):
+            next_board(event.path)
+
+    def take(outcome: FlashOutcome, so_far: WatchResult) -> None:
+        board = next(board for board in reversed(bench.boards) if board.path == outcome.path)
+        clock.at(clock.monotonic() + 1, lambda: bench.remove(board))
+        done = so_far.passed + so_far.failed
+        if done in marks:
+            seconds = (time.perf_counter() - started) / done
+            files = len(list(Path("/proc/self/fd").iterdir()))
+            print(
+                f"| {done} | {so_far.failed} | {resident():.1f} MiB | {files} | {len(ALIVE)} | "
+                f"{threading.active_count()} | {seconds * 1000:.0f} ms |",
+                flush=True,
+            )
+
+    for port in range(1, PORTS + 1):
+        next_board(f"1-{port}")
+    print("| boards | failed | memory | files | backends alive | threads | real time a board |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    gc.collect()
+    gc.disable()
+    started = time.perf_counter()
+    watch(
+        small_image(),
+        chip(),
+        bus=bench.bus,
+        targets=chips(),
+        clock=bench.clock,
+        count=boards,
+        on_event=note,
+        on_outcome=take,
+    )
+    print(
+        f"\nafterwards: {len(ALIVE)} of {bench.backends} backends alive, {threading.active_count()} thread, "
+        f"{bench.clock.monotonic() / 60:.0f} minutes of virtual time"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Virtual time for several threads, and an operator who plugs boards in and out while it passes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from esp_dfu_ext.bus import Bus
+from esp_dfu_ext.clock import Clock
+from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.bus import SimulatedBackend
+
+_LOOK = 0.001  # real seconds until a sleeper looks again whether all sleep
+
+
+class SharedClock:
+    """Time that passes only while the main thread and all boards' threads sleep, up to when the next one wakes."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._changed = threading.Condition()
+        self._sleepers: dict[int, float] = {}
+        self._plans: list[tuple[float, Callable[[], object]]] = []
+
+    def monotonic(self) -> float:
+        """Seconds that have passed."""
+        return self._now
+
+    def at(self, when: float, *actions: Callable[[], object]) -> None:
+        """Do something at a time; whoever makes time pass then does it."""
+        with self._changed:
+            self._plans = sorted([*self._plans, *((when, action) for action in actions)], key=lambda plan: plan[0])
+
+    def sleep(self, seconds: float) -> None:
+        """See Clock."""
+        me = threading.get_ident()
+        with self._changed:
+            wake = self._now + max(seconds, 0.0)
+            self._sleepers[me] = wake
+            try:
+                while self._now < wake:
+                    if not self._pass():
+                        self._changed.wait(_LOOK)
+            finally:
+                del self._sleepers[me]
+
+    def _pass(self) -> bool:
+        """Let time pass if nobody is awake; True if it did."""
+        awake = (thread for thread in threading.enumerate() if thread.ident not in self._sleepers)
+        if any(thread is threading.main_thread() or thread.name.startswith("dfu-") for thread in awake):
+            return False
+        next_wake = min(self._sleepers.values())
+        due = self._plans[0][0] if self._plans else next_wake
+        if min(next_wake, due) <= self._now and next_wake <= self._now:
+            return False  # somebody is just waking up
+        self._now = max(self._now, min(next_wake, due))
+        while self._plans and self._plans[0][0] <= self._now:
+            self._plans.pop(0)[1]()
+        self._changed.notify_all()
+        return True
+
+
+class Bench:
+    """A bus on which boards come and go.
+
+    Attributes:
+        boards: those that there are, plugged in or not.
+        backends: how many were made.
+    """
+
+    def __init__(self, boards: Iterable[Board] = (), clock: Clock | None = None) -> None:
+        self.boards: list[Board] = []
+        self.clock = clock or SharedClock()
+        self.backends = 0
+        self.bus = Bus(self._backend)
+        self._addresses = [1]
+        for board in boards:
+            self.add(board)
+
+    def _backend(self) -> SimulatedBackend:
+        self.backends += 1
+        return SimulatedBackend(self.boards, self.clock)
+
+    def add(self, board: Board) -> None:
+        """Plug a new board in."""
+        board.share_addresses(self._addresses)
+        self.boards.append(board)
+
+    def remove(self, board: Board) -> None:
+        """Pull a board out for good."""
+        board.unplug()
+        self.boards.remove(board)
+
+
+def replug(board: Board, mode: Mode = Mode.RUN_TIME) -> Callable[[], object]:
+    """Plugs it in (again)."""
+    return lambda: board.plug(mode)

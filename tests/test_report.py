@@ -1,0 +1,285 @@
+"""The record of what was flashed: whole lines, whatever happens, and nothing flashed that cannot be recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from esp_dfu_ext import build, cli, load_image, load_target
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.errors import OutputError
+from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed
+from esp_dfu_ext.jobs.reporting import Line, Recorder, Report
+from esp_dfu_ext.simulator.sample import write_sample_project
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+LINE = Line(
+    format=1,
+    time="2026-11-23T04:05:06.789Z",
+    result="pass",
+    path="1-2",
+    serial=None,
+    target="esp32s2",
+    image_sha256="0" * 64,
+    project="hello",
+    version="1.0",
+    bytes=1000,
+    seconds=1.5,
+    error=None,
+    message=None,
+    simulated=False,
+    tool="esp-dfu-ext 0",
+)
+
+
+def lines(path: Path) -> list[Line]:
+    """All lines, which must be whole."""
+    data = path.read_bytes()
+    assert data.endswith(b"\n")
+    return [msgspec.json.decode(line, type=Line) for line in data.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def dfu_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    return build(write_sample_project(folder, load_target("esp32s3"), app_size=8_000, bootloader_size=4_000)).path
+
+
+def flash(dfu_bin: Path, report: Path, boards: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a process of its own."""
+    command = [sys.executable, "-m", "esp_dfu_ext", "flash", str(dfu_bin), "--report", str(report), *options]
+    return subprocess.run(command, env=environment(boards), capture_output=True, text=True, timeout=60)
+
+
+def environment(boards: str) -> Mapping[str, str]:
+    return {**os.environ, "ESP_DFU_SIMULATE": boards}
+
+
+# --- what is in a line ------------------------------------------------------------------------------------
+
+
+def test_each_way_of_flashing_records_each_board(dfu_bin: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    assert flash(dfu_bin, report, "esp32s3").returncode == 0
+    assert flash(dfu_bin, report, "esp32s3+error@40").returncode == 74
+    assert flash(dfu_bin, report, "esp32s3,esp32s3+busy", "--all").returncode == 75
+    assert flash(dfu_bin, report, "esp32s3,esp32s3+vanish@9", "--watch", "--count", "2").returncode == 74
+    made = lines(report)
+    assert [(line.result, line.path, line.error) for line in made[:2]] == [
+        ("pass", "1-1", None),
+        ("fail", "1-1", "dfu-status"),
+    ]
+    for pair, code in ((made[2:4], "device-busy"), (made[4:6], "device-gone")):
+        assert {(line.result, line.path, line.error) for line in pair} == {
+            ("pass", "1-1", None),
+            ("fail", "1-2", code),
+        }
+    assert len(made) == 6
+    good, bad = made[0], made[1]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", good.time)
+    assert (good.format, good.serial, good.target) == (1, "7c:df:a1:00:00:01", "esp32s3")
+    assert good.image_sha256 == hashlib.sha256(dfu_bin.read_bytes()).hexdigest()
+    assert (good.project, good.version, good.simulated) == ("hello_world", "1.0.0", True)
+    assert good.bytes > 12_000
+    assert good.bytes > bad.bytes == 0
+    assert 0.4 < good.seconds < 30
+    assert bad.message is not None
+    assert "errTARGET" in bad.message
+
+
+def test_no_board_is_no_line(dfu_bin: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    assert flash(dfu_bin, report, "esp32s2").returncode == 69
+    assert report.read_bytes() == b""
+
+
+def test_a_verdict_that_anybody_sees_is_in_the_file(dfu_bin: Path, tmp_path: Path) -> None:
+    seen = []
+    clock = VirtualClock()
+    with Report(tmp_path / "report.jsonl") as report:
+
+        def view(event: Event) -> None:
+            if isinstance(event, (Flashed, Failed)):
+                seen.append(lines(tmp_path / "report.jsonl")[-1])
+
+        recorder = Recorder(report, load_image(dfu_bin), load_target("esp32s3"), False, clock, view)
+        recorder(DeviceFound("1-2", "run-time", "aa"))
+        clock.sleep(2.0)
+        recorder(Failed("1-2", "usb-io", "It\x1b broke."))
+        recorder(DeviceFound("1-2", "DFU", None))
+        recorder(Flashed("1-2", 77, 3.25, "OK", "dfuIDLE"))
+    assert [(line.result, line.serial, line.bytes, line.seconds, line.message) for line in seen] == [
+        ("fail", "aa", 0, 2.0, "It? broke."),
+        ("pass", None, 77, 3.25, None),
+    ]
+    assert not seen[0].simulated
+
+
+def test_the_schema_in_docs_is_that_of_the_lines() -> None:
+    schema = json.loads((CHECKOUT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+    (ours,) = msgspec.json.schema(Line)["$defs"].values()
+    assert list(schema["properties"]) == [field.name for field in msgspec.structs.fields(Line)]
+    assert sorted(schema["required"]) == sorted(ours["required"])
+
+    def types(of: Mapping[str, Any]) -> set[str]:
+        found = {of["type"]} if isinstance(of.get("type"), str) else set(of.get("type", ()))
+        found |= {"string"} if "enum" in of else set()
+        return found | {kind for part in of.get("anyOf", ()) for kind in types(part)}
+
+    for name, wanted in ours["properties"].items():
+        assert types(schema["properties"][name]) == types(wanted), name
+        assert schema["properties"][name]["description"]
+
+
+# --- whole lines ------------------------------------------------------------------------------------------
+
+
+def test_a_line_that_broke_off_is_left_and_the_next_begins_anew(tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    report.write_bytes(b'{"format":1,"time":"2026')
+    with Report(report) as opened:
+        assert report.read_bytes() == b'{"format":1,"time":"2026'
+        opened.append(LINE)
+        opened.append(LINE)
+    broken, *whole = report.read_bytes().splitlines()
+    assert broken == b'{"format":1,"time":"2026'
+    assert [msgspec.json.decode(line, type=Line) for line in whole] == [LINE, LINE]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from esp_dfu_ext.jobs.reporting import Report
+from tests.test_report import LINE
+import msgspec
+with Report(Path(sys.argv[1])) as report:
+    for number in range(int(sys.argv[3])):
+        report.append(msgspec.structs.replace(LINE, path=sys.argv[2], bytes=number, message="x" * (number % 977)))
+        print(number, flush=True)
+"""
+
+
+def writer(report: Path, name: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(report), name, str(count)]
+    path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
+def test_several_processes_write_into_one_file(tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    for process in [writer(report, f"1-{n}", 100) for n in range(1, 4)]:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    made = lines(report)
+    for n in range(1, 4):
+        assert [line.bytes for line in made if line.path == f"1-{n}"] == list(range(100))
+    assert len(made) == 300
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_what_was_recorded_survives_a_kill(tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    for lives in range(1, 6):
+        process = writer(report, f"9-{lives}", 1_000_000)
+        assert process.stdout is not None
+        said = [int(process.stdout.readline()) for _ in range(10 * lives)]
+        process.send_signal(signal.SIGKILL)
+        rest, _ = process.communicate(timeout=60)
+        said += [int(word) for word in rest.split()]
+        with Report(report) as opened:
+            opened.append(LINE)
+        whole = [line for line in report.read_bytes().splitlines() if line.endswith(b"}")]
+        made = [msgspec.json.decode(line, type=Line) for line in whole]
+        assert [line.bytes for line in made if line.path == f"9-{lives}"][: len(said)] == said
+        assert made[-1] == LINE
+
+
+# --- a report that cannot be written ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["missing/report.jsonl", "."])
+def test_a_report_that_cannot_be_opened_is_said_before_a_board_is_touched(
+    what: str, dfu_bin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
+    flashed = []
+    monkeypatch.setattr("esp_dfu_ext.jobs.flashing.flash", lambda *args, **options: flashed.append(args))
+    monkeypatch.setattr(sys, "argv", ["esp-dfu", "flash", str(dfu_bin), "--report", str(tmp_path / what)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 73
+    assert not flashed
+    assert "[output]" in capsys.readouterr().err
+
+
+FULL = """
+import resource, sys
+from esp_dfu_ext import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), -1))
+cli.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file size limit there")
+@pytest.mark.parametrize("room", [700, 1200])
+def test_a_disk_that_fills_up_stops_no_board(dfu_bin: Path, tmp_path: Path, room: int) -> None:
+    """The limit on file size takes a part of a write and refuses the rest, as a full disk does."""
+    report = tmp_path / "report.jsonl"
+    with Report(report) as opened:
+        for _ in range(4):
+            opened.append(LINE)
+    before = report.read_bytes()
+    options = ["flash", str(dfu_bin), "--all", "-q", "--report", str(report)]
+    command = [sys.executable, "-c", FULL, str(len(before) + room), *options]
+    done = subprocess.run(
+        command,
+        env=environment("esp32s3,esp32s3,esp32s3,esp32s3"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 73, done.stderr
+    assert "cannot be written" in done.stderr
+    if room < 1000:
+        assert done.stdout == ""  # known before: no board was touched
+        assert report.read_bytes() == before
+    else:
+        assert "4 of 4 boards rehearsed." in done.stdout
+        assert 4 < len(lines(report)) < 4 + 4  # so many fit
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file size limit there")
+def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = tmp_path / "report.jsonl"
+    with Report(report) as opened:
+        opened.append(LINE)
+        before = report.read_bytes()
+        write, room = os.write, [100]
+
+        def full(file: int, data: bytes) -> int:
+            if not room[0]:
+                raise OSError(28, "No space left on device")
+            done = write(file, data[: room[0]])
+            room[0] -= done
+            return done
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(OutputError, match="No space left"):
+            opened.append(LINE)
+        assert report.read_bytes() == before
+        room[0] = 10_000
+        opened.append(LINE)
+    assert lines(report) == [LINE, LINE]

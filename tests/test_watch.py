@@ -1,0 +1,441 @@
+"""Boards on and on: who is flashed, who is left alone, and how it ends."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esp_dfu_ext import watch
+from esp_dfu_ext.dfu.spec import Mode, Status
+from esp_dfu_ext.errors import InterruptedByUserError, UsbError, WrongTargetError
+from esp_dfu_ext.events import AlreadyFlashed, BoardLeft, Event, Flashed, Progress
+from esp_dfu_ext.jobs.gang import FlashOutcome
+from esp_dfu_ext.jobs.watching import WatchResult
+from esp_dfu_ext.simulator import Board, Faults
+from esp_dfu_ext.simulator.board import hang, report, vanish
+from esp_dfu_ext.simulator.bus import SimulatedBackend
+
+from .shared_clock import Bench, SharedClock
+from .sim import CHIP_SIZE, chip, chips, small_image
+
+S2, S3 = "esp32s2", "esp32s3"
+
+
+class Station:
+    """A watch with its boards; `end` seconds after the start somebody stops it."""
+
+    def __init__(self, name: str = S3) -> None:
+        self.clock = SharedClock()
+        self.bench = Bench(clock=self.clock)
+        self.name = name
+        self.events: list[Event] = []
+        self.outcomes: list[tuple[str, str | None, str]] = []
+        self.results: list[WatchResult] = []
+        self.stop = threading.Event()
+
+    def board(self, path: str, number: int = 1) -> Board:
+        board = Board.make(chip(self.name), path, self.clock, number=number, flash_size=CHIP_SIZE)
+        self.bench.add(board)
+        return board
+
+    def later(self, path: str, number: int, when: float) -> Board:
+        board = self.board(path, number)
+        board.unplug()
+        self.clock.at(when, board.plug)
+        return board
+
+    def take(self, outcome: FlashOutcome, so_far: WatchResult) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        code = "PASS" if outcome.error is None else outcome.error.code
+        self.outcomes.append((outcome.path, outcome.serial, code))
+        self.results.append(so_far)
+
+    def watch(self, end: float | None = None, **options: Any) -> WatchResult:
+        if end is not None:
+            self.clock.at(end, self.stop.set)
+        before = threading.active_count()
+        image = small_image(self.name)
+        options = {"on_event": self.events.append, **options}
+        result = watch(
+            image,
+            chip(self.name),
+            bus=self.bench.bus,
+            targets=chips(),
+            clock=self.clock,
+            stop=self.stop,
+            on_outcome=self.take,
+            **options,
+        )
+        assert threading.active_count() == before
+        return result
+
+    def codes(self) -> list[str]:
+        return [code for _, _, code in self.outcomes]
+
+    def count(self, kind: type[Event]) -> int:
+        return sum(isinstance(event, kind) for event in self.events)
+
+    def assert_flashed(self, board: Board) -> None:
+        for member in small_image(self.name).flash_members:
+            assert member.record is not None
+            assert board.rom.flash.read(member.record.address, len(member.data)) == member.data
+
+
+def open_files() -> int:
+    """Open files of this process, where Linux tells."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
+def untouched(board: Board) -> bool:
+    """Nothing was ever written to it."""
+    return board.rom.flash.read(0, CHIP_SIZE) == b"\xff" * CHIP_SIZE
+
+
+# --- which board is which ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [S2, S3])
+def test_a_board_that_stays_on_its_port_is_flashed_once(name: str) -> None:
+    station = Station(name)
+    board = station.board("1-1")
+    result = station.watch(end=60)
+    assert station.codes() == ["PASS"]
+    station.assert_flashed(board)
+    assert (result.passed, result.failed, result.first_error, result.stopped) == (1, 0, None, None)
+    assert board.rom.mode is Mode.DFU
+    assert station.count(BoardLeft) == 0
+
+
+def test_boards_without_a_serial_number_are_told_apart_by_their_coming_and_going() -> None:
+    station = Station(S2)
+    board = station.board("1-1")
+    for when in (20, 40):
+        station.clock.at(when, board.unplug)
+        station.clock.at(when + 5, board.plug)
+    assert station.watch(end=80).passed == 3
+    assert station.outcomes == [("1-1", "0", "PASS")] * 3
+    assert station.count(BoardLeft) == 2
+
+
+def test_a_board_with_a_serial_number_is_known_on_any_port() -> None:
+    station = Station()
+    board = station.board("1-1", 7)
+    station.clock.at(20, board.unplug)
+    moved = station.later("1-2", 7, 25)
+    other = station.later("1-1", 8, 30)
+    assert station.watch(end=60).passed == 2
+    assert [path for path, _, _ in station.outcomes] == ["1-1", "1-1"]
+    assert untouched(moved)
+    station.assert_flashed(other)
+    assert [event for event in station.events if isinstance(event, AlreadyFlashed)] == [
+        AlreadyFlashed("1-2", "7c:df:a1:00:00:07")
+    ]
+    assert moved.rom.mode is Mode.RUN_TIME  # not even asked for DFU mode
+
+
+def test_a_known_board_is_known_also_where_udev_is_slow() -> None:
+    station = Station()
+    board = station.board("1-1", 7)
+    board.faults.no_access, board.faults.access_after = True, 1.5
+    station.clock.at(20, board.unplug)
+    station.clock.at(25, board.plug)
+    assert station.watch(end=60).passed == 1
+    assert station.codes() == ["PASS"]
+    assert station.count(AlreadyFlashed) == 1
+
+
+@pytest.mark.parametrize("name", [S2, S3])
+def test_a_reset_or_a_loose_contact_makes_no_new_board(name: str) -> None:
+    station = Station(name)
+    board = station.board("1-1")
+    station.clock.at(20, board.unplug)
+    station.clock.at(20.6, board.plug)
+    station.clock.at(30, board.plug)  # so quickly that no look at the bus finds the port empty
+    assert station.watch(end=60).passed == 1
+    assert station.codes() == ["PASS"]
+
+
+def test_two_boards_with_one_serial_number_at_the_same_time_are_two() -> None:
+    station = Station()
+    first, second = station.board("1-1", 7), station.later("1-2", 7, 20)
+    assert station.watch(end=60).passed == 2
+    station.assert_flashed(first)
+    station.assert_flashed(second)
+
+
+@pytest.mark.parametrize("name", [S2, S3])
+def test_the_reset_afterwards_makes_no_new_board(name: str) -> None:
+    station = Station(name)
+    board = station.board("1-1")
+    assert station.watch(end=60, reset=True).passed == 1
+    assert station.codes() == ["PASS"]
+    assert board.rom.mode is Mode.RUN_TIME  # it came back
+
+
+@pytest.mark.parametrize(("name", "passed", "failed"), [(S2, 1, 1), (S3, 1, 0)])
+def test_a_board_that_failed_is_tried_again_once_it_was_replugged(name: str, passed: int, failed: int) -> None:
+    station = Station(name)
+    board = station.board("1-1")
+    board.faults.plan(report(Status.errWRITE), 40)
+    station.clock.at(60, board.unplug)
+    station.clock.at(65, board.plug)
+    result = station.watch(end=120)
+    assert station.codes() == ["dfu-status", "PASS"]
+    station.assert_flashed(board)
+    # Where the serial number says that it is the same board, it has passed in the end.
+    assert (result.passed, result.failed) == (passed, failed)
+    assert (result.first_error is None) == (failed == 0)
+
+
+def test_a_board_that_failed_and_restarts_by_itself_is_not_tried_again_and_again() -> None:
+    station = Station(S2)
+    board = station.board("1-1")
+    board.faults.plan(vanish, 40)
+    station.clock.at(0.6, board.plug)
+    station.clock.at(20, board.unplug)
+    station.clock.at(22, board.plug)
+    before: list[str] = []
+    station.clock.at(19, lambda: before.extend(station.codes()))
+    station.watch(end=60)
+    assert before == ["device-gone"]
+    assert station.codes() == ["device-gone", "PASS"]
+
+
+def test_only_boards_on_the_ports_that_are_meant() -> None:
+    station = Station()
+    mine, other = station.board("1-2", 1), station.board("1-3", 2)
+    assert station.watch(end=30, paths=["1-2", "1-4"]).passed == 1
+    station.assert_flashed(mine)
+    assert untouched(other)
+
+
+def test_a_board_that_left_before_anybody_talked_to_it_is_none() -> None:
+    station = Station()
+    board = station.board("1-1")
+    original = board.control
+
+    def gone(*request: Any) -> bytes:
+        if station.clock.monotonic() < 1.0:
+            board.unplug()
+            station.clock.at(5.0, board.plug)
+        return original(*request)
+
+    board.control = gone  # type: ignore[method-assign,assignment]
+    assert station.watch(count=1, end=60).passed == 1
+    assert station.codes() == ["PASS"]
+
+
+# --- one for all ------------------------------------------------------------------------------------------
+
+
+def test_no_board_holds_up_another() -> None:
+    """Sixteen boards, each with a speed of its own, some with faults: all is over when the slowest is."""
+    station = Station(S2)
+    boards = [station.board(f"{bus}-{port}") for bus in (1, 3) for port in range(1, 9)]
+    blocks = -(-len(small_image(S2).stream) // 64)
+    for number, board in enumerate(boards):
+        board.faults.block_time = 0.001 * (number + 1)
+    boards[2].faults.plan(vanish, 20)
+    boards[5].faults.plan(hang, 30)
+    boards[6].faults.no_return = True
+    boards[9].faults.plan(report(Status.errWRITE), 50)
+    boards[11].faults.busy = True
+    boards[12].faults.no_access = True
+    ends: dict[str, float] = {}
+
+    def note(event: Event) -> None:
+        if isinstance(event, Flashed):
+            ends[event.path] = station.clock.monotonic()
+
+    result = station.watch(count=16, end=100, on_event=note)
+    expected = ["PASS"] * 16
+    for number, code in (
+        (2, "device-gone"),
+        (6, "no-return"),
+        (9, "dfu-status"),
+        (11, "device-busy"),
+        (12, "no-permission"),
+    ):
+        expected[number] = code
+    codes = {path: code for path, _, code in station.outcomes}
+    assert [codes[board.path] for board in boards] == expected
+    assert (result.passed, result.failed) == (11, 5)
+    for number, board in enumerate(boards):
+        if number == 5:
+            station.assert_flashed(board)  # it did not answer for a while, and was begun again
+        elif expected[number] == "PASS":
+            station.assert_flashed(board)
+            # It took its own time: 0.4 s off the bus, two intervals until that is seen, and its blocks.
+            own = 0.4 + 0.001 * (number + 1) * (blocks + 1)
+            assert own <= ends[board.path] <= own + 0.2, number
+        elif codes[board.path] == "dfu-status":
+            assert str(board.rom.state) == "dfuIDLE"
+
+
+def test_boards_that_are_away_together_share_the_looks_for_them() -> None:
+    station = Station(S2)
+    for port in range(1, 17):
+        station.board(f"1-{port}")
+    assert station.watch(count=16, end=100).passed == 16
+    # Each board: when it was found, at its return, and at its end; besides them the watch, and the shared looks.
+    assert station.bench.backends <= 16 * 4 + 15
+
+
+def test_the_count_is_kept_however_many_boards_are_there() -> None:
+    station = Station(S2)
+    boards = [station.board(f"1-{port}") for port in range(1, 6)]
+    boards[0].faults.plan(report(Status.errWRITE), 30)
+    result = station.watch(count=3, end=500)
+    assert (result.passed, result.failed, len(station.outcomes)) == (2, 1, 3)
+    assert [untouched(board) for board in boards] == [False, False, False, True, True]
+    assert [so_far.passed + so_far.failed for so_far in station.results] == [1, 2, 3]
+
+
+def test_ctrl_c_brings_every_board_to_an_end() -> None:
+    station = Station(S2)
+    boards = [station.board(f"1-{port}") for port in range(1, 17)]
+    for board in boards:
+        board.faults.block_time = 0.005
+    boards[3].faults.block_time = 0.0
+    begun: set[str] = set()
+
+    def note(event: Event) -> None:
+        if isinstance(event, Progress) and event.done and event.path not in begun:
+            begun.add(event.path)
+            if len(begun) == 16:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    result = station.watch(on_event=note)
+    assert isinstance(result.stopped, KeyboardInterrupt)
+    assert isinstance(result.first_error, InterruptedByUserError)
+    assert sorted(station.codes()) == ["PASS"] + ["interrupted"] * 15
+    assert [str(board.rom.state) for board in boards] == ["dfuIDLE"] * 16
+
+
+def test_ctrl_c_while_nothing_goes_on_is_no_failure() -> None:
+    station = Station()
+    station.board("1-1")
+    station.clock.at(30, lambda: os.kill(os.getpid(), signal.SIGINT))
+    result = station.watch()
+    assert (result.passed, result.failed, type(result.stopped)) == (1, 0, KeyboardInterrupt)
+
+
+# --- what can go wrong with the bus -----------------------------------------------------------------------
+
+
+class Blind:
+    """Makes looks at the bus fail for a while."""
+
+    def __init__(self, station: Station, start: float, end: float) -> None:
+        self.station, self.start, self.end = station, start, end
+        self.scan = station.bench.bus.scan
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.start <= self.station.clock.monotonic() < self.end:
+            raise UsbError("USB scan: no.")
+        return self.scan(*args, **kwargs)
+
+
+def test_the_watch_goes_on_after_a_moment_without_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    station = Station()
+    board = station.later("1-1", 1, 12)
+    monkeypatch.setattr(station.bench.bus, "scan", Blind(station, 10, 14))
+    assert station.watch(end=40).passed == 1
+    station.assert_flashed(board)
+
+
+def test_a_watch_that_sees_nothing_any_more_says_so_and_ends_its_boards(monkeypatch: pytest.MonkeyPatch) -> None:
+    station = Station()
+    board = station.later("1-1", 1, 9.5)
+    board.faults.block_time = 0.05
+    monkeypatch.setattr(station.bench.bus, "scan", Blind(station, 11, 1000))
+    with pytest.raises(UsbError, match="USB scan"):
+        station.watch(end=40)
+    assert 16 <= station.clock.monotonic() < 18
+    assert station.codes() == ["interrupted"]
+    assert str(board.rom.state) == "dfuIDLE"
+    monkeypatch.setattr(station.bench.bus, "scan", Blind(station, 0, 1000))
+    with pytest.raises(UsbError, match="USB scan"):
+        Station.watch(station)
+
+
+def test_an_image_for_another_chip_ends_it_before_it_begins() -> None:
+    station = Station()
+    with pytest.raises(WrongTargetError):
+        watch(small_image(S2), chip(S3), bus=station.bench.bus, clock=station.clock)
+    assert station.bench.backends == 0
+
+
+# --- on and on --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Whatever is left behind in a cycle stays there, and is counted."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_fifty_boards_leave_nothing_behind(no_collector: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[SimulatedBackend] = weakref.WeakSet()
+    make = SimulatedBackend.__init__
+
+    def counted(self: SimulatedBackend, *args: Any) -> None:
+        make(self, *args)
+        alive.add(self)
+
+    monkeypatch.setattr(SimulatedBackend, "__init__", counted)
+    station = Station()
+    faults: tuple[Callable[[Faults], object], ...] = (
+        lambda faults: None,
+        lambda faults: faults.plan(report(Status.errWRITE), 30),
+        lambda faults: faults.plan(vanish, 30),
+        lambda faults: setattr(faults, "no_return", True),
+        lambda faults: setattr(faults, "no_access", True),
+        lambda faults: setattr(faults, "busy", True),
+    )
+    left: list[tuple[int, int, int]] = []
+
+    numbers = count()
+
+    def next_board(path: str) -> None:
+        number = next(numbers)
+        board = station.board(path, number)
+        faults[number % len(faults)](board.faults)
+
+    def note(event: Event) -> None:
+        if isinstance(event, BoardLeft):
+            next_board(event.path)
+
+    def take(outcome: FlashOutcome, so_far: WatchResult) -> None:
+        station.outcomes.append((outcome.path, outcome.serial, "PASS" if outcome.error is None else outcome.error.code))
+        board = next(board for board in reversed(station.bench.boards) if board.path == outcome.path)
+        station.clock.at(station.clock.monotonic() + 1, lambda: station.bench.remove(board))
+        running = sum(thread.name.startswith("dfu-") for thread in threading.enumerate())
+        left.append((open_files(), running, len(alive)))
+
+    monkeypatch.setattr(station, "take", take)
+    for port in range(1, 5):
+        next_board(f"1-{port}")
+    result = station.watch(count=50, end=5000, on_event=note)
+    assert (result.passed + result.failed, len(station.outcomes)) == (50, 50)
+    assert set(station.codes()) == {
+        "PASS", "dfu-status", "device-gone", "no-return", "no-permission", "device-busy",
+    }  # fmt: skip
+    assert len({descriptors for descriptors, _, _ in left}) == 1
+    # At any moment only those who look now have a backend: this thread, and each board's own.
+    assert max(running for _, running, _ in left) <= 4
+    assert max(backends for _, _, backends in left) <= 4
+    assert len(alive) == 0

@@ -1,0 +1,205 @@
+"""A watch as its user meets it: verdicts in a log and in a terminal, options, exit codes."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esp_dfu_ext import build, cli, load_target
+from esp_dfu_ext.commands.session import ENVIRONMENT_VARIABLE, Session
+from esp_dfu_ext.console import Console
+from esp_dfu_ext.events import (
+    AlreadyFlashed,
+    BoardLeft,
+    DeviceFound,
+    Notice,
+    Phase,
+    PhaseFinished,
+    PhaseStarted,
+    Progress,
+)
+from esp_dfu_ext.simulator.sample import write_sample_project
+from esp_dfu_ext.terminal import Terminal
+from esp_dfu_ext.watch_view import Problem, Verdict
+
+from .shared_clock import SharedClock
+
+Capture = pytest.CaptureFixture[str]
+PASSED = Verdict("1-2", "7c:df:a1:00:00:02", "20 KiB in 3.2 s", "1 passed, 0 failed", 1, None)
+FAILED = Verdict(
+    "3-1.4",
+    None,
+    "device-gone",
+    "1 passed, 1 failed",
+    2,
+    Problem("Port 3-1.4: it \x1b[2J left.", "device-gone", ["It is incomplete."], ["x" * 100]),
+)
+
+
+@pytest.fixture(scope="module")
+def dfu_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    return build(write_sample_project(folder, load_target("esp32s3"), app_size=8_000, bootloader_size=4_000)).path
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SharedClock:
+    """The time of the command."""
+    made = SharedClock()
+    begin: Any = Session.__init__
+    monkeypatch.setattr(Session, "__init__", lambda self, *args: begin(self, *args, clock=made))
+    return made
+
+
+def flash(monkeypatch: pytest.MonkeyPatch, dfu_bin: Path, boards: str, *options: str) -> int:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, boards)
+    monkeypatch.setattr(sys, "argv", ["esp-dfu", "flash", str(dfu_bin), *options])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+# --- the command ------------------------------------------------------------------------------------------
+
+
+def test_a_log_has_a_line_for_each_verdict(
+    dfu_bin: Path, clock: SharedClock, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    boards = "esp32s3+slow,esp32s3+vanish@3,esp32s3+vanish@9"
+    assert flash(monkeypatch, dfu_bin, boards, "--watch", "--count", "3") == 74
+    out, err = capsys.readouterr()
+    first, *_ = lines = out.splitlines()
+    assert first == "Waiting for 3 Simulated ESP32-S3 boards. Plug them in, in download mode; Ctrl-C ends."
+    verdicts = [line for line in lines if line.startswith(("PASS", "FAIL"))]
+    assert sorted(line.partition("(")[0].rstrip() for line in verdicts) == [
+        "FAIL  1-2  7c:df:a1:00:00:02  device-gone",
+        "FAIL  1-3  7c:df:a1:00:00:03  device-gone",
+        "PASS  1-1  7c:df:a1:00:00:01  15.1 KiB in 0.8 s",
+    ]
+    assert verdicts[-1].endswith("(1 passed, 2 failed)")
+    assert lines[-1] == "Done: 1 passed, 2 failed."
+    assert "1-1     detach    in DFU mode" in out
+    assert err.count("error: Port 1-") == 2
+    assert err.count("Check the cable") == 1  # the same advice is given once
+
+
+def test_quiet_says_the_verdicts_alone(
+    dfu_bin: Path, clock: SharedClock, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    assert flash(monkeypatch, dfu_bin, "esp32s3", "--watch", "--count", "1", "--quiet") == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["PASS", "Done:"]
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("boards", "options", "exit_code"),
+    [
+        ("esp32s3", (), 0),
+        ("esp32s3", ("--count", "2"), 130),
+        ("esp32s3+busy", (), 75),
+        ("esp32s3+busy", ("--count", "2"), 75),
+        ("esp32s2", (), 0),
+    ],
+)
+def test_ctrl_c_is_how_a_watch_ends(
+    dfu_bin: Path,
+    clock: SharedClock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    boards: str,
+    options: tuple[str, ...],
+    exit_code: int,
+) -> None:
+    clock.at(20, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert flash(monkeypatch, dfu_bin, boards, "--watch", *options) == exit_code
+    assert "Done: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--watch", "--serial", "0"),
+        ("--watch", "--wait", "5"),
+        ("--watch", "--json"),
+        ("--count", "5"),
+        ("--watch", "--count", "0"),
+        ("--watch", "--all", "--path", "1-1"),
+    ],
+)
+def test_options_that_contradict_each_other(
+    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, options: tuple[str, ...]
+) -> None:
+    assert flash(monkeypatch, dfu_bin, "esp32s3", *options) == 64
+    assert "[usage]" in capsys.readouterr().err
+
+
+def test_only_the_ports_of_the_station(
+    dfu_bin: Path, clock: SharedClock, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    clock.at(20, lambda: os.kill(os.getpid(), signal.SIGINT))
+    options = ("--watch", "--path", "1-2", "--path", "1-4")
+    assert flash(monkeypatch, dfu_bin, "esp32s3,esp32s3,esp32s3", *options) == 0
+    out, _ = capsys.readouterr()
+    assert "boards on port 1-2, 1-4." in out
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("PASS")] == ["1-2"]
+
+
+# --- the terminal -----------------------------------------------------------------------------------------
+
+
+def live(width: int, monkeypatch: pytest.MonkeyPatch, *, colour: bool = True) -> str:
+    """What a terminal gets during a watch."""
+    if not colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    console, out = Console(), io.StringIO()
+    console.out = Terminal(out, width=width, force_terminal=True, color_system="standard", legacy_windows=False)
+    view = console.watch_view("ESP32-S3")
+    with view:
+        view.begin("", 3)
+        view(DeviceFound("1-2", "run-time", "7c:df:a1:00:00:02"))
+        view(PhaseStarted("1-2", Phase.DOWNLOAD, 2048))
+        view(Progress("1-2", Phase.DOWNLOAD, 300, 2048, "app.bin"))
+        view(Notice("report", "A line is missing.", "1-2"))
+        view(PhaseFinished("1-2", Phase.DOWNLOAD, 2.0))
+        view.verdict(PASSED)
+        view(BoardLeft("1-2"))
+        view.verdict(FAILED)
+        view(AlreadyFlashed("1-5", "7c:df:a1:00:00:02"))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+@pytest.mark.parametrize(("word", "colour"), [("PASS", "32"), ("FAIL", "31")])
+def test_a_verdict_is_a_block_as_wide_as_the_terminal(
+    width: int, word: str, colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(rf"\x1b\[1;7;{colour}m([^\x1b]*)\x1b\[0m", live(width, monkeypatch))
+    above, line, below = blocks
+    assert above == below == " " * width
+    assert len(line) == width
+    assert line.split()[0] == word
+    assert line.split()[1] == ("1-2" if word == "PASS" else "3-1.4")
+
+
+def test_without_colours_it_is_still_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(re.findall(r"\x1b\[1;7m[^\x1b]*\x1b\[0m", live(80, monkeypatch, colour=False))) == 9
+
+
+def test_below_are_the_ports_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = live(80, monkeypatch)
+    plain = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", shown).replace("\r", "\n")
+    last = [line.split() for line in plain.splitlines() if line.strip()][-3:]
+    assert [line[0] for line in last] == ["watching", "3-1.4", "1-5"]
+    assert last[0][-4:] == ["1", "passed,", "1", "failed"]
+    assert "unplug it" in plain
+    assert "warning: 1-2: A line is missing." in plain
+    assert "x" * 100 in plain  # a hint is never cut
+    assert "it ?[2J left. [device-gone]" in plain
