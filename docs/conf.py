@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import esp_dfu_ext
@@ -14,6 +15,8 @@ html_theme = "furo"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
+_SCHEMAS = sorted(path.name for path in Path(__file__).parent.glob("*.schema.json"))
+html_extra_path = ["run-light.svg", "run-dark.svg", *_SCHEMAS]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -1,0 +1,176 @@
+"""The documentation: its commands run, its JSON documents are those of their schemas, its links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from esp_dfu_ext import load_target
+from esp_dfu_ext.cli import cli
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.jobs.building import build
+from esp_dfu_ext.simulator.sample import write_sample_project
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "targets" / "README.md"])
+CODE = re.compile(r"^ {4,}([^\n]+)$|^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
+
+
+def code_lines(page: Path) -> Iterator[str]:
+    """The lines of a page's code blocks, without comments."""
+    for indented, fenced in CODE.findall(page.read_text(encoding="utf-8")):
+        for line in (indented or fenced).splitlines():
+            yield re.sub(r"\s+#.*", "", line).strip()
+
+
+def commands(program: str) -> list[str]:
+    """Every command of this program that a page shows."""
+    found = {line for page in PAGES for line in code_lines(page) if line.startswith(program + " ")}
+    return sorted(found)
+
+
+ESP_DFU = commands("esp-dfu")
+IDF_PY = [line for line in commands("idf.py") if line.split()[1].startswith("dfu")]
+# Goes on until somebody ends it, waits for a hundred boards, or changes this machine.
+ONLY_PARSED = ("--watch", "--install")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the pages' names are there: a project, an image."""
+    project = tmp_path / "my_project"
+    write_sample_project(project, load_target("esp32s3"), app_size=8000)
+    (project / "CMakeLists.txt").touch()
+    build(project / "build", output=tmp_path / "dfu.bin")
+    build(project / "build")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("esp_dfu_ext.commands.session.SystemClock", VirtualClock)
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    return tmp_path
+
+
+def boards(line: str) -> str:
+    """As many as the command is about."""
+    return ",".join(["esp32s3"] * (3 if re.search(r"--(path|serial|all)\b", line) else 1))
+
+
+def run(words: Sequence[str]) -> int:
+    """The exit code of esp-dfu."""
+    with pytest.raises(SystemExit) as stop:
+        sys.exit(cli.main(list(words), prog_name="esp-dfu", standalone_mode=False))
+    return int(stop.value.code or 0)
+
+
+def test_the_pages_show_commands() -> None:
+    assert len(ESP_DFU) >= 12
+    assert len(IDF_PY) >= 8
+
+
+@pytest.mark.parametrize("line", ESP_DFU)
+def test_an_esp_dfu_command_of_the_pages_runs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESP_DFU_SIMULATE", boards(line))
+    words = shlex.split(line.partition(" > ")[0].partition(" | ")[0])[1:]
+    if any(word in ONLY_PARSED for word in words):
+        name, command, rest = cli.resolve_command(cli.make_context("esp-dfu", list(words)), words)
+        assert name is not None and command is not None
+        command.make_context(name, rest)
+        return
+    assert run(words) == 0
+
+
+@pytest.mark.parametrize("line", IDF_PY)
+def test_an_idf_py_command_of_the_pages_runs(line: str, folder: Path) -> None:
+    words = shlex.split(line.replace("7c:df:a1:..", "7c:df:a1:00:00:01"))[1:]
+    if "--watch" in words:
+        words = [*words, "--count", "1"]
+    env = {**os.environ, "ESP_DFU_SIMULATE": boards(line), "IDF_EXTRA_ACTIONS_PATH": str(ROOT), "PYTHONPATH": ""}
+    env["FAKE_IDF_VERSION"] = "5.5"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "idf_py.py"), *words],
+        cwd=folder / "my_project", env=env, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_links_lead_to_files() -> None:
+    missing = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in PAGES
+        for link in LINK.findall(page.read_text(encoding="utf-8"))
+        for target in ["".join(link).partition("#")[0]]
+        if target and not re.match(r"[a-z]+:", target) and not (page.parent / target).exists()
+    ]
+    assert missing == []
+
+
+# --- JSON -------------------------------------------------------------------------------------------------
+
+
+def schema(name: str) -> dict[str, Any]:
+    """A schema of docs/, whose objects take no key that it does not name."""
+
+    def close(part: Any) -> Any:
+        if isinstance(part, dict):
+            part = {key: close(value) for key, value in part.items()}
+            if "properties" in part:
+                part["additionalProperties"] = False
+        return [close(item) for item in part] if isinstance(part, list) else part
+
+    document: dict[str, Any] = close(json.loads((ROOT / "docs" / f"{name}.schema.json").read_text(encoding="utf-8")))
+    jsonschema.validators.validator_for(document).check_schema(document)
+    return document
+
+
+def said(words: str, capsys: pytest.CaptureFixture[str]) -> list[Any]:
+    """The JSON that a command prints."""
+    run(words.split())
+    text = capsys.readouterr().out
+    return [json.loads(line) for line in text.splitlines()] if words.startswith("flash") else [json.loads(text)]
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "boards"),
+    [
+        ("list", "list --json", "esp32s3,esp32s2+no-access,303a:1001,esp32p4+dfu"),
+        ("doctor", "doctor --json my_project/build", "esp32s3"),
+        ("doctor", "doctor --json nowhere", "303a:1001"),
+        ("flash", "flash --json dfu.bin", "esp32s3"),
+        ("flash", "flash --json dfu.bin --reset", "esp32s3+strict"),
+        ("flash", "flash --json dfu.bin", "esp32s3+vanish@90"),
+        ("flash", "flash --json dfu.bin --wait 3", "303a:1001"),
+        ("flash", "flash --json dfu.bin --all", "esp32s3,esp32s3+busy,esp32s3+error@50"),
+    ],
+)
+def test_a_document_is_that_of_its_schema(
+    name: str,
+    words: str,
+    boards: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ESP_DFU_SIMULATE", boards)
+    validator = jsonschema.Draft202012Validator(schema(name))
+    documents = said(words, capsys)
+    assert documents
+    for document in documents:
+        validator.validate(document)
+
+
+def test_a_schema_refuses_what_it_does_not_know() -> None:
+    validator = jsonschema.Draft202012Validator(schema("flash"))
+    good = {"version": 1, "event": "board-left", "path": "1-1"}
+    validator.validate(good)
+    for bad in ({**good, "version": 2}, {**good, "event": "x"}, {**good, "more": 1}, {"version": 1, "event": "failed"}):
+        assert not validator.is_valid(bad), bad
