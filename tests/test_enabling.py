@@ -119,7 +119,7 @@ def test_a_shell_takes_the_line_and_its_opposite(idf_project: Path, capsys: Capt
         f'eval "$({sys.executable} -m esp_dfu_ext disable --shell)"; echo "$IDF_EXTRA_ACTIONS_PATH"'
     )
     env = {"IDF_EXTRA_ACTIONS_PATH": "/mine", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, cwd=Path.cwd())
+    done = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, cwd=idf_project)
     assert done.stdout.splitlines() == [f"/mine;{extra_actions_path()}", "/mine"]
 
 

@@ -64,7 +64,7 @@ def plugin(found: Plugin | None) -> list[Fact]:
     """The way the actions came into idf.py, and whether it runs them."""
     if found is None:
         return [not_applicable("plugin", "esp-dfu runs by itself, without idf.py")]
-    ways = [_way(door) for door in found.doors]
+    ways = list(dict.fromkeys(_way(door) for door in found.doors))
     refused = [name for name, ours in found.kept.items() if not ours]
     facts = [ok("plugin", f"loaded by {', and by '.join(ways)}", doors=list(found.doors))]
     if refused:
@@ -77,6 +77,9 @@ def plugin(found: Plugin | None) -> list[Fact]:
     return facts
 
 
+_PACKAGE = __name__.partition(".")[0]
+
+
 def _way(door: str) -> str:
     """For people: `door` is what was known while idf.py loaded, now there is time to look."""
     if door != "package":
@@ -87,9 +90,10 @@ def _way(door: str) -> str:
             if function is not None and function.__module__.startswith("esp_dfu_ext."):
                 return f"{module.__file__}, which imports the installed package"
     package = Path(__file__).resolve().parents[2]
-    extra = os.environ.get("IDF_EXTRA_ACTIONS_PATH", "").split(";")
-    if any(folder and Path(folder).resolve() == package for folder in extra):
-        return f"IDF_EXTRA_ACTIONS_PATH, {package}"
+    for folder in filter(None, os.environ.get("IDF_EXTRA_ACTIONS_PATH", "").split(";")):
+        # idf.py asks for a package of this name, and gets the installed one if there is one.
+        if (Path(folder) / _PACKAGE).is_dir():
+            return f"IDF_EXTRA_ACTIONS_PATH, {Path(folder).resolve()}"
     with suppress(importlib.metadata.PackageNotFoundError):
         return f"the entry point of esp-dfu-ext {importlib.metadata.version('esp-dfu-ext')} in {package}"
     return f"a way that left no trace, from {package}"
