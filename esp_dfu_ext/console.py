@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from .streams import Piece, open_stream, table_lines
+from .streams import Piece, Stream, open_stream, table_lines
 from .units import clean, format_size
 from .views import FlashView, GangPlainView, PlainView
 
@@ -77,20 +77,23 @@ class Console:
         if not self.quiet:
             self.err.put(Piece("warning: ", "bold yellow"), shown(line))
 
-    def error(self, message: str, code: str, notes: Sequence[str], hints: Sequence[str]) -> None:
-        """What happened, what was seen, what to type next; on stderr."""
-        self.err.put(Piece("error: ", "bold red"), f"{shown(message)} ", Piece(f"[{code}]", "dim"))
+    def error(
+        self, message: str, code: str, notes: Sequence[str], hints: Sequence[str], to: Stream | None = None
+    ) -> None:
+        """What happened, what was seen, what to type next; on stderr, or where it does not go through bars."""
+        to = to or self.err
+        to.put(Piece("error: ", "bold red"), f"{shown(message)} ", Piece(f"[{code}]", "dim"))
         for note in at_most(notes):
-            self.err.put(f"  {shown(note)}")
+            to.put(f"  {shown(note)}")
         for hint in hints:
-            self.hint(hint)
+            self.hint(hint, to)
 
-    def hint(self, line: str) -> None:
+    def hint(self, line: str, to: Stream | None = None) -> None:
         """What to do next, on stderr; a command is never broken into lines, because people copy it.
 
         A sentence ends with a full stop, and a command does not.
         """
-        self.err.put(Piece("  > ", "bold cyan"), shown(line), wrap=line.endswith("."))
+        (to or self.err).put(Piece("  > ", "bold cyan"), shown(line), wrap=line.endswith("."))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table, as `table_lines` lays it out; cells that are pieces are clean already."""

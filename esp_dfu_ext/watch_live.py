@@ -51,12 +51,7 @@ class WatchLiveView(GangLiveView, WatchView):
         colour = "green" if verdict.problem is None else "red"
         self._block(verdict.word, verdict.path, verdict.serial, verdict.figures, colour)
         if verdict.problem is not None:
-            self._above(Text(clean(f"{verdict.problem.message} [{verdict.problem.code}]")))
-            for note in verdict.problem.notes:
-                self._above(Text(f"  {clean(note)}"))
-            for hint in verdict.problem.hints:
-                # Never broken into lines, because people copy it.
-                self._progress.console.print(Text("  > ", style="bold cyan") + Text(clean(hint)), soft_wrap=True)
+            self._console.error(*verdict.problem, to=self._console.out)
         self._progress.update(self._tasks[_TALLY], completed=verdict.done, figures=verdict.tally)
 
     def _notice(self, event: Notice) -> None:
