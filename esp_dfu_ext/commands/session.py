@@ -38,7 +38,7 @@ class Session:
     console: Console
     face: Face
     target: Target | None = None
-    clock: Clock = field(default_factory=SystemClock)
+    clock: Clock = field(default_factory=lambda: SystemClock())  # looked up when it is made: tests have another
     boards: str = field(default_factory=lambda: os.environ.get(ENVIRONMENT_VARIABLE, ""))
     real: bool = True
 
