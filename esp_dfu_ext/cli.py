@@ -140,7 +140,7 @@ def list_(as_json: bool) -> None:
     _run(job)
 
 
-@cli.command()
+@cli.command(short_help="Flash a DFU.BIN onto a board, or many.")
 @click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--path",
@@ -167,7 +167,15 @@ def list_(as_json: bool) -> None:
 @click.option("--json", is_flag=True, help="Print each event and the result as a line of JSON.")
 @_quiet
 def flash(dfu_bin: Path, quiet: bool, **options: Any) -> None:
-    """Flash DFU.BIN onto a board; the chip follows from the image."""
+    """Flash DFU.BIN onto a board; the chip follows from the image.
+
+    \b
+    esp-dfu flash dfu.bin                  the only board there is
+    esp-dfu flash dfu.bin --path 1-2       the one on this port, as esp-dfu list shows it
+    esp-dfu flash dfu.bin --all            all boards of this chip, at once
+    esp-dfu flash dfu.bin --watch --report made.jsonl
+                                           on and on, with a record of each board
+    """  # noqa: D301
 
     def job(session: Session) -> int:
         from .commands.flashing import FlashOptions, flash
@@ -238,7 +246,7 @@ _project = click.argument("project_dir", default=".", type=click.Path(path_type=
 _shell = click.option("--shell", is_flag=True, help="All projects of a shell: print the line to evaluate in it.")
 
 
-@cli.command()
+@cli.command(short_help="Give ESP-IDF 5.0 to 5.5 the dfu actions.")
 @_project
 @_shell
 def enable(project_dir: Path, shell: bool) -> None:
@@ -271,7 +279,7 @@ def disable(project_dir: Path, shell: bool) -> None:
     _run(job)
 
 
-@cli.command()
+@cli.command(short_help="Print the script for TAB: bash, zsh, fish.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the script that completes esp-dfu on TAB, ports and chips included.
