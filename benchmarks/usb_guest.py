@@ -91,6 +91,7 @@ def main() -> None:
             ("esp-dfu", [*OURS, large]),
             ("dfu-util", [*DFU_UTIL, large]),
             ("esp-dfu --strict", [*OURS, "--strict", large]),
+            ("bare ctypes loop, as --strict", [sys.executable, "benchmarks/bare_loop.py", large]),
         ):
             measure("1 MiB in DFU mode", tool, [command], Mode.DFU, Path(large))
         one_by_one = [["dfu-util", "-p", f"1-{number}", *DFU_UTIL[1:], small] for number in range(1, GANG + 1)]
