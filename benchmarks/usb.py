@@ -9,18 +9,15 @@ the table shows medians and their ratio.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from .vm import runs
 
 
 class Median(NamedTuple):
@@ -42,23 +39,13 @@ CPU_GOAL = 1.0
 
 def measure(rounds: int) -> dict[tuple[str, str], Median]:
     """Boot the virtual machine and run everything in it."""
-    command = [sys.executable, "tests/real_usb/vm/boot.py", "-m", "benchmarks.usb_guest"]
-    env = {**os.environ, "ESP_DFU_BENCH_ROUNDS": str(rounds), "ESP_DFU_VM_DEADLINE": "3000"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        sys.exit(done.stdout)
-    runs = defaultdict(list)
-    for line in done.stdout.splitlines():
-        if line.startswith("RUN "):
-            run = json.loads(line[4:])
-            runs[run["work"], run["tool"]].append(run)
     return {
         key: Median(
             statistics.median(run["seconds"] for run in of_one),
             statistics.median(run["cpu"] for run in of_one),
             of_one[0]["bytes"],
         )
-        for key, of_one in runs.items()
+        for key, of_one in runs("benchmarks.usb_guest", rounds, "work", "tool").items()
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import OutputError, ProjectError
@@ -76,10 +77,8 @@ def disable(session: Session, project_dir: Path) -> int:
 
 def enable_shell(session: Session) -> int:
     """Print the line that enables every project of a shell; for ``eval``, so nothing else is on stdout."""
-    ours = extra_actions_path()
-    folders = [folder for folder in os.environ.get(_PATH, "").split(";") if folder]
-    value = ";".join(folders if ours in folders else [*folders, ours])
-    session.console.raw(_assignment(value))
+    folders, ours = _folders(), extra_actions_path()
+    session.console.raw(_assignment(folders if ours in folders else [*folders, ours]))
     if sys.stdout.isatty():
         session.console.tell("For every new shell, put this line into its start file, after ESP-IDF's export script.")
     return 0
@@ -87,14 +86,17 @@ def enable_shell(session: Session) -> int:
 
 def disable_shell(session: Session) -> int:
     """Print the line that takes `enable_shell` back."""
-    ours = extra_actions_path()
-    folders = [folder for folder in os.environ.get(_PATH, "").split(";") if folder and folder != ours]
-    session.console.raw(_assignment(";".join(folders)))
+    session.console.raw(_assignment([folder for folder in _folders() if folder != extra_actions_path()]))
     return 0
 
 
-def _assignment(value: str) -> str:
+def _folders() -> list[str]:
+    return [folder for folder in os.environ.get(_PATH, "").split(";") if folder]
+
+
+def _assignment(folders: Sequence[str]) -> str:
     """A line that sets the variable in the shell of this system, or in fish where that is the user's."""
+    value = ";".join(folders)
     if sys.platform == "win32":
         quoted = value.replace("'", "''")
         return f"$env:{_PATH} = '{quoted}'"

@@ -1,0 +1,28 @@
+"""Runs a benchmark's other half in the virtual machine, and collects what it measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def runs(module: str, rounds: int, *keys: str) -> dict[Any, list[dict[str, Any]]]:
+    """Run a module there; its ``RUN`` lines, by the values that they have under `keys`. Exits if it fails."""
+    command = [sys.executable, "tests/real_usb/vm/boot.py", "-m", module]
+    env = {**os.environ, "ESP_DFU_BENCH_ROUNDS": str(rounds), "ESP_DFU_VM_DEADLINE": "3000"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stdout)
+    found = defaultdict(list)
+    for line in done.stdout.splitlines():
+        if line.startswith("RUN "):
+            run = json.loads(line[4:])
+            found[tuple(run[key] for key in keys)].append(run)
+    return found
