@@ -42,6 +42,7 @@ from .conftest import (
     NOBODY,
     PLUGDEV,
     Bench,
+    Image,
     MakeImage,
     Result,
     esp_dfu,
@@ -156,11 +157,10 @@ def test_reset_tells_what_came_after(bench: Bench, image_for: MakeImage, libusb:
     assert ("nothing" if boots_app else "in run-time mode") in seen[1]
 
 
-@BOTH_LIBUSBS
-def test_a_board_that_is_plugged_in_later(bench: Bench, image_for: MakeImage, libusb: str) -> None:
-    board, image = bench.add(), image_for("esp32s3")
+def plug_in_while_it_waits(bench: Bench, board: Board, image: Image, libusb: str, user: Sequence[str] = ()) -> None:
+    """A flash that begins without its board, and ends well."""
     bench.hub.unplug(board)
-    waiting = start(esp_dfu_command("flash", "--wait", "30", image.path, libusb=libusb))
+    waiting = start(esp_dfu_command("flash", "--wait", "30", image.path, libusb=libusb), user)
     try:
         assert waiting.stdout is not None
         assert "wait" in waiting.stdout.readline().lower()
@@ -169,6 +169,12 @@ def test_a_board_that_is_plugged_in_later(bench: Bench, image_for: MakeImage, li
         result = finish(waiting)
     assert result.code == 0, result
     image.assert_in(board)
+
+
+@BOTH_LIBUSBS
+def test_a_board_that_is_plugged_in_later(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+    board, image = bench.add(), image_for("esp32s3")
+    plug_in_while_it_waits(bench, board, image, libusb)
 
 
 @BOTH_LIBUSBS
@@ -333,16 +339,7 @@ def test_the_doctor_sees_who_holds_a_board(bench: Bench) -> None:
 def test_a_user_waits_for_a_board_and_for_udev(bench: Bench, image_for: MakeImage, no_rule: None, libusb: str) -> None:
     board, image = bench.add(), image_for("esp32s3")
     install_rule()
-    bench.hub.unplug(board)
-    waiting = start(esp_dfu_command("flash", "--wait", "30", image.path, libusb=libusb), PLUGDEV)
-    try:
-        assert waiting.stdout is not None
-        assert "wait" in waiting.stdout.readline().lower()
-    finally:
-        bench.hub.plug(board)
-        result = finish(waiting)
-    assert result.code == 0, result
-    image.assert_in(board)
+    plug_in_while_it_waits(bench, board, image, libusb, PLUGDEV)
 
 
 @BOTH_LIBUSBS
