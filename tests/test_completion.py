@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_trouble_is_silent(word: str, monkeypatch: pytest.MonkeyPatch, tmp_path:
 def esp_dfu(folder: Path) -> None:
     """An `esp-dfu` on PATH that is this checkout's."""
     program = folder / "esp-dfu"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m esp_dfu_ext "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m esp_dfu_ext "$@"\n')
     program.chmod(0o755)
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -458,14 +459,16 @@ def test_the_rule_is_printed_and_only_root_may_install_it(tmp_path: Path) -> Non
     done = esp_dfu(tmp_path, "udev", "--install", prelude=prelude)
     assert done.returncode == 77
     assert "[needs-root]" in done.stderr
-    assert re.search(rf"  > sudo .*{re.escape(sys.executable)} -m esp_dfu_ext udev --install\n", done.stderr)
+    assert re.search(
+        rf"  > sudo .*{re.escape(shlex.quote(sys.executable))} -m esp_dfu_ext udev --install\n", done.stderr
+    )
 
 
 def test_the_command_for_root_finds_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda name: "/elsewhere")
-    command = own_command("list").split()
+    command = shlex.split(own_command("list"))
     assert command[:2] == ["env", f"PYTHONPATH={PACKAGE.parent}"]
     done = subprocess.run([*command, "--help"], cwd="/", env={}, capture_output=True, text=True, timeout=60)
     assert "dfu-util" in done.stdout
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(PACKAGE.parent))
-    assert own_command("list", root=True) == f"sudo {sys.executable} -m esp_dfu_ext list"
+    assert own_command("list", root=True) == f"sudo {shlex.quote(sys.executable)} -m esp_dfu_ext list"

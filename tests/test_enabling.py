@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -90,10 +91,10 @@ def test_a_folder_where_nothing_can_be_written(idf_project: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("shell", "before", "line"),
     [
-        ("/bin/bash", "", "export IDF_EXTRA_ACTIONS_PATH={ours}"),
+        ("/bin/bash", "", "export IDF_EXTRA_ACTIONS_PATH={quoted}"),
         ("/bin/zsh", "/my own", "export IDF_EXTRA_ACTIONS_PATH='/my own;{ours}'"),
         ("/bin/bash", "{ours};/mine", "export IDF_EXTRA_ACTIONS_PATH='{ours};/mine'"),
-        ("/usr/bin/fish", "", "set -gx IDF_EXTRA_ACTIONS_PATH {ours}"),
+        ("/usr/bin/fish", "", "set -gx IDF_EXTRA_ACTIONS_PATH {quoted}"),
     ],
 )
 def test_the_line_for_a_shell(
@@ -103,7 +104,7 @@ def test_the_line_for_a_shell(
     monkeypatch.setenv("SHELL", shell)
     monkeypatch.setenv("IDF_EXTRA_ACTIONS_PATH", before.format(ours=ours))
     assert enable_shell(session()) == 0
-    assert capsys.readouterr().out == line.format(ours=ours) + "\n"
+    assert capsys.readouterr().out == line.format(ours=ours, quoted=shlex.quote(ours)) + "\n"
 
 
 def test_the_line_for_powershell(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -114,9 +115,10 @@ def test_the_line_for_powershell(monkeypatch: pytest.MonkeyPatch, capsys: Captur
 
 
 def test_a_shell_takes_the_line_and_its_opposite(idf_project: Path, capsys: Capture) -> None:
+    python = shlex.quote(sys.executable)
     script = (
-        f'eval "$({sys.executable} -m esp_dfu_ext enable --shell)"; echo "$IDF_EXTRA_ACTIONS_PATH";'
-        f'eval "$({sys.executable} -m esp_dfu_ext disable --shell)"; echo "$IDF_EXTRA_ACTIONS_PATH"'
+        f'eval "$({python} -m esp_dfu_ext enable --shell)"; echo "$IDF_EXTRA_ACTIONS_PATH";'
+        f'eval "$({python} -m esp_dfu_ext disable --shell)"; echo "$IDF_EXTRA_ACTIONS_PATH"'
     )
     env = {"IDF_EXTRA_ACTIONS_PATH": "/mine", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, cwd=idf_project)
