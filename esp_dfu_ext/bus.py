@@ -191,16 +191,18 @@ class UsbHandle:
             UsbError: a kind of it.
         """
         buffer = array("B", bytes(length))
-        return buffer[: self._transfer(request_type, request, value, buffer, timeout)].tobytes()
+        count = self._transfer(request_type, request, value, buffer, timeout)
+        return buffer.tobytes()[:count]
 
     def _transfer(self, request_type: int, request: int, value: int, buffer: array[int], timeout: float) -> int:
-        if self._handle is None:
+        handle = self._handle
+        if handle is None:
             raise UsbError(f"{self._where}: the device is closed.")
         # libusb takes an unsigned int, of which 0 means for ever.
-        milliseconds = min(max(1, round(timeout * 1000)), 0xFFFFFFFF)
+        milliseconds = min(int(timeout * 1000), 0xFFFFFFFF) or 1
         try:
             count: int = self._backend.ctrl_transfer(
-                self._handle, request_type, request, value, self._interface, buffer, milliseconds
+                handle, request_type, request, value, self._interface, buffer, milliseconds
             )
         except Exception as error:
             _raise_mapped(self._where, error)
@@ -313,18 +315,23 @@ def _backend_class() -> Any:
 
     import usb.backend.libusb1 as libusb1
 
-    array_type = cache(lambda length: ctypes.c_ubyte * length)
+    pointer, check = ctypes.c_void_p, libusb1._check
 
     class Backend(libusb1._LibUSB):  # type: ignore[misc]
+        def __init__(self, lib: Any) -> None:
+            super().__init__(lib)
+            # Looked up by item it is a function of our own, without pyusb's types, which convert each argument.
+            self._control_transfer = lib["libusb_control_transfer"]
+
         def ctrl_transfer(
             self, handle: Any, request_type: int, request: int, value: int, index: int, data: array[int], timeout: int
         ) -> int:
             # pyusb's own casts a pointer and looks for a wrapped result at each call.
-            buffer = array_type(len(data)).from_buffer(data)
-            count: int = self.lib.libusb_control_transfer(
-                handle.handle, request_type, request, value, index, buffer, len(data), timeout
+            address, length = data.buffer_info()
+            count: int = self._control_transfer(
+                handle.handle, request_type, request, value, index, pointer(address), length, timeout
             )
-            return count if count >= 0 else int(libusb1._check(count))
+            return count if count >= 0 else int(check(count))
 
     return Backend
 

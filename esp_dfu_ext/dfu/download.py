@@ -32,6 +32,7 @@ from .spec import State, Status, StatusResponse
 _LATE_BYTES = 256
 # States in which bwPollTimeout means something, sections 6.1.2 and A.2.
 _BUSY_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY, State.dfuMANIFEST_SYNC, State.dfuMANIFEST)
+_NEXT_BLOCK = (State.dfuDNLOAD_IDLE,)
 # States in which a device waits for a bus reset; of dfuMANIFEST only a device that is not tolerant stays in it.
 RESET_STATES = (State.dfuMANIFEST, State.dfuMANIFEST_WAIT_RESET)
 # How a device says that it wanted a DFU_GETSTATUS first.
@@ -126,7 +127,10 @@ class _Run:
         tolerant: bool,
         on_event: EventSink,
     ) -> None:
-        self._tolerant = tolerant
+        # One that is not tolerant stays in dfuMANIFEST, silent, until the bus reset: an end, and nothing to wait for.
+        manifest = () if tolerant else (State.dfuMANIFEST,)
+        self._ends = (State.dfuIDLE, State.dfuMANIFEST_WAIT_RESET, *manifest)
+        self._busy = tuple(state for state in _BUSY_STATES if state not in manifest)
         self._device = device
         self._image = image
         self._limits = target.dfu
@@ -156,6 +160,7 @@ class _Run:
         total = len(stream)
         send = self._device.download
         for span in self._spans():
+            when = f"while {span.name or 'the index'} was being written"
             self._progress(span.first * size, span.name)
             for block in range(span.first, span.last):
                 timeout = span.erase_timeout if block < span.erase_until else TIMEOUT
@@ -167,8 +172,7 @@ class _Run:
                 except TransferTimeoutError as error:
                     raise self._late(f"to the block at offset {position:#x} of the stream", timeout) from error
                 if (block + 1) % status_interval == 0:
-                    when = f"while {span.name or 'the index'} was being written"
-                    _expect(self._settle(when, self._limits.erase_timeout), (State.dfuDNLOAD_IDLE,), when)
+                    self._settle(_NEXT_BLOCK, when, self._limits.erase_timeout)
                     if status_interval > 1 or block % self._limits.status_interval == 0:
                         self._progress(min(position + size, total), span.name)
         self._progress(total, "")
@@ -203,22 +207,23 @@ class _Run:
             raise self._explain(error, "", len(self._image.stream), 1) from error
         except TransferTimeoutError as error:
             raise self._late("to the zero-length block, upon which the chip compares every MD5", timeout) from error
-        answer = self._settle("after the last block", timeout)
-        _expect(answer, (State.dfuIDLE, *RESET_STATES), "after the last block")
+        answer = self._settle(self._ends, "after the last block", timeout)
+        if answer.state == State.dfuMANIFEST:
+            self._clock.sleep(min(answer.poll_timeout, timeout))
         return answer
 
-    def _settle(self, when: str, timeout: float) -> StatusResponse:
+    def _settle(self, expected: tuple[State, ...], when: str, timeout: float) -> StatusResponse:
         """DFU_GETSTATUS until the device is no longer busy; it says itself how long that takes."""
         deadline = math.inf  # known once it is busy: a look at the clock is not free
         while True:
             answer = self._device.get_status()
             if answer.status != Status.OK or answer.state == State.dfuERROR:
                 raise _status_error(answer, when)
-            if answer.state not in _BUSY_STATES:
+            if answer.state in expected:
                 return answer
-            if answer.state == State.dfuMANIFEST and not self._tolerant:
-                self._clock.sleep(min(answer.poll_timeout, timeout))
-                return answer
+            if answer.state not in self._busy:
+                message = f"The device reported state {answer.state} {when}, instead of {expected[0]}."
+                raise DfuStateError(message, state=str(answer.state))
             now = self._clock.monotonic()
             deadline = min(deadline, now + timeout)
             left = deadline - now
@@ -256,12 +261,6 @@ def _status_error(answer: StatusResponse, when: str) -> DfuStatusError:
         status=str(answer.status),
         state=str(answer.state),
     )
-
-
-def _expect(answer: StatusResponse, states: tuple[State, ...], when: str) -> None:
-    if answer.state not in states:
-        message = f"The device reported state {answer.state} {when}, instead of {states[0]}."
-        raise DfuStateError(message, state=str(answer.state))
 
 
 def _idle_again(device: DfuDevice, clock: Clock) -> bool:
