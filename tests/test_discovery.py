@@ -7,15 +7,9 @@ import errno
 import pytest
 import usb.core
 
-from esp_dfu_ext.dfu.discovery import (
-    DfuInterface,
-    Selector,
-    describe,
-    detach_and_wait,
-    find,
-    open_when_permitted,
-    select,
-)
+from esp_dfu_ext.dfu.detach import detach_and_wait
+from esp_dfu_ext.dfu.discovery import DfuInterface, Selector, describe, find, select
+from esp_dfu_ext.dfu.opening import open_when_permitted
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import (
     AccessDeniedError,

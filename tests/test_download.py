@@ -10,7 +10,8 @@ from esp_dfu_ext.bus import UsbHandle
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.device import DfuDevice
 from esp_dfu_ext.dfu.discovery import find
-from esp_dfu_ext.dfu.download import download, leave_idle, recover
+from esp_dfu_ext.dfu.download import download
+from esp_dfu_ext.dfu.recovery import leave_idle, recover
 from esp_dfu_ext.dfu.spec import Mode, Status, StatusResponse
 from esp_dfu_ext.errors import (
     DeviceGoneError,

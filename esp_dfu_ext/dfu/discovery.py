@@ -1,48 +1,29 @@
-"""DFU interfaces among the devices of a bus: finding, choosing, and waiting until one comes back."""
+"""DFU interfaces among the devices of a bus: finding and choosing one, and saying what is there instead."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from ..bus import Bus, InterfaceDescriptor, UsbDevice, UsbHandle
+from ..bus import Bus, InterfaceDescriptor, UsbDevice
 from ..clock import Clock
 from ..errors import (
-    AccessDeniedError,
     AppRunningError,
-    DeviceGoneError,
     DeviceNotFoundError,
-    DriverMissingError,
-    NoDfuModeError,
     OtherChipError,
     OtherPathError,
     OtherSerialError,
     OtherUsbError,
-    ReenumerationError,
     SeveralDevicesError,
-    StallError,
-    TransferTimeoutError,
     UnreadableDeviceError,
     UsageError,
     UsbError,
 )
-from ..events import EventSink, Notice, Waiting, ignore
+from ..events import EventSink, Waiting, ignore
 from ..target import OtherUsb, Target, find_target_by_usb_id
-from .device import DfuDevice
 from .spec import INTERFACE_CLASS, INTERFACE_SUBCLASS, FunctionalDescriptor, Mode
 
 SCAN_INTERVAL = 0.05  # seconds between two looks at the bus
-# udev may need a moment to hand a device that just appeared to its user.
-PERMISSION_DELAY = 2.0
-# An app with the ROM's USB console comes back once in run-time mode and then restarts by itself;
-# a second DFU_DETACH before that would hit the restart.
-DETACH_INTERVAL = 3.0
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -189,7 +170,7 @@ def _not_found(
     vids = frozenset(t.usb.vid for t in targets) | {target.usb.vid}
     everything = bus.scan()
     seen = [device for device in everything if device.vid in vids]
-    notes = _seen(seen, targets)
+    notes = sightings(seen, targets)
     there = [device for device in seen if selector.path in (None, device.path)]
     if selector.serial is not None and found:
         kind: type[DeviceNotFoundError] = OtherSerialError
@@ -235,118 +216,11 @@ def describe(device: UsbDevice, targets: Sequence[Target]) -> str:
     return f"{device.usb_id}, no DFU interface: an app that uses USB for something else"
 
 
-def detach_and_wait(
-    interface: DfuInterface,
-    bus: Bus,
-    target: Target,
-    *,
-    clock: Clock,
-    targets: Sequence[Target] = (),
-    patience: float = 0.0,
-    on_event: EventSink = ignore,
-) -> DfuInterface:
-    """Send DFU_DETACH to a board in run-time mode, and wait until it is back on its port in DFU mode.
-
-    The ROM leaves the bus inside the request, so that the request itself normally fails; that is success.
-    `targets` are the chips that are known, to name what was seen instead.
-
-    Raises:
-        UsbError: the board cannot be opened.
-        ReenumerationError: it did not come back in time; NoDfuModeError if something else did; the notes say what
-            was seen.
-    """
-    detach = _send_detach(interface, clock, patience)
-    sent = clock.monotonic()
-    patience_for_return = return_timeout(target)
-    deadline = sent + patience_for_return
-    detached_again = False
-    address = interface.device.address
-    seen = "nothing"
-    while clock.monotonic() < deadline:
-        clock.sleep(SCAN_INTERVAL)
-        device = device_at(bus, interface.path)
-        if device is None:
-            seen = "nothing"
-            continue
-        now = next(iter(dfu_interfaces(device)), None)
-        if now is not None and device.usb_id == target.usb_id:
-            if now.mode is Mode.DFU:
-                return now
-            seen = "run-time"
-            address = device.address
-            if not detached_again and clock.monotonic() - sent > DETACH_INTERVAL:
-                on_event(Notice("detach-again", "Still in run-time mode; asking once more.", interface.path))
-                try:
-                    detach = _send_detach(now, clock, 0.0)
-                except DeviceGoneError:
-                    continue  # it was just leaving
-                detached_again = True
-        elif device.interfaces:
-            seen = device.usb_id
-    message = (
-        f"The board on port {interface.path} did not come back in DFU mode within "
-        f"{patience_for_return:g} s after DFU_DETACH; "
-    )
-    notes = _seen(bus.scan(frozenset([target.usb.vid])), [*targets, target])
-    if seen == "nothing":
-        raise ReenumerationError(f"{message}nothing is on its port now.", notes=notes)
-    stayed = address == interface.device.address
-    run_time = f"it never left the bus, and {detach}" if stayed else "it came back in run-time mode"
-    what = run_time if seen == "run-time" else f"{seen} is on its port now"
-    raise NoDfuModeError(f"{message}{what}.", seen=seen, notes=notes)
-
-
-def _seen(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> list[str]:
+def sightings(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> list[str]:
+    """A line for each device: its port, and what it is."""
     return [f"Seen on port {device.path}: {describe(device, targets)}." for device in devices]
-
-
-def return_timeout(target: Target) -> float:
-    """Seconds to wait for a board that left the bus; Windows looks for drivers first."""
-    return target.dfu.return_timeout_windows if sys.platform == "win32" else target.dfu.return_timeout
 
 
 def device_at(bus: Bus, path: str) -> UsbDevice | None:
     """What is on a port now; None if nothing is. Errors of Bus.scan."""
     return next(iter(bus.scan(path=path)), None)
-
-
-def _send_detach(interface: DfuInterface, clock: Clock, patience: float) -> str:
-    """Send DFU_DETACH; returns how the board took it, for the case that nothing came of it."""
-    functional = interface.functional
-    with open_when_permitted(interface, clock=clock, patience=patience) as handle:
-        device = DfuDevice(handle)
-        try:
-            device.detach(functional.detach_timeout if functional is not None else 1000)
-        except StallError:
-            return "refused the request"
-        except TransferTimeoutError:
-            return "did not answer the request"
-        except UsbError as error:
-            return f"the request failed: {error.message.rstrip('.')}"
-        if functional is not None and not functional.will_detach:
-            # Section 5.1: without bitWillDetach the host makes the change with a bus reset.
-            with suppress(UsbError):
-                device.reset_bus()
-        return "took the request"
-
-
-def open_when_permitted(interface: DfuInterface, *, clock: Clock, patience: float) -> UsbHandle:
-    """Open the interface; for `patience` seconds take "no permission" and "no driver" for "not yet".
-
-    Raises:
-        UsbError: a kind of it that says why not.
-    """
-    number = interface.descriptor.number
-    return when_permitted(lambda: interface.device.open(number), clock=clock, patience=patience)
-
-
-def when_permitted(action: Callable[[], T], *, clock: Clock, patience: float) -> T:
-    """Do something that opens a device, with the same patience."""
-    deadline = clock.monotonic() + patience
-    while True:
-        try:
-            return action()
-        except (AccessDeniedError, DriverMissingError):
-            if clock.monotonic() >= deadline:
-                raise
-            clock.sleep(SCAN_INTERVAL)

@@ -26,6 +26,7 @@ from ..image.image import DfuImage
 from ..target import Target
 from ..units import MIB
 from .device import TIMEOUT, DfuDevice
+from .recovery import idle_again, recover
 from .spec import State, Status, StatusResponse
 
 # The ROM acts on bytes when its buffer is full, up to so many bytes later.
@@ -38,7 +39,6 @@ RESET_STATES = (State.dfuMANIFEST, State.dfuMANIFEST_WAIT_RESET)
 # How a device says that it wanted a DFU_GETSTATUS first.
 _WANTS_STATUS_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY)
 _WANTS_STATUS_ERRORS = (Status.errSTALLEDPKT, Status.errUNKNOWN)
-_RECOVERY_STEPS = 8
 RESTARTS = 2
 # After these the device may be asked whether it is well; what it reports itself (DfuStatusError) is its verdict.
 _RESTARTABLE = (UsbError, DfuAnswerError, DfuStateError)
@@ -106,7 +106,7 @@ def download(
             reason, code = "The device wants DFU_GETSTATUS after each block", "strict-restart"
             recover(device, clock)
         except _RESTARTABLE as error:
-            if not _idle_again(device, clock):
+            if not idle_again(device, clock):
                 raise
             reason, code = f"{error.message} It is in dfuIDLE again", "restart"
         where = "" if path in reason else f"Port {path}: "
@@ -261,60 +261,3 @@ def _status_error(answer: StatusResponse, when: str) -> DfuStatusError:
         status=str(answer.status),
         state=str(answer.state),
     )
-
-
-def _idle_again(device: DfuDevice, clock: Clock) -> bool:
-    try:
-        recover(device, clock)
-    except (UsbError, DfuError):
-        return False
-    return True
-
-
-def recover(device: DfuDevice, clock: Clock) -> bool:
-    """Bring a device in DFU mode to dfuIDLE, whatever it was doing (figure A.1).
-
-    Returns:
-        False if it was there already.
-
-    Raises:
-        DfuStateError, DfuAnswerError: it cannot be brought there without a reset, or its answer is malformed.
-        UsbError: a transfer failed.
-    """
-    answer = device.get_status()
-    for step in range(_RECOVERY_STEPS):
-        if answer.state == State.dfuIDLE and answer.status == Status.OK:
-            return step > 0
-        if answer.state in (State.appIDLE, State.appDETACH, State.dfuMANIFEST_WAIT_RESET):
-            break
-        if answer.state == State.dfuERROR or answer.status != Status.OK:
-            device.clear_status()
-        elif answer.state in (State.dfuDNBUSY, State.dfuMANIFEST, State.dfuMANIFEST_SYNC):
-            clock.sleep(min(answer.poll_timeout, TIMEOUT))
-        else:
-            device.abort()
-        answer = device.get_status()
-    raise DfuStateError(
-        f"The device is in state {answer.state} ({answer.status}) and cannot be brought to dfuIDLE without a reset.",
-        state=str(answer.state),
-    )
-
-
-def leave_idle(device: DfuDevice, clock: Clock) -> str:
-    """After a failure: bring the device to dfuIDLE if it still answers, and say what state it is in.
-
-    Never fails; this is what is done when something else already did.
-    """
-    try:
-        recover(device, clock)
-    except StallError:
-        return "it refuses to go back to dfuIDLE"
-    except TransferTimeoutError:
-        return "it does not answer any more"
-    except UsbError:
-        return "it cannot be reached any more"
-    except DfuStateError as error:
-        return f"it stays in state {error.state}"
-    except DfuError:
-        return "its answers are malformed"
-    return "it is in dfuIDLE and takes a new download"

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bus import Bus, libusb_backend
+from ..backend import libusb_backend
+from ..bus import Bus
 from ..clock import VirtualClock
 from ..dfu.discovery import Selector, seen_instead, select
 from ..errors import DeviceNotFoundError, SeveralDevicesError, UsbError, UsbUnavailableError

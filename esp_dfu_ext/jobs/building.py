@@ -9,9 +9,10 @@ from pathlib import Path
 from ..errors import FirmwareError, InputMissingError, OutputError, OutsideProjectError, ProjectError
 from ..events import EventSink, Notice, ignore
 from ..image.firmware import AppDescription, FirmwareReport, read_firmware
-from ..image.image import FlashParams, write_image
+from ..image.image import FlashParams
 from ..image.layout import FlashFile, Layout, plan_layout
 from ..image.suffix import Suffix
+from ..image.writer import write_image
 from ..project import FLASHER_ARGS, FlasherArgs, Project, chip_size, inside, only, read_flasher_args, read_project
 from ..target import Target, load_target
 from ..units import format_size, parse_size

@@ -9,20 +9,12 @@ from dataclasses import dataclass
 
 from ..bus import Bus
 from ..clock import Clock, SystemClock
+from ..dfu.detach import detach_and_wait
 from ..dfu.device import DfuDevice
-from ..dfu.discovery import (
-    PERMISSION_DELAY,
-    SCAN_INTERVAL,
-    DfuInterface,
-    Selector,
-    describe,
-    detach_and_wait,
-    device_at,
-    open_when_permitted,
-    select,
-    when_permitted,
-)
-from ..dfu.download import RESET_STATES, download, leave_idle
+from ..dfu.discovery import SCAN_INTERVAL, DfuInterface, Selector, describe, device_at, select
+from ..dfu.download import RESET_STATES, download
+from ..dfu.opening import PERMISSION_DELAY, open_when_permitted, when_permitted
+from ..dfu.recovery import leave_idle
 from ..dfu.spec import Mode, StatusResponse
 from ..errors import (
     DeviceGoneError,
