@@ -76,7 +76,8 @@ def flash_all(
     bus, clock = bus or Bus(), clock or SystemClock()
     known = load_targets() if targets is None else targets
     chosen = _paths(bus, target, paths, known, clock, wait)
-    gang = Gang(image, target, bus=bus, targets=known, strict=strict, reset=reset, clock=clock, on_event=on_event)
+    flash_one = partial(flash, image, target, targets=known, strict=strict, reset=reset)
+    gang = Gang(flash_one, bus=bus, clock=clock, on_event=on_event)
     jobs = [Job(path, partial(gang.flash, path)) for path in chosen]
     try:
         for job in jobs:
@@ -106,49 +107,26 @@ def _paths(
 
 
 class Gang:
-    """What boards share that are flashed at the same time: image, bus, one stream of events, one end.
+    """What boards share that are flashed at the same time: bus, clock, one stream of events, one end.
 
-    Takes the arguments of `flash_all`; `wait` is that of each board's `flash`.
+    Args:
+        flash_one: `flash` with everything but the board, and what is shared.
+        bus: where the boards are.
+        clock: time.
+        on_event: gets what happens; never from two threads at once.
     """
 
-    def __init__(
-        self,
-        image: DfuImage,
-        target: Target,
-        *,
-        bus: Bus,
-        targets: Sequence[Target],
-        wait: float = 0.0,
-        strict: bool = False,
-        reset: bool = False,
-        clock: Clock,
-        on_event: EventSink,
-    ) -> None:
+    def __init__(self, flash_one: Callable[..., FlashResult], *, bus: Bus, clock: Clock, on_event: EventSink) -> None:
         self._stop = _Stop()
         self._sink = _Sink(on_event, self._stop)
-        clock = _StoppableClock(clock, self._stop)
-        bus = _Lookout(bus, clock)
-
-        def flash_on(path: str) -> FlashResult:
-            return flash(
-                image,
-                target,
-                bus=bus,
-                selector=Selector(path=path),
-                targets=targets,
-                wait=wait,
-                strict=strict,
-                reset=reset,
-                clock=clock,
-                on_event=self._sink,
-            )
-
-        self._flash_on = flash_on
+        shared_clock = _StoppableClock(clock, self._stop)
+        shared_bus = _Lookout(bus, shared_clock)
+        self._flash_one = partial(flash_one, bus=shared_bus, clock=shared_clock, on_event=self._sink)
 
     def flash(self, path: str) -> FlashOutcome:
         """Flash the board on a port; called in a thread of its own. An error is told as `Failed`."""
         try:
-            result = self._flash_on(path)
+            result = self._flash_one(selector=Selector(path=path))
         except EspDfuError as error:
             without_frames(error)
             self.tell(Failed(path, error.code, error.message))
