@@ -125,6 +125,28 @@ def test_a_shell_takes_the_line_and_its_opposite(idf_project: Path, capsys: Capt
     assert done.stdout.splitlines() == [f"/mine;{extra_actions_path()}", "/mine"]
 
 
+@pytest.mark.parametrize(
+    "comment",
+    [
+        CONTENT.splitlines()[0],
+        "# idf.py dfu, dfu-list and dfu-flash without dfu-util; `esp-dfu disable` takes this file away again.",
+        "# Some other words of a later version; `esp-dfu disable` removes it.",
+    ],
+)
+def test_what_any_version_wrote_is_taken_away(comment: str, idf_project: Path, capsys: Capture) -> None:
+    file = idf_project / "idf_ext.py"
+    file.write_text(f"{comment}\nfrom esp_dfu_ext import action_extensions\n")
+    assert disable(session(), idf_project) == 0
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("text", ["# mine\n" + CONTENT, CONTENT + "# mine\n", CONTENT.replace("#", "x = 1  #", 1)])
+def test_what_somebody_else_wrote_stays(text: str, idf_project: Path, capsys: Capture) -> None:
+    (idf_project / "idf_ext.py").write_text(text)
+    assert disable(session(), idf_project) == 65
+    assert (idf_project / "idf_ext.py").read_text() == text
+
+
 def test_disabling_says_what_to_take_out(idf_project: Path, capsys: Capture) -> None:
     (idf_project / "idf_ext.py").write_text(CONTENT + "x = 1\n")
     assert disable(session(), idf_project) == 65

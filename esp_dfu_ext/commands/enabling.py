@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,9 +15,11 @@ from .session import Session
 
 FILE_NAME = "idf_ext.py"
 CONTENT = """\
-# idf.py dfu, dfu-list and dfu-flash without dfu-util; `esp-dfu disable` takes this file away again.
+# idf.py dfu, dfu-list, dfu-flash and dfu-doctor without dfu-util; `esp-dfu disable` takes this file away again.
 from esp_dfu_ext import action_extensions
 """
+# What any version writes: a comment that names the way back, and the import.
+_OURS = re.compile(r"#[^\n]*`esp-dfu disable`[^\n]*\nfrom esp_dfu_ext import action_extensions\n")
 _IMPORT = "from esp_dfu_ext import action_extensions as dfu_actions"
 _CALL = "dfu_actions(base_actions, project_path)"
 
@@ -62,7 +65,7 @@ def disable(session: Session, project_dir: Path) -> int:
     if text is None or "esp_dfu_ext" not in text:
         console.result(f"There is nothing of ours in {project_dir}.")
         return 0
-    if text != CONTENT:
+    if not _OURS.fullmatch(text):
         console.result(f"{file} has more in it than `esp-dfu enable` wrote, and was left as it is.", good=False)
         console.say("Take out the lines that name esp_dfu_ext or dfu_actions.")
         return ProjectError.exit_code
