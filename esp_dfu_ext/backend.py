@@ -122,35 +122,35 @@ def _backend_class() -> Any:
 
 
 class mapped:
-    """A context that turns pyusb's errors into ours; `where` is how the message begins.
+    """A context that turns pyusb's errors into ours; `where` is how the message begins, `path` the port if it is one's.
 
     A class and not a generator: contextlib's frame would keep pyusb's error, and that its frames, in a cycle; until
     the collector runs the libusb context would stay open.
     """
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self, where: str, path: str | None = None) -> None:
+        self._where, self._path = where, path
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception):
-            raise_mapped(self._where, error)
+            raise_mapped(self._where, error, self._path)
 
 
-def raise_mapped(where: str, error: Exception) -> None:
+def raise_mapped(where: str, error: Exception, path: str | None = None) -> None:
     """Raise our error for one of pyusb's; return if it is none."""
     import usb.core
 
     if isinstance(error, usb.core.USBError):
-        _raise(where, error)
+        _raise(where, error, path)
     if isinstance(error, NotImplementedError):
         # pyusb raises it for LIBUSB_ERROR_NOT_SUPPORTED: on Windows, a device without WinUSB.
-        raise DriverMissingError(f"{where}: {_TEXTS[DriverMissingError]}.") from error
+        raise DriverMissingError(f"{where}: {_TEXTS[DriverMissingError]}.", path=path) from error
 
 
-def _raise(what: str, error: Any) -> NoReturn:
+def _raise(what: str, error: Any, path: str | None) -> NoReturn:
     kind: type[UsbError] | None = None
     code = getattr(error, "backend_error_code", None)
     if isinstance(code, int):
@@ -160,4 +160,4 @@ def _raise(what: str, error: Any) -> NoReturn:
     if kind is None:
         kind = _BY_ERRNO.get(error.errno, UsbError)
     detail = "" if kind is not UsbError else f" ({error.strerror or error})"
-    raise kind(f"{what}: {_TEXTS[kind]}{detail}.") from error
+    raise kind(f"{what}: {_TEXTS[kind]}{detail}.", path=path) from error

@@ -68,7 +68,7 @@ class UsbDevice:
         Raises:
             UsbError: a kind of it that says why not.
         """
-        handle = UsbHandle(self._device, interface, f"Port {self.path}")
+        handle = UsbHandle(self._device, interface, self.path)
         try:
             handle.claim()
         except BaseException:
@@ -88,7 +88,7 @@ class UsbDevice:
         if index == 0:
             return None
         try:
-            with mapped(f"Port {self.path}"):
+            with _on_port(self.path):
                 # Not left to get_string(), which takes "no permission" for "no languages".
                 languages = usb.control.get_descriptor(self._device, 254, usb.util.DESC_TYPE_STRING, 0)
                 language = int.from_bytes(bytes(languages[2:4]), "little")
@@ -105,10 +105,10 @@ class UsbDevice:
 class UsbHandle:
     """An open device with one claimed interface; a context manager that gives both back."""
 
-    def __init__(self, device: Any, interface: int, where: str) -> None:
+    def __init__(self, device: Any, interface: int, path: str) -> None:
         self._device = device
         self._interface = interface
-        self._where = where
+        self._path = path
         self._backend: Any = None
         self._handle: Any = None
 
@@ -122,7 +122,7 @@ class UsbHandle:
         """Open the device and claim the interface."""
         import usb.util
 
-        with mapped(self._where):
+        with _on_port(self._path):
             usb.util.claim_interface(self._device, self._interface)
         # Transfers go to pyusb's backend: its device claims the interface and takes three locks again for each.
         self._backend, self._handle = self._device.backend, self._device._ctx.handle
@@ -156,7 +156,7 @@ class UsbHandle:
     def _transfer(self, request_type: int, request: int, value: int, buffer: array[int], timeout: float) -> int:
         handle = self._handle
         if handle is None:
-            raise UsbError(f"{self._where}: the device is closed.")
+            raise UsbError(f"Port {self._path}: the device is closed.", path=self._path)
         # libusb takes an unsigned int, of which 0 means for ever.
         milliseconds = min(int(timeout * 1000), 0xFFFFFFFF) or 1
         try:
@@ -164,7 +164,7 @@ class UsbHandle:
                 handle, request_type, request, value, self._interface, buffer, milliseconds
             )
         except Exception as error:
-            raise_mapped(self._where, error)
+            raise_mapped(f"Port {self._path}", error, self._path)
             raise
         return count
 
@@ -175,7 +175,7 @@ class UsbHandle:
             UsbError: a kind of it; DeviceGoneError when the device did not come back the same.
         """
         self._handle = None  # pyusb closes the device after it
-        with mapped(self._where):
+        with _on_port(self._path):
             self._device.reset()
 
 
@@ -225,6 +225,10 @@ class Bus:
         except ImportError as error:
             raise UsbUnavailableError(f"pyusb is not installed: {error}.", missing="pyusb") from error
         return self._backend_factory(), usb.core.find
+
+
+def _on_port(path: str) -> mapped:
+    return mapped(f"Port {path}", path)
 
 
 def path_key(path: str) -> list[int]:

@@ -6,27 +6,28 @@ Exit codes are those of sysexits.h where one fits; `errors` has the list, and so
 from __future__ import annotations
 
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import click
 
 from . import __version__, options
+from .errors import EXIT_CODES, PIPE_CLOSED
 
 if TYPE_CHECKING:
     from .commands.session import Session
 
-EXIT_CODES = """\b
-Exit codes:
-   0  done                        73  cannot write the output
-   1  doctor: something is wrong  74  USB or DFU failed
-  64  wrong usage                 75  device busy
-  65  bad data                    77  no permission
-  66  input missing               78  no driver (Windows)
-  69  no device                  130  interrupted (Ctrl-C)
-  72  no pyusb, libusb or udev   143  ended by SIGTERM
-                                 129  the terminal was closed (SIGHUP)
-"""
+
+def _exit_codes() -> str:
+    """For the end of ``--help``: two columns, each read downwards."""
+    cells = [f"{code:4}  {text}" for code, text in EXIT_CODES.items()]
+    half = -(-len(cells) // 2)
+    width = max(map(len, cells[:half]))
+    rows = (
+        f"{left:{width}}  {right}".rstrip() for left, right in zip_longest(cells[:half], cells[half:], fillvalue="")
+    )
+    return "\n".join(["\b", "Exit codes:", *rows])
 
 
 def _completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
@@ -61,7 +62,7 @@ _quiet = {**options.quiet(), "names": ["-q", "--quiet"]}
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=EXIT_CODES,
+    epilog=_exit_codes(),
 )
 @click.version_option(__version__, prog_name="esp-dfu")
 @click.pass_context
@@ -82,13 +83,24 @@ def cli(context: click.Context) -> None:
         context.exit(64)
 
 
-def _run(job: Callable[[Session], int], *, quiet: bool = False, as_json: bool = False) -> None:
+def _run(
+    job: Callable[[Session], int],
+    *,
+    dfu_bin: Path | None = None,
+    build_dir: Path | None = None,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> None:
     # Imported here and below, inside what `main` guards: it takes long enough for a Ctrl-C.
     from .commands.session import JsonSession, Session
     from .console import Console
     from .hints import ESP_DFU
+    from .project import project_of, project_of_image
 
-    session = (JsonSession if as_json else Session)(Console(quiet=quiet), ESP_DFU)
+    project_dir = project_of(build_dir) if build_dir is not None else Path()
+    if dfu_bin is not None:
+        project_dir = project_of_image(dfu_bin)
+    session = (JsonSession if as_json else Session)(Console(quiet=quiet), ESP_DFU, project_dir)
     sys.exit(session.run(job))
 
 
@@ -106,7 +118,7 @@ def build(
         path = Path(output) if output else None
         return build(session, build_dir, output=path, part_size=part_size, sections=only, force=force)
 
-    _run(job, quiet=quiet)
+    _run(job, build_dir=build_dir, quiet=quiet)
 
 
 @cli.command(short_help="Show what is in a DFU.BIN.")
@@ -119,7 +131,7 @@ def inspect(dfu_bin: Path) -> None:
 
         return inspect(session, dfu_bin)
 
-    _run(job)
+    _run(job, dfu_bin=dfu_bin)
 
 
 @cli.command("list")
@@ -134,7 +146,7 @@ def list_(json: bool) -> None:
     def job(session: Session) -> int:
         from .commands.listing import list_devices
 
-        return list_devices(session, project_dir=Path.cwd(), as_json=json)
+        return list_devices(session, as_json=json)
 
     _run(job)
 
@@ -164,7 +176,7 @@ def flash(dfu_bin: Path, quiet: bool, path: tuple[str, ...], **chosen: Any) -> N
 
         return flash(session, dfu_bin, FlashOptions(paths=path, **chosen))
 
-    _run(job, quiet=quiet, as_json=chosen["json"])
+    _run(job, dfu_bin=dfu_bin, quiet=quiet, as_json=chosen["json"])
 
 
 @cli.command(short_help="Say what stands in the way of a flash.")
@@ -182,7 +194,7 @@ def doctor(build_dir: Path, json: bool) -> None:
 
         return doctor(session, build_dir, as_json=json)
 
-    _run(job)
+    _run(job, build_dir=build_dir)
 
 
 @cli.command(short_help="Let users open the boards (Linux).")
@@ -288,7 +300,7 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of a pipe left; nothing more can be said, not even at exit.
         sys.stdout = None
-        sys.exit(141)
+        sys.exit(PIPE_CLOSED)
 
 
 if __name__ == "__main__":

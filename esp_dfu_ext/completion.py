@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,7 +29,9 @@ def script(shell: str, command: click.Command) -> str:
 def chips(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The chips that can be simulated."""
     return [
-        CompletionItem(target.name, help=target.chip) for target in _targets() if target.name.startswith(incomplete)
+        CompletionItem(target.name, help=target.chip)
+        for target in _targets(context)
+        if target.name.startswith(incomplete)
     ]
 
 
@@ -37,9 +40,10 @@ def paths(context: click.Context, parameter: click.Parameter, incomplete: str) -
     from .dfu.discovery import describe
 
     given = context.params.get(parameter.name or "") or ()
+    targets = _targets(context)
     return [
-        CompletionItem(device.path, help=describe(device, _targets()))
-        for device in _boards()
+        CompletionItem(device.path, help=describe(device, targets))
+        for device in _boards(targets)
         if device.path.startswith(incomplete) and device.path not in given
     ]
 
@@ -47,7 +51,7 @@ def paths(context: click.Context, parameter: click.Parameter, incomplete: str) -
 def serials(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The serial numbers of the boards that are there and may be asked."""
     found = []
-    for device in _boards():
+    for device in _boards(_targets(context)):
         try:
             serial = device.read_string(device.serial_index)
         except EspDfuError:
@@ -57,12 +61,16 @@ def serials(context: click.Context, parameter: click.Parameter, incomplete: str)
     return found
 
 
-def _targets() -> list[Target]:
+def _targets(context: click.Context) -> list[Target]:
+    """The chips that the command will know."""
+    from .project import project_of_image
     from .target import load_targets
 
+    # A line that ends with an option is not parsed to its end: DFU.BIN is left over.
+    dfu_bin = context.params.get("dfu_bin") or next(iter(context.args), None)
     try:
-        return load_targets(on_broken=_ignore)
-    except EspDfuError:
+        return load_targets(project_of_image(Path(dfu_bin)) if dfu_bin else Path(), on_broken=_ignore)
+    except (EspDfuError, OSError):
         return []
 
 
@@ -70,17 +78,16 @@ def _ignore(error: Any) -> None:
     """A broken chip file is not told on TAB."""
 
 
-def _boards() -> list[UsbDevice]:
+def _boards(targets: list[Target]) -> list[UsbDevice]:
     from .bus import Bus
     from .commands.session import Session
     from .console import Console
     from .dfu.discovery import dfu_interfaces
     from .hints import ESP_DFU
 
-    targets = _targets()
     try:
         simulation = Session(Console(quiet=True), ESP_DFU).simulation(targets)
         bus = simulation.bus if simulation is not None else Bus()
         return [device for device in bus.scan(frozenset(t.usb.vid for t in targets)) if dfu_interfaces(device)]
-    except EspDfuError:
+    except (EspDfuError, OSError):
         return []

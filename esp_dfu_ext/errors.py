@@ -8,6 +8,7 @@
     ├── DataError                  65  a file says something that cannot be used
     │   ├── TargetFileError            a chip's YAML
     │   ├── ProjectError               a project's or build folder's file
+    │   │   ├── NoTargetError              none of them says which chip it is for
     │   │   └── OutsideProjectError        it names files outside of both
     │   ├── TargetNotSupportedError    the chip has no USB DFU in its ROM
     │   ├── LayoutError                files that the ROM would flash wrongly
@@ -43,8 +44,9 @@
     ├── RemoteError                76  esp-dfu on another machine did not run, or is not understood
     └── InterruptedByUserError    130  Ctrl-C; 143 SIGTERM, 129 SIGHUP
 
-The numbers are the exit codes, those of ``sysexits.h`` where one fits. Inside the package an error carries
-facts (what, where, which state and status) and no advice: advice depends on who asks, see `hints`.
+The numbers are the exit codes, those of ``sysexits.h`` where one fits; `EXIT_CODES` has them all. Inside
+the package an error carries facts (what, where, which state and status) and no advice: advice depends on who asks, see
+`hints`.
 """
 
 from __future__ import annotations
@@ -55,6 +57,29 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+
+# In a word or three; docs/reference.md has more.
+EXIT_CODES = {
+    0: "done",
+    1: "doctor found a problem",
+    64: "wrong usage",
+    65: "bad data",
+    66: "input missing",
+    69: "no device",
+    72: "no pyusb, libusb or udev",
+    73: "cannot write the output",
+    74: "USB or DFU failed",
+    75: "device busy",
+    76: "other machine's esp-dfu",
+    77: "no permission",
+    78: "no driver (Windows)",
+    129: "terminal closed",
+    130: "interrupted (Ctrl-C)",
+    141: "reader of a pipe left",
+    143: "ended by SIGTERM",
+}
+PIPE_CLOSED = 141  # 128 and SIGPIPE, as shells have it
 
 
 class EspDfuError(Exception):
@@ -105,6 +130,10 @@ class TargetFileError(DataError):
 
 class ProjectError(DataError):
     code = "project"
+
+
+class NoTargetError(ProjectError):
+    code = "no-target"
 
 
 class OutsideProjectError(ProjectError):
@@ -161,15 +190,28 @@ class InputMissingError(EspDfuError):
     Attributes:
         path: which one.
         role: ``dfu.bin``, ``flasher_args.json``, ``flash file``, ``build folder``.
+        reason: as it was seen: ``missing``; ``unreadable``, this user may not read it; ``no-file``, something else
+            is there, such as a folder; ``failed``, the message has the system's words.
     """
 
     code = "input-missing"
     exit_code = 66
+    reason: str = "missing"
 
-    def __init__(self, message: str, *, path: Path, role: str) -> None:
+    def __init__(self, message: str, *, path: Path, role: str, reason: str = "missing") -> None:
         super().__init__(message)
         self.path = path
         self.role = role
+        self.reason = reason
+
+    @classmethod
+    def of(cls, error: OSError, path: Path, role: str) -> InputMissingError:
+        """What the system said when `path` was looked at or read."""
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            reason = "missing"
+        else:
+            reason = "unreadable" if isinstance(error, PermissionError) else "failed"
+        return cls(f"{path} cannot be read: {error.strerror or error}.", path=path, role=role, reason=reason)
 
 
 class DeviceNotFoundError(EspDfuError):
@@ -231,8 +273,19 @@ class OutputError(EspDfuError):
 
 
 class UsbError(EspDfuError):
+    """A transfer failed.
+
+    Attributes:
+        path: the port, as ``bus-port.port``; None where the error is of no port, or does not say.
+    """
+
     code = "usb-io"
     exit_code = 74
+    path: str | None = None
+
+    def __init__(self, message: str, *, notes: Sequence[str] = (), path: str | None = None) -> None:
+        super().__init__(message, notes=notes)
+        self.path = path
 
 
 class StallError(UsbError):

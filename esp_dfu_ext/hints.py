@@ -5,7 +5,6 @@ Errors and facts say what was seen; only here does anybody give advice, and only
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -31,12 +30,12 @@ from .errors import (
     LayoutError,
     NeedsRootError,
     NoDfuModeError,
+    NoTargetError,
     OtherChipError,
     OtherPathError,
     OtherSerialError,
     OtherUsbError,
     OutsideProjectError,
-    ProjectError,
     ReenumerationError,
     SeveralDevicesError,
     TargetNotSupportedError,
@@ -85,7 +84,13 @@ _STATUS_HINTS = {
 _BUSY = "Close the program that uses it (another flash, a virtual machine), then try again."
 
 
-def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: Sequence[Fact] = ()) -> list[str]:
+def hints(
+    error: EspDfuError,
+    face: Face,
+    target: Target | None = None,
+    facts: Sequence[Fact] = (),
+    targets: Sequence[Target] = (),
+) -> list[str]:
     """The lines to show below an error; none when there is nothing sensible to say.
 
     Args:
@@ -93,14 +98,17 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: S
         face: who asked.
         target: the chip, if it is known.
         facts: what this machine shows about it.
+        targets: the chips that it may be where it is not known.
     """
     known = cures(facts)
     if known:
         return known
+    if type(error) is DeviceNotFoundError and target is None and targets:
+        return _ways_into_download_mode(targets)
     if isinstance(error, DeviceNotFoundError):
         return _not_found(type(error), face, target)
     if isinstance(error, SeveralDevicesError):
-        return [*(f"Choose one: {face.flash} --path {path}" for path in error.paths), f"Or all: {face.flash} --all"]
+        return _choose(error.paths, face)
     if isinstance(error, AccessDeniedError):
         return [_no_access()]
     if isinstance(error, NeedsRootError):
@@ -132,10 +140,7 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: S
 
 def _about_files(error: EspDfuError, face: Face) -> list[str]:
     if isinstance(error, InputMissingError):
-        # os.path and not Path: up to Python 3.13 that raises OSError for a name that is too long.
-        if os.path.exists(error.path):  # noqa: PTH110
-            return ["Look at its permissions."]
-        return [f"Make it: {face.build}"] if error.role == "dfu.bin" else [f"Build the project first: {face.compile}"]
+        return _missing(error.reason, error.role, face)
     if isinstance(error, TargetNotSupportedError):
         return [
             "Flash it over its serial port: idf.py flash",
@@ -154,9 +159,26 @@ def _about_files(error: EspDfuError, face: Face) -> list[str]:
         return ["Addresses come from the partition table, the size of the flash from the project: idf.py menuconfig"]
     if isinstance(error, OutsideProjectError):
         return ["They would become part of dfu.bin, for everybody to read. If you want that: --force"]
-    if isinstance(error, ProjectError) and "which chip" in error.message:
-        return [f"Choose it: {face.set_target} CHIP"]
+    if isinstance(error, NoTargetError):
+        return [_set_target(face)]
     return []
+
+
+def _missing(reason: str, role: str, face: Face) -> list[str]:
+    if reason == "unreadable":
+        return ["Look at its permissions."]
+    if reason == "missing":
+        return [f"Make it: {face.build}"] if role == "dfu.bin" else [f"Build the project first: {face.compile}"]
+    examples = {"dfu.bin": "the file itself, such as build/dfu.bin", "build folder": "a folder, such as build"}
+    return [f"Name {examples[role]}."] if reason == "no-file" and role in examples else []
+
+
+def _set_target(face: Face) -> str:
+    return f"Choose it: {face.set_target} CHIP"
+
+
+def _choose(paths: Sequence[str], face: Face) -> list[str]:
+    return [*(f"Choose one: {face.flash} --path {path}" for path in paths), f"Or all: {face.flash} --all"]
 
 
 def _not_found(kind: type[DeviceNotFoundError], face: Face, target: Target | None) -> list[str]:
@@ -201,7 +223,7 @@ def _enter_download_mode(target: Target | None) -> str:
     return f"Bring the chip into download mode ({mode.strap}): {', '.join(mode.steps)}."
 
 
-def ways_into_download_mode(targets: Sequence[Target]) -> list[str]:
+def _ways_into_download_mode(targets: Sequence[Target]) -> list[str]:
     """A line for each way, naming the chips it is for and where their USB wires go."""
     ways: dict[str, list[str]] = {}
     for target in targets:
@@ -229,26 +251,30 @@ def _no_usb(missing: str) -> list[str]:
     return ["In a container or virtual machine, pass the USB bus on (/dev/bus/usb)."]
 
 
-def next_step(problems: Sequence[Fact], face: Face, target: Target | None) -> list[str]:
-    """What to do first about the problems of a diagnosis; empty if there are none, or none has a known cure."""
+def next_step(facts: Sequence[Fact], face: Face, target: Target | None) -> list[str]:
+    """What to do first after a diagnosis; empty if there is nothing to do, or no problem has a known cure."""
+    problems = [fact for fact in facts if fact.code]
     # The rule is only needed once a board is there; one that is there and refused says so itself.
     for fact in sorted(problems, key=lambda fact: fact.topic == "udev rule"):
         lines = cures([fact]) or _cure_in_project(fact, face) or _cure_on_bus(fact, face, target)
         if lines:
             return lines
+    if not problems and target is not None:
+        paths = next((fact.data["paths"] for fact in facts if fact.topic == "board"), ())
+        return _choose(paths, face) if len(paths) > 1 else []
     return []
 
 
 def _cure_in_project(fact: Fact, face: Face) -> list[str]:
     if fact.topic not in ("project", "flash", "dfu.bin"):
         return []
-    if fact.code == "target-not-supported":
+    if fact.code == TargetNotSupportedError.code:
         return ["Flash it over its serial port: idf.py flash"]
-    if fact.code == "project":
-        return [f"{face.set_target} CHIP"]
-    if fact.topic == "flash":
-        return [f"Build the project: {face.compile}"]
-    return [f"Make it: {face.build}"]
+    if fact.code == NoTargetError.code:
+        return [_set_target(face)]
+    if fact.code == InputMissingError.code:
+        return _missing(fact.data.get("reason", ""), fact.data.get("role", ""), face)
+    return [f"Make it: {face.build}"] if fact.topic == "dfu.bin" else []
 
 
 _MISSING = (

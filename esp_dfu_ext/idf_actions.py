@@ -149,20 +149,19 @@ def _before_actions(ctx: Any, global_args: Any, tasks: Any) -> None:
 
 def _refuse_unsupported_target(args: Any) -> None:
     def job() -> int:
+        import contextlib
         from pathlib import Path
 
-        from .errors import EspDfuError, InputMissingError, ProjectError
+        from .errors import InputMissingError, ProjectError
         from .project import read_project
         from .target import load_target
 
-        try:
-            name = read_project(Path(args.build_dir), Path(args.project_dir)).target
-            load_target(name, Path(args.project_dir))
-        except (InputMissingError, ProjectError):
-            pass  # not configured yet: the build will do that
-        except EspDfuError as error:
-            return _session().fail(error)
-        return 0
+        def refuse(session: Session) -> int:
+            with contextlib.suppress(InputMissingError, ProjectError):  # not configured yet: the build will do that
+                load_target(read_project(Path(args.build_dir), session.project_dir).target, session.project_dir)
+            return 0
+
+        return _session(args).run(refuse)
 
     _call(job)
 
@@ -184,11 +183,11 @@ def _dfu(
 
         from .commands.building import build
 
-        return _session().run(
+        return _session(args).run(
             lambda session: build(
                 session,
                 Path(args.build_dir),
-                project_dir=Path(args.project_dir),
+                project_dir=session.project_dir,
                 output=Path(output) if output else None,
                 part_size=part_size,
                 sections=only,
@@ -201,11 +200,9 @@ def _dfu(
 
 def _dfu_list(target_name: str, ctx: Any, args: Any, json: bool = False) -> None:
     def job() -> int:
-        from pathlib import Path
-
         from .commands.listing import list_devices
 
-        return _session().run(lambda session: list_devices(session, project_dir=Path(args.project_dir), as_json=json))
+        return _session(args).run(lambda session: list_devices(session, as_json=json))
 
     _call(job)
 
@@ -219,20 +216,19 @@ def _dfu_flash(
         from .commands import flashing
         from .project import read_project
 
-        project_dir, build_dir = Path(args.project_dir), Path(args.build_dir)
+        build_dir = Path(args.build_dir)
 
         def flash(session: Session) -> int:
-            project = read_project(build_dir, project_dir)
+            project = read_project(build_dir, session.project_dir)
             return flashing.flash(
                 session,
                 build_dir / "dfu.bin",
                 flashing.FlashOptions(paths=path, **options),
                 target_name=project.target,
                 build_dir=build_dir,
-                project_dir=project_dir,
             )
 
-        return _session(quiet=quiet).run(flash)
+        return _session(args, quiet=quiet).run(flash)
 
     _call(job)
 
@@ -241,15 +237,12 @@ def _dfu_doctor(target_name: str, ctx: Any, args: Any, json: bool = False) -> No
     def job() -> int:
         from pathlib import Path
 
-        from .commands.doctor import Plugin, doctor
+        from .commands.doctor import doctor
+        from .diagnosis.environment import Plugin
         from .paths import extra_actions_path
 
         plugin = Plugin(_DOORS, _kept(ctx), extra_actions_path())
-        return _session().run(
-            lambda session: doctor(
-                session, Path(args.build_dir), project_dir=Path(args.project_dir), plugin=plugin, as_json=json
-            )
-        )
+        return _session(args).run(lambda session: doctor(session, Path(args.build_dir), plugin=plugin, as_json=json))
 
     _call(job)
 
@@ -270,17 +263,20 @@ for _callback in (_dfu, _dfu_list, _dfu_flash, _dfu_doctor):
     setattr(_callback, _MARK, True)
 
 
-def _session(*, quiet: bool = False) -> Session:
+def _session(args: Any, *, quiet: bool = False) -> Session:
+    from pathlib import Path
+
     from .commands.session import Session
     from .console import Console
     from .hints import IDF_PY
 
-    return Session(Console(quiet=quiet), IDF_PY)
+    return Session(Console(quiet=quiet), IDF_PY, Path(args.project_dir))
 
 
 def _call(job: Callable[[], int]) -> None:
     """Run a callback's work: Ctrl-C must reach it, and its exit code idf.py."""
     import contextlib
+    import os
     import signal
 
     handler = None
@@ -298,6 +294,12 @@ def _call(job: Callable[[], int]) -> None:
         code = 72
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:
+        from .errors import PIPE_CLOSED
+
+        # The reader of a pipe left. What is still in the buffer must go somewhere: idf.py and Python flush it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = PIPE_CLOSED
     finally:
         if handler is not None:
             signal.signal(signal.SIGINT, handler)

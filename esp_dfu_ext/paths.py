@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False  # typing would have to be imported for it
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 EXTRA_ACTIONS = "IDF_EXTRA_ACTIONS_PATH"  # folders with a semicolon between, on every system
 
 
@@ -12,6 +16,6 @@ def extra_actions_path() -> str:
     return os.path.join(os.path.dirname(os.path.abspath(__file__)), "extra_actions")
 
 
-def extra_actions_folders() -> list[str]:
-    """The folders that IDF_EXTRA_ACTIONS_PATH names now."""
-    return [folder for folder in os.environ.get(EXTRA_ACTIONS, "").split(";") if folder]
+def extra_actions_folders(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The folders that IDF_EXTRA_ACTIONS_PATH names in an environment."""
+    return [folder for folder in environ.get(EXTRA_ACTIONS, "").split(";") if folder]

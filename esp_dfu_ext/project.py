@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+import stat
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import InputMissingError, ProjectError, UsageError
+from .errors import EspDfuError, InputMissingError, NoTargetError, ProjectError, UsageError
 from .files import read_small
 from .image.layout import FlashFile
 from .units import format_size, parse_size
@@ -84,17 +85,16 @@ def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
             a project around the build folder is one of the `sources`.
 
     Raises:
-        InputMissingError: there is no build folder.
-        ProjectError: its files are damaged, or no target is set.
+        InputMissingError: there is no build folder, or it may not be read.
+        NoTargetError: no target is set.
+        ProjectError: its files are damaged.
     """
-    if not build_dir.is_dir():
+    if not _is(stat.S_ISDIR, build_dir, "build folder"):
         raise InputMissingError(f"There is no build folder {build_dir}.", path=build_dir, role="build folder")
-    path = build_dir / DESCRIPTION
-    description = _read_json(path) if path.is_file() else {}
+    description = _description(build_dir)
     trusted = project_dir is not None
     if project_dir is None:
-        said = _said_path(description.get("project_path"), build_dir)
-        project_dir = said if said is not None and os.path.isdir(said) else build_dir.parent  # noqa: PTH112
+        project_dir = _project_dir(description, build_dir)
         trusted = _is_around(project_dir, build_dir)
     sources = (build_dir, project_dir) if trusted else (build_dir,)
     said = _said_path(description.get("config_file"), build_dir)
@@ -102,9 +102,21 @@ def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
     sdkconfig = _read_sdkconfig(config_file)
     target = description.get("target") or sdkconfig.get("CONFIG_IDF_TARGET") or _cmake_target(build_dir)
     if not isinstance(target, str) or not target:
-        raise ProjectError(f"{build_dir} does not say which chip it is for.")
+        raise NoTargetError(f"{build_dir} does not say which chip it is for.")
     name = description.get("project_name")
     return Project(project_dir, build_dir, name if isinstance(name, str) else "", target, sdkconfig, sources)
+
+
+def project_of(build_dir: Path) -> Path:
+    """The folder of the project that a build folder is of, as `read_project` finds it; never fails."""
+    with suppress(EspDfuError, OSError):
+        return _project_dir(_description(build_dir), build_dir)
+    return _parent(build_dir)
+
+
+def project_of_image(dfu_bin: Path) -> Path:
+    """The same for the build folder that a dfu.bin lies in; never fails."""
+    return project_of(Path(os.path.realpath(dfu_bin)).parent)
 
 
 def read_flasher_args(build_dir: Path) -> FlasherArgs:
@@ -115,7 +127,7 @@ def read_flasher_args(build_dir: Path) -> FlasherArgs:
         ProjectError: the file is damaged; the message names the key.
     """
     path = build_dir / FLASHER_ARGS
-    if not path.is_file():
+    if not _is(stat.S_ISREG, path, FLASHER_ARGS):
         raise InputMissingError(f"There is no {path}: the project is not built.", path=path, role=FLASHER_ARGS)
     data = _read_json(path)
     sections = {
@@ -188,6 +200,40 @@ def only(files: Collection[FlashFile], sections: Collection[str]) -> list[FlashF
     return [file for file in files if file.section in sections]
 
 
+def _is(kind: Callable[[int], bool], path: Path, role: str) -> bool:
+    """Whether a file of this kind is there; False if there is none.
+
+    Raises:
+        InputMissingError: that cannot be told, or it is of another kind.
+    """
+    try:
+        found = kind(path.stat().st_mode)
+    except OSError as error:
+        missing = InputMissingError.of(error, path, role)
+        if missing.reason == "missing":
+            return False
+        raise missing from error
+    if not found:
+        what = "folder" if kind is stat.S_ISDIR else "regular file"
+        raise InputMissingError(f"{path} is no {what}.", path=path, role=role, reason="no-file")
+    return True
+
+
+def _description(build_dir: Path) -> dict[str, Any]:
+    path = build_dir / DESCRIPTION
+    return _read_json(path) if _is(stat.S_ISREG, path, DESCRIPTION) else {}
+
+
+def _project_dir(description: dict[str, Any], build_dir: Path) -> Path:
+    said = _said_path(description.get("project_path"), build_dir)
+    return said if said is not None and os.path.isdir(said) else _parent(build_dir)  # noqa: PTH112
+
+
+def _parent(build_dir: Path) -> Path:
+    """The folder around the build folder, also where that is named ``.`` or ``..``."""
+    return build_dir.parent if build_dir.name not in ("", "..") else build_dir.resolve().parent
+
+
 def _said_path(said: object, build_dir: Path) -> Path | None:
     """A path as ESP-IDF writes it: absolute, and on no foreign machine, to which Windows would send a login."""
     if not isinstance(said, str) or not os.path.isabs(said):  # noqa: PTH117
@@ -199,7 +245,7 @@ def _said_path(said: object, build_dir: Path) -> Path | None:
 def _is_around(project_dir: Path, build_dir: Path) -> bool:
     """Whether it is a project and the build folder lies in it: around one that came alone lies anything."""
     around = _is_below(build_dir.absolute(), [project_dir, project_dir.resolve()])
-    return around and (project_dir / "CMakeLists.txt").is_file()
+    return around and os.path.isfile(project_dir / "CMakeLists.txt")  # noqa: PTH113
 
 
 def _is_below(path: Path, folders: Iterable[Path]) -> bool:

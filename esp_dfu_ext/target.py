@@ -159,18 +159,22 @@ def target_folders(project_dir: Path | None = None) -> list[Path]:
         TargetFileError: ``ESP_DFU_TARGETS`` names something that is no folder.
     """
     folders = [builtin_folder()]
-    if project_dir is not None and (project_dir / PROJECT_FOLDER).is_dir():
+    # os.path and not Path: up to Python 3.13 that raises OSError for a folder that may not be looked into.
+    if project_dir is not None and os.path.isdir(project_dir / PROJECT_FOLDER):  # noqa: PTH112
         folders.insert(0, project_dir / PROJECT_FOLDER)
     named = os.environ.get(ENVIRONMENT_VARIABLE)
     if named:
-        if not Path(named).is_dir():
+        if not os.path.isdir(named):  # noqa: PTH112
             raise TargetFileError(f"{ENVIRONMENT_VARIABLE} names {named}, which is no folder.")
         folders.insert(0, Path(named))
     return folders
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))
+    except OSError as error:
+        raise TargetFileError(f"{folder} cannot be read: {error.strerror or error}.") from error
 
 
 def target_names(project_dir: Path | None = None) -> list[str]:
@@ -241,7 +245,7 @@ def load_target(name: str, project_dir: Path | None = None) -> Target:
 
     Raises:
         TargetNotSupportedError: nobody described this chip.
-        TargetFileError: its file cannot be used.
+        TargetFileError: its file cannot be used, or a folder of chips cannot be read.
     """
     for folder in target_folders(project_dir):
         for path in _files(folder):
@@ -260,7 +264,7 @@ def load_targets(
         on_broken: gets the error of a file that cannot be used, which is then left out; None to raise it.
 
     Raises:
-        TargetFileError: a file cannot be used, or ``ESP_DFU_TARGETS`` names no folder.
+        TargetFileError: a file cannot be used, a folder of chips cannot be read, or ``ESP_DFU_TARGETS`` names none.
     """
     found: dict[str, Target | None] = {}
     for folder in target_folders(project_dir):

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from esp_dfu_ext.events import Event, Notice
 from esp_dfu_ext.target import Target, load_target
 
@@ -40,6 +42,21 @@ def sparse_file(path: Path, size: int) -> Path:
 def notices(events: Sequence[Event]) -> dict[str, str]:
     """Message of each notice, by its code."""
     return {event.code: event.message for event in events if isinstance(event, Notice)}
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """This user may not look at a file or a folder and what is below; root, who may, cannot try it otherwise."""
+
+    def refusing(function: Any) -> Any:
+        def refuse(path: Path, *args: Any, **kwargs: Any) -> Any:
+            if folder in (path, *path.parents):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *args, **kwargs)
+
+        return refuse
+
+    for name in ("stat", "iterdir", "open"):
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
 
 
 # --- ESP images -------------------------------------------------------------------------------------------

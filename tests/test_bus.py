@@ -56,6 +56,16 @@ def test_pyusbs_errors_become_ours(code: int | None, number: int | None, kind: t
     assert isinstance(caught.value.__cause__, usb.core.USBError)
 
 
+def test_an_error_knows_its_port() -> None:
+    for raised in (usb.core.USBError("No", -3), NotImplementedError("No")):
+        with pytest.raises(UsbError) as caught, mapped("Port 3-1.4", "3-1.4"):
+            raise raised
+        assert caught.value.path == "3-1.4"
+    with pytest.raises(UsbError) as caught, mapped("USB scan"):
+        raise usb.core.USBError("No", -1)
+    assert caught.value.path is None
+
+
 def test_an_error_without_a_kind_keeps_pyusbs_text() -> None:
     with pytest.raises(UsbError, match="Input/Output Error"), mapped("3-1"):
         raise usb.core.USBError("Input/Output Error", -1, errno.EIO)
@@ -157,8 +167,9 @@ def test_a_string_of_a_device_that_cannot_be_opened() -> None:
     rig = bench()
     rig.board.faults.no_access = True
     (device,) = rig.bus.scan()
-    with pytest.raises(AccessDeniedError, match="1-1"):
+    with pytest.raises(AccessDeniedError, match="1-1") as caught:
         device.read_string(3)
+    assert caught.value.path == "1-1"
     rig.board.unplug()
     with pytest.raises(DeviceGoneError):
         device.read_string(3)
@@ -172,8 +183,9 @@ def test_open_says_why_not() -> None:
         device.open(2)
     rig.board.faults.busy = False
     rig.board.faults.no_access = True
-    with pytest.raises(AccessDeniedError, match="1-1"):
+    with pytest.raises(AccessDeniedError, match="1-1") as caught:
         device.open(2)
+    assert caught.value.path == "1-1"
     rig.board.faults.no_access = False
     with device.open(2):
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,15 @@ from pytest_mock import MockerFixture
 
 from esp_dfu_ext import cli, inspect, load_target
 from esp_dfu_ext.clock import VirtualClock
-from esp_dfu_ext.commands.session import ENVIRONMENT_VARIABLE
+from esp_dfu_ext.commands.session import ENVIRONMENT_VARIABLE, Session
 from esp_dfu_ext.diagnosis import Fact, State
 from esp_dfu_ext.errors import InterruptedByUserError, UsbUnavailableError
+from esp_dfu_ext.simulator import simulate_text
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import builtin_folder
+
+from .helpers import forbid
+from .linux import FolderMachine
 
 Capture = pytest.CaptureFixture[str]
 
@@ -231,6 +236,53 @@ def test_missing_input_is_66(tmp_path: Path, capsys: Capture) -> None:
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_folder_in_the_place_of_a_file_is_not_a_question_of_permissions(dfu_bin: Path, capsys: Capture) -> None:
+    assert run("flash", str(dfu_bin.parent)) == 66
+    err = " ".join(capsys.readouterr().err.split())
+    assert f"{dfu_bin.parent} is a folder. [input-missing]" in err
+    assert err.endswith("> Name the file itself, such as build/dfu.bin.")
+    assert run("build", str(dfu_bin)) == 66
+    assert capsys.readouterr().err.endswith("> Name a folder, such as build.\n")
+
+
+def test_a_file_that_may_not_be_read(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    forbid(monkeypatch, dfu_bin)
+    assert run("flash", str(dfu_bin)) == 66
+    assert capsys.readouterr().err.endswith(
+        "cannot be read: Permission denied. [input-missing]\n  > Look at its permissions.\n"
+    )
+    app = dfu_bin.parent / "hello_world.bin"
+    forbid(monkeypatch, app)
+    assert run("build", str(dfu_bin.parent)) == 66
+    assert capsys.readouterr().err.endswith(
+        f"{app} cannot be read: Permission denied. [input-missing]\n  > Look at its permissions.\n"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it is about Linux")
+@pytest.mark.parametrize(
+    "words", [["flash"], ["flash", "--all"], ["flash", "--watch", "--count", "2"], ["list"]], ids=" ".join
+)
+def test_what_this_machine_shows_is_below_every_error(
+    words: list[str], dfu_bin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    machine = FolderMachine(tmp_path / "root")
+    nodes = {path: machine.plug(path=path, number=number) for path, number in (("1-1", 2), ("1-2", 3))}
+    if words == ["flash"]:
+        del nodes["1-2"]
+    # Boards of a simulator, which this session takes for real ones.
+    boards = ",".join(["esp32s3+no-access"] * len(nodes))
+    monkeypatch.setattr(Session, "simulation", lambda self, targets: simulate_text(boards, targets, self.clock))
+    monkeypatch.setattr("esp_dfu_ext.diagnosis.explain.Machine", lambda: machine)
+    assert run(*words[:1], *([str(dfu_bin)] if words[0] == "flash" else []), *words[1:]) == (
+        0 if words == ["list"] else 77
+    )
+    err = capsys.readouterr().err
+    for path, node in nodes.items():
+        assert err.count(f"  Port {path}: ada may not open {node}, which is root:root 0664:") == 1
+    assert err.count("Let yourself in, once:") == 1
+
+
 def test_damaged_image_is_65_before_the_bus_is_touched(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
     scan = mocker.patch("esp_dfu_ext.bus.Bus.scan")
     data = bytearray(dfu_bin.read_bytes())
@@ -400,9 +452,35 @@ def test_a_chip_of_the_project_is_known_to_every_command(
     assert run("flash", str(dfu_bin), "--simulate") == 0
     simulate(monkeypatch, "mychip+no-access")
     assert run("flash", str(dfu_bin)) == 77
+    capsys.readouterr()
+    assert run("doctor", str(dfu_bin.parent)) == 1
+    assert "[no-permission]" in capsys.readouterr().out
+    simulate(monkeypatch, "mychip")
+    assert run("doctor", str(dfu_bin.parent)) == 0
+    monkeypatch.chdir(dfu_bin.parent)
+    assert run("doctor", ".") == 0
+    assert run("flash", "dfu.bin") == 0
     monkeypatch.chdir(project)
+    capsys.readouterr()
     assert run("udev") == 0
     assert 'ATTR{idProduct}=="01??"' in capsys.readouterr().out
+    assert run("list") == 0
+    assert "Found Runtime: [303a:0123]" in capsys.readouterr().out
+    assert run("demo", "--target", "mychip") == 0
+    assert "on port 1-1. The chip reported OK" in capsys.readouterr().out
+    assert "mychip" in complete(monkeypatch, capsys, "esp-dfu demo --target my")
+    monkeypatch.chdir(project.parent)
+    assert "1-1" in complete(monkeypatch, capsys, f"esp-dfu flash {shlex.quote(str(dfu_bin))} --path ")
+
+
+def complete(monkeypatch: pytest.MonkeyPatch, capsys: Capture, words: str) -> list[str]:
+    """What TAB offers for the last of the words."""
+    with monkeypatch.context() as asked:
+        asked.setenv("_ESP_DFU_COMPLETE", "zsh_complete")
+        asked.setenv("COMP_WORDS", words)
+        asked.setenv("COMP_CWORD", str(len(shlex.split(words)) - (not words.endswith(" "))))
+        assert run() in (0, 1)
+    return capsys.readouterr().out.splitlines()
 
 
 def test_another_chips_broken_file_is_a_warning(

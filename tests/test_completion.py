@@ -14,6 +14,8 @@ from click.testing import CliRunner
 
 from esp_dfu_ext.cli import cli
 
+from .helpers import forbid
+
 BOARDS = "esp32s3,esp32s2,esp32p4+no-access,303a:1001"
 
 
@@ -60,6 +62,10 @@ def test_trouble_is_silent(word: str, monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert complete(monkeypatch, f"esp-dfu flash x {word} ", boards="nonsense") == []
     monkeypatch.setenv("ESP_DFU_TARGETS", str(tmp_path / "missing"))
     assert complete(monkeypatch, f"esp-dfu flash x {word} ") == []
+    monkeypatch.setenv("ESP_DFU_TARGETS", str(tmp_path))
+    with monkeypatch.context() as refused:
+        forbid(refused, tmp_path)
+        assert complete(refused, f"esp-dfu flash x {word} ") == []
     broken = tmp_path / "esp32s3.yaml"
     broken.write_text("nonsense")
     monkeypatch.setenv("ESP_DFU_TARGETS", str(tmp_path))

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ import pytest
 
 import esp_dfu_ext
 from esp_dfu_ext import load_target
+from esp_dfu_ext.commands.doctor import doctor
+from esp_dfu_ext.commands.session import Session
+from esp_dfu_ext.console import Console
 from esp_dfu_ext.cures import own_command
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.diagnosis import Fact, State, environment, permission, usb
@@ -29,14 +33,16 @@ from esp_dfu_ext.errors import (
     EspDfuError,
     OtherPathError,
     ReenumerationError,
+    SeveralDevicesError,
     StallError,
     UsbUnavailableError,
 )
-from esp_dfu_ext.hints import ESP_DFU, IDF_PY, next_step
+from esp_dfu_ext.hints import ESP_DFU, IDF_PY, hints, next_step
 from esp_dfu_ext.machine import Machine
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import builtin_folder
 
+from .helpers import forbid, write_file
 from .linux import NODE, OURS, FolderMachine
 from .sim import Bench, bench, chip, chips, serial_jtag
 
@@ -147,8 +153,9 @@ def test_nobody_is_named_who_was_not_seen(machine: FolderMachine) -> None:
 def test_of_several_boards_the_one_that_failed_is_explained(machine: FolderMachine) -> None:
     machine.plug()
     machine.plug(path="1-2.4", number=3)
-    (found,) = explain(AccessDeniedError("Port 1-2.4: no permission to open the device."), [chip()], machine)
+    (found,) = explain(AccessDeniedError("No.", path="1-2.4"), [chip()], machine)
     assert found.topic == "port 1-2.4"
+    assert len(explain(AccessDeniedError("Port 1-2.4: no permission."), [chip()], machine)) == 2
 
 
 @pytest.mark.parametrize(
@@ -205,7 +212,12 @@ def test_no_board(
 def test_several_boards_are_no_problem_but_are_told(machine: FolderMachine) -> None:
     facts = look_at_bus(machine, bench("esp32s3", "esp32s3"))
     assert problems(facts) == {}
-    assert "1-1, 1-2. A flash needs --path or --all" in facts[-1].text
+    assert facts[-1].text == "2 ESP32-S3 boards are there: 1-1, 1-2"
+    steps = next_step(facts, ESP_DFU, chip())
+    assert steps == hints(SeveralDevicesError("", paths=["1-1", "1-2"]), ESP_DFU)
+    assert "--path 1-1" in steps[0]
+    assert next_step(look_at_bus(machine, bench("esp32s3")), ESP_DFU, chip()) == []
+    assert next_step(facts, ESP_DFU, None) == []
 
 
 def test_an_empty_bus(machine: FolderMachine) -> None:
@@ -275,16 +287,30 @@ def test_esp_idf_of_a_shell(tmp_path: Path) -> None:
     assert (found(tmp_path).state, found(tmp_path).data["version"]) == (State.OK, "5.5.1")
 
 
+def test_every_package_that_is_needed_is_looked_for() -> None:
+    text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    needed = re.findall(r'^    "([\w-]+)>=', text.partition("\ndependencies = [")[2].partition("\n]")[0], re.MULTILINE)
+    assert len(needed) >= 6
+    assert set(environment.PACKAGES) == set(needed) - {"pyusb", "libusb-package"}
+
+
+def test_the_plugins_way_is_that_of_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "esp_dfu_ext").mkdir()
+    machine = Machine(environ={"IDF_EXTRA_ACTIONS_PATH": str(tmp_path)})
+    (fact, _) = environment.plugin(machine, Plugin(["package"]))
+    assert fact.text == f"loaded by IDF_EXTRA_ACTIONS_PATH, {tmp_path}"
+
+
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "esptool" else find(name))
-    (fact,) = environment.python(Machine())
+    (fact,) = environment.python()
     assert fact.code == "no-package"
     assert next_step([fact], IDF_PY, None)[0].endswith("-m pip install esptool")
 
 
 def test_a_plugin_whose_actions_were_refused() -> None:
-    facts = environment.plugin(Plugin(["a way"], {"dfu": False, "dfu-doctor": True}, "/ours"))
+    facts = environment.plugin(Machine(), Plugin(["a way"], {"dfu": False, "dfu-doctor": True}, "/ours"))
     assert problems(facts) == {"actions": "actions-refused"}
     assert next_step(facts[1:], IDF_PY, None) == ["export IDF_EXTRA_ACTIONS_PATH=/ours"]
 
@@ -357,6 +383,69 @@ def test_a_project_that_cannot_be_flashed(tmp_path: Path, machine: FolderMachine
     assert of_project(build, machine)["project"].code == "target-not-supported"
     description.write_text("{")
     assert of_project(build, machine)["project"].code == "project"
+
+
+def advised(build: Path, machine: Machine) -> list[str]:
+    return next_step([fact for fact in of_project(build, machine).values() if fact.code], IDF_PY, None)
+
+
+def test_only_a_missing_target_leads_to_set_target(tmp_path: Path, machine: FolderMachine) -> None:
+    """It renames sdkconfig away: whoever only has a damaged file would lose his settings."""
+    build = build_dir(tmp_path)
+    args, sdkconfig = (build / "flasher_args.json").read_text(), build.parent / "sdkconfig"
+    (build / "flasher_args.json").write_text("{")
+    flash = of_project(build, machine)["flash"]
+    assert (flash.code, next_step([flash], IDF_PY, chip())) == ("project", [])
+    (build / "flasher_args.json").write_text(args)
+    sdkconfig.unlink()
+    sdkconfig.mkdir()
+    assert of_project(build, machine)["project"].code == "project"
+    assert advised(build, machine) == []
+    sdkconfig.rmdir()
+    (build / "project_description.json").unlink()
+    assert of_project(build, machine)["project"].code == "no-target"
+    assert advised(build, machine) == ["Choose it: idf.py set-target CHIP"]
+
+
+def test_a_broken_chip_is_not_mended_by_building(tmp_path: Path, machine: FolderMachine) -> None:
+    build = build_dir(tmp_path)
+    write_file(build.parent / "dfu_targets" / "esp32s3.yaml", b"schema: [")
+    assert of_project(build, machine)["project"].code == "target-file"
+    assert advised(build, machine) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "topic", "reason", "step"),
+    [
+        ("build", "project", "unreadable", "Look at its permissions."),
+        ("build", "project", "no-file", "Name a folder, such as build."),
+        ("flasher_args.json", "flash", "missing", "Build the project first: idf.py build"),
+        ("flasher_args.json", "flash", "unreadable", "Look at its permissions."),
+        ("dfu.bin", "dfu.bin", "missing", "Make it: idf.py dfu"),
+        ("dfu.bin", "dfu.bin", "unreadable", "Look at its permissions."),
+        ("dfu.bin", "dfu.bin", "no-file", "Name the file itself, such as build/dfu.bin."),
+    ],
+)
+def test_a_file_that_cannot_be_had(
+    name: str,
+    topic: str,
+    reason: str,
+    step: str,
+    tmp_path: Path,
+    machine: FolderMachine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build = build_dir(tmp_path)
+    path = build if name == "build" else build / name
+    if reason == "unreadable":
+        forbid(monkeypatch, path)
+    else:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if reason == "no-file":
+            path.mkdir() if name == "dfu.bin" else path.touch()
+    fact = of_project(build, machine)[topic]
+    assert (fact.code, fact.data["reason"]) == ("input-missing", reason)
+    assert next_step([fact], IDF_PY, chip()) == [step]
 
 
 # --- the command ------------------------------------------------------------------------------------------
@@ -434,6 +523,37 @@ def test_what_nobody_foresaw_is_a_fact_too(tmp_path: Path, monkeypatch: pytest.M
     assert [(fact.topic, fact.code) for fact in report.problems] == [("ESP-IDF", "unknown")]
     assert "ZeroDivisionError('surprise')" in report.problems[0].text
     assert report.facts[-1].topic == "project"
+
+
+def test_nothing_about_a_project_ends_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr("esp_dfu_ext.diagnosis.project.read_project", fail)
+    report = diagnose(chips(), build_dir=tmp_path, simulated=bench().bus)
+    assert [(fact.topic, fact.code) for fact in report.problems] == [("project", "unknown")]
+    assert report.facts[-1].topic == "project"
+
+
+def test_our_own_version_is_told(tmp_path: Path) -> None:
+    document = json.loads(esp_dfu(tmp_path, "doctor", "--json", ESP_DFU_SIMULATE="esp32s3").stdout)
+    first = document["facts"][0]
+    assert (first["topic"], first["state"]) == ("esp-dfu-ext", "ok")
+    assert first["data"] == {"version": esp_dfu_ext.__version__, "path": str(PACKAGE)}
+    assert first["text"] == f"{esp_dfu_ext.__version__}, {PACKAGE}"
+
+
+def test_a_folder_of_chips_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
+    monkeypatch.setenv("ESP_DFU_TARGETS", str(tmp_path))
+    forbid(monkeypatch, tmp_path)
+    session = Session(Console(), ESP_DFU)
+    assert session.run(lambda session: doctor(session, tmp_path / "build")) == 1
+    out = capsys.readouterr().out
+    assert f"{tmp_path} cannot be read: Permission denied. [target-file]" in " ".join(out.split())
+    assert "found on port 1-1" in out
 
 
 def test_a_folder_of_chips_that_is_none(tmp_path: Path) -> None:

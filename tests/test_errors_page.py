@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from click.testing import CliRunner
+
 from esp_dfu_ext import errors
+from esp_dfu_ext.cli import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
@@ -28,6 +31,21 @@ def test_every_error_is_there_with_its_exit_code() -> None:
         assert list(fields) == ["Shown", "Cause", "Cure", "Exit code"], entry["code"]
         said[entry["code"]] = int(fields["Exit code"])
     assert said == {kind.code: kind.exit_code for kind in classes()}
+
+
+def test_every_table_of_exit_codes_is_the_same() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
+    rows = re.findall(r"^\| ([\d, ]+) \|", page.partition("\n## ")[0], re.MULTILINE)
+    assert sorted(int(code) for row in rows for code in row.split(",")) == sorted(errors.EXIT_CODES)
+    by_signal = {128 + number for number in (1, 2, 13, 15)}  # SIGHUP, SIGINT, SIGPIPE, SIGTERM
+    assert {0} | by_signal | {kind.exit_code for kind in classes()} == set(errors.EXIT_CODES)
+
+
+def test_help_shows_the_exit_codes() -> None:
+    shown = CliRunner().invoke(cli, ["--help"]).output.partition("Exit codes:\n")[2]
+    cells = re.findall(r" {2,3}(\d+)  (\S+(?: \S+)*)", shown)
+    assert {int(code): text for code, text in cells} == errors.EXIT_CODES
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_every_error_has_a_code_of_its_own() -> None:

@@ -219,6 +219,48 @@ def test_broken_target_yaml_is_an_error_of_the_action_only(project: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
+FORBIDDEN = """
+import pathlib
+iterdir = pathlib.Path.iterdir
+def refuse(path):
+    if path.name == "dfu_targets":
+        raise PermissionError(13, "Permission denied", str(path))
+    return iterdir(path)
+pathlib.Path.iterdir = refuse
+"""
+
+
+def test_a_folder_of_chips_that_may_not_be_read_is_no_traceback(project: Path) -> None:
+    (project / "dfu_targets").mkdir()
+    hook = project.parent / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(FORBIDDEN)
+    env = {"PYTHONPATH": str(hook)}
+    use_extra_folder(project, env)
+    done = idf_py(project, env, "6.0", "dfu")
+    assert done.returncode == 65
+    assert "dfu_targets cannot be read: Permission denied. [target-file]" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert "built-in all" not in done.stdout
+
+
+@pytest.mark.parametrize("action", ["dfu-list", "dfu-doctor"])
+def test_a_reader_that_leaves_is_141(action: str, project: Path) -> None:
+    env = {"ESP_DFU_SIMULATE": "esp32s3", "FAKE_IDF_VERSION": "6.0", "PYTHONPATH": ""}
+    use_extra_folder(project, env)
+    read_end, write_end = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, str(IDF_PY), action, "--json"],
+        cwd=project, env={**os.environ, **env}, stdout=write_end, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        os.close(write_end)
+        # The reader takes what idf.py says before the action, and leaves.
+        with os.fdopen(read_end, "rb", buffering=0) as reader:
+            assert reader.readline() == f"Executing action: {action}\n".encode()
+        _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (141, "")
+
+
 def test_imports_at_load() -> None:
     code = (
         "import sys; before = set(sys.modules); import esp_dfu_ext; "

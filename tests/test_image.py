@@ -452,10 +452,17 @@ def test_a_file_without_a_sound_suffix_is_refused(change: Any, message: str, tmp
 
 
 def test_a_file_that_is_not_there_is_told_from_one_that_is_damaged(tmp_path: Path) -> None:
-    for path in (tmp_path / "dfu.bin", tmp_path):
+    write_file(tmp_path / "file", b"")
+    reasons = {
+        tmp_path / "dfu.bin": "missing",
+        tmp_path / "file" / "dfu.bin": "missing",
+        tmp_path: "no-file",
+        tmp_path / ("a" * 5000): "failed",
+    }
+    for path, reason in reasons.items():
         with pytest.raises(InputMissingError) as caught:
             read_image(path)
-        assert (caught.value.path, caught.value.role) == (path, "dfu.bin")
+        assert (caught.value.path, caught.value.role, caught.value.reason) == (path, "dfu.bin", reason)
 
 
 def test_a_wrong_file_is_not_taken_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

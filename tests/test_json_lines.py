@@ -15,6 +15,7 @@ from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.session import ENVIRONMENT_VARIABLE
 from esp_dfu_ext.errors import DfuStatusError, EspDfuError, InputMissingError, RemoteError, SeveralDevicesError
 from esp_dfu_ext.events import Phase
+from esp_dfu_ext.hints import ESP_DFU, hints
 from esp_dfu_ext.jobs.flashing import FlashResult
 from esp_dfu_ext.jobs.gang import FlashOutcome
 from esp_dfu_ext.json_lines import error_line, event_line, read_line, result_line
@@ -38,7 +39,8 @@ ERRORS: list[EspDfuError] = [
     SeveralDevicesError("Two.", paths=["1-1", "1-2"]),
     errors.TargetNotSupportedError("esp32", supported=["esp32s3"]),
     errors.WrongTargetError("dfu.bin", image_target="esp32s2", target="esp32s3"),
-    InputMissingError("Not there.", path=Path("a/dfu.bin"), role="dfu.bin"),
+    InputMissingError("Not there.", path=Path("a/dfu.bin"), role="dfu.bin", reason="no-file"),
+    errors.AccessDeniedError("No.", path="1-2"),
     errors.OtherChipError("None.", notes=["Seen: nothing."]),
     errors.UsbUnavailableError("No libusb.", missing="libusb"),
     errors.DeviceGoneError("Left.", notes=["The flash is incomplete."]),
@@ -94,6 +96,23 @@ def test_an_error_of_a_later_version_keeps_its_code() -> None:
     back = read_line(line)
     assert type(back) is EspDfuError
     assert (back.code, back.exit_code, back.message) == ("brand-new", 74, "New.")
+
+
+def test_an_error_of_an_earlier_version_lacks_what_came_later() -> None:
+    def earlier(error: EspDfuError, *names: str) -> EspDfuError:
+        document = json.loads(error_line(error))
+        for name in names:
+            del document["facts"][name]
+        back = read_line(json.dumps(document))
+        assert isinstance(back, type(error))
+        return back
+
+    missing = earlier(InputMissingError("No.", path=Path("dfu.bin"), role="dfu.bin"), "reason")
+    assert isinstance(missing, InputMissingError)
+    assert hints(missing, ESP_DFU) == ["Make it: esp-dfu build BUILD_DIR"]
+    denied = earlier(errors.AccessDeniedError("No.", path="1-2"), "path")
+    assert isinstance(denied, errors.UsbError)
+    assert denied.path is None
 
 
 def test_outcomes_come_back() -> None:

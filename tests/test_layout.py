@@ -286,6 +286,7 @@ def test_what_is_no_file_is_named(kind: str, tmp_path: Path) -> None:
     with pytest.raises(InputMissingError) as caught:
         plan_layout([FlashFile(0x10000, path)], 4 * MIB, S3)
     assert (caught.value.path, caught.value.role) == (path, "flash file")
+    assert caught.value.reason == ("no-file" if kind == "folder" else "missing")
     assert str(path) in caught.value.message and "0x10000" in caught.value.message
 
 

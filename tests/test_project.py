@@ -9,11 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esp_dfu_ext.errors import EspDfuError, InputMissingError, ProjectError, UsageError
+from esp_dfu_ext.errors import EspDfuError, InputMissingError, NoTargetError, ProjectError, UsageError
 from esp_dfu_ext.image.layout import FlashFile
-from esp_dfu_ext.project import FlasherArgs, Project, chip_size, only, read_flasher_args, read_project
+from esp_dfu_ext.project import (
+    FlasherArgs,
+    Project,
+    chip_size,
+    only,
+    project_of,
+    project_of_image,
+    read_flasher_args,
+    read_project,
+)
 
-from .helpers import edit_json, make_project, write_file, write_json
+from .helpers import edit_json, forbid, make_project, write_file, write_json
 
 IDF = pytest.mark.parametrize("idf", [5, 6])
 
@@ -29,6 +38,29 @@ def test_a_project_is_read_as_esp_idf_leaves_it(idf: int, tmp_path: Path) -> Non
     assert (project.name, project.target) == ("hello", "esp32p4")
     assert project.sdkconfig["CONFIG_ESPTOOLPY_FLASHSIZE"] == "4MB"
     assert (project.secure_boot, project.flash_encryption) == (False, False)
+
+
+def test_the_project_of_a_build_folder_and_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = make_project(tmp_path / "project")
+    assert project_of(build) == project_of_image(build / "dfu.bin") == tmp_path / "project"
+    (tmp_path / "latest.bin").symlink_to(build / "dfu.bin")
+    assert project_of_image(tmp_path / "latest.bin") == tmp_path / "project"
+    build.rename(tmp_path / "elsewhere")
+    assert project_of(tmp_path / "elsewhere") == tmp_path / "project"
+    description = tmp_path / "elsewhere" / "project_description.json"
+    for text in ("{", "{}", '{"project_path": "/nowhere"}'):
+        description.write_text(text)
+        assert project_of(tmp_path / "elsewhere") == tmp_path
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for folder in (Path(), tmp_path / "elsewhere"):
+        assert project_of(folder) == tmp_path
+    (tmp_path / "elsewhere" / "below").mkdir()
+    monkeypatch.chdir("below")
+    assert project_of(Path("..")) == tmp_path
+    assert project_of_image(Path("dfu.bin")) == tmp_path / "elsewhere"
+    with monkeypatch.context() as refused:
+        forbid(refused, tmp_path / "elsewhere")
+        assert project_of(tmp_path / "elsewhere") == tmp_path
 
 
 @IDF
@@ -243,6 +275,7 @@ def test_a_build_folder_that_is_not_there_is_named(is_file: bool, tmp_path: Path
     with pytest.raises(InputMissingError) as caught:
         read_project(tmp_path / "build")
     assert (caught.value.path, caught.value.role) == (tmp_path / "build", "build folder")
+    assert caught.value.reason == ("no-file" if is_file else "missing")
 
 
 def test_a_project_that_is_not_built_is_told_from_one_that_is_broken(tmp_path: Path) -> None:
@@ -255,7 +288,7 @@ def test_a_project_that_is_not_built_is_told_from_one_that_is_broken(tmp_path: P
 
 def test_a_build_folder_that_says_no_target_is_named(tmp_path: Path) -> None:
     (tmp_path / "build").mkdir()
-    with pytest.raises(ProjectError, match="which chip") as caught:
+    with pytest.raises(NoTargetError, match="which chip") as caught:
         read_project(tmp_path / "build")
     assert str(tmp_path / "build") in caught.value.message
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..simulator.sample import write_sample_project
-from ..target import load_target
+from ..target import PROJECT_FOLDER, Target, load_target
 from . import building, flashing, inspecting, listing
 from .session import Session
 
 
 def demo(session: Session, name: str) -> int:
     """Build, inspect, list and flash, as a user would, for the chip `name`."""
-    target = load_target(name)
+    target = load_target(name, session.project_dir.absolute())  # the current folder will be another
     build_dir, dfu_bin = Path("hello_world/build"), Path("hello_world/build/dfu.bin")
     steps: list[tuple[str, Callable[[], int]]] = [
         (f"build {build_dir}", lambda: building.build(session, build_dir)),
@@ -27,6 +28,7 @@ def demo(session: Session, name: str) -> int:
     session.boards = name
     with _scratch_folder():
         write_sample_project(Path("hello_world"), target)
+        session.project_dir = _with_chip(Path("hello_world"), target)
         for command, step in steps:
             session.console.say(f"$ esp-dfu {command}", style="bold")
             code = step()
@@ -34,6 +36,15 @@ def demo(session: Session, name: str) -> int:
             if code:
                 return code
     return 0
+
+
+def _with_chip(project_dir: Path, target: Target) -> Path:
+    """The project, and the chip's file in it: it may be one that only the user's project has."""
+    assert target.source is not None  # it was read from there
+    own = project_dir / PROJECT_FOLDER
+    own.mkdir()
+    shutil.copy(target.source, own)
+    return project_dir
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..diagnosis import State
-from ..diagnosis.report import Plugin, Report, diagnose
+from ..diagnosis.environment import Plugin
+from ..diagnosis.report import Report, diagnose
 from ..errors import EspDfuError
 from ..hints import next_step
 from ..streams import Piece
-from ..target import builtin_folder, load_targets, read_target
+from ..target import builtin_folder, read_target
 from .session import Session
 
 FORMAT_VERSION = 1
@@ -24,14 +25,13 @@ def doctor(
     session: Session,
     build_dir: Path,
     *,
-    project_dir: Path | None = None,
     plugin: Plugin | None = None,
     as_json: bool = False,
 ) -> int:
     """Show the report; 0 when nothing is a problem, else 1."""
     broken: list[EspDfuError] = []
     try:
-        targets = load_targets(project_dir, on_broken=broken.append)
+        targets = session.targets(on_broken=broken.append)
     except EspDfuError as error:
         broken.append(error)
         targets = [read_target(path) for path in sorted(builtin_folder().glob("*.yaml"))]
@@ -39,12 +39,12 @@ def doctor(
     report = diagnose(
         targets,
         build_dir=build_dir,
-        project_dir=project_dir,
+        project_dir=session.project_dir,
         plugin=plugin,
         broken=broken,
         simulated=simulation.bus if simulation is not None else None,
     )
-    steps = next_step(report.problems, session.face, report.target)
+    steps = next_step(report.facts, session.face, report.target)
     if as_json:
         session.console.raw(json.dumps(_document(report, steps), indent=2))
     else:
@@ -62,8 +62,8 @@ def _show(session: Session, report: Report, steps: list[str]) -> None:
     number = len(report.problems)
     if not number:
         session.console.result("Nothing stands in the way.")
-        return
-    session.console.result(f"{number} {'problem' if number == 1 else 'problems'}.", good=False)
+    else:
+        session.console.result(f"{number} {'problem' if number == 1 else 'problems'}.", good=False)
     for step in steps:
         session.console.hint(step)
 
@@ -84,6 +84,3 @@ def _document(report: Report, steps: list[str]) -> dict[str, Any]:
         ],
         "next": steps,
     }
-
-
-__all__ = ["Plugin", "doctor"]

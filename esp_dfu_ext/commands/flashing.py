@@ -15,7 +15,7 @@ from ..jobs import flashing, inspecting
 from ..jobs.inspecting import InspectResult
 from ..target import Target, load_target
 from ..units import format_rate, format_seconds, format_size
-from .session import Session, project_of
+from .session import Session
 
 if TYPE_CHECKING:
     from ..jobs.gang import FlashOutcome
@@ -66,13 +66,12 @@ def flash(
     *,
     target_name: str | None = None,
     build_dir: Path | None = None,
-    project_dir: Path | None = None,
 ) -> int:
     """Flash one board, or several together, or one after the other as they come."""
     options.check()
     session.face = session.face.naming(str(dfu_bin))
-    session.target = load_target(target_name, project_dir) if target_name is not None else None
-    targets = session.targets(project_dir if project_dir is not None else project_of(dfu_bin))
+    session.target = load_target(target_name, session.project_dir) if target_name is not None else None
+    targets = session.targets()
     loaded = inspecting.load_image(dfu_bin, session.target, targets)
     session.target = target = loaded.target
     assert target is not None  # load_image lets no other pass

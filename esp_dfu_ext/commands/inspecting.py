@@ -9,14 +9,14 @@ from ..console import at_most
 from ..dfu.spec import Status
 from ..jobs import inspecting as jobs
 from ..units import format_size
-from .session import Session, project_of
+from .session import Session
 
 _MOST_ROWS = 100
 
 
 def inspect(session: Session, path: Path) -> int:
     """Show what is in a dfu.bin, and what the ROM would say of it."""
-    result = jobs.inspect(path, session.targets(project_of(path)))
+    result = jobs.inspect(path, session.targets())
     session.target = result.target
     console, image = session.console, result.image
     suffix = image.suffix

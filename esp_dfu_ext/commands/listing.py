@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..bus import Bus
-from ..cures import cures
 from ..errors import DeviceNotFoundError
-from ..hints import hints, ways_into_download_mode
 from ..jobs import listing as jobs
 from ..jobs.listing import ListedDevice
-from .session import Session, as_note
-
-if TYPE_CHECKING:
-    from ..diagnosis import Fact
+from .session import Explained, Session
 
 LIST_FORMAT_VERSION = 1
 
 
-def list_devices(session: Session, *, project_dir: Path | None = None, as_json: bool = False) -> int:
+def list_devices(session: Session, *, as_json: bool = False) -> int:
     """Show the devices: dfu-util's lines on stdout, what people need to know on stderr."""
-    targets = session.targets(project_dir)
+    targets = session.targets()
     simulation = session.simulation(targets)
     found = jobs.list_devices(simulation.bus if simulation is not None else Bus(), targets)
     if as_json:
@@ -37,21 +31,20 @@ def list_devices(session: Session, *, project_dir: Path | None = None, as_json: 
             session.console.tell(f"Port {listed.device.path}: {listed.description}.")
         if listed.problem is not None:
             session.console.tell(f"Port {listed.device.path} cannot be opened: {listed.problem.message}", "yellow")
-    problems = {listed.problem.code: (listed.problem, listed.target) for listed in found if listed.problem is not None}
-    for problem, target in problems.values():
-        facts = session.facts(problem, target)
-        _explain(session, facts, hints(problem, session.face, target, facts))
+    for listed in found:
+        if listed.problem is not None:
+            _explain(session, session.explained(listed.problem, listed.target))
     if not any(listed.interfaces for listed in found):
-        session.console.tell(f"No Espressif device with DFU is there ({', '.join(t.chip for t in targets)}).")
-        facts = session.facts(DeviceNotFoundError(""), None)
-        _explain(session, facts, cures(facts) or ways_into_download_mode(targets))
+        missing = DeviceNotFoundError(f"No Espressif device with DFU is there ({', '.join(t.chip for t in targets)}).")
+        session.console.tell(missing.message)
+        _explain(session, session.explained(missing, None, targets))
     return 0
 
 
-def _explain(session: Session, facts: Sequence[Fact], advice: Sequence[str]) -> None:
-    for fact in facts:
-        session.console.tell(f"  {as_note(fact)}")
-    for hint in advice:
+def _explain(session: Session, below: Explained) -> None:
+    for note in below.notes:
+        session.console.tell(f"  {note}")
+    for hint in below.hints:
         session.console.hint(hint)
 
 

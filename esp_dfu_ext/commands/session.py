@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import signals
 from ..clock import Clock, SystemClock
 from ..console import Console
-from ..errors import EspDfuError, InterruptedByUserError
+from ..errors import EspDfuError, InterruptedByUserError, TargetFileError
 from ..events import Event, Notice
 from ..hints import Face, hints
-from ..target import PROJECT_FOLDER, Target, load_targets
+from ..target import Target, load_targets
 
 if TYPE_CHECKING:
     from ..diagnosis import Fact
@@ -30,6 +30,8 @@ class Session:
     """One call by a user: how it is spoken to, and what is known when an error must be explained.
 
     Attributes:
+        project_dir: whose own chips count too: what idf.py names, else the project that the build folder or dfu.bin of
+            the command line is of, else the current folder.
         target: the chip, once it is known.
         boards: simulated ones to put in the place of this machine's USB, as `simulate_text` takes them.
         real: the boards are this machine's, so that its own view of them may explain an error.
@@ -37,10 +39,12 @@ class Session:
 
     console: Console
     face: Face
+    project_dir: Path = Path()
     target: Target | None = None
     clock: Clock = field(default_factory=lambda: SystemClock())  # looked up when it is made: tests have another
     boards: str = field(default_factory=lambda: os.environ.get(ENVIRONMENT_VARIABLE, ""))
     real: bool = True
+    _advised: set[tuple[str, ...]] = field(default_factory=set)
 
     def run(self, job: Callable[[Session], int]) -> int:
         """Run a job; its exit code, or that of its error, which is shown with its hints."""
@@ -57,9 +61,9 @@ class Session:
             # What no module foresaw, such as a folder that vanishes while it is read.
             return self.fail(EspDfuError(f"{error.filename or 'The system'}: {error.strerror or error}."))
 
-    def targets(self, project_dir: Path | None) -> list[Target]:
+    def targets(self, on_broken: Callable[[TargetFileError], None] | None = None) -> list[Target]:
         """All chips; a broken file of another chip than the one that is meant is only worth a warning."""
-        return load_targets(project_dir, on_broken=lambda error: self.console.warn(error.message))
+        return load_targets(self.project_dir, on_broken or (lambda error: self.console.warn(error.message)))
 
     def simulation(self, targets: Sequence[Target]) -> Simulation | None:
         """The simulated boards, None where the real ones are meant."""
@@ -72,19 +76,32 @@ class Session:
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error."""
-        facts = self.facts(error, self.target)
-        advice = hints(error, self.face, self.target, facts)
-        self.console.error(error.message, error.code, [*error.notes, *map(as_note, facts)], advice)
+        below = self.explained(error, self.target)
+        self.console.error(error.message, error.code, below.notes, below.hints)
         return error.exit_code
 
-    def facts(self, error: EspDfuError, target: Target | None) -> list[Fact]:
-        """What this machine shows about an error."""
+    def explained(self, error: EspDfuError, target: Target | None, targets: Sequence[Target] = ()) -> Explained:
+        """What this machine shows about an error, and what to do about it unless that was said before.
+
+        Args:
+            error: what happened.
+            target: the chip, if it is known.
+            targets: the chips that it may be where it is not known.
+        """
+        facts = self._facts(error, target)
+        advice = hints(error, self.face, target, facts, targets)
+        if tuple(advice) in self._advised:  # again and again it would bury what is new
+            advice = []
+        self._advised.add(tuple(advice))
+        return Explained((*error.notes, *map(as_note, facts)), advice)
+
+    def _facts(self, error: EspDfuError, target: Target | None) -> list[Fact]:
         if not self.real:
             return []
         from ..diagnosis.explain import explain
 
         with suppress(EspDfuError):  # a chip's file may be what is wrong
-            return explain(error, [target] if target is not None else load_targets())
+            return explain(error, [target] if target is not None else self.targets(on_broken=lambda _: None))
         return []
 
     def notice(self, event: Event) -> None:
@@ -96,8 +113,8 @@ class Session:
 class JsonSession(Session):
     """A call by a program: its lines alone go to stdout, what people should know to stderr."""
 
-    def __init__(self, console: Console, face: Face) -> None:
-        super().__init__(console, face)
+    def __init__(self, console: Console, face: Face, project_dir: Path) -> None:
+        super().__init__(console, face, project_dir)
         console.out = console.err
 
     def fail(self, error: EspDfuError) -> int:
@@ -111,12 +128,13 @@ class JsonSession(Session):
         return super().fail(error)
 
 
+class Explained(NamedTuple):
+    """What is shown below an error."""
+
+    notes: Sequence[str]
+    hints: Sequence[str]
+
+
 def as_note(fact: Fact) -> str:
     """A fact as a line below an error."""
     return f"{fact.topic[0].upper()}{fact.topic[1:]}: {fact.text}."
-
-
-def project_of(dfu_bin: Path) -> Path | None:
-    """The project whose build folder a dfu.bin lies in; it may have chips of its own."""
-    project = dfu_bin.resolve().parent.parent
-    return project if (project / PROJECT_FOLDER).is_dir() else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from .. import udev
 from ..jobs import permitting as jobs
 from .session import Session
@@ -11,7 +9,7 @@ from .session import Session
 
 def show(session: Session, *, install: bool = False, force: bool = False) -> int:
     """Print the rule, or install it."""
-    targets = session.targets(Path.cwd())
+    targets = session.targets()
     if not install:
         session.console.raw(udev.rule(targets).rstrip("\n"))
         return 0

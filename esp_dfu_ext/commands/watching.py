@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import stopped_exit_code
-from ..hints import hints
 from ..jobs import watching
 from ..jobs.gang import FlashOutcome
 from ..jobs.watching import WatchResult
@@ -23,17 +22,13 @@ def watch(run: Flashing) -> int:
     """
     options, session = run.options, run.session
     view = session.console.watch_view(run.title)
-    advised: set[str] = set()
 
     def show(outcome: FlashOutcome, so_far: WatchResult) -> None:
         problem = None
         figures = ""
         if outcome.error is not None:
             error = outcome.error
-            # The same advice again and again would bury the verdicts.
-            advice = hints(error, session.face, run.target) if error.code not in advised else []
-            advised.add(error.code)
-            problem = Problem(error.message, error.code, error.notes, advice)
+            problem = Problem(error.message, error.code, *session.explained(error, run.target))
             figures = error.code
         elif outcome.result is not None:
             if run.simulation is not None:

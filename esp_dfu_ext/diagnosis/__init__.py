@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import EspDfuError, InputMissingError
+
 
 class State(enum.Enum):
     """What a fact means for a flash."""
@@ -46,6 +48,13 @@ def ok(topic: str, text: str, **data: Any) -> Fact:
 def problem(topic: str, code: str, text: str, **data: Any) -> Fact:
     """A fact that stands in the way of a flash."""
     return Fact(topic, State.PROBLEM, text, code, data)
+
+
+def raised(topic: str, error: EspDfuError, **data: Any) -> Fact:
+    """The same for an error, with what it knows of a file that is missing."""
+    if isinstance(error, InputMissingError):
+        data = {"role": error.role, "reason": error.reason, **data}
+    return problem(topic, error.code, error.message, **data)
 
 
 def not_applicable(topic: str, text: str, **data: Any) -> Fact:

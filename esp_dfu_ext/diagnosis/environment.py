@@ -12,12 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import __version__
 from ..machine import Machine
 from ..paths import EXTRA_ACTIONS, extra_actions_folders
 from . import Fact, not_applicable, ok, problem
 
 # Distribution -> the module it is imported by; those of pyproject.toml. USB has facts of its own.
-_PACKAGES = {"PyYAML": "yaml", "msgspec": "msgspec", "esptool": "esptool", "rich": "rich"}
+PACKAGES = {"PyYAML": "yaml", "msgspec": "msgspec", "esptool": "esptool", "rich": "rich", "click": "click"}
 _VERSION = re.compile(r"set\(IDF_VERSION_(?:MAJOR|MINOR|PATCH)\s+(\d+)\)")
 
 
@@ -36,10 +37,16 @@ class Plugin:
     extra_path: str = ""
 
 
-def python(machine: Machine) -> list[Fact]:
+def ourselves() -> list[Fact]:
+    """Our own version, and where it was loaded from."""
+    folder = str(Path(__file__).resolve().parents[1])
+    return [ok("esp-dfu-ext", f"{__version__}, {folder}", version=__version__, path=folder)]
+
+
+def python() -> list[Fact]:
     """The interpreter and the packages that are needed beside pyusb."""
     text = f"{platform.python_version()}, {sys.executable}"
-    missing = [name for name, module in _PACKAGES.items() if importlib.util.find_spec(module) is None]
+    missing = [name for name, module in PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
         return [problem("Python", "no-package", f"{text}; missing: {', '.join(missing)}", missing=missing)]
     return [ok("Python", text, version=platform.python_version(), executable=sys.executable)]
@@ -60,11 +67,11 @@ def esp_idf(machine: Machine) -> list[Fact]:
     return [ok("ESP-IDF", f"{version}, {folder}", version=version, path=folder)]
 
 
-def plugin(found: Plugin | None) -> list[Fact]:
+def plugin(machine: Machine, found: Plugin | None) -> list[Fact]:
     """The way the actions came into idf.py, and whether it runs them."""
     if found is None:
         return [not_applicable("plugin", "esp-dfu runs by itself, without idf.py")]
-    ways = list(dict.fromkeys(_way(door) for door in found.doors))
+    ways = list(dict.fromkeys(_way(door, machine) for door in found.doors))
     refused = [name for name, ours in found.kept.items() if not ours]
     facts = [ok("plugin", f"loaded by {', and by '.join(ways)}", doors=list(found.doors))]
     if refused:
@@ -80,7 +87,7 @@ def plugin(found: Plugin | None) -> list[Fact]:
 _PACKAGE = __name__.partition(".")[0]
 
 
-def _way(door: str) -> str:
+def _way(door: str, machine: Machine) -> str:
     """For people: `door` is what was known while idf.py loaded, now there is time to look."""
     if door != "package":
         return door
@@ -90,7 +97,7 @@ def _way(door: str) -> str:
             if function is not None and function.__module__.startswith("esp_dfu_ext."):
                 return f"{module.__file__}, which imports the installed package"
     package = Path(__file__).resolve().parents[2]
-    for folder in extra_actions_folders():
+    for folder in extra_actions_folders(machine.environ):
         # idf.py asks for a package of this name, and gets the installed one if there is one.
         if (Path(folder) / _PACKAGE).is_dir():
             return f"{EXTRA_ACTIONS}, {Path(folder).resolve()}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from ..dfu.spec import INTERFACE_CLASS, INTERFACE_SUBCLASS
@@ -14,6 +13,7 @@ from ..errors import (
     OtherPathError,
     OtherSerialError,
     ReenumerationError,
+    UsbError,
     UsbUnavailableError,
 )
 from ..machine import Machine
@@ -33,9 +33,9 @@ def explain(error: EspDfuError, targets: Sequence[Target], machine: Machine | No
 
 
 def _explain(error: EspDfuError, targets: Sequence[Target], machine: Machine) -> list[Fact]:
-    # `bus` begins its errors with the port; of several boards only that one explains the error.
-    port = re.match(r"Port ([\d.-]+):", error.message)
-    boards = [node for node in permission.boards(machine, targets) if port is None or node.path == port[1]]
+    # Of several boards only the one that failed explains the error.
+    port = error.path if isinstance(error, UsbError) else None
+    boards = [node for node in permission.boards(machine, targets) if port in (None, node.path)]
     if isinstance(error, AccessDeniedError):
         return [fact for node in boards for fact in permission.refused(machine, node)]
     if isinstance(error, DeviceBusyError):

@@ -10,17 +10,17 @@ from ..jobs.inspecting import load_image, newer_inputs
 from ..project import Project, chip_size, read_flasher_args, read_project
 from ..target import Target, load_target
 from ..units import format_size
-from . import Fact, not_applicable, ok, problem
+from . import Fact, not_applicable, ok, problem, raised
 
 
 def read(build_dir: Path, project_dir: Path | None) -> tuple[Project | None, Fact | None]:
     """The project; None, and the fact that says why, where there is none that is configured."""
     try:
         return read_project(build_dir, project_dir), None
-    except InputMissingError:
-        return None, not_applicable("project", f"no configured project here: there is no {build_dir}")
     except EspDfuError as error:
-        return None, problem("project", error.code, error.message)
+        if isinstance(error, InputMissingError) and error.reason == "missing":
+            return None, not_applicable("project", f"no configured project here: there is no {build_dir}")
+        return None, raised("project", error)
 
 
 def facts(project: Project, targets: list[Target]) -> list[Fact]:
@@ -28,8 +28,7 @@ def facts(project: Project, targets: list[Target]) -> list[Fact]:
     try:
         target = load_target(project.target, project.project_dir)
     except EspDfuError as error:
-        data = {"supported": list(getattr(error, "supported", ()))}
-        return [problem("project", error.code, error.message, **data)]
+        return [raised("project", error, supported=list(getattr(error, "supported", ())))]
     return [
         ok("project", f"{project.name or project.build_dir} for {target.chip}", target=target.name),
         _size(project),
@@ -42,7 +41,7 @@ def _size(project: Project) -> Fact:
     try:
         size = chip_size(project, read_flasher_args(project.build_dir))
     except EspDfuError as error:
-        return problem("flash", error.code, error.message)
+        return raised("flash", error)
     return ok("flash", f"{format_size(size)}, as the project is configured", size=size)
 
 
@@ -65,9 +64,11 @@ def _image(project: Project, target: Target, targets: list[Target]) -> Fact:
         made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
         loaded = load_image(path, target, targets)
     except FileNotFoundError:
-        return problem("dfu.bin", "input-missing", f"there is no {path}")
+        return raised("dfu.bin", InputMissingError(f"there is no {path}", path=path, role="dfu.bin"))
+    except OSError as error:
+        return raised("dfu.bin", InputMissingError.of(error, path, "dfu.bin"))
     except EspDfuError as error:
-        return problem("dfu.bin", error.code, error.message)
+        return raised("dfu.bin", error)
     newer = newer_inputs(path, project.build_dir)
     if newer:
         more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..bus import Bus
 from ..errors import EspDfuError
 from ..machine import Machine
+from ..project import Project
 from ..target import Target
 from . import Fact, State, environment, permission, problem, project, usb
 from .environment import Plugin
@@ -54,12 +55,13 @@ def diagnose(
         machine: this one, or another for tests.
     """
     machine = machine or Machine()
-    found, no_project = project.read(build_dir, project_dir)
+    found, no_project = _read_project(build_dir, project_dir)
     target = next((t for t in targets if found is not None and t.name == found.target), None)
     looks: list[tuple[str, Callable[[], Sequence[Fact]]]] = [
-        ("Python", lambda: environment.python(machine)),
+        ("esp-dfu-ext", environment.ourselves),
+        ("Python", environment.python),
         ("ESP-IDF", lambda: environment.esp_idf(machine)),
-        ("plugin", lambda: environment.plugin(plugin)),
+        ("plugin", lambda: environment.plugin(machine, plugin)),
         ("chips", lambda: [problem("chips", error.code, error.message) for error in broken]),
     ]
     if simulated is None:
@@ -78,12 +80,21 @@ def diagnose(
     return Report(tuple(fact for topic, look in looks for fact in _looked(topic, look)), target)
 
 
+def _read_project(build_dir: Path, project_dir: Path | None) -> tuple[Project | None, Fact | None]:
+    """First, because it says which chip is meant."""
+    try:
+        return project.read(build_dir, project_dir)
+    except Exception as error:
+        return None, _unknown("project", error)
+
+
 def _looked(topic: str, look: Callable[[], Sequence[Fact]]) -> Sequence[Fact]:
     """One look; whatever nobody foresaw is a fact too, because the others are still worth having."""
     try:
         return look()
     except Exception as error:
-        return [problem(topic, "unknown", f"could not be looked at: {error!r}")]
+        return [_unknown(topic, error)]
 
 
-__all__ = ["Plugin", "Report", "diagnose"]
+def _unknown(topic: str, error: Exception) -> Fact:
+    return problem(topic, "unknown", f"could not be looked at: {error!r}")

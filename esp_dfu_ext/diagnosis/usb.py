@@ -131,5 +131,5 @@ def _board(on: Bus, targets: Sequence[Target], wanted: Target | None, listed: Se
     except DeviceNotFoundError as error:
         return [problem("board", error.code, " ".join([error.message, *error.notes]))]
     except SeveralDevicesError as error:
-        return [ok("board", f"{error.message} A flash needs --path or --all", paths=list(error.paths))]
+        return [ok("board", error.message.rstrip("."), paths=list(error.paths))]
     return [ok("board", f"found on port {path}, the only {wanted.chip}", paths=[path])]

@@ -181,14 +181,14 @@ def read_image(path: Path) -> DfuImage:
     """
     try:
         if path.exists() and not path.is_file():
-            raise InputMissingError(f"{path} is no regular file.", path=path, role="dfu.bin")
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise InputMissingError(f"{path} is {what}.", path=path, role="dfu.bin", reason="no-file")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
         if len(data) > MAX_FILE_SIZE:
             raise ImageError(f"{path} has more than {MAX_FILE_SIZE} bytes; no DFU image is that large.")
     except OSError as error:
-        message = f"{path} cannot be read: {error.strerror or error}."
-        raise InputMissingError(message, path=path, role="dfu.bin") from error
+        raise InputMissingError.of(error, path, "dfu.bin") from error
     try:
         image = parse_image(data)
         _ = image.flash_params  # its length is part of what is sound

@@ -6,7 +6,7 @@ Everything that is refused here would end, on the chip, in lost data or in an er
 from __future__ import annotations
 
 import itertools
-import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,11 +162,16 @@ def plan_layout(files: Sequence[FlashFile], chip_size: int, target: Target, part
 
 def _size(file: FlashFile) -> int:
     path = file.path
-    # os.path and not Path: up to Python 3.12 that raises OSError for a name that is too long.
-    if not os.path.isfile(path):  # noqa: PTH113
-        what = "is no regular file" if os.path.exists(path) else "is not there"  # noqa: PTH110
-        raise InputMissingError(f"{path} for {file.address:#x} {what}.", path=path, role="flash file")
-    return path.stat().st_size
+    where = f"{path} for {file.address:#x}"
+    try:
+        found = path.stat()
+    except PermissionError as error:
+        raise InputMissingError.of(error, path, "flash file") from error
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL in it, is not there either
+        raise InputMissingError(f"{where} is not there.", path=path, role="flash file") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise InputMissingError(f"{where} is no regular file.", path=path, role="flash file", reason="no-file")
+    return found.st_size
 
 
 def _part_size_that_fits(sizes: Sequence[int], wanted: int, parts: int, sector: int) -> int:

@@ -149,8 +149,7 @@ def _chunks(part: Part) -> Iterator[bytes]:
                 left -= len(chunk)
                 yield chunk
     except OSError as error:
-        message = f"{part.path} cannot be read: {error.strerror or error}."
-        raise InputMissingError(message, path=part.path, role="flash file") from error
+        raise InputMissingError.of(error, part.path, "flash file") from error
 
 
 def _md5(part: Part) -> bytes:

@@ -146,8 +146,7 @@ def _check_firmware(
         try:
             report = read_firmware(file.path)
         except OSError as error:
-            message = f"{file.path} cannot be read: {error.strerror or error}."
-            raise InputMissingError(message, path=file.path, role="flash file") from error
+            raise InputMissingError.of(error, file.path, "flash file") from error
         if file.section == "app" or app is None:
             app = report.app or app
         where = f"{file.path} for {file.address:#x}"

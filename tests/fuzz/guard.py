@@ -48,7 +48,7 @@ def cpu_limit(seconds: float = CPU_SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-def run(job: Callable[[Session], int], clock: Clock | None = None) -> int:
+def run(job: Callable[[Session], int], clock: Clock | None = None, project_dir: Path = Path()) -> int:
     """Run a command as `esp-dfu` does; its exit code.
 
     Raises:
@@ -57,7 +57,7 @@ def run(job: Callable[[Session], int], clock: Clock | None = None) -> int:
     raw = io.BytesIO()
     text = io.TextIOWrapper(raw, encoding="utf-8")
     with redirect_stdout(text), redirect_stderr(text):
-        code = Session(Console(), ESP_DFU, clock=clock or VirtualClock()).run(job)
+        code = Session(Console(), ESP_DFU, project_dir, clock=clock or VirtualClock()).run(job)
         text.flush()
     check_output(raw.getvalue())
     assert code in EXIT_CODES, f"exit code {code}: {raw.getvalue()[:2000]!r}"

@@ -194,10 +194,13 @@ def target_yaml(data: bytes) -> None:
             code = run(lambda session: building.build(session, build))
             if code == 0:
                 dfu_bin = build / "dfu.bin"
-                run(lambda session: inspecting.inspect(session, dfu_bin))
-                run(lambda session: flashing.flash(session, dfu_bin, FlashOptions(simulate=True)))
+                run(lambda session: inspecting.inspect(session, dfu_bin), project_dir=_project())
+                run(
+                    lambda session: flashing.flash(session, dfu_bin, FlashOptions(simulate=True)),
+                    project_dir=_project(),
+                )
                 with mock.patch.dict(os.environ, ESP_DFU_SIMULATE="esp32s3"):
-                    run(lambda session: listing.list_devices(session, project_dir=_project()))
+                    run(listing.list_devices, project_dir=_project())
     finally:
         path.unlink()
         (build / "dfu.bin").unlink(missing_ok=True)
