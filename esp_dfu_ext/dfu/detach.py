@@ -68,7 +68,13 @@ def detach_and_wait(
             seen = "run-time"
             address = device.address
             if not detached_again and clock.monotonic() - sent > DETACH_INTERVAL:
-                on_event(Notice("detach-again", "Still in run-time mode; asking once more.", interface.path))
+                on_event(
+                    Notice(
+                        "detach-again",
+                        f"Port {interface.path}: still in run-time mode; asking once more.",
+                        interface.path,
+                    )
+                )
                 try:
                     detach = _send_detach(now, clock, 0.0)
                 except DeviceGoneError:
