@@ -122,7 +122,7 @@ def _paths(
     if paths:
         return list(dict.fromkeys(paths))
     last = clock.monotonic()
-    while waited and clock.monotonic() - last < SETTLE_TIME:
+    while waited and clock.monotonic() < min(last, deadline) + SETTLE_TIME:
         clock.sleep(SCAN_INTERVAL)
         now = [interface.path for interface in find(bus, target)]
         found, last = now, last if now == found else clock.monotonic()
