@@ -235,8 +235,9 @@ class Server:
     def _appear(self, path: str, board: Board) -> None:
         node = self._nodes[path] = Node(board, self._clock, self._gone_errno, self._update_soon)
         descriptors = board.rom.device_descriptor + board.rom.configuration_descriptor
-        self._add(f"{HUB}/{path}", board.address, path.partition("-")[2], descriptors)
+        # In this order: who sees the board in sysfs may open it at once.
         self._testbed.attach_ioctl(_devnode(board.address), node)
+        self._add(f"{HUB}/{path}", board.address, path.partition("-")[2], descriptors)
 
     def _add(self, syspath: str, address: int, port: str, descriptors: bytes) -> None:
         vid, pid, version = struct.unpack_from("<HHH", descriptors, 8)
