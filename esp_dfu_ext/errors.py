@@ -9,6 +9,7 @@
     │   ├── TargetFileError            a chip's YAML
     │   ├── ProjectError               a project's or build folder's file
     │   │   ├── NoTargetError              none of them says which chip it is for
+    │   │   ├── BuildFileError             one that ESP-IDF wrote into the build folder is damaged
     │   │   └── OutsideProjectError        it names files outside of both
     │   ├── TargetNotSupportedError    the chip has no USB DFU in its ROM
     │   ├── LayoutError                files that the ROM would flash wrongly
@@ -134,6 +135,10 @@ class ProjectError(DataError):
 
 class NoTargetError(ProjectError):
     code = "no-target"
+
+
+class BuildFileError(ProjectError):
+    code = "build-file"
 
 
 class OutsideProjectError(ProjectError):

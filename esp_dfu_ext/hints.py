@@ -15,6 +15,7 @@ from .cures import cures, let_in, own_command
 from .errors import (
     AccessDeniedError,
     AppRunningError,
+    BuildFileError,
     DeviceBusyError,
     DeviceGoneError,
     DeviceNotFoundError,
@@ -81,6 +82,7 @@ _STATUS_HINTS = {
 }
 
 
+_RECONFIGURE = "Have it written anew: idf.py reconfigure"
 _BUSY = "Close the program that uses it (another flash, a virtual machine), then try again."
 
 
@@ -161,7 +163,7 @@ def _about_files(error: EspDfuError, face: Face) -> list[str]:
         return ["They would become part of dfu.bin, for everybody to read. If you want that: --force"]
     if isinstance(error, NoTargetError):
         return [_set_target(face)]
-    return []
+    return [_RECONFIGURE] if isinstance(error, BuildFileError) else []
 
 
 def _missing(reason: str, role: str, face: Face) -> list[str]:
@@ -272,6 +274,8 @@ def _cure_in_project(fact: Fact, face: Face) -> list[str]:
         return ["Flash it over its serial port: idf.py flash"]
     if fact.code == NoTargetError.code:
         return [_set_target(face)]
+    if fact.code == BuildFileError.code:
+        return [_RECONFIGURE]
     if fact.code == InputMissingError.code:
         return _missing(fact.data.get("reason", ""), fact.data.get("role", ""), face)
     return [f"Make it: {face.build}"] if fact.topic == "dfu.bin" else []

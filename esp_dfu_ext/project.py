@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import EspDfuError, InputMissingError, NoTargetError, ProjectError, UsageError
+from .errors import BuildFileError, EspDfuError, InputMissingError, NoTargetError, ProjectError, UsageError
 from .files import read_small
 from .image.layout import FlashFile
 from .units import format_size, parse_size
@@ -87,7 +87,8 @@ def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
     Raises:
         InputMissingError: there is no build folder, or it may not be read.
         NoTargetError: no target is set.
-        ProjectError: its files are damaged.
+        BuildFileError: project_description.json is damaged.
+        ProjectError: its files cannot be read.
     """
     if not _is(stat.S_ISDIR, build_dir, "build folder"):
         raise InputMissingError(f"There is no build folder {build_dir}.", path=build_dir, role="build folder")
@@ -124,7 +125,8 @@ def read_flasher_args(build_dir: Path) -> FlasherArgs:
 
     Raises:
         InputMissingError: the file is not there: nothing was built.
-        ProjectError: the file is damaged; the message names the key.
+        BuildFileError: the file is damaged; the message names the key.
+        ProjectError: it cannot be read.
     """
     path = build_dir / FLASHER_ARGS
     if not _is(stat.S_ISREG, path, FLASHER_ARGS):
@@ -137,9 +139,9 @@ def read_flasher_args(build_dir: Path) -> FlasherArgs:
     }
     flash_files = data.get("flash_files", {})
     if not isinstance(flash_files, dict) or not all(isinstance(file, str) for file in flash_files.values()):
-        raise ProjectError(f'{path}: flash_files: must be an object such as {{"0x10000": "app.bin"}}')
+        raise BuildFileError(f'{path}: flash_files: must be an object such as {{"0x10000": "app.bin"}}')
     if len(flash_files) > MOST_FILES:
-        raise ProjectError(f"{path}: flash_files: has {len(flash_files)} files; more than {MOST_FILES} are not read")
+        raise BuildFileError(f"{path}: flash_files: has {len(flash_files)} files; more than {MOST_FILES} are not read")
     files = {}
     for offset, file in flash_files.items():
         address = _address(path, "flash_files", offset)
@@ -260,9 +262,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ProjectError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProjectError(f"{path} is no JSON: {error}.") from error
+        raise BuildFileError(f"{path} is no JSON: {error}.") from error
     if not isinstance(data, dict):
-        raise ProjectError(f"{path} is no JSON object.")
+        raise BuildFileError(f"{path} is no JSON object.")
     return data
 
 
@@ -298,7 +300,7 @@ def _address(path: Path, key: str, text: str) -> int:
     except ValueError:
         address = -1
     if not 0 <= address <= 0xFFFFFFFF:
-        raise ProjectError(f"{path}: {key}: {text!r} is no flash address; it must be a number such as 0x10000")
+        raise BuildFileError(f"{path}: {key}: {text!r} is no flash address; it must be a number such as 0x10000")
     return address
 
 

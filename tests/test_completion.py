@@ -26,6 +26,7 @@ def complete(monkeypatch: pytest.MonkeyPatch, words: str, boards: str = BOARDS) 
     env = {"_ESP_DFU_COMPLETE": "zsh_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
     done = CliRunner().invoke(cli, [], env=env, prog_name="esp-dfu")
     assert done.stderr_bytes in (None, b"")
+    assert done.exception is None or isinstance(done.exception, SystemExit)
     lines = done.stdout.replace("\\:", ":").splitlines()
     return [f"{value}: {text}" if kind == "plain" else kind for kind, value, text in zip(*[iter(lines)] * 3)]
 

@@ -382,7 +382,7 @@ def test_a_project_that_cannot_be_flashed(tmp_path: Path, machine: FolderMachine
     description.write_text(description.read_text().replace("esp32s3", "esp32c3"))
     assert of_project(build, machine)["project"].code == "target-not-supported"
     description.write_text("{")
-    assert of_project(build, machine)["project"].code == "project"
+    assert of_project(build, machine)["project"].code == "build-file"
 
 
 def advised(build: Path, machine: Machine) -> list[str]:
@@ -395,13 +395,16 @@ def test_only_a_missing_target_leads_to_set_target(tmp_path: Path, machine: Fold
     args, sdkconfig = (build / "flasher_args.json").read_text(), build.parent / "sdkconfig"
     (build / "flasher_args.json").write_text("{")
     flash = of_project(build, machine)["flash"]
-    assert (flash.code, next_step([flash], IDF_PY, chip())) == ("project", [])
+    anew = ["Have it written anew: idf.py reconfigure"]
+    assert (flash.code, next_step([flash], IDF_PY, chip())) == ("build-file", anew)
     (build / "flasher_args.json").write_text(args)
     sdkconfig.unlink()
     sdkconfig.mkdir()
     assert of_project(build, machine)["project"].code == "project"
     assert advised(build, machine) == []
     sdkconfig.rmdir()
+    (build / "project_description.json").write_text("[]")
+    assert advised(build, machine) == anew
     (build / "project_description.json").unlink()
     assert of_project(build, machine)["project"].code == "no-target"
     assert advised(build, machine) == ["Choose it: idf.py set-target CHIP"]
