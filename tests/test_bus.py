@@ -202,6 +202,22 @@ def test_a_device_whose_configuration_cannot_be_read_is_still_seen(monkeypatch: 
     assert (device.usb_id, device.interfaces) == ("303a:0009", ())
 
 
+def test_a_transfer_that_fails_knows_its_port() -> None:
+    rig = bench()
+    (device,) = rig.bus.scan()
+    with device.open(2) as handle:
+        rig.board.unplug()
+        with pytest.raises(UsbError) as caught:
+            handle.control_in(0xA1, 3, 0, 6, 1.0)
+        assert caught.value.path == "1-1"
+        with pytest.raises(UsbError) as caught:
+            handle.reset()
+        assert caught.value.path == "1-1"
+        with pytest.raises(UsbError, match="is closed") as caught:
+            handle.control_in(0xA1, 3, 0, 6, 1.0)
+        assert caught.value.path == "1-1"
+
+
 def test_paths_sort_by_their_numbers() -> None:
     paths = ["10-1", "1-10", "1-2", "2-1", "1-2.10", "1-2.9", "1-0"]
     assert sorted(paths, key=path_key) == ["1-0", "1-2", "1-2.9", "1-2.10", "1-10", "2-1", "10-1"]

@@ -246,7 +246,7 @@ def test_a_folder_of_chips_that_may_not_be_read_is_no_traceback(project: Path) -
 
 @pytest.mark.parametrize("action", ["dfu-list", "dfu-doctor"])
 def test_a_reader_that_leaves_is_141(action: str, project: Path) -> None:
-    env = {"ESP_DFU_SIMULATE": "esp32s3", "FAKE_IDF_VERSION": "6.0", "PYTHONPATH": ""}
+    env = {"ESP_DFU_SIMULATE": "esp32s3", "FAKE_IDF_VERSION": "6.0", "PYTHONPATH": "", "PYTHONUNBUFFERED": ""}
     use_extra_folder(project, env)
     read_end, write_end = os.pipe()
     with subprocess.Popen(
