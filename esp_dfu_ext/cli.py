@@ -14,6 +14,7 @@ import click
 
 from . import __version__, options
 from .errors import EXIT_CODES, PIPE_CLOSED
+from .streams import drop_unread
 
 if TYPE_CHECKING:
     from .commands.session import Session
@@ -101,7 +102,11 @@ def _run(
     if dfu_bin is not None:
         project_dir = project_of_image(dfu_bin)
     session = (JsonSession if as_json else Session)(Console(quiet=quiet), ESP_DFU, project_dir)
-    sys.exit(session.run(job))
+    try:
+        code = session.run(job)
+    except BrokenPipeError:  # the reader of a pipe left; click would make it 1
+        code = PIPE_CLOSED
+    sys.exit(code)
 
 
 @cli.command()
@@ -297,10 +302,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(64)
-    except BrokenPipeError:
-        # The reader of a pipe left; nothing more can be said, not even at exit.
-        sys.stdout = None
-        sys.exit(PIPE_CLOSED)
+    finally:
+        drop_unread(sys.stdout)
+        drop_unread(sys.stderr)
 
 
 if __name__ == "__main__":

@@ -276,8 +276,9 @@ def _session(args: Any, *, quiet: bool = False) -> Session:
 def _call(job: Callable[[], int]) -> None:
     """Run a callback's work: Ctrl-C must reach it, and its exit code idf.py."""
     import contextlib
-    import os
     import signal
+
+    from .streams import drop_unread
 
     handler = None
     with contextlib.suppress(ValueError):  # raised outside the main thread
@@ -297,10 +298,9 @@ def _call(job: Callable[[], int]) -> None:
     except BrokenPipeError:
         from .errors import PIPE_CLOSED
 
-        # The reader of a pipe left. What is still in the buffer must go somewhere: idf.py and Python flush it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = PIPE_CLOSED
     finally:
+        drop_unread(sys.stdout)
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
     if code:

@@ -62,6 +62,16 @@ class Log:
             self._stream = None
 
 
+def drop_unread(stream: TextIO | None) -> None:
+    """What could not be written (a reader left, a full disk) must not fail once more when Python flushes it at exit."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def open_stream(stream: TextIO | None) -> Stream:
     """The right one for this standard stream."""
     if isinstance(stream, io.TextIOWrapper):

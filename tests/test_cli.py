@@ -402,16 +402,19 @@ def test_every_code_page_will_do(encoding: str, build_dir: Path) -> None:
 
 def test_python_m_is_the_same_and_a_closed_pipe_is_no_traceback(dfu_bin: Path) -> None:
     command = [sys.executable, "-m", "esp_dfu_ext"]
-    env = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+    path = str(Path(cli.__file__).parent.parent)
+    env = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "", "ESP_DFU_SIMULATE": "esp32s3"}
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, env=env, timeout=60)
     assert done.stdout.startswith("esp-dfu, version ")
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    done = subprocess.run(
-        [*command, "inspect", str(dfu_bin)], stdout=write_end, stderr=subprocess.PIPE, text=True, env=env, timeout=60
-    )
-    os.close(write_end)
-    assert "Traceback" not in done.stderr
+    # What is for people is not missed; what is for programs and could not be written is an error.
+    for words, code in ((["inspect", str(dfu_bin)], 0), (["list"], 141), (["list", "--json"], 141), (["--help"], 1)):
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        done = subprocess.run(
+            [*command, *words], stdout=write_end, stderr=subprocess.PIPE, text=True, env=env, timeout=60
+        )
+        os.close(write_end)
+        assert (done.returncode, done.stderr) == (code, "")
 
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e300"])
@@ -515,10 +518,15 @@ def test_an_output_that_is_no_file_stays_what_it_is(build_dir: Path, tmp_path: P
     capsys.readouterr()
 
 
-def test_a_log_whose_reader_leaves_does_not_stop_the_flash(dfu_bin: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent), "ESP_DFU_SIMULATE": "esp32s3"}
-    read_end, write_end = os.pipe()
-    os.close(read_end)
+@pytest.mark.parametrize("stdout", ["a pipe without a reader", "/dev/full"])
+def test_a_log_that_takes_no_more_does_not_stop_the_flash(stdout: str, dfu_bin: Path) -> None:
+    path = str(Path(cli.__file__).parent.parent)
+    env = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "", "ESP_DFU_SIMULATE": "esp32s3"}
+    if stdout == "/dev/full":
+        write_end = os.open(stdout, os.O_WRONLY)
+    else:
+        read_end, write_end = os.pipe()
+        os.close(read_end)
     command = [sys.executable, "-m", "esp_dfu_ext", "flash", str(dfu_bin)]
     done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, env=env, timeout=60)
     os.close(write_end)

@@ -244,13 +244,17 @@ def test_a_folder_of_chips_that_may_not_be_read_is_no_traceback(project: Path) -
     assert "built-in all" not in done.stdout
 
 
-@pytest.mark.parametrize("action", ["dfu-list", "dfu-doctor"])
-def test_a_reader_that_leaves_is_141(action: str, project: Path) -> None:
+@pytest.mark.parametrize(
+    ("action", "option", "code"),
+    [("dfu-list", "--json", 141), ("dfu-doctor", "--json", 141), ("dfu-flash", "--simulate", 0)],
+)
+def test_a_reader_that_leaves_is_no_traceback(action: str, option: str, code: int, project: Path) -> None:
+    esp_dfu_ext.build(project / "build")
     env = {"ESP_DFU_SIMULATE": "esp32s3", "FAKE_IDF_VERSION": "6.0", "PYTHONPATH": "", "PYTHONUNBUFFERED": ""}
     use_extra_folder(project, env)
     read_end, write_end = os.pipe()
     with subprocess.Popen(
-        [sys.executable, str(IDF_PY), action, "--json"],
+        [sys.executable, str(IDF_PY), action, option],
         cwd=project, env={**os.environ, **env}, stdout=write_end, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         os.close(write_end)
@@ -258,7 +262,7 @@ def test_a_reader_that_leaves_is_141(action: str, project: Path) -> None:
         with os.fdopen(read_end, "rb", buffering=0) as reader:
             assert reader.readline() == f"Executing action: {action}\n".encode()
         _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (141, "")
+    assert (process.returncode, stderr) == (code, "")
 
 
 def test_imports_at_load() -> None:
