@@ -27,7 +27,7 @@ _DOORS: list[str] = []  # the ways idf.py took to get here, in its order; dfu-do
 
 _ONLY_HELP = (
     "Take only this part into the image: app, bootloader, partition-table, otadata or any other section of "
-    "build/flasher_args.json. Can be given several times."
+    "build/flasher_args.json. Repeatable."
 )
 
 
@@ -131,7 +131,7 @@ def _actions() -> dict[str, dict[str, Any]]:
                     "names": ["--path"],
                     "multiple": True,
                     "metavar": "PATH",
-                    "help": "The board on this port, such as 1-2 (see dfu-list). Can be given several times.",
+                    "help": "The board on this port, such as 1-2 (see dfu-list). Repeatable.",
                 },
                 {"names": ["--all"], "is_flag": True, "help": "All boards of this chip, at once."},
                 {"names": ["--serial"], "metavar": "SERIAL", "help": "The board with this serial number."},

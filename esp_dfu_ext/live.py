@@ -48,7 +48,14 @@ class LiveView(LineView):
         file_width = 24 if console.out.width >= 76 else 10
         self._progress = _Progress(
             _Field("label", Column(no_wrap=True)),
-            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6, max_width=40)),
+            BarColumn(
+                bar_width=None,
+                style="bright_black",
+                complete_style="green",
+                finished_style="green",
+                pulse_style="green",
+                table_column=Column(ratio=1, min_width=6, max_width=40),
+            ),
             _Field("figures", Column(no_wrap=True)),
             _Field("file", Column(no_wrap=True, overflow="ellipsis", max_width=file_width)),
             console=console.out,
@@ -56,6 +63,7 @@ class LiveView(LineView):
         )
         self._tasks: dict[Hashable, TaskID] = {}
         self._started: dict[Hashable, float] = {}
+        self._open: set[Hashable] = set()
 
     def __enter__(self) -> FlashView:
         self._progress.start()
@@ -64,6 +72,8 @@ class LiveView(LineView):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for row in list(self._open):
+            self._leave_off(row)
         self._progress.stop()
 
     def __call__(self, event: Event) -> None:
@@ -94,6 +104,18 @@ class LiveView(LineView):
         else:
             self._tasks[row] = self._progress.add_task("", total=total or 1, start=bool(total), **fields)
         self._started[row] = self._progress.get_time()
+        self._open.add(row)
+
+    def _leave_off(self, row: Hashable) -> None:
+        """The phase ended in the middle: its bar stands still, and one that only pulsed is empty."""
+        self._open.discard(row)
+        task = self._progress.tasks[self._progress.task_ids.index(self._tasks[row])]
+        if task.started:
+            figures = f"{task.percentage:>3.0f} %, not finished"
+        else:
+            self._progress.start_task(task.id)
+            figures = "not finished"
+        self._progress.update(task.id, figures=figures, file="")
 
     def _show(self, row: Hashable, event: Progress) -> None:
         seconds = self._progress.get_time() - self._started[row]
@@ -107,15 +129,21 @@ class LiveView(LineView):
     def _end(self, row: Hashable, event: PhaseFinished) -> None:
         task = self._tasks[row]
         total = int(self._progress.tasks[self._progress.task_ids.index(task)].total or 1)
-        figures = format_seconds(event.seconds)
-        if event.phase is Phase.DOWNLOAD:
-            figures = f"{format_size(total)}  {format_rate(total, event.seconds)}  {figures}"
+        done = format_rate(total, event.seconds) if event.phase is Phase.DOWNLOAD else DONE[event.phase]
         self._progress.start_task(task)
-        self._progress.update(task, completed=total, figures=figures, file=DONE.get(event.phase, ""))
+        figures = ", ".join(filter(None, (done, format_seconds(event.seconds))))
+        self._progress.update(task, completed=total, figures=figures, file="")
+        self._open.discard(row)
 
 
 class GangLiveView(LiveView):
-    """A bar for each board."""
+    """A bar for each board, as long as they are flashed; what comes then tells the same."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.live.transient = kind is None
+        super().__exit__(kind, error, trace)
 
     def __call__(self, event: Event) -> None:
         if not isinstance(event, DeviceFound):
@@ -134,6 +162,8 @@ class GangLiveView(LiveView):
         return f"{path:<7} {word:<8}"
 
     def _close(self, path: str, word: str, figures: str) -> None:
+        if path in self._open:
+            self._leave_off(path)
         self._progress.update(self._tasks[path], label=self._label(path, word), figures=figures, file="")
 
 
@@ -145,4 +175,4 @@ class _Field(ProgressColumn):
         self._name = name
 
     def render(self, task: Task) -> Text:
-        return Text(str(task.fields.get(self._name, "")), style="" if self._name != "file" else "dim")
+        return Text(str(task.fields.get(self._name, "")))

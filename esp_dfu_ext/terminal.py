@@ -27,14 +27,24 @@ class Terminal(Console):
         """Can it redraw what it showed?"""
         return self.is_terminal and not self.is_dumb_terminal
 
-    def put(self, *pieces: str, wrap: bool = True) -> None:
-        """Print a line, broken between words if `wrap`."""
+    @property
+    def folds(self) -> bool:
+        """Are lines that are longer than `width` broken?"""
+        return self.is_terminal
+
+    def put(self, *pieces: str, wrap: bool = True, hang: int = 0) -> None:
+        """Print a line, broken between words if `wrap`, as Stream says."""
         text = Text.assemble(*((str(piece), getattr(piece, "style", "")) for piece in pieces))
-        self.print(text, soft_wrap=not (wrap and self.is_terminal))
+        if wrap and self.folds and text.cell_len > self.width:
+            head, rest = text.divide([hang]) if hang else (Text(), text)
+            lines = rest.wrap(self, max(1, self.width - hang))
+            text = Text("\n" + " " * hang).join(lines)
+            text = head + text
+        self.print(text, soft_wrap=True)
 
 
 class _Lasting:
-    """A text stream that goes mute when its reader has left.
+    """A text stream that goes mute when its reader has left, and writes what its encoding has.
 
     Not only around our own lines: the thread that draws the bars writes whenever it wants to.
     """
@@ -42,6 +52,8 @@ class _Lasting:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._mute = False
+        # The only character of rich's for which it has no other in a code page.
+        self._ellipsis = "…" if _has(getattr(stream, "encoding", None) or "utf-8", "…") else "~"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -49,7 +61,7 @@ class _Lasting:
     def write(self, text: str) -> int:
         if not self._mute:
             with self._going_mute():
-                self._stream.write(text)
+                self._stream.write(text.replace("…", self._ellipsis))
         return len(text)
 
     def flush(self) -> None:
@@ -63,3 +75,11 @@ class _Lasting:
             yield
         except OSError:
             self._mute = True
+
+
+def _has(encoding: str, character: str) -> bool:
+    try:
+        character.encode(encoding)
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True

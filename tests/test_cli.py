@@ -122,7 +122,7 @@ def test_list_prints_dfu_utils_lines_alone_on_stdout(monkeypatch: pytest.MonkeyP
         'serial="UNKNOWN"',
     ]
     assert "Port 1-3: 303a:1001, USB-Serial/JTAG: a serial port and JTAG, without DFU" in err
-    assert "Port 1-4 cannot be opened: Port 1-4: no permission" in err
+    assert "Port 1-4: no permission" in err
 
 
 def test_list_json_is_one_versioned_document(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -171,7 +171,7 @@ FAILURES = [
     ("303a:1001", (), 69, ["USB-Serial/JTAG", "hold BOOT", "[other-usb]"]),
     ("esp32s3", ("--path", "1-7"), 69, ["No ESP32-S3 (303a:0009) on port 1-7", "Seen on port 1-1", "[other-path]"]),
     ("esp32s3", ("--serial", "nobody"), 69, ["with serial number nobody", "[other-serial]"]),
-    ("esp32s3,esp32s3", (), 64, ["2 ESP32-S3 boards are there: 1-1, 1-2", "--path 1-1", "--path 1-2"]),
+    ("esp32s3,esp32s3", (), 64, ["2 ESP32-S3 boards are there: 1-1, 1-2", "--path 1-1", "--all"]),
     ("esp32s3", ("--path", "1-1", "--serial", "x"), 64, ["give one of them"]),
     ("esp32s3", ("--wait", "-1"), 64, ["--wait"]),
     ("esp32s3+no-access", (), 77, ["no permission", "[no-permission]"]),
@@ -273,9 +273,9 @@ def test_several_paths_are_flashed_together(dfu_bin: Path, monkeypatch: pytest.M
     assert capsys.readouterr().out == "2 of 2 boards rehearsed.\n"
     assert run("flash", str(dfu_bin), "--path", "1-3", "--path", "1-1") == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [row[:4] for row in rows if row[-1:] == ["(dfuIDLE)"]] == [
-        ["1-3", "7c:df:a1:00:00:03", "ESP32-S3", "223488"],
-        ["1-1", "7c:df:a1:00:00:01", "ESP32-S3", "223488"],
+    assert [row[:2] for row in rows if row[-1:] == ["OK"]] == [
+        ["1-3", "7c:df:a1:00:00:03"],
+        ["1-1", "7c:df:a1:00:00:01"],
     ]
 
 
@@ -286,7 +286,7 @@ def test_all_flashes_every_board_of_the_chip_and_a_failure_holds_up_no_other(
     assert run("flash", str(dfu_bin), "--all") == 74
     out, err = capsys.readouterr()
     rows = {line.split()[0]: line.split()[-1] for line in out.splitlines() if line.startswith("1-")}
-    assert rows == {"1-1": "(dfuIDLE)", "1-2": "dfu-status", "1-4": "device-gone", "1-5": "(dfuIDLE)"}
+    assert rows == {"1-1": "OK", "1-2": "dfu-status", "1-4": "device-gone", "1-5": "OK"}
     assert "2 of 4 boards rehearsed." in out
     assert "errTARGET" in err
     assert "Port 1-4: the device left the bus" in err

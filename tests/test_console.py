@@ -108,7 +108,7 @@ def test_live_view_shows_a_bar_for_each_phase_and_ends_on_it(width: int) -> None
     assert [line.split()[0] for line in last] == ["detach", "download", "verify"]
     assert max(len(line.rstrip()) for line in last) <= width
     assert "━" in last[1]
-    assert "2 KiB  1 KiB/s  2.0 s" in last[1]
+    assert "1 KiB/s, 2.0 s" in last[1]
     assert "\x1b[31m.bin" not in out.getvalue()
 
 

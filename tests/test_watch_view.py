@@ -76,7 +76,7 @@ def test_a_log_has_a_line_for_each_verdict(
     assert flash(monkeypatch, dfu_bin, boards, "--watch", "--count", "3") == 74
     out, err = capsys.readouterr()
     first, *_ = lines = out.splitlines()
-    assert first == "Waiting for 3 Simulated ESP32-S3 boards. Plug them in, in download mode; Ctrl-C ends."
+    assert first == "Waiting for 3 simulated ESP32-S3 boards. Plug them in, in download mode; Ctrl-C ends."
     verdicts = [line for line in lines if line.startswith(("PASS", "FAIL"))]
     assert sorted(line.partition("(")[0].rstrip() for line in verdicts) == [
         "FAIL  1-2  7c:df:a1:00:00:02  device-gone",
@@ -177,11 +177,11 @@ def live(width: int, monkeypatch: pytest.MonkeyPatch, *, colour: bool = True) ->
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])
-@pytest.mark.parametrize(("word", "colour"), [("PASS", "32"), ("FAIL", "31")])
+@pytest.mark.parametrize(("word", "colour"), [("PASS", "30;42"), ("FAIL", "1;37;41")])
 def test_a_verdict_is_a_block_as_wide_as_the_terminal(
     width: int, word: str, colour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = re.findall(rf"\x1b\[1;7;{colour}m([^\x1b]*)\x1b\[0m", live(width, monkeypatch))
+    blocks = re.findall(rf"\x1b\[{colour}m([^\x1b]*)\x1b\[0m", live(width, monkeypatch))
     above, line, below = blocks
     assert above == below == " " * width
     assert len(line) == width

@@ -62,7 +62,7 @@ def show_build(session: Session, result: jobs.BuildResult) -> None:
     console.result(f"Wrote {_relative(result.path, Path.cwd())} ({format_size(result.size)}).")
     own = result.path.resolve() == (result.project.build_dir / jobs.DFU_BIN).resolve()
     face = session.face if own else ESP_DFU
-    console.say(f"Flash it: {face.naming(_relative(result.path, Path.cwd())).flash}")
+    console.advise(f"Flash it: {face.naming(_relative(result.path, Path.cwd())).flash}")
 
 
 def _row(target: Target, address: int, size: int, name: str) -> MapRow:

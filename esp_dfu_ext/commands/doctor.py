@@ -17,7 +17,7 @@ from .session import Session
 FORMAT_VERSION = 1
 PROBLEM = 1  # exit code; sysexits.h has none for "something is wrong", and each problem has its own code in the report
 
-_WORDS = {State.OK: ("ok", "green"), State.PROBLEM: ("PROBLEM", "bold red"), State.NOT_APPLICABLE: ("-", "dim")}
+_WORDS = {State.OK: ("ok", "green"), State.PROBLEM: ("PROBLEM", "bold red"), State.NOT_APPLICABLE: ("-", "")}
 
 
 def doctor(
