@@ -317,7 +317,7 @@ def disable(project_dir: Path, shell: bool) -> None:
         ("esp-dfu completion fish | source", "in config.fish"),
     ],
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="{bash|zsh|fish}", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the script that completes esp-dfu on TAB, ports and chips included."""
     from .completion import script

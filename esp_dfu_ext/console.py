@@ -72,10 +72,10 @@ class Console:
         if not self.quiet:
             self.err.put(Piece(shown(line), style), hang=len(line) - len(line.lstrip()))
 
-    def warn(self, line: str) -> None:
-        """Something that deserves a second look."""
+    def warn(self, line: str, to: Stream | None = None) -> None:
+        """Something that deserves a second look; on stderr, or where it does not go through bars."""
         if not self.quiet:
-            self.err.put(Piece("warning: ", "bold magenta"), shown(line))
+            (to or self.err).put(Piece("warning: ", "bold magenta"), shown(line))
 
     def error(
         self, message: str, code: str, notes: Sequence[str], hints: Sequence[str], to: Stream | None = None

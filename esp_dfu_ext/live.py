@@ -13,6 +13,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
+from .bus import path_key
 from .events import DeviceFound, Event, Failed, Flashed, Notice, Phase, PhaseFinished, PhaseStarted, Progress
 from .terminal import Terminal
 from .units import clean, format_rate, format_seconds, format_size
@@ -22,30 +23,39 @@ if TYPE_CHECKING:
     from .console import Console
 
 
+_WIDEST = 104  # columns; enough for bars of 40
+
+
 class _Progress(RichProgress):
     """Rich's, with some columns left free: the ``^C`` that a terminal shows would wrap a full line."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        yield _Narrower(self.make_tasks_table(self.tasks))
+        # Boards begin in any order, and are looked for by their ports.
+        yield _Narrower(self.make_tasks_table(sorted(self.tasks, key=lambda task: path_key(task.fields["port"]))))
 
 
 class _Narrower:
-    """Keeps columns at the right free; padding would print spaces there, and the cursor would be behind them."""
+    """Keeps columns at the right free; padding would print spaces there, and the cursor would be behind them.
+
+    On a wide terminal all bars are as long as those that are done.
+    """
 
     def __init__(self, content: RenderableType) -> None:
         self._content = content
 
     def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self._content, options.update_width(max(1, options.max_width - 3)))
+        yield from console.render(self._content, options.update_width(max(1, min(options.max_width - 3, _WIDEST))))
 
 
 class LiveView(LineView):
     """A bar for each phase, redrawn in place."""
 
+    _narrow_file = 10  # columns for a file's name where there are few
+
     def __init__(self, console: Console, title: str) -> None:
         super().__init__(console, title)
         assert isinstance(console.out, Terminal)  # the only stream that is live
-        file_width = 24 if console.out.width >= 76 else 10
+        file_width = 24 if console.out.width >= 76 else self._narrow_file
         self._progress = _Progress(
             _Field("label", Column(no_wrap=True)),
             BarColumn(
@@ -87,8 +97,7 @@ class LiveView(LineView):
 
     def _notice(self, event: Notice) -> None:
         # Above the bars: on stderr it would go through them.
-        if not self._console.quiet:
-            self._progress.console.print(Text(clean(event.message)))
+        self._console.warn(event.message, to=self._console.out)
 
     def _row(self, path: str, phase: Phase) -> Hashable:
         return phase
@@ -98,7 +107,8 @@ class LiveView(LineView):
 
     def _begin(self, row: Hashable, label: str, total: int) -> None:
         # A task that has not started pulses: there is no telling how far it is.
-        fields: dict[str, Any] = {"label": label, "figures": "...", "file": ""}
+        port = row if isinstance(row, str) else ""
+        fields: dict[str, Any] = {"label": label, "figures": "...", "file": "", "port": port}
         if row in self._tasks:
             self._progress.reset(self._tasks[row], total=total or 1, start=bool(total), **fields)
         else:
@@ -138,6 +148,8 @@ class LiveView(LineView):
 
 class GangLiveView(LiveView):
     """A bar for each board, as long as they are flashed; what comes then tells the same."""
+
+    _narrow_file = 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

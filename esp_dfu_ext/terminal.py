@@ -30,7 +30,7 @@ class Terminal(Console):
     @property
     def folds(self) -> bool:
         """Are lines that are longer than `width` broken?"""
-        return self.is_terminal
+        return self.live  # rich takes a dumb one for 80 columns wide; it breaks its lines itself
 
     def put(self, *pieces: str, wrap: bool = True, hang: int = 0) -> None:
         """Print a line, broken between words if `wrap`, as Stream says."""

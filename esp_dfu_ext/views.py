@@ -59,7 +59,7 @@ class LineView(FlashView):
             self._console.say(f"Waiting up to {format_seconds(event.seconds)} for {self._title} ...")
 
     def _notice(self, event: Notice) -> None:
-        self._console.tell(event.message)
+        self._console.warn(event.message)
 
 
 # What a phase that is over has done.

@@ -9,7 +9,7 @@ from rich.text import Text
 from .events import AlreadyFlashed, BoardLeft, Event, Failed, Flashed, Notice
 from .live import GangLiveView
 from .units import clean
-from .watch_view import Verdict, WatchView, invitation
+from .watch_view import Verdict, WatchView, invitation, located
 
 if TYPE_CHECKING:
     from .console import Console
@@ -56,7 +56,7 @@ class WatchLiveView(GangLiveView, WatchView):
         self._progress.update(self._tasks[_TALLY], completed=verdict.done, figures=verdict.tally)
 
     def _notice(self, event: Notice) -> None:
-        self._above(Text("warning: ", style="bold magenta") + Text(clean(f"{event.path}: {event.message}")))
+        self._console.warn(located(event), to=self._console.out)
 
     def _block(self, word: str, path: str, serial: str | None, figures: str, colour: str) -> None:
         width = self._progress.console.width

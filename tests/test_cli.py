@@ -313,7 +313,7 @@ def test_reset_reports_what_was_seen(dfu_bin: Path, monkeypatch: pytest.MonkeyPa
     simulate(monkeypatch, "esp32s3")
     assert run("flash", str(dfu_bin), "--reset") == 0
     out, _ = capsys.readouterr()
-    assert "After the bus reset this was on port 1-1: 303a:0009, ESP32-S3 with DFU in run-time mode" in out
+    assert "Seen on port 1-1 after the bus reset: 303a:0009, ESP32-S3 with DFU in run-time mode" in out
 
 
 def test_demo_runs_the_whole_job_and_leaves_nothing(

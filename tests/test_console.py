@@ -94,7 +94,7 @@ def test_plain_view_is_a_log() -> None:
         "download  100 %  2 KiB of 2 KiB",
         "verify    every MD5 compared, 1.0 s",
     ]
-    assert err.getvalue() == "The device wants more.\n"
+    assert err.getvalue() == "warning: The device wants more.\n"
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])

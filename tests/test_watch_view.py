@@ -200,6 +200,6 @@ def test_below_are_the_ports_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [line[0] for line in last] == ["watching", "3-1.4", "1-5"]
     assert last[0][-4:] == ["1", "passed,", "1", "failed"]
     assert "unplug it" in plain
-    assert "warning: 1-2: A line is missing." in plain
+    assert "warning: Port 1-2: A line is missing." in plain
     assert "x" * 100 in plain  # a hint is never cut
     assert "it ?[2J left. [device-gone]" in plain

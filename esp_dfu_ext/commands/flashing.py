@@ -173,7 +173,7 @@ class Flashing:
         )
         self._compare([result.path])
         if result.after_reset is not None:
-            console.say(f"After the bus reset this was on port {result.path}: {result.after_reset}.")
+            console.say(f"Seen on port {result.path} after the bus reset: {result.after_reset}.")
         elif self.simulation is None:
             console.say("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
         return 0
