@@ -29,7 +29,7 @@ def doctor(
     as_json: bool = False,
 ) -> int:
     """Show the report; 0 when nothing is a problem, else 1."""
-    session.name_image(build_dir / DFU_BIN)
+    session.name_image(build_dir / "dfu.bin")
     broken: list[EspDfuError] = []
     try:
         targets = load_targets(project_dir, on_broken=broken.append)
