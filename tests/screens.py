@@ -8,6 +8,7 @@ the same.
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib
 import os
 import pkgutil
@@ -78,7 +79,7 @@ class Command:
     columns: int
     boards: str = "esp32s3+slow"
     stop: float | None = None
-    lines: int = 100
+    lines: int = 60
     encoding: str = "utf-8"
     env: Mapping[str, str] = field(default_factory=dict)
     linux: Callable[[FolderMachine], object] | None = lambda machine: None
@@ -105,20 +106,19 @@ class Shown:
     exit_code: int | None
 
 
-def show(command: Command, folder: Path) -> Shown:
-    """Run the command in this folder."""
+def show(command: Command, folder: Path, machine: Path) -> Shown:
+    """Run the command in this folder; in another one is the machine with its files."""
     if command.columns == PIPED:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            process = _fork(lambda: (os.dup2(out.fileno(), 1), os.dup2(err.fileno(), 2)), command, folder)
+            process = _fork(lambda: (os.dup2(out.fileno(), 1), os.dup2(err.fileno(), 2)), command, folder, machine)
             code = _exit_code(process)
-            texts = []
-            for file in (out, err):
-                file.seek(0)
-                texts.append(file.read().decode(command.encoding).splitlines())
-        return Shown(*texts, [], set(), code)
+            out.seek(0)
+            err.seek(0)
+            texts = [file.read().decode(command.encoding).splitlines() for file in (out, err)]
+        return Shown(texts[0], texts[1], [], set(), code)
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", command.lines, command.columns, 0, 0))
-    process = _fork(lambda: [os.dup2(terminal, number) for number in range(3)], command, folder)
+    process = _fork(lambda: [os.dup2(terminal, number) for number in range(3)], command, folder, machine)
     os.close(terminal)
     screen = pyte.Screen(command.columns, command.lines)
     stream = pyte.Stream(screen)
@@ -169,20 +169,21 @@ def _exit_code(process: int) -> int:
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
 
 
-def _fork(connect: Callable[[], object], command: Command, folder: Path) -> int:
+def _fork(connect: Callable[[], object], command: Command, folder: Path, machine: Path) -> int:
     with warnings.catch_warnings():
         # Python 3.12 and newer warn of threads; those of the test's own runner are not needed in the child.
         warnings.simplefilter("ignore", DeprecationWarning)
         process = os.fork()
     if process:
         return process
+    gc.disable()  # it would touch, and so copy, every page
     code = _TRACEBACK
     try:
         connect()
         _streams(command.encoding)
         os.chdir(folder)
         signal.alarm(_PATIENCE)
-        code = _run(command)
+        code = _run(command, machine)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -201,7 +202,7 @@ def _streams(encoding: str) -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def _run(command: Command) -> int:
+def _run(command: Command, machine: Path) -> int:
     program, *words = command.words
     environment = {"TERM": "xterm-256color", "PATH": "", "HOME": "/home/ada", "SHELL": "/bin/bash", "TZ": "UTC"}
     os.environ.clear()
@@ -209,7 +210,7 @@ def _run(command: Command) -> int:
     time.tzset()
     clock = _Clock(len(command.boards.split(",")) if "--all" in words else 0)
     _fix_this_machine(clock)
-    _plug_in(command, clock)
+    _plug_in(command, clock, FolderMachine(machine))
     if command.stop is not None:
         _stop_at(command.stop, clock)
     sys.argv = [program, *words]
@@ -239,7 +240,7 @@ def _fix_this_machine(clock: SharedClock) -> None:
     mock.patch.object(Session, "__init__", lambda self, *args: begin(self, *args, clock=clock)).start()
 
 
-def _plug_in(command: Command, clock: SharedClock) -> None:
+def _plug_in(command: Command, clock: SharedClock, machine: FolderMachine) -> None:
     """The boards, as simulated ones or in the place of this machine's."""
     targets = load_targets()
     simulation = simulate_text(command.boards, targets, clock) if command.boards else simulate([], clock)
@@ -249,7 +250,6 @@ def _plug_in(command: Command, clock: SharedClock) -> None:
     if command.linux is None:
         mock.patch("esp_dfu_ext.simulator.simulate_text", lambda *args: simulation).start()
         return
-    machine = FolderMachine(Path("machine").resolve())
     command.linux(machine)
     mock.patch.object(Session, "simulation", lambda self, targets: None).start()
     for module in ("commands.flashing", "commands.listing", "diagnosis.report"):

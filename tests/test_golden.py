@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from .screens import PIPED, Command, Shown, show
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 # Yellow on white and blue on black are not to be read; white and black only on a colour that was named too.
+WRITES = {"build", "dfu", "enable", "disable"}
 READABLE = {"default", "red", "green", "magenta", "cyan"}
 BLOCKS = {("black", "green"), ("white", "red"), ("black", "cyan")}
 
@@ -49,10 +51,10 @@ def test_it_looks_as_it_did(name: str, projects: Path, tmp_path: Path, request: 
 
 def section(command: Command, projects: Path, tmp_path: Path) -> Iterator[str]:
     """A command with what it showed."""
-    folder = tmp_path / "work"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(projects, folder)
-    shown = show(command, folder)
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    if WRITES & set(command.words):
+        projects = Path(shutil.copytree(projects, folder / "projects"))
+    shown = show(command, projects, folder / "machine")
     assert "Traceback (most recent call last):" not in [*shown.out, *shown.err], shown
     where = "piped" if command.columns == PIPED else f"{command.columns} columns"
     where += f", {command.encoding}" if command.encoding != "utf-8" else ""

@@ -11,7 +11,7 @@ from ..hints import ESP_DFU
 from ..jobs import building as jobs
 from ..target import Target
 from ..units import format_size, parse_size
-from .session import Session
+from .session import Session, near
 
 
 def build(
@@ -26,7 +26,7 @@ def build(
 ) -> int:
     """Make dfu.bin and show what is in it."""
     result = jobs.build(
-        build_dir,
+        near(build_dir),
         project_dir=project_dir,
         output=output,
         part_size=_part_size(part_size),

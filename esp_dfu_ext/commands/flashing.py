@@ -16,7 +16,7 @@ from ..jobs.inspecting import InspectResult
 from ..streams import Piece
 from ..target import Target, load_target
 from ..units import format_rate, format_seconds, format_size
-from .session import Session, project_of
+from .session import Session, near, project_of
 
 if TYPE_CHECKING:
     from ..jobs.gang import FlashOutcome
@@ -71,6 +71,7 @@ def flash(
 ) -> int:
     """Flash one board, or several together, or one after the other as they come."""
     options.check()
+    dfu_bin = near(dfu_bin)
     session.name_image(dfu_bin)
     session.target = load_target(target_name, project_dir) if target_name is not None else None
     targets = session.targets(project_dir if project_dir is not None else project_of(dfu_bin))

@@ -123,6 +123,14 @@ def as_note(fact: Fact) -> str:
     return f"{fact.topic[0].upper()}{fact.topic[1:]}: {fact.text}."
 
 
+def near(path: Path) -> Path:
+    """The path from the current folder, if it lies there: shorter to read, and to type."""
+    try:
+        return Path(os.path.abspath(path)).relative_to(Path.cwd())  # noqa: PTH100 (links stay what they are)
+    except (ValueError, OSError):
+        return path
+
+
 def project_of(dfu_bin: Path) -> Path | None:
     """The project whose build folder a dfu.bin lies in; it may have chips of its own."""
     project = dfu_bin.resolve().parent.parent
