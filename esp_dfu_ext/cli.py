@@ -92,6 +92,7 @@ _quiet = {**options.quiet(), "names": ["-q", "--quiet"]}
 @click.group(
     cls=_Group,
     invoke_without_command=True,
+    subcommand_metavar="[COMMAND] [ARGS]...",  # click's own depends on its version
     examples=[
         ("esp-dfu demo", "simulate it all"),
         ("esp-dfu build my_project/build", "make dfu.bin"),

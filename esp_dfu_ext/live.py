@@ -17,7 +17,7 @@ from .bus import path_key
 from .events import DeviceFound, Event, Failed, Flashed, Notice, Phase, PhaseFinished, PhaseStarted, Progress
 from .terminal import Terminal
 from .units import clean, format_rate, format_seconds, format_size
-from .views import DONE, FlashView, LineView
+from .views import DONE, LineView
 
 if TYPE_CHECKING:
     from .console import Console
@@ -55,9 +55,9 @@ class LiveView(LineView):
     def __init__(self, console: Console, title: str) -> None:
         super().__init__(console, title)
         assert isinstance(console.out, Terminal)  # the only stream that is live
-        file_width = 24 if console.out.width >= 76 else self._narrow_file
+        self._file_width = 24 if console.out.width >= 76 else self._narrow_file
         self._progress = _Progress(
-            _Field("label", Column(no_wrap=True)),
+            _Field("label", Column(no_wrap=True, overflow="crop")),
             BarColumn(
                 bar_width=None,
                 style="bright_black",
@@ -66,18 +66,14 @@ class LiveView(LineView):
                 pulse_style="green",
                 table_column=Column(ratio=1, min_width=6, max_width=40),
             ),
-            _Field("figures", Column(no_wrap=True)),
-            _Field("file", Column(no_wrap=True, overflow="ellipsis", max_width=file_width)),
+            _Field("figures", Column(no_wrap=True, overflow="crop")),
+            _Field("file", Column(no_wrap=True, overflow="crop")),
             console=console.out,
             expand=True,
         )
         self._tasks: dict[Hashable, TaskID] = {}
         self._started: dict[Hashable, float] = {}
         self._open: set[Hashable] = set()
-
-    def __enter__(self) -> FlashView:
-        self._progress.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -106,6 +102,7 @@ class LiveView(LineView):
         return word
 
     def _begin(self, row: Hashable, label: str, total: int) -> None:
+        self._progress.start()  # not earlier: where no bar follows, nothing shall move
         # A task that has not started pulses: there is no telling how far it is.
         port = row if isinstance(row, str) else ""
         fields: dict[str, Any] = {"label": label, "figures": "...", "file": "", "port": port}
@@ -134,7 +131,14 @@ class LiveView(LineView):
         if event.done and seconds > 0.5:
             left = seconds / event.done * (event.total - event.done)
             figures += f"  {format_rate(event.done, seconds)}  {format_seconds(left)} left"
-        self._progress.update(self._tasks[row], completed=event.done, figures=figures, file=clean(event.name))
+        self._progress.update(self._tasks[row], completed=event.done, figures=figures, file=self._file(event.name))
+
+    def _file(self, name: str) -> str:
+        """Rich would end a long one with a character that not every code page has."""
+        name = clean(name)
+        if len(name) <= self._file_width:
+            return name
+        return f"{name[: self._file_width - 2]}.." if self._file_width else ""
 
     def _end(self, row: Hashable, event: PhaseFinished) -> None:
         task = self._tasks[row]
@@ -149,7 +153,7 @@ class LiveView(LineView):
 class GangLiveView(LiveView):
     """A bar for each board, as long as they are flashed; what comes then tells the same."""
 
-    _narrow_file = 1
+    _narrow_file = 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -12,7 +12,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TextIO
 
 LOG_WIDTH = 200  # a log has no width; 80 columns would fold tables that somebody greps
@@ -115,10 +115,12 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: in
     widths[-1] = max(_LEAST, widths[-1] - excess)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     for number, name in enumerate(columns):
-        table.add_column(names[number], justify="right" if name.startswith(">") else "left", no_wrap=True)
+        table.add_column(
+            names[number], justify="right" if name.startswith(">") else "left", no_wrap=True, overflow="crop"
+        )
     for row in rows:
         cells = [_cut(cell, width) for cell, width in zip(row, widths[:-1])]
-        cells.append(_folded(row[-1], widths[-1]))
+        cells.append("\n".join(line.rstrip() for line in fold(row[-1], widths[-1])))
         table.add_row(*(Text(cell, getattr(told, "style", "")) for cell, told in zip(cells, row)))
     lines = []
     for segments in Console(file=io.StringIO(), width=width).render_lines(table, pad=False):
@@ -135,15 +137,29 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 2]}.."
 
 
-def _folded(text: str, width: int) -> str:
-    """Lines no longer than `width`, broken behind a space or a slash, and only else in a word."""
+def fold(text: str, width: int) -> list[str]:
+    """Cut a text into lines of `width`, the spaces at their ends aside.
+
+    Between words; a word that is too long itself behind a slash, and where that does not do, anywhere.
+    """
     from rich.cells import cell_len
 
     lines = [""]
-    for word in re.findall(r"[^ /]*[ /]|[^ /]+", text):
-        parts = [word] if cell_len(word.rstrip()) <= width else re.findall(r"[^_-]*[_-]|[^_-]+", word)
-        for part in parts if max(map(cell_len, parts)) <= width else word:
-            if cell_len(lines[-1] + part.rstrip()) > width:
-                lines.append("")
-            lines[-1] += part
-    return "\n".join(line.rstrip() for line in lines)
+    for part in _parts(text, width, (" ", "/", "_-")):
+        if lines[-1] and cell_len((lines[-1] + part).rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return lines
+
+
+def _parts(text: str, width: int, ends: Sequence[str]) -> Iterator[str]:
+    from rich.cells import cell_len
+
+    if not ends:
+        yield from text
+        return
+    for part in re.findall(f"[^{ends[0]}]*[{ends[0]}]|[^{ends[0]}]+", text):
+        if cell_len(part.rstrip()) <= width:
+            yield part
+        else:
+            yield from _parts(part, width, ends[1:])

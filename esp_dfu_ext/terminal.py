@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
+
+from .streams import fold
 
 
 class Terminal(Console):
@@ -37,14 +40,15 @@ class Terminal(Console):
         text = Text.assemble(*((str(piece), getattr(piece, "style", "")) for piece in pieces))
         if wrap and self.folds and text.cell_len > self.width:
             head, rest = text.divide([hang]) if hang else (Text(), text)
-            lines = rest.wrap(self, max(1, self.width - hang))
-            text = Text("\n" + " " * hang).join(lines)
-            text = head + text
+            lines = rest.divide(list(accumulate(map(len, fold(rest.plain, max(1, self.width - hang)))))[:-1])
+            for line in lines:
+                line.rstrip()
+            text = head + Text("\n" + " " * hang).join(lines)
         self.print(text, soft_wrap=True)
 
 
 class _Lasting:
-    """A text stream that goes mute when its reader has left, and writes what its encoding has.
+    """A text stream that goes mute when its reader has left.
 
     Not only around our own lines: the thread that draws the bars writes whenever it wants to.
     """
@@ -52,8 +56,6 @@ class _Lasting:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._mute = False
-        # The only character of rich's for which it has no other in a code page.
-        self._ellipsis = "…" if _has(getattr(stream, "encoding", None) or "utf-8", "…") else "~"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -61,7 +63,7 @@ class _Lasting:
     def write(self, text: str) -> int:
         if not self._mute:
             with self._going_mute():
-                self._stream.write(text.replace("…", self._ellipsis))
+                self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
@@ -75,11 +77,3 @@ class _Lasting:
             yield
         except OSError:
             self._mute = True
-
-
-def _has(encoding: str, character: str) -> bool:
-    try:
-        character.encode(encoding)
-    except (LookupError, UnicodeEncodeError):
-        return False
-    return True

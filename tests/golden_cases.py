@@ -136,7 +136,7 @@ def _failed(boards: str, line: str = f"flash {DFU_BIN}", **settings: Any) -> lis
 
 CASES: dict[str, Sequence[Command]] = {
     # What it can do.
-    "help": esp_dfu("--help", NARROW, USUAL, WIDE),
+    "help": esp_dfu("--help", NARROW, USUAL),
     **{f"help-{word}": esp_dfu(f"{word} --help", NARROW) for word in WORDS},
     "help-idf-py": [command for word in IDF_PY for command in idf_py(f"{word} --help", USUAL)],
     "version": esp_dfu("--version", USUAL),
@@ -155,7 +155,7 @@ CASES: dict[str, Sequence[Command]] = {
     "build-other-chip": esp_dfu("build my_app_for_a_c3/build", *FAILED),
     "build-overlapping": esp_dfu("build overlapping/build", *FAILED),
     "inspect": esp_dfu(f"inspect {DFU_BIN}", NARROW, USUAL, PIPED),
-    "inspect-long-names": esp_dfu("inspect long_names/build/dfu.bin", NARROW, USUAL),
+    "inspect-long-names": esp_dfu("inspect long_names/build/dfu.bin", NARROW),
     "inspect-damaged": esp_dfu("inspect damaged.bin", *FAILED),
     "quiet": [
         *esp_dfu("build my_project/build --quiet", USUAL),
@@ -163,7 +163,7 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu(f"flash {DFU_BIN} --quiet", USUAL, boards=""),
     ],
     # The boards.
-    "list-one": esp_dfu("list", NARROW, USUAL, WIDE, PIPED),
+    "list-one": esp_dfu("list", NARROW, WIDE, PIPED),
     "list-none": esp_dfu("list", NARROW, USUAL, boards=""),
     "list-none-container": esp_dfu("list", NARROW, USUAL, boards="", linux=in_a_container),
     "list-several": esp_dfu(
@@ -195,13 +195,12 @@ CASES: dict[str, Sequence[Command]] = {
     "flash-no-return": _failed("esp32s3+no-return"),
     "flash-dfu-status": _failed("esp32s3+slow+error@300"),
     # Several boards.
-    "all": esp_dfu(f"flash {DFU_BIN} --all", NARROW, USUAL, WIDE, PIPED, boards=FOUR),
-    "all-midway": esp_dfu(f"flash {DFU_BIN} --all", NARROW, USUAL, WIDE, boards=FOUR, stop=1.2),
+    "all": esp_dfu(f"flash {DFU_BIN} --all", NARROW, USUAL, PIPED, boards=FOUR),
+    "all-midway": esp_dfu(f"flash {DFU_BIN} --all", NARROW, WIDE, boards=FOUR, stop=1.2),
     "all-sixteen": esp_dfu(f"flash {DFU_BIN} --all", USUAL, boards=",".join(["esp32s3+slow"] * 16), stop=0.5, lines=24),
     "watch": esp_dfu(
         f"flash {DFU_BIN} --watch --count 3",
         NARROW,
-        USUAL,
         PIPED,
         boards="esp32s3+slow,esp32s3+slow+vanish@400,esp32s3+slow",
         plug=[1.0, 11.0, 21.0],
@@ -209,7 +208,6 @@ CASES: dict[str, Sequence[Command]] = {
     "watch-midway": esp_dfu(
         f"flash {DFU_BIN} --watch",
         NARROW,
-        USUAL,
         WIDE,
         boards="esp32s3+slow,esp32s3+slow+vanish@400,esp32s3+slow",
         plug=[1.0, 11.0, 21.0],
@@ -226,7 +224,7 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu("udev --install", NARROW, linux=root),
     ],
     # The rest.
-    "demo": esp_dfu("demo", NARROW, USUAL),
+    "demo": esp_dfu("demo", USUAL),
     "enable": [
         *esp_dfu("enable my_project", NARROW),
         *esp_dfu("enable", NARROW),

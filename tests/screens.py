@@ -39,7 +39,7 @@ import esp_dfu_ext
 from esp_dfu_ext import cli, cures, hints, live
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.diagnosis import environment, ok
-from esp_dfu_ext.simulator import simulate, simulate_text
+from esp_dfu_ext.simulator import Board, simulate, simulate_text
 from esp_dfu_ext.target import load_targets
 
 from . import idf_py
@@ -204,7 +204,8 @@ def _streams(encoding: str) -> None:
 
 def _run(command: Command, machine: Path) -> int:
     program, *words = command.words
-    environment = {"TERM": "xterm-256color", "PATH": "", "HOME": "/home/ada", "SHELL": "/bin/bash", "TZ": "UTC"}
+    environment = {"TERM": "xterm-256color", "PATH": "", "HOME": "/home/ada", "SHELL": "/bin/bash"}
+    environment.update(TZ="UTC", LC_ALL="C.UTF-8")
     os.environ.clear()
     os.environ.update({**environment, "ESP_DFU_SIMULATE": command.boards, **command.env})
     time.tzset()
@@ -242,6 +243,11 @@ def _fix_this_machine(clock: SharedClock) -> None:
 
 def _plug_in(command: Command, clock: SharedClock, machine: FolderMachine) -> None:
     """The boards, as simulated ones or in the place of this machine's."""
+    make: Any = Board.make
+    # As large as the projects say; to fill as much as a chip can address takes longer than the rest.
+    mock.patch.object(
+        Board, "make", lambda *args, **settings: make(*args, **{"flash_size": 4 << 20, **settings})
+    ).start()
     targets = load_targets()
     simulation = simulate_text(command.boards, targets, clock) if command.boards else simulate([], clock)
     for board, seconds in zip(simulation.boards, command.plug):

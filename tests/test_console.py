@@ -114,7 +114,8 @@ def test_live_view_shows_a_bar_for_each_phase_and_ends_on_it(width: int) -> None
 
 def test_live_view_gives_the_terminal_back_after_a_failure() -> None:
     shown, out, _ = console(80, terminal=True)
-    with pytest.raises(ZeroDivisionError), shown.flash_view("ESP32-S3"):
+    with pytest.raises(ZeroDivisionError), shown.flash_view("ESP32-S3") as view:
+        view(PhaseStarted("1-2", Phase.DETACH))
         raise ZeroDivisionError
     assert out.getvalue().rstrip("\n").endswith("\x1b[?25h")
 
