@@ -69,17 +69,6 @@ def test_build_shows_files_sectors_and_app(build_dir: Path, capsys: Capture) -> 
     assert err == ""
 
 
-def test_quiet_says_the_result_alone(build_dir: Path, capsys: Capture) -> None:
-    assert run("build", str(build_dir), "-q") == 0
-    assert run("flash", str(build_dir / "dfu.bin"), "--simulate", "-q") == 0
-    out, err = capsys.readouterr()
-    first, second = out.splitlines()
-    assert first == f"Wrote {build_dir / 'dfu.bin'} (220.0 KiB)."
-    assert second.startswith("Rehearsed hello_world 1.0.0, 218.2 KiB in 0.")
-    assert second.endswith("on port 1-1. The chip reported OK in state dfuIDLE.")
-    assert err == ""
-
-
 def test_inspect_shows_addresses_md5_and_the_roms_verdict(dfu_bin: Path, capsys: Capture) -> None:
     assert run("inspect", str(dfu_bin)) == 0
     out, _ = capsys.readouterr()
@@ -110,21 +99,6 @@ def test_inspect_of_a_bad_layout_says_what_and_fails(dfu_bin: Path, capsys: Capt
     assert "The simulated ROM reports errFIRMWARE, but see above." in out
 
 
-def test_list_prints_dfu_utils_lines_alone_on_stdout(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    simulate(monkeypatch, "esp32s2,esp32p4+dfu,303a:1001,esp32s31+no-access")
-    assert run("list") == 0
-    out, err = capsys.readouterr()
-    assert out.splitlines() == [
-        'Found Runtime: [303a:0002] ver=0723, devnum=2, cfg=1, intf=2, path="1-1", alt=0, name="UNKNOWN", serial="0"',
-        'Found DFU: [303a:0012] ver=0912, devnum=3, cfg=1, intf=2, path="1-2", alt=0, name="UNKNOWN", '
-        'serial="7c:df:a1:00:00:02"',
-        'Found Runtime: [303a:0020] ver=0764, devnum=4, cfg=1, intf=2, path="1-4", alt=0, name="UNKNOWN", '
-        'serial="UNKNOWN"',
-    ]
-    assert "Port 1-3: 303a:1001, USB-Serial/JTAG: a serial port and JTAG, without DFU" in err
-    assert "Port 1-4: no permission" in err
-
-
 def test_list_json_is_one_versioned_document(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     simulate(monkeypatch, "esp32s3,303a:1001,esp32s2+no-access")
     assert run("list", "--json") == 0
@@ -139,28 +113,6 @@ def test_list_json_is_one_versioned_document(monkeypatch: pytest.MonkeyPatch, ca
     assert s3["interfaces"] == [{"mode": "run-time", "configuration": 1, "interface": 2, "alternate": 0, "name": None}]
     assert (jtag["interfaces"], jtag["target"]) == ([], None)
     assert s2["problem"]["code"] == "no-permission"
-
-
-def test_list_without_a_board_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    simulate(monkeypatch, "303a:1001")
-    assert run("list") == 0
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "No Espressif device with DFU is there" in err
-    assert "hold BOOT (GPIO0 to GND), press and release RESET, release BOOT" in err
-
-
-def test_flash_reports_every_ten_percent_in_a_log(
-    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    simulate(monkeypatch, "esp32s3")
-    assert run("flash", str(dfu_bin)) == 0
-    out, err = capsys.readouterr()
-    percents = [int(line.split()[1]) for line in out.splitlines() if line.startswith("download")]
-    assert percents == list(range(10, 101, 10))
-    assert "\x1b" not in out
-    assert "verify    every MD5 compared" in out
-    assert err == ""
 
 
 # --- exit codes -------------------------------------------------------------------------------------------
