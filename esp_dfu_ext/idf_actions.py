@@ -1,8 +1,8 @@
 """The actions of idf.py: `dfu`, `dfu-list`, `dfu-flash`, `dfu-doctor`.
 
-idf.py loads this on each call, also for ``--help`` and on TAB, and fails if it fails. So nothing but the
-standard library is imported here, nothing is read or printed, and whatever goes wrong leaves the built-in
-actions as they are. The callbacks import the rest when they are called.
+idf.py loads this on each call, also for ``--help`` and on TAB, and fails if it fails. So only `options` is
+imported here, nothing is read or printed, and whatever goes wrong leaves the built-in actions as they are.
+The callbacks import the rest when they are called.
 
 How the versions differ (ESP-IDF, tools/idf.py and tools/idf_py_actions/tools.py): up to 5.5 an extension's
 actions replace built-in ones of the same name; from 6.0 on only those from IDF_EXTRA_ACTIONS_PATH do, all
