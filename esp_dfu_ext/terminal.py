@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from .streams import fold
+from .folding import fold
 
 
 class Terminal(Console):

@@ -251,7 +251,7 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu("build my_project/build", NARROW, styles=True),
         *esp_dfu(f"flash {DFU_BIN}", NARROW, styles=True, stop=0.9),
         *esp_dfu(f"flash {DFU_BIN}", NARROW, styles=True, boards="303a:1001"),
-        *esp_dfu(f"flash {DFU_BIN} --all", NARROW, styles=True, boards="esp32s3,esp32s3+vanish@9"),
+        *esp_dfu(f"flash {DFU_BIN} --all", NARROW, styles=True, boards="esp32s3,esp32s3+vanish@9,esp32s3+vanish@9"),
         *esp_dfu(
             f"flash {DFU_BIN} --watch --count 2",
             NARROW,

@@ -36,7 +36,7 @@ import rich.progress
 import rich.table
 
 import esp_dfu_ext
-from esp_dfu_ext import cli, cures, hints, live
+from esp_dfu_ext import cli, cures, hints, idf_actions, live
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.diagnosis import environment, ok
 from esp_dfu_ext.simulator import Board, simulate, simulate_text
@@ -235,7 +235,8 @@ def _fix_this_machine(clock: SharedClock) -> None:
     # So that our own commands are those of an installed package, and the way into idf.py has a fixed length.
     for module in (cures, hints):
         mock.patch.object(module, "own_command", _own_command).start()
-    mock.patch.object(environment, "_way", lambda door: f"{door}, /home/ada/esp-dfu-ext").start()
+    mock.patch.object(environment, "_way", lambda door: "IDF_EXTRA_ACTIONS_PATH, /home/ada/esp-dfu-ext").start()
+    idf_actions._DOORS.clear()
     mock.patch.object(rich.console, "monotonic", clock.monotonic).start()
     begin: Any = Session.__init__
     mock.patch.object(Session, "__init__", lambda self, *args: begin(self, *args, clock=clock)).start()

@@ -91,7 +91,7 @@ def test_sizes_are_shown_short(size: int, text: str) -> None:
         (59.4, "59 s"),
         (59.6, "1:00 min"),
         (83, "1:23 min"),
-        (605, "10:05"),
+        (605, "10:05 min"),
     ],
 )
 def test_durations_are_shown_short(seconds: float, text: str) -> None:
