@@ -241,10 +241,10 @@ def udev(install: bool, force: bool) -> None:
 @click.option(
     "--target",
     "name",
-    default="esp32s3",
+    default="esp32s2",
     metavar="CHIP",
     shell_complete=_completed_by("chips"),
-    help="The chip to simulate. Default: esp32s3.",
+    help="The chip to simulate. Default: esp32s2.",
 )
 def demo(name: str) -> None:
     """Build, inspect, list and flash on a simulated chip; needs no board and no ESP-IDF."""

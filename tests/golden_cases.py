@@ -224,7 +224,7 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu("udev --install", NARROW, linux=root),
     ],
     # The rest.
-    "demo": esp_dfu("demo", USUAL),
+    "demo": esp_dfu("demo", USUAL, boards="esp32s2+slow", linux=None),
     "enable": [
         *esp_dfu("enable my_project", NARROW),
         *esp_dfu("enable", NARROW),
