@@ -67,10 +67,10 @@ class Console:
         if not self.quiet:
             self.out.put(Piece(shown(line), style))
 
-    def tell(self, line: str, style: str = "") -> None:
+    def tell(self, line: str) -> None:
         """For people, on stderr, where stdout belongs to programs."""
         if not self.quiet:
-            self.err.put(Piece(shown(line), style), hang=len(line) - len(line.lstrip()))
+            self.err.put(shown(line), hang=len(line) - len(line.lstrip()))
 
     def warn(self, line: str, to: Stream | None = None) -> None:
         """Something that deserves a second look; on stderr, or where it does not go through bars."""
