@@ -232,7 +232,7 @@ def no_rule() -> Iterator[None]:
 
 def install_rule() -> Result:
     """What the README says, but for sudo."""
-    assert "esp-dfu udev --install" in README.read_text(encoding="utf-8")
+    assert '"$(command -v esp-dfu)" udev --install' in README.read_text(encoding="utf-8")
     installed = esp_dfu("udev", "--install")
     assert installed.code == 0, installed
     return installed
