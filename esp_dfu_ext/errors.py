@@ -72,12 +72,12 @@ EXIT_CODES = {
     73: "cannot write the output",
     74: "USB or DFU failed",
     75: "device busy",
-    76: "other machine's esp-dfu",
+    76: "remote esp-dfu",
     77: "no permission",
     78: "no driver (Windows)",
     129: "terminal closed",
     130: "interrupted (Ctrl-C)",
-    141: "reader of a pipe left",
+    141: "pipe closed",
     143: "ended by SIGTERM",
 }
 PIPE_CLOSED = 141  # 128 and SIGPIPE, as shells have it

@@ -541,9 +541,9 @@ def test_nothing_about_a_project_ends_the_report(tmp_path: Path, monkeypatch: py
 def test_our_own_version_is_told(tmp_path: Path) -> None:
     document = json.loads(esp_dfu(tmp_path, "doctor", "--json", ESP_DFU_SIMULATE="esp32s3").stdout)
     first = document["facts"][0]
-    assert (first["topic"], first["state"]) == ("esp-dfu-ext", "ok")
+    assert (first["topic"], first["state"]) == ("version", "ok")
     assert first["data"] == {"version": esp_dfu_ext.__version__, "path": str(PACKAGE)}
-    assert first["text"] == f"{esp_dfu_ext.__version__}, {PACKAGE}"
+    assert first["text"] == f"esp-dfu-ext {esp_dfu_ext.__version__}, {PACKAGE}"
 
 
 def test_a_folder_of_chips_that_may_not_be_read(

@@ -47,7 +47,7 @@ def test_help_shows_the_exit_codes() -> None:
     shown = CliRunner().invoke(cli, ["--help"]).output.partition("Exit codes:\n")[2]
     cells = re.findall(r" {2,3}(\d+)  (\S+(?: \S+)*)", shown)
     assert {int(code): text for code, text in cells} == errors.EXIT_CODES
-    assert max(map(len, shown.splitlines())) <= 80
+    assert max(map(len, shown.splitlines())) <= 60
 
 
 def test_every_error_has_a_code_of_its_own() -> None:

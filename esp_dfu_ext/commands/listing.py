@@ -30,7 +30,7 @@ def list_devices(session: Session, *, as_json: bool = False) -> int:
         if not listed.interfaces:
             session.console.tell(f"Port {listed.device.path}: {listed.description}.")
         if listed.problem is not None:
-            session.console.tell(f"Port {listed.device.path} cannot be opened: {listed.problem.message}", "yellow")
+            session.console.tell(listed.problem.message)
     for listed in found:
         if listed.problem is not None:
             _explain(session, session.explained(listed.problem, listed.target))

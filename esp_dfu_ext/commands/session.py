@@ -16,6 +16,7 @@ from ..console import Console
 from ..errors import EspDfuError, InterruptedByUserError, TargetFileError
 from ..events import Event, Notice
 from ..hints import Face, hints
+from ..project import FLASHER_ARGS
 from ..target import Target, load_targets
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ class Session:
             # What no module foresaw, such as a folder that vanishes while it is read.
             return self.fail(EspDfuError(f"{error.filename or 'The system'}: {error.strerror or error}."))
 
+    def name_image(self, dfu_bin: Path) -> None:
+        """The hints' commands shall be about this image."""
+        folder = dfu_bin.parent
+        known = os.path.isfile(folder / FLASHER_ARGS)  # noqa: PTH113 (it may not be looked at)
+        self.face = self.face.naming(str(dfu_bin), str(folder) if known else "BUILD_DIR")
+
     def targets(self, on_broken: Callable[[TargetFileError], None] | None = None) -> list[Target]:
         """All chips; a broken file of another chip than the one that is meant is only worth a warning."""
         return load_targets(self.project_dir, on_broken or (lambda error: self.console.warn(error.message)))
@@ -75,7 +82,7 @@ class Session:
         return simulate_text(self.boards, targets, self.clock)
 
     def fail(self, error: EspDfuError) -> int:
-        """Show an error."""
+        """Show an error; its exit code."""
         below = self.explained(error, self.target)
         self.console.error(error.message, error.code, below.notes, below.hints)
         return error.exit_code
@@ -138,3 +145,11 @@ class Explained(NamedTuple):
 def as_note(fact: Fact) -> str:
     """A fact as a line below an error."""
     return f"{fact.topic[0].upper()}{fact.topic[1:]}: {fact.text}."
+
+
+def near(path: Path) -> Path:
+    """The path from the current folder, if it lies there: shorter to read, and to type."""
+    try:
+        return Path(os.path.abspath(path)).relative_to(Path.cwd())  # noqa: PTH100 (links stay what they are)
+    except (ValueError, OSError):
+        return path

@@ -19,6 +19,7 @@ from . import Fact, not_applicable, ok, problem
 
 # Distribution -> the module it is imported by; those of pyproject.toml. USB has facts of its own.
 PACKAGES = {"PyYAML": "yaml", "msgspec": "msgspec", "esptool": "esptool", "rich": "rich", "click": "click"}
+_FOLDER = str(Path(__file__).resolve().parents[1])
 _VERSION = re.compile(r"set\(IDF_VERSION_(?:MAJOR|MINOR|PATCH)\s+(\d+)\)")
 
 
@@ -39,8 +40,7 @@ class Plugin:
 
 def ourselves() -> list[Fact]:
     """Our own version, and where it was loaded from."""
-    folder = str(Path(__file__).resolve().parents[1])
-    return [ok("esp-dfu-ext", f"{__version__}, {folder}", version=__version__, path=folder)]
+    return [ok("version", f"esp-dfu-ext {__version__}, {_FOLDER}", version=__version__, path=_FOLDER)]
 
 
 def python() -> list[Fact]:

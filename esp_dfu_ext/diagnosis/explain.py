@@ -13,6 +13,7 @@ from ..errors import (
     OtherPathError,
     OtherSerialError,
     ReenumerationError,
+    UdevError,
     UsbError,
     UsbUnavailableError,
 )
@@ -36,6 +37,8 @@ def _explain(error: EspDfuError, targets: Sequence[Target], machine: Machine) ->
     # Of several boards only the one that failed explains the error.
     port = error.path if isinstance(error, UsbError) else None
     boards = [node for node in permission.boards(machine, targets) if port in (None, node.path)]
+    if isinstance(error, UdevError):
+        return permission.without_udev(machine)
     if isinstance(error, AccessDeniedError):
         return [fact for node in boards for fact in permission.refused(machine, node)]
     if isinstance(error, DeviceBusyError):

@@ -58,7 +58,7 @@ def diagnose(
     found, no_project = _read_project(build_dir, project_dir)
     target = next((t for t in targets if found is not None and t.name == found.target), None)
     looks: list[tuple[str, Callable[[], Sequence[Fact]]]] = [
-        ("esp-dfu-ext", environment.ourselves),
+        ("version", environment.ourselves),
         ("Python", environment.python),
         ("ESP-IDF", lambda: environment.esp_idf(machine)),
         ("plugin", lambda: environment.plugin(machine, plugin)),
