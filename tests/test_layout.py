@@ -173,7 +173,7 @@ def test_files_with_one_basename_are_told_apart_by_their_address(tmp_path: Path)
         [(0x0, "a" + "ž" * 40 + ".bin", 8192), (0x10000, "a" + "ž" * 40 + ".bin", 8192)],
         [(0x0, "." + "e" * 100, 10)],
     ],
-    ids=lambda files: ",".join(name[:16] for _, name, _ in files),
+    ids=lambda files: ",".join(name[:16] for _, name, _ in files).encode("ascii", "replace").decode(),
 )
 def test_names_that_the_rom_would_mix_up_or_never_find_are_changed(
     files: list[tuple[int, str, int]], tmp_path: Path
