@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
+import usb.core
 
 from esp_dfu_ext.bus import UsbHandle
 from esp_dfu_ext.clock import VirtualClock
@@ -23,7 +26,7 @@ from esp_dfu_ext.errors import (
 )
 from esp_dfu_ext.events import Event, Notice, Phase, PhaseFinished, PhaseStarted, Progress
 from esp_dfu_ext.image.image import DfuImage
-from esp_dfu_ext.simulator.board import stall
+from esp_dfu_ext.simulator.board import Answer, hang, stall
 
 from .sim import (
     ABORT,
@@ -46,7 +49,10 @@ from .sim import (
     UPLOAD_IDLE,
     WAIT_RESET,
     Bench,
+    Board,
+    ControlStall,
     File,
+    Transfer,
     archive,
     bench,
     chip,
@@ -54,6 +60,11 @@ from .sim import (
     image_of,
     small_image,
 )
+
+
+STREAM = bytes(small_image().stream)
+FIRST = STREAM.index(FILES[-1].data) // 64
+PLACES = {"index": 1, "first block of a file": FIRST, "middle": FIRST + 40, "zero-length": -(-len(STREAM) // 64)}
 
 
 def _open(rig: Bench) -> DfuDevice:
@@ -251,8 +262,11 @@ def test_a_wrong_md5_is_reported_after_the_last_block(strict: bool) -> None:
     assert rig.board.rom.status == ERR_FIRMWARE
 
 
-def test_a_device_that_wants_its_getstatus_gets_a_fresh_start() -> None:
+@pytest.mark.parametrize("interval", [2, 32])
+def test_a_device_that_wants_its_getstatus_gets_a_fresh_start(interval: int) -> None:
     rig = _rig()
+    limits = msgspec.structs.replace(chip().dfu, status_interval=interval)
+    rig.board.target = msgspec.structs.replace(chip(), dfu=limits)
     rig.board.rom.wants_status = True
     answer = _download(rig)
     assert answer.state == IDLE
@@ -267,6 +281,84 @@ def test_strict_mode_needs_no_fresh_start() -> None:
     assert rig.notices() == []
     assert len(rig.dfu(DNLOAD)) == -(-len(small_image().stream) // 64) + 1
     rig.assert_flashed()
+
+
+@pytest.mark.parametrize(("interval", "strict"), [(2, False), (32, False), (32, True)])
+def test_one_block_that_is_lost_is_no_end(interval: int, strict: bool) -> None:
+    rig = _rig()
+    limits = msgspec.structs.replace(chip().dfu, status_interval=interval)
+    rig.board.target = msgspec.structs.replace(chip(), dfu=limits)
+    rig.board.faults.plan(hang, 40)
+    assert _download(rig, strict=strict).state == IDLE
+    rig.assert_flashed()
+    (notice,) = [e for e in rig.events if isinstance(e, Notice)]
+    assert (notice.code, notice.path) == ("restart", "1-1")
+    assert notice.message.count("1-1") == 1
+    assert f"offset {40 * 64:#x}" in notice.message and "(2 left)" in notice.message
+    again = [t.value for t in rig.dfu(DNLOAD)].index(0, 1)
+    requests = [t.request for t in rig.log[rig.log.index(rig.dfu(DNLOAD)[again]) :]]
+    assert set(requests[::2]) == {DNLOAD} and set(requests[1::2]) == {GETSTATUS}
+
+
+def test_a_block_that_is_always_lost_is_sent_three_times() -> None:
+    rig = _rig()
+    _never_answer(rig, lambda t: t.request == DNLOAD and t.value == 40)
+    with pytest.raises(TransferTimeoutError, match=f"offset {40 * 64:#x}"):
+        _download(rig)
+    assert [t.value for t in rig.dfu(DNLOAD)].count(40) == 3
+    assert [e.message[-8:] for e in rig.events if isinstance(e, Notice)] == ["2 left).", "1 left)."]
+
+
+def _never_answer(rig: Bench, condition: Callable[[Transfer], bool]) -> None:
+    def before(transfer: Transfer) -> None:
+        if transfer.is_dfu and condition(transfer):
+            raise usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT)
+
+    rig.before = before
+
+
+@pytest.mark.parametrize(("place", "seconds"), [("index", 5), ("first block of a file", 30), ("middle", 5)])
+def test_a_device_that_falls_silent_is_told_with_place_and_seconds(place: str, seconds: int) -> None:
+    block = PLACES[place]
+    rig = _rig()
+    _never_answer(rig, lambda _: len(rig.dfu(DNLOAD)) > block)
+    with pytest.raises(TransferTimeoutError) as caught:
+        _download(rig)
+    assert "1-1" in caught.value.message
+    assert f"offset {64 * block:#x} of the stream ({seconds} s)" in caught.value.message
+    assert rig.notices() == []
+
+
+@pytest.mark.parametrize(("place", "says"), [("index", "index"), ("middle", "app.bin"), ("zero-length", "ended")])
+@pytest.mark.parametrize("status", [Status.errSTALLEDPKT, Status.errADDRESS])
+def test_a_stall_is_told_with_status_place_and_file(place: str, says: str, status: Status) -> None:
+    """Once DFU_GETSTATUS comes after each block, also a status that asks for it is a verdict."""
+    rig = _rig()
+
+    def fail(board: Board, answer: Answer) -> bytes:
+        board.rom.fail(status)
+        raise ControlStall
+
+    rig.board.faults.plan(fail, PLACES[place])
+    with pytest.raises(DfuStatusError) as caught:
+        _download(rig, strict=True)
+    assert (caught.value.status, caught.value.state) == (status.name, "dfuERROR")
+    position = min(64 * PLACES[place], len(small_image().stream))
+    assert f"offset {position:#x} " in caught.value.message
+    assert says in caught.value.message.partition("offset")[2]
+    assert rig.notices() == []
+
+
+def test_a_block_that_is_refused_without_a_reason_is_told_with_place_and_state() -> None:
+    rig = _rig()
+
+    def before(transfer: Transfer) -> None:
+        if transfer.is_dfu and transfer.request == DNLOAD and transfer.value == 40:
+            raise usb.core.USBError("Pipe error", -9, errno.EPIPE)
+
+    rig.before = before
+    with pytest.raises(StallError, match=rf"1-1.*offset {40 * 64:#x} .*dfuDNLOAD-IDLE"):
+        _download(rig)
 
 
 # --- recover ----------------------------------------------------------------------------------------------
@@ -324,6 +416,7 @@ def test_leave_idle_says_how_it_left_the_device() -> None:
     _bring_to(device, DNLOAD_IDLE)
     assert "dfuIDLE" in leave_idle(device, rig.clock)
     assert device.get_state() == IDLE
+    assert "takes a new download" in leave_idle(device, rig.clock)
     rig.board.unplug()
     assert "cannot be reached" in leave_idle(device, rig.clock)
 
@@ -334,6 +427,35 @@ def test_leave_idle_never_fails() -> None:
     with pytest.raises(StallError):
         device.detach(700)
     assert "appIDLE" in leave_idle(device, rig.clock)
+
+
+def test_leave_idle_waits_for_a_busy_device() -> None:
+    handle = Scripted(VirtualClock(), (DNBUSY, 0.5), (IDLE, 0.0))
+    assert "in dfuIDLE" in leave_idle(DfuDevice(handle), handle.clock)
+    assert handle.clock.monotonic() == 0.5
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (usb.core.USBError("Pipe error", -9, errno.EPIPE), "refuses to go back to dfuIDLE"),
+        (usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT), "does not answer"),
+        (usb.core.USBError("Input/Output Error", -1, errno.EIO), "cannot be reached"),
+        (None, "malformed"),
+    ],
+    ids=str,
+)
+def test_leave_idle_says_why_it_could_not(error: usb.core.USBError | None, says: str) -> None:
+    rig = _rig()
+    device = _open(rig)
+    rig.board.control = lambda *_: bytes(5)  # type: ignore[method-assign]
+
+    def before(transfer: Transfer) -> None:
+        if error is not None:
+            raise error
+
+    rig.before = before
+    assert says in leave_idle(device, rig.clock)
 
 
 # --- other devices ----------------------------------------------------------------------------------------

@@ -452,17 +452,26 @@ def test_a_file_without_a_sound_suffix_is_refused(change: Any, message: str, tmp
 
 
 def test_a_file_that_is_not_there_is_told_from_one_that_is_damaged(tmp_path: Path) -> None:
-    for path in (tmp_path / "dfu.bin", tmp_path):
+    for path, why in ((tmp_path / "dfu.bin", "No such file or directory"), (tmp_path, "no regular file")):
         with pytest.raises(InputMissingError) as caught:
             read_image(path)
         assert (caught.value.path, caught.value.role) == (path, "dfu.bin")
+        assert str(path) in caught.value.message
+        assert caught.value.message.endswith(f" {why}.")
 
 
 def test_a_wrong_file_is_not_taken_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = sparse_file(tmp_path / "disk.img", image_module.MAX_FILE_SIZE + 1)
-    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("it was read"))
-    with pytest.raises(ImageError, match="no DFU image is that large"):
-        read_image(path)
+    monkeypatch.setattr(image_module, "MAX_FILE_SIZE", 1000)
+    with pytest.raises(ImageError, match="no DFU suffix"):
+        read_image(sparse_file(tmp_path / "just.bin", 1000))
+    path = sparse_file(tmp_path / "disk.img", 8 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="more than 1000 bytes; no DFU image is that large"):
+            read_image(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 members = st.one_of(

@@ -137,6 +137,11 @@ def test_the_part_size_counts_the_parts_of_all_files(tmp_path: Path) -> None:
     assert len(layout.parts) == 60
 
 
+def test_the_part_size_is_raised_to_the_largest_file_where_each_must_be_one_part(tmp_path: Path) -> None:
+    layout = plan(tmp_path, [(0x4000 * n, f"{n}.bin", 8193 if n == 7 else 1) for n in range(63)], part_size=4 * KIB)
+    assert (layout.part_size, len(layout.parts)) == (12 * KIB, 63)
+
+
 def test_63_files_fit_and_64_do_not(tmp_path: Path) -> None:
     files = [(0x1000 * n, f"{n}.bin", 4096) for n in range(64)]
     assert len(plan(tmp_path, files[:63]).parts) == 63

@@ -16,7 +16,6 @@ from ..errors import (
     DfuError,
     DfuStateError,
     DfuStatusError,
-    EspDfuError,
     StallError,
     TransferTimeoutError,
     UsbError,
@@ -55,8 +54,8 @@ class _Span(NamedTuple):
     erase_timeout: float
 
 
-class _WantsStatusError(DfuStatusError):
-    """The device stalled because it wants a DFU_GETSTATUS after each block."""
+class _WantsStatusError(Exception):
+    """The device stalled because it wants a DFU_GETSTATUS after each block; only `download` sees it."""
 
 
 def download(
@@ -168,7 +167,7 @@ class _Run:
                 try:
                     send(block, stream[position : position + size], timeout)
                 except StallError as error:
-                    raise self._explain(error, span.name, position, status_interval) from error
+                    raise self._explain(error, position, when, status_interval) from error
                 except TransferTimeoutError as error:
                     raise self._late(f"to the block at offset {position:#x} of the stream", timeout) from error
                 if (block + 1) % status_interval == 0:
@@ -204,7 +203,7 @@ class _Run:
         try:
             self._device.download(blocks, b"", timeout)
         except StallError as error:
-            raise self._explain(error, "", len(self._image.stream), 1) from error
+            raise self._explain(error, len(self._image.stream), "while the stream was being ended", 1) from error
         except TransferTimeoutError as error:
             raise self._late("to the zero-length block, upon which the chip compares every MD5", timeout) from error
         answer = self._settle(self._ends, "after the last block", timeout)
@@ -236,7 +235,7 @@ class _Run:
     def _late(self, what: str, timeout: float) -> TransferTimeoutError:
         return TransferTimeoutError(f"Port {self._path}: no answer in time {what} ({timeout:.0f} s).")
 
-    def _explain(self, stall: StallError, name: str, position: int, status_interval: int) -> EspDfuError:
+    def _explain(self, stall: StallError, position: int, when: str, status_interval: int) -> Exception:
         """Ask the device why it stalled."""
         try:
             answer = self._device.get_status()
@@ -244,15 +243,13 @@ class _Run:
             return stall
         wants_status = answer.state in _WANTS_STATUS_STATES or answer.status in _WANTS_STATUS_ERRORS
         if status_interval > 1 and wants_status:
-            return _WantsStatusError("", status=str(answer.status), state=str(answer.state))
+            return _WantsStatusError()
         if answer.status == Status.OK:
             return StallError(
                 f"Port {self._path}: the device refused the block at offset {position:#x} of the stream and does not "
                 f"say why (it is in state {answer.state})."
             )
-        ended = position >= len(self._image.stream)
-        what = "the stream was being ended" if ended else f"{name or 'the index'} was being written"
-        return _status_error(answer, f"at offset {position:#x} of the stream, while {what}")
+        return _status_error(answer, f"at offset {position:#x} of the stream, {when}")
 
 
 def _status_error(answer: StatusResponse, when: str) -> DfuStatusError:
