@@ -408,6 +408,25 @@ def test_a_damaged_archive_is_refused_with_the_place(stream: bytes, message: str
         parse_image(dfu_suffixed(stream))
 
 
+@pytest.mark.parametrize(
+    ("last", "beyond", "message"),
+    [
+        (cpio_member("n" * 255, b""), cpio_member("n" * 256, b""), "name in the CPIO header at offset 0x0 is damaged"),
+        (cpio_member("a", b"") * 1023, cpio_member("a", b"") * 1024, "more than 1024 members"),
+        (
+            cpio_member("dfuinfo0.dat", index_record(0, "a", b"") * 1024),
+            cpio_member("dfuinfo0.dat", index_record(0, "a", b"") * 1025),
+            "more than 1024 records",
+        ),
+    ],
+    ids=["name", "members", "records"],
+)
+def test_limits_are_exact(last: bytes, beyond: bytes, message: str) -> None:
+    assert bytes(parse_image(dfu_suffixed(last + TRAILER_MEMBER)).stream) == last + TRAILER_MEMBER
+    with pytest.raises(ImageError, match=message):
+        parse_image(dfu_suffixed(beyond + TRAILER_MEMBER))
+
+
 def test_an_archive_without_padding_after_its_trailer_is_read() -> None:
     image = parse_image(dfu_suffixed(ONE + TRAILER_MEMBER, multiple=1))
     assert bytes(image.stream) == ONE + TRAILER_MEMBER

@@ -167,7 +167,7 @@ def test_files_with_one_basename_are_told_apart_by_their_address(tmp_path: Path)
         [(0x0, "a.bin", 8192), (0x10000, "a.bin.1", 10)],
         [(0x0, "a.bin", 8192), (0x10000, "a.bin", 8192)],
         [(0x0, "a@0x20000.bin", 1), (0x10000, "a.bin", 1), (0x20000, "a.bin", 1)],
-        [(0x0, "a@0x20000.bin", 1), (0x1000, "_a@0x20000.bin", 1), (0x10000, "a.bin", 1), (0x20000, "a.bin", 1)],
+        [(0x0, "a@0x20000.bin", 1), (0x1000, "_1_a@0x20000.bin", 1), (0x10000, "a.bin", 1), (0x20000, "a.bin", 1)],
         [(0x0, "dfuinfo0.dat", 10)],
         [(0x0, "flash_params.dat", 10)],
         [(0x0, "TRAILER!!!", 10)],

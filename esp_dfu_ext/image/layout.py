@@ -193,13 +193,12 @@ def _free_name(file: FlashFile, part_count: int, taken: set[str], longest: int) 
     name = file.path.name
     if fits(name):
         return name
-    ending = (
-        f"@{file.address:#x}{file.path.suffix}" if len(file.path.suffix.encode("utf-8")) <= 8 else f"@{file.address:#x}"
-    )
+    suffix = file.path.suffix if len(file.path.suffix.encode("utf-8")) <= 8 else ""
+    ending = f"@{file.address:#x}{suffix}"
     room = longest - len(ending.encode("utf-8")) - len(f".{part_count}")
     stem = file.path.stem.encode("utf-8")
     for number in itertools.count():
-        mark = "_" * number if number < 3 else f"_{number}_"
+        mark = f"_{number}_" if number else ""
         candidate = mark + stem[: room - len(mark)].decode("utf-8", "ignore") + ending
         if fits(candidate):
             return candidate
