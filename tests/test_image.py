@@ -289,7 +289,7 @@ def test_permissions_stay_as_they_were_and_follow_the_umask_at_first(
     _write(tmp_path, parts)
     assert stat.S_IMODE(path.stat().st_mode) == mode
     path.unlink()
-    before = os.umask(0o027)
+    before = os.umask(0o026)
     try:
         _write(tmp_path, parts)
     finally:
