@@ -39,7 +39,9 @@ def _select(
 def _detach(rig: Bench) -> DfuInterface:
     target = rig.boards[0].target
     interface = find(rig.bus, target)[0]
-    return detach_and_wait(interface, rig.bus, target, clock=rig.clock, on_event=rig.handle)
+    return detach_and_wait(
+        interface, rig.bus, target, clock=rig.clock, targets=chips(), patience=0.0, on_event=rig.handle
+    )
 
 
 # --- find, describe ---------------------------------------------------------------------------------------

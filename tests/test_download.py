@@ -24,7 +24,7 @@ from esp_dfu_ext.errors import (
     StallError,
     TransferTimeoutError,
 )
-from esp_dfu_ext.events import Event, Notice, Phase, PhaseFinished, PhaseStarted, Progress
+from esp_dfu_ext.events import Event, EventSink, Notice, Phase, PhaseFinished, PhaseStarted, Progress, ignore
 from esp_dfu_ext.image.image import DfuImage
 from esp_dfu_ext.simulator.board import Answer, hang, stall
 
@@ -88,6 +88,7 @@ def _download(
         path="1-1",
         clock=rig.clock,
         strict=strict,
+        tolerant=True,
         on_event=rig.handle,
     )
 
@@ -205,7 +206,7 @@ def test_the_last_block_has_time_for_every_md5(mib: int) -> None:
     )
     image = image_of([File(0x10000, "a.bin", data)], chip())
     with pytest.raises(Stop):
-        download(device, image, chip(), transfer_size=4096, path="1-1", clock=rig.clock)
+        _download(rig, image, size=4096, device=device)
     assert rig.log[-1].timeout >= 10 + 3 * mib
     assert rig.log[-1].timeout <= 12 + 4 * mib
 
@@ -293,7 +294,7 @@ def test_one_block_that_is_lost_is_no_end(interval: int, strict: bool) -> None:
     rig.assert_flashed()
     (notice,) = [e for e in rig.events if isinstance(e, Notice)]
     assert (notice.code, notice.path) == ("restart", "1-1")
-    assert notice.message.count("1-1") == 1
+    assert notice.message.startswith("Port 1-1: ") and notice.message.count("1-1") == 1
     assert f"offset {40 * 64:#x}" in notice.message and "(2 left)" in notice.message
     again = [t.value for t in rig.dfu(DNLOAD)].index(0, 1)
     requests = [t.request for t in rig.log[rig.log.index(rig.dfu(DNLOAD)[again]) :]]
@@ -496,9 +497,11 @@ class Scripted(UsbHandle):
         return StatusResponse(self.status, seconds, state).encode()
 
 
-def _send(handle: Scripted, strict: bool = False) -> StatusResponse:
+def _send(
+    handle: Scripted, strict: bool = False, *, idle_first: bool = True, on_event: EventSink = ignore
+) -> StatusResponse:
     image = small_image()
-    handle.idle_first = True
+    handle.idle_first = idle_first
     return download(
         DfuDevice(handle),
         image,
@@ -507,7 +510,22 @@ def _send(handle: Scripted, strict: bool = False) -> StatusResponse:
         path="1-1",
         clock=handle.clock,
         strict=strict,
+        tolerant=True,
+        on_event=on_event,
     )
+
+
+def test_a_device_that_is_busy_at_first_is_recovered_and_each_phase_has_its_seconds() -> None:
+    clock = VirtualClock()
+    clock.sleep(100)
+    states = [(MANIFEST, 0.5), (IDLE, 0.0), (DNBUSY, 0.25), (DNLOAD_IDLE, 0.0), (MANIFEST, 2.0), (IDLE, 0.0)]
+    events: list[Event] = []
+    handle = Scripted(clock, *states)
+    handle.asked.append(0)
+    _send(handle, True, idle_first=False, on_event=events.append)
+    seconds = [(e.path, e.phase, e.seconds) for e in events if isinstance(e, PhaseFinished)]
+    assert seconds == [("1-1", Phase.RECOVER, 0.5), ("1-1", Phase.DOWNLOAD, 0.25), ("1-1", Phase.VERIFY, 2.0)]
+    assert [e.phase for e in events if isinstance(e, PhaseStarted)] == [Phase.RECOVER, Phase.DOWNLOAD, Phase.VERIFY]
 
 
 @pytest.mark.parametrize("state", [DNLOAD_SYNC, DNBUSY, MANIFEST_SYNC, MANIFEST])
@@ -589,4 +607,20 @@ def test_the_notice_names_the_board() -> None:
     _download(rig)
     (notice,) = [e for e in rig.events if isinstance(e, Notice)]
     assert notice.path == "1-1"
+    assert notice.message.startswith("Port 1-1: ")
     assert "GETSTATUS" in notice.message
+
+
+def test_a_device_that_is_still_busy_with_the_block_before_is_waited_for_and_gets_a_fresh_start() -> None:
+    class Hasty(Scripted):
+        def control_out(self, request_type: int, request: int, value: int, data: bytes, timeout: float) -> int:
+            super().control_out(request_type, request, value, data, timeout)
+            if self.sent == [DNLOAD]:
+                raise StallError("1-1: the device refused the request.")
+            return len(data)
+
+    busy, idle = (DNBUSY, 0.3), (IDLE, 0.0)
+    handle = Hasty(VirtualClock(), busy, busy, idle, idle, (DNLOAD_IDLE, 0.0), idle)
+    assert _send(handle).state == IDLE
+    assert handle.sent == [DNLOAD, DNLOAD, DNLOAD]
+    assert handle.asked == pytest.approx([0, 0, 0, 0.3, 0.3, 0.3, 0.3])

@@ -66,8 +66,8 @@ def download(
     transfer_size: int,
     path: str,
     clock: Clock,
-    strict: bool = False,
-    tolerant: bool = True,
+    strict: bool,
+    tolerant: bool,
     on_event: EventSink = ignore,
 ) -> StatusResponse:
     """Bring the device to dfuIDLE, send the image and have the chip check it.
@@ -111,7 +111,7 @@ def download(
         where = "" if path in reason else f"Port {path}: "
         on_event(Notice(code, f"{where}{reason}; starting again, asking after each block ({left} left).", path))
         interval = 1
-    return run.send(1)
+    return run.send(interval)
 
 
 class _Run:
