@@ -186,6 +186,25 @@ def test_the_block_that_erases_has_time_for_it() -> None:
     assert timeouts[-1] >= 10  # one that comes with the zero-length block is no more than a sector
 
 
+def test_only_the_blocks_that_may_erase_have_time_for_it() -> None:
+    """Six for each file: four of bytes that the ROM may hold back, and one at either end that holds others too."""
+    rig = _rig()
+    _download(rig)
+    longer = [t.value for t in rig.dfu(DNLOAD)[:-1] if t.timeout != 5]
+    firsts = [STREAM.index(file.data) // 64 for file in FILES]
+    assert longer == [first + n for first in firsts for n in range(6)]
+    assert {t.timeout for t in rig.dfu(DNLOAD)[:-1]} == {5, 30}
+
+
+def test_the_time_of_a_file_is_not_over_when_the_next_begins_at_once() -> None:
+    image = image_of([File(0x1000 * n, f"{n}.bin", b"x") for n in range(1, 4)], chip(), MIB)
+    rig = _rig()
+    _download(rig, image)
+    timeouts = [t.timeout for t in rig.dfu(DNLOAD)[:-1]]
+    assert timeouts == sorted(timeouts)
+    assert set(timeouts) == {5, 30, 60, 90}
+
+
 @pytest.mark.parametrize("mib", [0, 1, 2])
 def test_the_last_block_has_time_for_every_md5(mib: int) -> None:
     data = content(4096) * (mib * 256) or b"x"
@@ -230,15 +249,17 @@ def test_events() -> None:
     assert done == sorted(done)
     assert done[-1] == total
     assert {(e.path, e.phase, e.total) for e in progress} == {("1-1", Phase.DOWNLOAD, total)}
-    names = list(dict.fromkeys(e.name for e in progress if e.name))
-    assert names == [f.name for f in FILES]
+    names = list(dict.fromkeys(e.name for e in progress))
+    assert names == ["", *(f.name for f in FILES)]
+    assert progress[-1].name == ""
     stream = bytes(image.stream)
     for event in progress:
         inside = [f.name for f in FILES if 0 <= event.done - stream.index(f.data) < len(f.data)]
         assert not inside or event.name in ("", *inside)
 
 
-def test_progress_tells_what_is_on_the_device() -> None:
+@pytest.mark.parametrize("strict", [False, True])
+def test_progress_tells_what_is_on_the_device(strict: bool) -> None:
     rig = _rig()
     sent: list[tuple[int, int]] = []
 
@@ -247,9 +268,11 @@ def test_progress_tells_what_is_on_the_device() -> None:
             sent.append((event.done, sum(len(t.data) for t in rig.dfu(DNLOAD))))
 
     rig.on_event = on_event
-    _download(rig)
+    _download(rig, strict=strict)
     assert all(done == on_device for done, on_device in sent)
-    assert len(sent) > 5
+    files = [STREAM.index(file.data) // 64 * 64 for file in FILES]
+    every_32 = [32 * 64, 64 * 64, 96 * 64]
+    assert [done for done, _ in sent] == sorted([0, *files, *every_32, len(STREAM)])
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -50,8 +50,8 @@ class _Span(NamedTuple):
     first: int
     last: int
     name: str
-    erase_until: int
-    erase_timeout: float
+    erase_until: int = 0
+    erase_timeout: float = 0.0
 
 
 class _WantsStatusError(Exception):
@@ -172,8 +172,8 @@ class _Run:
                     raise self._late(f"to the block at offset {position:#x} of the stream", timeout) from error
                 if (block + 1) % status_interval == 0:
                     self._settle(_NEXT_BLOCK, when, self._limits.erase_timeout)
-                    if status_interval > 1 or block % self._limits.status_interval == 0:
-                        self._progress(min(position + size, total), span.name)
+                if (block + 1) % self._limits.status_interval == 0:
+                    self._progress(min(position + size, total), span.name)
         self._progress(total, "")
 
     def _spans(self) -> Iterator[_Span]:
@@ -183,14 +183,14 @@ class _Run:
         late = -(-_LATE_BYTES // size) + 2
         members = self._image.flash_members
         ends = [member.offset // size for member in members] + [total]
-        yield _Span(0, ends[0], "", 0, TIMEOUT)
-        erase_until, erase_timeout = 0, 0.0
+        span = _Span(0, ends[0], "")
+        yield span
         for member, first, last in zip(members, ends, ends[1:]):
-            # What is left of the time that the file before may still need counts too.
             parts = max(1.0, len(member.data) / self._limits.part_size)
-            erase_timeout = self._limits.erase_timeout * parts + (erase_timeout if first < erase_until else 0.0)
-            erase_until = first + late
-            yield _Span(first, last, member.name, erase_until, erase_timeout)
+            # What the file before may still need of its time counts too.
+            left = span.erase_timeout if first < span.erase_until else 0.0
+            span = _Span(first, last, member.name, first + late, self._limits.erase_timeout * parts + left)
+            yield span
 
     def _progress(self, done: int, name: str) -> None:
         self._on_event(Progress(self._path, Phase.DOWNLOAD, done, len(self._image.stream), name))
