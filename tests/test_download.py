@@ -595,6 +595,7 @@ def test_a_status_that_nobody_knows_is_an_error() -> None:
         ([(MANIFEST, 0.5), (MANIFEST_SYNC, 0.1), (IDLE, 0.0)], []),
         ([(UPLOAD_IDLE, 0.5), (IDLE, 0.0)], [ABORT]),
         ([(DNLOAD_SYNC, 0.5), (IDLE, 0.0)], [ABORT]),
+        ([(ERROR, 0.5), (IDLE, 0.0)], [CLRSTATUS]),
     ],
 )
 def test_recover_of_other_devices(states: list[tuple[int, float]], requests: list[int]) -> None:

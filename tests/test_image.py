@@ -215,6 +215,20 @@ def test_a_new_image_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dfu.bin", "in"]
 
 
+def test_the_new_image_grows_hidden_beside_the_old_one(tmp_path: Path, parts: list[Part]) -> None:
+    """In one folder, so that it takes its place in one step; a name that tells whose it is after a power cut."""
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.extend(sorted(path.name for path in tmp_path.iterdir()))
+        assert (tmp_path / "dfu.bin").read_bytes() == b"old"
+
+    write_image(tmp_path / "dfu.bin", parts, FlashParams(4 << 20), Suffix(0x303A, 9), look)
+    hidden, *others = seen
+    assert hidden.startswith(".dfu.bin.") and hidden.endswith(".tmp")
+    assert others == ["dfu.bin", "in"]
+
+
 def test_a_full_disk_leaves_the_old_image(tmp_path: Path, parts: list[Part], monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(handle: int) -> None:
         raise OSError(28, "No space left on device")
@@ -228,7 +242,7 @@ def test_a_full_disk_leaves_the_old_image(tmp_path: Path, parts: list[Part], mon
 
 def test_an_input_that_is_gone_leaves_the_old_image(tmp_path: Path, parts: list[Part]) -> None:
     parts[1].path.unlink()
-    with pytest.raises(InputMissingError, match=r"b\.bin cannot be read") as caught:
+    with pytest.raises(InputMissingError, match=r"b\.bin cannot be read: No such file or directory\.$") as caught:
         _write(tmp_path, parts)
     assert caught.value.path == parts[1].path
     _assert_untouched(tmp_path)
