@@ -244,7 +244,7 @@ def test_an_input_that_is_gone_leaves_the_old_image(tmp_path: Path, parts: list[
     parts[1].path.unlink()
     with pytest.raises(InputMissingError, match=r"b\.bin cannot be read: No such file or directory\.$") as caught:
         _write(tmp_path, parts)
-    assert caught.value.path == parts[1].path
+    assert (caught.value.path, caught.value.role) == (parts[1].path, "flash file")
     _assert_untouched(tmp_path)
 
 
