@@ -441,6 +441,18 @@ def test_limits_are_exact(last: bytes, beyond: bytes, message: str) -> None:
         parse_image(dfu_suffixed(beyond + TRAILER_MEMBER))
 
 
+def test_an_archive_that_ends_between_two_members_is_refused_with_the_place() -> None:
+    with pytest.raises(ImageError, match=rf"ends at offset {len(ONE):#x} without a TRAILER!!!"):
+        parse_image(dfu_suffixed(ONE, multiple=1))
+
+
+def test_digits_of_a_header_may_be_of_either_case() -> None:
+    stream = cpio_member("a", b"0123456789")
+    assert b"0000000a" in stream
+    stream = stream.replace(b"0000000a", b"0000000A") + TRAILER_MEMBER
+    assert bytes(parse_image(dfu_suffixed(stream)).members[0].data) == b"0123456789"
+
+
 def test_an_archive_without_padding_after_its_trailer_is_read() -> None:
     image = parse_image(dfu_suffixed(ONE + TRAILER_MEMBER, multiple=1))
     assert bytes(image.stream) == ONE + TRAILER_MEMBER
