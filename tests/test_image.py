@@ -425,6 +425,7 @@ def test_a_damaged_archive_is_refused_with_the_place(stream: bytes, message: str
 @pytest.mark.parametrize(
     ("last", "beyond", "message"),
     [
+        (cpio_member("", b""), _header_field(cpio_member("", b""), 0, 11, b"00000000"), "name in the CPIO header"),
         (cpio_member("n" * 255, b""), cpio_member("n" * 256, b""), "name in the CPIO header at offset 0x0 is damaged"),
         (cpio_member("a", b"") * 1023, cpio_member("a", b"") * 1024, "more than 1024 members"),
         (
@@ -433,7 +434,7 @@ def test_a_damaged_archive_is_refused_with_the_place(stream: bytes, message: str
             "more than 1024 records",
         ),
     ],
-    ids=["name", "members", "records"],
+    ids=["no name", "name", "members", "records"],
 )
 def test_limits_are_exact(last: bytes, beyond: bytes, message: str) -> None:
     assert bytes(parse_image(dfu_suffixed(last + TRAILER_MEMBER)).stream) == last + TRAILER_MEMBER
