@@ -43,10 +43,9 @@ def header(name: str, size: int) -> bytes:
 
 
 class CpioMember(NamedTuple):
-    """Where a member lies in the archive: its header at `start`, its data at `offset`, `size` bytes."""
+    """Where a member's data lie in the archive: at `offset`, `size` bytes."""
 
     name: str
-    start: int
     offset: int
     size: int
 
@@ -89,7 +88,7 @@ def _member(archive: memoryview, start: int) -> CpioMember:
     except UnicodeDecodeError:
         raise ImageError(f"The name in the CPIO header at offset {start:#x} is not UTF-8.") from None
     offset = name_end + padding(HEADER_LENGTH + name_size)
-    member = CpioMember(name, start, offset, size)
+    member = CpioMember(name, offset, size)
     if member.end > len(archive):
         raise ImageError(f"{name!r} at offset {start:#x} is said to have {size} bytes; the file ends before.")
     return member
