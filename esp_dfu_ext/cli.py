@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import click
 
-from . import __version__
+from . import __version__, options
 
 if TYPE_CHECKING:
     from .commands.session import Session
@@ -40,7 +40,22 @@ def _completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], 
     return complete
 
 
-_quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result, and errors.")
+def _takes(*described: dict[str, Any], **completed: Callable[..., list[Any]]) -> Callable[[Any], Any]:
+    """Options as `options` describes them; `completed` are those that TAB completes, by name."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(described):
+            name = option["names"][-1].lstrip("-")
+            rest = {key: value for key, value in option.items() if key != "names"}
+            if rest.get("metavar") == "FILE":
+                rest["type"] = click.Path(readable=False)  # so that TAB completes it
+            command = click.option(*option["names"], **rest, shell_complete=completed.get(name))(command)
+        return command
+
+    return decorate
+
+
+_quiet = {**options.quiet(), "names": ["-q", "--quiet"]}
 
 
 @click.group(
@@ -79,33 +94,17 @@ def _run(job: Callable[[Session], int], *, quiet: bool = False, as_json: bool = 
 
 @cli.command()
 @click.argument("build_dir", type=click.Path(path_type=Path, readable=False))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write. [BUILD_DIR/dfu.bin]")
-@click.option("--part-size", metavar="SIZE", help="Cut larger files into parts: bytes, 0x.., 64K, 1M. [512K]")
-@click.option(
-    "--only",
-    "sections",
-    multiple=True,
-    metavar="PART",
-    help="Take only this part: app, bootloader, partition-table, otadata or another of flasher_args.json. Repeatable.",
-)
-@click.option(
-    "--force", is_flag=True, help="Take images that look damaged or made for another chip, and files from anywhere."
-)
-@_quiet
+@_takes(*options.build(), _quiet)
 def build(
-    build_dir: Path,
-    output: Path | None,
-    part_size: str | None,
-    sections: tuple[str, ...],
-    force: bool,
-    quiet: bool,
+    build_dir: Path, output: str | None, part_size: str | None, only: tuple[str, ...], force: bool, quiet: bool
 ) -> None:
     """Make dfu.bin from the build folder of an ESP-IDF project."""
 
     def job(session: Session) -> int:
         from .commands.building import build
 
-        return build(session, build_dir, output=output, part_size=part_size, sections=sections, force=force)
+        path = Path(output) if output else None
+        return build(session, build_dir, output=path, part_size=part_size, sections=only, force=force)
 
     _run(job, quiet=quiet)
 
@@ -124,8 +123,8 @@ def inspect(dfu_bin: Path) -> None:
 
 
 @cli.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
-def list_(as_json: bool) -> None:
+@_takes(options.document())
+def list_(json: bool) -> None:
     """Show the boards that are there, in dfu-util's format.
 
     Lines on stdout are for programs; what people should know goes to stderr. Where there is no board, that
@@ -135,38 +134,21 @@ def list_(as_json: bool) -> None:
     def job(session: Session) -> int:
         from .commands.listing import list_devices
 
-        return list_devices(session, project_dir=Path.cwd(), as_json=as_json)
+        return list_devices(session, project_dir=Path.cwd(), as_json=json)
 
     _run(job)
 
 
 @cli.command(short_help="Flash a DFU.BIN onto a board, or many.")
 @click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
-@click.option(
-    "--path",
-    "paths",
-    multiple=True,
-    metavar="PATH",
-    shell_complete=_completed_by("paths"),
-    help="The board on this port, such as 1-2. Repeatable.",
+@_takes(
+    *options.flash(),
+    {"names": ["--json"], "is_flag": True, "help": "Print each event and the result as a line of JSON."},
+    _quiet,
+    path=_completed_by("paths"),
+    serial=_completed_by("serials"),
 )
-@click.option("--all", is_flag=True, help="All boards of this chip, at once.")
-@click.option(
-    "--serial",
-    metavar="SERIAL",
-    shell_complete=_completed_by("serials"),
-    help="The board with this serial number.",
-)
-@click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="Wait so long for the board.")
-@click.option("--strict", is_flag=True, help="Ask the chip for its status after each block; slower.")
-@click.option("--reset", is_flag=True, help="Try to start the app by a bus reset, and say what was seen.")
-@click.option("--watch", is_flag=True, help="Flash each board once as it is plugged in, until Ctrl-C.")
-@click.option("--count", type=int, metavar="N", help="End a --watch after so many boards.")
-@click.option("--report", metavar="FILE", help="Append a JSON line for each board to this file.")
-@click.option("--simulate", is_flag=True, help="Rehearse on a simulated board; touches no USB.")
-@click.option("--json", is_flag=True, help="Print each event and the result as a line of JSON.")
-@_quiet
-def flash(dfu_bin: Path, quiet: bool, **options: Any) -> None:
+def flash(dfu_bin: Path, quiet: bool, path: tuple[str, ...], **chosen: Any) -> None:
     """Flash DFU.BIN onto a board; the chip follows from the image.
 
     \b
@@ -180,15 +162,15 @@ def flash(dfu_bin: Path, quiet: bool, **options: Any) -> None:
     def job(session: Session) -> int:
         from .commands.flashing import FlashOptions, flash
 
-        return flash(session, dfu_bin, FlashOptions(**options))
+        return flash(session, dfu_bin, FlashOptions(paths=path, **chosen))
 
-    _run(job, quiet=quiet, as_json=options["json"])
+    _run(job, quiet=quiet, as_json=chosen["json"])
 
 
 @cli.command(short_help="Say what stands in the way of a flash.")
 @click.argument("build_dir", type=click.Path(path_type=Path, readable=False), default="build")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
-def doctor(build_dir: Path, as_json: bool) -> None:
+@_takes(options.document())
+def doctor(build_dir: Path, json: bool) -> None:
     """Look at everything that a flash needs, and name the next step.
 
     That is Python, libusb, the bus, permissions, drivers, every board, and the project in BUILD_DIR. Changes
@@ -198,7 +180,7 @@ def doctor(build_dir: Path, as_json: bool) -> None:
     def job(session: Session) -> int:
         from .commands.doctor import doctor
 
-        return doctor(session, build_dir, as_json=as_json)
+        return doctor(session, build_dir, as_json=json)
 
     _run(job)
 

@@ -1,8 +1,8 @@
 """The actions of idf.py: `dfu`, `dfu-list`, `dfu-flash`, `dfu-doctor`.
 
-idf.py loads this on each call, also for ``--help`` and on TAB, and fails if it fails. So nothing but the
-standard library is imported here, nothing is read or printed, and whatever goes wrong leaves the built-in
-actions as they are. The callbacks import the rest when they are called.
+idf.py loads this on each call, also for ``--help`` and on TAB, and fails if it fails. So only `options` is
+imported here, nothing is read or printed, and whatever goes wrong leaves the built-in actions as they are.
+The callbacks import the rest when they are called.
 
 How the versions differ (ESP-IDF, tools/idf.py and tools/idf_py_actions/tools.py): up to 5.5 an extension's
 actions replace built-in ones of the same name; from 6.0 on only those from IDF_EXTRA_ACTIONS_PATH do, all
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 _MARK = "_esp_dfu_ext"
 _NAMES = ("dfu", "dfu-list", "dfu-flash", "dfu-doctor")
 _DOORS: list[str] = []  # the ways idf.py took to get here, in its order; dfu-doctor tells them
-
-_ONLY_HELP = (
-    "Take only this part into the image: app, bootloader, partition-table, otadata or any other section of "
-    "build/flasher_args.json. Can be given several times."
-)
 
 
 def action_extensions(base_actions: dict[str, Any], project_path: str, door: str = "package") -> dict[str, Any]:
@@ -80,6 +75,8 @@ def _is_ours(action: Any) -> bool:
 
 def _actions() -> dict[str, dict[str, Any]]:
     """Fresh dictionaries for each call: idf.py takes them apart."""
+    from . import options
+
     return {
         "dfu": {
             "callback": _dfu,
@@ -89,24 +86,7 @@ def _actions() -> dict[str, dict[str, Any]]:
                 "Everything that the chip's ROM would flash wrongly is refused before a byte is written."
             ),
             "dependencies": ["all"],
-            "options": [
-                {
-                    "names": ["--part-size"],
-                    "metavar": "SIZE",
-                    "help": "Cut larger files into parts of this size: bytes, 0x.., 64K, 1M. Default: 512K.",
-                },
-                {"names": ["--only"], "multiple": True, "metavar": "PART", "help": _ONLY_HELP},
-                {
-                    "names": ["-o", "--output"],
-                    "metavar": "FILE",
-                    "help": "Where to write the image. Default: dfu.bin in the build folder.",
-                },
-                {
-                    "names": ["--force"],
-                    "is_flag": True,
-                    "help": "Take images that look damaged or made for another chip, and files from anywhere.",
-                },
-            ],
+            "options": options.build(),
         },
         "dfu-list": {
             "callback": _dfu_list,
@@ -116,7 +96,7 @@ def _actions() -> dict[str, dict[str, Any]]:
                 "Devices that cannot be opened or have no DFU are explained on stderr. Where there is no board, that "
                 "is how each chip gets into download mode, and the pins of its USB port."
             ),
-            "options": [{"names": ["--json"], "is_flag": True, "help": "Print a JSON document."}],
+            "options": [options.document()],
         },
         "dfu-flash": {
             "callback": _dfu_flash,
@@ -126,55 +106,7 @@ def _actions() -> dict[str, dict[str, Any]]:
                 "Without --path or --serial exactly one board of this chip must be there."
             ),
             "order_dependencies": ["all", "dfu"],
-            "options": [
-                {
-                    "names": ["--path"],
-                    "multiple": True,
-                    "metavar": "PATH",
-                    "help": "The board on this port, such as 1-2 (see dfu-list). Can be given several times.",
-                },
-                {"names": ["--all"], "is_flag": True, "help": "All boards of this chip, at once."},
-                {"names": ["--serial"], "metavar": "SERIAL", "help": "The board with this serial number."},
-                {
-                    "names": ["--wait"],
-                    "type": float,
-                    "default": 0.0,
-                    "metavar": "SECONDS",
-                    "help": "Wait so long for the board to be plugged in.",
-                },
-                {
-                    "names": ["--strict"],
-                    "is_flag": True,
-                    "help": "Ask the chip for its status after each block; slower.",
-                },
-                {
-                    "names": ["--reset"],
-                    "is_flag": True,
-                    "help": "Try to start the app by a bus reset, and say what was seen.",
-                },
-                {
-                    "names": ["--watch"],
-                    "is_flag": True,
-                    "help": "Flash each board once as it is plugged in, until Ctrl-C.",
-                },
-                {
-                    "names": ["--count"],
-                    "type": int,
-                    "metavar": "N",
-                    "help": "End a --watch after so many boards.",
-                },
-                {
-                    "names": ["--report"],
-                    "metavar": "FILE",
-                    "help": "Append a JSON line for each board to this file.",
-                },
-                {
-                    "names": ["--simulate"],
-                    "is_flag": True,
-                    "help": "Rehearse on a simulated board; touches no USB.",
-                },
-                {"names": ["--quiet"], "is_flag": True, "help": "Say nothing but the result, and errors."},
-            ],
+            "options": [*options.flash(), options.quiet()],
         },
         "dfu-doctor": {
             "callback": _dfu_doctor,
@@ -184,7 +116,7 @@ def _actions() -> dict[str, dict[str, Any]]:
                 "step; works outside projects too.\n\n"
                 "Exit code 0 when nothing is a problem, 1 when something is."
             ),
-            "options": [{"names": ["--json"], "is_flag": True, "help": "Print a JSON document."}],
+            "options": [options.document()],
         },
     }
 
@@ -278,7 +210,9 @@ def _dfu_list(target_name: str, ctx: Any, args: Any, json: bool = False) -> None
     _call(job)
 
 
-def _dfu_flash(target_name: str, ctx: Any, args: Any, quiet: bool = False, **options: Any) -> None:
+def _dfu_flash(
+    target_name: str, ctx: Any, args: Any, quiet: bool = False, path: tuple[str, ...] = (), **options: Any
+) -> None:
     def job() -> int:
         from pathlib import Path
 
@@ -289,11 +223,10 @@ def _dfu_flash(target_name: str, ctx: Any, args: Any, quiet: bool = False, **opt
 
         def flash(session: Session) -> int:
             project = read_project(build_dir, project_dir)
-            paths = options.pop("path", ())
             return flashing.flash(
                 session,
                 build_dir / "dfu.bin",
-                flashing.FlashOptions(paths=paths, **options),
+                flashing.FlashOptions(paths=path, **options),
                 target_name=project.target,
                 build_dir=build_dir,
                 project_dir=project_dir,

@@ -166,5 +166,7 @@ def _error_kinds(kind: type[EspDfuError]) -> Iterator[type[EspDfuError]]:
 def _outcome_of(board: _Board) -> FlashOutcome:
     if board.error is not None:
         return FlashOutcome(board.path, board.serial, None, _error_of(board.error))
-    result = FlashResult(board.path, board.size, board.seconds, board.status, board.state, board.after_reset)
+    result = FlashResult(
+        board.path, board.serial, board.size, board.seconds, board.status, board.state, board.after_reset
+    )
     return FlashOutcome(board.path, board.serial, result, None)

@@ -1,7 +1,7 @@
 """udev's rules for the chips: the one to install, and those that are in force.
 
-What a rule is, and which folder wins: udev(7). That ``TAG+="uaccess"`` does nothing in a file that sorts behind
-73-seat-late.rules: that file, which hands the tagged nodes to the user at the seat.
+udev(7) says what a rule is, and which folder wins. ``TAG+="uaccess"`` has an effect only in a file that sorts before
+73-seat-late.rules, which hands the tagged nodes to the user at the seat.
 """
 
 from __future__ import annotations

@@ -144,14 +144,40 @@ def test_a_raised_part_size_and_a_new_name_are_told(tmp_path: Path) -> None:
     assert inspect(folder / "dfu.bin").problems == ()
 
 
-def test_the_app_is_the_one_of_the_section_app(tmp_path: Path) -> None:
-    factory = esp_image(app=app_description("factory", "9"))
-    others = [("factory", 0x10000, "f.bin", factory), ("rescue", 0x200000, "r.bin", factory)]
-    folder = make_project(tmp_path, sections=[*others, *project_sections("esp32s3")])
-    app = build(folder).app
-    assert app is not None and app.project == "hello"
-    app = build(folder, sections=["factory"]).app
-    assert app is not None and app.project == "factory"
+def test_the_app_is_the_first_by_address_in_the_build_and_in_the_image(tmp_path: Path) -> None:
+    other = esp_image(app=app_description("rescue", "9"))
+    above = make_project(
+        tmp_path / "above", sections=[*project_sections("esp32s3"), ("rescue", 0x200000, "r.bin", other)]
+    )
+    below = make_project(
+        tmp_path / "below", sections=[*project_sections("esp32s3"), ("rescue", 0x9000, "r.bin", other)]
+    )
+    for folder, name in ((above, "hello"), (below, "rescue")):
+        built, read = build(folder), inspect(folder / "dfu.bin")
+        assert built.app is not None and built.app == read.app
+        assert built.app.project == name
+
+
+@pytest.mark.parametrize("name", ["main.c", "build/bootloader/bootloader.bin", "build/flasher_args.json", "sdkconfig"])
+def test_an_output_that_is_no_dfu_image_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    folder = make_project(tmp_path)
+    path = folder.parent / name
+    if not path.exists():
+        path.write_text("int main;\n" * 9)
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="will not be overwritten"):
+        build(folder, output=path, sections=["app"])
+    assert path.read_bytes() == before
+
+
+def test_an_old_or_empty_image_is_overwritten(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    empty = tmp_path / "empty.bin"
+    empty.touch()
+    first = build(folder, output=empty).path.read_bytes()
+    assert build(folder, output=empty, sections=["app"]).path.read_bytes() != first
+    (folder / "dfu.bin").write_bytes(b"a half written one")
+    assert build(folder).path.read_bytes() == first
 
 
 # --- build: refusals --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import errno
 import msgspec
 import pytest
 import usb.core
+from pytest_mock import MockerFixture
 
 from esp_dfu_ext.dfu.detach import detach_and_wait
 from esp_dfu_ext.dfu.discovery import DfuInterface, Selector, describe, find, select
@@ -22,6 +23,7 @@ from esp_dfu_ext.errors import (
     SeveralDevicesError,
     UnreadableDeviceError,
     UsageError,
+    UsbError,
 )
 from esp_dfu_ext.events import Notice, Waiting
 from esp_dfu_ext.simulator.bus import OtherDevice
@@ -509,3 +511,25 @@ def test_other_errors_are_not_waited_for() -> None:
     with pytest.raises(DeviceBusyError):
         open_when_permitted(interface, clock=rig.clock, patience=2.0)
     assert rig.clock.monotonic() == 0
+
+
+def test_a_look_that_fails_does_not_end_the_wait(mocker: MockerFixture) -> None:
+    rig = bench()
+    interface = find(rig.bus, chip())[0]
+    looks = mocker.patch.object(
+        rig.bus,
+        "scan",
+        side_effect=[UsbError("USB scan: the transfer failed."), *[mocker.DEFAULT] * 99],
+        wraps=rig.bus.scan,
+    )
+    back = detach_and_wait(interface, rig.bus, chip(), clock=rig.clock)
+    assert back.mode is Mode.DFU
+    assert looks.call_count > 2
+
+
+def test_a_bus_that_cannot_be_looked_at_says_that_the_board_is_not_back(mocker: MockerFixture) -> None:
+    rig = bench()
+    interface = find(rig.bus, chip())[0]
+    mocker.patch.object(rig.bus, "scan", side_effect=UsbError("USB scan: the transfer failed."))
+    with pytest.raises(ReenumerationError, match="did not come back in DFU mode within 15 s"):
+        detach_and_wait(interface, rig.bus, chip(), clock=rig.clock)

@@ -609,7 +609,14 @@ def test_recover_gives_up(state: int) -> None:
     handle = Scripted(VirtualClock(), (state, 0.1))
     with pytest.raises(DfuError, match="dfuIDLE without a reset"):
         recover(DfuDevice(handle), handle.clock)
-    assert len(handle.asked) < 20
+    assert len(handle.sent) <= 8
+    assert handle.clock.monotonic() == pytest.approx(5.0 if state in (DNBUSY, MANIFEST) else 0.0)
+
+
+def test_recover_waits_for_a_device_that_is_busy_and_asks_for_no_time() -> None:
+    handle = Scripted(VirtualClock(), *[(DNBUSY, 0.0)] * 100, (DNLOAD_IDLE, 0.0), (IDLE, 0.0))
+    assert recover(DfuDevice(handle), handle.clock) is True
+    assert handle.sent == [ABORT]
 
 
 def test_a_device_that_goes_away_while_it_explains_a_stall() -> None:

@@ -9,8 +9,10 @@ import threading
 import pytest
 
 from esp_dfu_ext import flash_all
-from esp_dfu_ext.errors import DeviceNotFoundError, InterruptedByUserError
-from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed, Progress
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.errors import DeviceNotFoundError, InterruptedByUserError, OtherChipError
+from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed, Progress, Waiting
+from esp_dfu_ext.jobs.gang import SETTLE_TIME
 from esp_dfu_ext.simulator import simulate_text
 
 from .sim import chip, chips, small_image
@@ -62,6 +64,42 @@ def test_nothing_is_touched_unless_every_board_is_there() -> None:
     with pytest.raises(DeviceNotFoundError, match="on port 1-9"):
         flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), paths=["1-1", "1-9"])
     assert [board.address for board in simulation.boards] == [2, 3]
+
+
+@pytest.mark.parametrize("paths", [(), ("1-1", "1-2")])
+def test_boards_that_are_waited_for_are_all_flashed(paths: tuple[str, ...]) -> None:
+    clock = VirtualClock()
+    simulation = simulate_text("esp32s3,esp32s3,esp32s3", chips(), clock)
+    first, second, third = simulation.boards
+    for board in simulation.boards:
+        board.unplug()
+    waits: list[float] = []
+
+    def sink(event: Event) -> None:
+        if not isinstance(event, Waiting):
+            return
+        waits.append(event.seconds)
+        if len(waits) == 5:
+            first.plug()
+            second.plug(after=0.8 * SETTLE_TIME)
+            third.plug(after=5.0)
+
+    outcomes = flash_all(
+        small_image(), chip(), bus=simulation.bus, targets=chips(), paths=paths, wait=9.0, clock=clock, on_event=sink
+    )
+    assert [(outcome.path, outcome.error) for outcome in outcomes] == [("1-1", None), ("1-2", None)]
+    assert waits[0] == 9.0
+
+
+def test_waiting_for_boards_ends() -> None:
+    clock = VirtualClock()
+    simulation = simulate_text("esp32s3,esp32s2", chips(), clock)
+    started = clock.monotonic()
+    with pytest.raises(OtherChipError, match="on port 1-2"):
+        flash_all(
+            small_image(), chip(), bus=simulation.bus, targets=chips(), paths=["1-1", "1-2"], wait=3.0, clock=clock
+        )
+    assert clock.monotonic() - started == pytest.approx(3.0)
 
 
 def test_ctrl_c_brings_every_board_to_an_end() -> None:

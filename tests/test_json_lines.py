@@ -97,7 +97,7 @@ def test_an_error_of_a_later_version_keeps_its_code() -> None:
 
 
 def test_outcomes_come_back() -> None:
-    good = FlashOutcome("1-1", "7c:df", FlashResult("1-1", 4096, 1.5, "OK", "dfuIDLE", "nothing"), None)
+    good = FlashOutcome("1-1", "7c:df", FlashResult("1-1", "7c:df", 4096, 1.5, "OK", "dfuIDLE", "nothing"), None)
     bad = FlashOutcome("1-2", None, None, DfuStatusError("No.", status="errVERIFY", state="dfuERROR"))
     back = read_line(result_line([good, bad], 74))
     assert isinstance(back, list)

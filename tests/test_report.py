@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from esp_dfu_ext import build, cli, load_image, load_target
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.errors import OutputError
 from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed
-from esp_dfu_ext.jobs.reporting import Line, Recorder, Report
+from esp_dfu_ext.jobs.reporting import LOCK_TIME, Line, Recorder, Report
 from esp_dfu_ext.simulator.sample import write_sample_project
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -283,3 +284,64 @@ def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path: Path, monk
         room[0] = 10_000
         opened.append(LINE)
     assert lines(report) == [LINE, LINE]
+
+
+needs_flock = pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
+
+
+@needs_flock
+def test_a_file_that_another_program_holds_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    import fcntl
+
+    path, clock = tmp_path / "report.jsonl", VirtualClock()
+    with Report(path, clock) as report, path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for seconds in (LOCK_TIME, 0.0):  # boards are waiting
+            started = clock.monotonic()
+            with pytest.raises(OutputError, match="held by another program"):
+                report.append(LINE)
+            assert clock.monotonic() - started == pytest.approx(seconds, abs=0.1)
+        fcntl.flock(other, fcntl.LOCK_UN)
+        report.append(LINE)
+    assert lines(path) == [LINE]
+
+
+@needs_flock
+def test_without_locks_no_line_of_another_process_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    path, write = tmp_path / "report.jsonl", os.write
+    theirs = msgspec.json.encode(LINE) + b"\n"
+
+    def interrupted(file: int, data: bytes) -> int:
+        with path.open("ab") as other:
+            other.write(theirs)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Report(path) as report:
+        report.append(LINE)
+        monkeypatch.setattr(os, "write", interrupted)
+        with pytest.raises(OutputError, match="No space left"):
+            report.append(LINE)
+        monkeypatch.setattr(os, "write", write)
+    with Report(path) as report:
+        report.append(LINE)
+    assert lines(path) == [LINE, LINE, LINE]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file size limit there")
+def test_a_program_gets_one_last_line_also_when_the_report_fails(dfu_bin: Path, tmp_path: Path) -> None:
+    options = ["flash", str(dfu_bin), "--all", "--json", "--report", str(tmp_path / "report.jsonl")]
+    command = [sys.executable, "-c", FULL, "1200", *options]
+    done = subprocess.run(
+        command, env=environment("esp32s3,esp32s3,esp32s3,esp32s3"), capture_output=True, text=True, timeout=60
+    )
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    events = [line["event"] for line in said]
+    assert (events.count("result"), events.count("error"), events[-1]) == (1, 0, "result")
+    assert (said[-1]["exit_code"], done.returncode) == (73, 73)
+    assert {line["code"] for line in said if line["event"] == "notice"} == {"report"}

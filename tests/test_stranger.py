@@ -94,6 +94,10 @@ def test_a_link_does_not_bring_dfu_bin_to_another_place(build_dir: Path) -> None
     with pytest.raises(OutputError, match="leads out of the project"):
         build(build_dir)
     assert target.read_bytes() == b"PATH=..."
+    with pytest.raises(OutputError, match="no DFU image"):
+        build(build_dir, output=build_dir / "dfu.bin")
+    assert target.read_bytes() == b"PATH=..."
+    target.write_bytes(b"")
     build(build_dir, output=build_dir / "dfu.bin")
     assert target.read_bytes().startswith(b"070701")
 

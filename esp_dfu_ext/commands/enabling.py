@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import OutputError, ProjectError
-from ..paths import extra_actions_path
+from ..paths import EXTRA_ACTIONS, extra_actions_folders, extra_actions_path
 from .session import Session
 
 FILE_NAME = "idf_ext.py"
@@ -19,7 +19,6 @@ from esp_dfu_ext import action_extensions
 """
 _IMPORT = "from esp_dfu_ext import action_extensions as dfu_actions"
 _CALL = "dfu_actions(base_actions, project_path)"
-_PATH = "IDF_EXTRA_ACTIONS_PATH"
 
 
 def enable(session: Session, project_dir: Path) -> int:
@@ -77,7 +76,7 @@ def disable(session: Session, project_dir: Path) -> int:
 
 def enable_shell(session: Session) -> int:
     """Print the line that enables every project of a shell; for ``eval``, so nothing else is on stdout."""
-    folders, ours = _folders(), extra_actions_path()
+    folders, ours = extra_actions_folders(), extra_actions_path()
     session.console.raw(_assignment(folders if ours in folders else [*folders, ours]))
     if sys.stdout.isatty():
         session.console.tell("For every new shell, put this line into its start file, after ESP-IDF's export script.")
@@ -86,12 +85,8 @@ def enable_shell(session: Session) -> int:
 
 def disable_shell(session: Session) -> int:
     """Print the line that takes `enable_shell` back."""
-    session.console.raw(_assignment([folder for folder in _folders() if folder != extra_actions_path()]))
+    session.console.raw(_assignment([folder for folder in extra_actions_folders() if folder != extra_actions_path()]))
     return 0
-
-
-def _folders() -> list[str]:
-    return [folder for folder in os.environ.get(_PATH, "").split(";") if folder]
 
 
 def _assignment(folders: Sequence[str]) -> str:
@@ -99,10 +94,10 @@ def _assignment(folders: Sequence[str]) -> str:
     value = ";".join(folders)
     if sys.platform == "win32":
         quoted = value.replace("'", "''")
-        return f"$env:{_PATH} = '{quoted}'"
+        return f"$env:{EXTRA_ACTIONS} = '{quoted}'"
     if Path(os.environ.get("SHELL", "")).name == "fish":
-        return f"set -gx {_PATH} {shlex.quote(value)}"
-    return f"export {_PATH}={shlex.quote(value)}"
+        return f"set -gx {EXTRA_ACTIONS} {shlex.quote(value)}"
+    return f"export {EXTRA_ACTIONS}={shlex.quote(value)}"
 
 
 def _must_be_project(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..bus import Bus
 from ..dfu.discovery import Selector
 from ..errors import EspDfuError, UsageError
-from ..events import DeviceFound, Event, EventSink
+from ..events import Event, EventSink
 from ..jobs import flashing, inspecting
 from ..jobs.inspecting import InspectResult
 from ..target import Target, load_target
@@ -93,7 +93,7 @@ def _on_record(run: Flashing, path: Path) -> int:
     """The flash with a report; what failed first decides the exit code, be it a board or the report."""
     from ..jobs.reporting import Recorder, Report
 
-    with Report(path) as report:
+    with Report(path, run.session.clock) as report:
         recorder = Recorder(report, run.loaded, run.target, run.simulation is not None, run.session.clock)
         try:
             code = replace(run, recorder=recorder).start()
@@ -213,11 +213,7 @@ class Flashing:
         from .. import json_lines
         from ..jobs import gang
 
-        serials: dict[str, str | None] = {}
-
         def tell(event: Event) -> None:
-            if isinstance(event, DeviceFound):
-                serials[event.path] = event.serial
             # A reader that leaves ends the flash: it asked for it, and nobody else would see the verdict.
             self.session.console.raw(json_lines.event_line(event))
 
@@ -226,9 +222,10 @@ class Flashing:
             outcomes = gang.flash_all(self.loaded.image, self.target, paths=self.options.paths, **common)
         else:
             result = flashing.flash(self.loaded.image, self.target, selector=self._selector, **common)
-            outcomes = [gang.FlashOutcome(result.path, serials.get(result.path), result, None)]
+            outcomes = [gang.FlashOutcome(result.path, result.serial, result, None)]
         self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
-        exit_code = next((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), 0)
+        errors = [outcome.error for outcome in outcomes] + [self.recorder.error if self.recorder is not None else None]
+        exit_code = next((error.exit_code for error in errors if error is not None), 0)
         self.session.console.raw(json_lines.result_line(outcomes, exit_code))
         return exit_code
 

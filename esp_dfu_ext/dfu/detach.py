@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ..bus import Bus
+from ..bus import Bus, UsbDevice
 from ..clock import Clock
 from ..errors import (
     DeviceGoneError,
@@ -20,7 +20,7 @@ from ..events import EventSink, Notice, ignore
 from ..target import Target
 from .device import DfuDevice
 from .discovery import SCAN_INTERVAL, DfuInterface, device_at, dfu_interfaces, sightings
-from .opening import open_when_permitted
+from .opening import PERMISSION_DELAY, open_when_permitted
 from .spec import Mode
 
 # An app with the ROM's USB console comes back once in run-time mode and then restarts by itself;
@@ -48,45 +48,55 @@ def detach_and_wait(
         ReenumerationError: it did not come back in time; NoDfuModeError if something else did; the notes say what
             was seen.
     """
-    detach = _send_detach(interface, clock, patience)
+    took = _send_detach(interface, clock, patience)
     sent = clock.monotonic()
-    patience_for_return = return_timeout(target)
-    deadline = sent + patience_for_return
-    detached_again = False
-    address = interface.device.address
-    seen = "nothing"
-    while clock.monotonic() < deadline:
+    asked_again = False
+    last: UsbDevice | None = None
+    while clock.monotonic() < sent + return_timeout(target):
         clock.sleep(SCAN_INTERVAL)
-        device = device_at(bus, interface.path)
-        if device is None:
-            seen = "nothing"
+        try:
+            last = device_at(bus, interface.path)
+        except UsbError:
+            continue  # while devices come and go a look may fail; the next one is soon
+        now = _interface_of(last, target)
+        if now is None:
             continue
-        now = next(iter(dfu_interfaces(device)), None)
-        if now is not None and device.usb_id == target.usb_id:
-            if now.mode is Mode.DFU:
-                return now
-            seen = "run-time"
-            address = device.address
-            if not detached_again and clock.monotonic() - sent > DETACH_INTERVAL:
-                on_event(Notice("detach-again", "Still in run-time mode; asking once more.", interface.path))
-                try:
-                    detach = _send_detach(now, clock, 0.0)
-                except DeviceGoneError:
-                    continue  # it was just leaving
-                detached_again = True
-        elif device.interfaces:
-            seen = device.usb_id
+        if now.mode is Mode.DFU:
+            return now
+        if not asked_again and clock.monotonic() - sent > DETACH_INTERVAL:
+            message = f"Port {now.path}: still in run-time mode; asking once more."
+            on_event(Notice("detach-again", message, now.path))
+            with suppress(DeviceGoneError):  # it was just leaving
+                took = _send_detach(now, clock, PERMISSION_DELAY)
+                asked_again = True
+    notes: list[str] = []
+    with suppress(UsbError):
+        notes = sightings(bus.scan(frozenset([target.usb.vid])), [*targets, target])
+    raise _not_back(interface, target, last, took, notes)
+
+
+def _interface_of(device: UsbDevice | None, target: Target) -> DfuInterface | None:
+    """The DFU interface of a device if it is this chip's."""
+    if device is None or device.usb_id != target.usb_id:
+        return None
+    return next(iter(dfu_interfaces(device)), None)
+
+
+def _not_back(
+    interface: DfuInterface, target: Target, last: UsbDevice | None, took: str, notes: Sequence[str]
+) -> ReenumerationError:
+    """What was on the port at the end, and how the board had taken the request."""
     message = (
-        f"The board on port {interface.path} did not come back in DFU mode within "
-        f"{patience_for_return:g} s after DFU_DETACH; "
+        f"The board on port {interface.path} did not come back in DFU mode within {return_timeout(target):g} s "
+        f"after DFU_DETACH; "
     )
-    notes = sightings(bus.scan(frozenset([target.usb.vid])), [*targets, target])
-    if seen == "nothing":
-        raise ReenumerationError(f"{message}nothing is on its port now.", notes=notes)
-    stayed = address == interface.device.address
-    run_time = f"it never left the bus, and {detach}" if stayed else "it came back in run-time mode"
-    what = run_time if seen == "run-time" else f"{seen} is on its port now"
-    raise NoDfuModeError(f"{message}{what}.", seen=seen, notes=notes)
+    if last is None:
+        return ReenumerationError(f"{message}nothing is on its port now.", notes=notes)
+    if _interface_of(last, target) is None:
+        return NoDfuModeError(f"{message}{last.usb_id} is on its port now.", seen=last.usb_id, notes=notes)
+    stayed = last.address == interface.device.address
+    what = f"it never left the bus, and {took}" if stayed else "it came back in run-time mode"
+    return NoDfuModeError(f"{message}{what}.", seen="run-time", notes=notes)
 
 
 def return_timeout(target: Target) -> float:

@@ -8,6 +8,7 @@ from .spec import REQUEST_TYPE_IN, REQUEST_TYPE_OUT, STATUS_LENGTH, Request, Sta
 
 # Seconds. Generous for a request that the device answers at once; pyusb's own default is one second.
 TIMEOUT = 5.0
+SHORTEST_POLL = 0.001  # seconds to wait for a device that is busy, and says bwPollTimeout 0
 
 
 class DfuDevice:

@@ -24,7 +24,7 @@ from ..events import EventSink, Notice, Phase, PhaseFinished, PhaseStarted, Prog
 from ..image.image import DfuImage
 from ..target import Target
 from ..units import MIB
-from .device import TIMEOUT, DfuDevice
+from .device import SHORTEST_POLL, TIMEOUT, DfuDevice
 from .recovery import idle_again, recover
 from .spec import State, Status, StatusResponse
 
@@ -41,7 +41,6 @@ _WANTS_STATUS_ERRORS = (Status.errSTALLEDPKT, Status.errUNKNOWN)
 RESTARTS = 2
 # After these the device may be asked whether it is well; what it reports itself (DfuStatusError) is its verdict.
 _RESTARTABLE = (UsbError, DfuAnswerError, DfuStateError)
-_SHORTEST_POLL = 0.001  # seconds; a device may ask for none at all
 
 
 class _Span(NamedTuple):
@@ -230,7 +229,7 @@ class _Run:
                 raise TransferTimeoutError(
                     f"Port {self._path}: the device stayed in state {answer.state} for {timeout:.0f} s {when}."
                 )
-            self._clock.sleep(min(max(answer.poll_timeout, _SHORTEST_POLL), left))
+            self._clock.sleep(min(max(answer.poll_timeout, SHORTEST_POLL), left))
 
     def _late(self, what: str, timeout: float) -> TransferTimeoutError:
         return TransferTimeoutError(f"Port {self._path}: no answer in time {what} ({timeout:.0f} s).")

@@ -1,17 +1,22 @@
-"""Back to dfuIDLE, whatever a device in DFU mode was doing (DFU 1.1, figure A.1)."""
+"""After something went wrong: is the device still well, and back to where a download can begin?"""
 
 from __future__ import annotations
 
 from ..clock import Clock
 from ..errors import DfuError, DfuStateError, StallError, TransferTimeoutError, UsbError
-from .device import TIMEOUT, DfuDevice
+from .device import SHORTEST_POLL, TIMEOUT, DfuDevice
 from .spec import State, Status
 
+# DFU_ABORT and DFU_CLRSTATUS that are tried; figure A.1 has no way to dfuIDLE that is longer than two.
 _STEPS = 8
+_BUSY_STATES = (State.dfuDNBUSY, State.dfuMANIFEST, State.dfuMANIFEST_SYNC)
+_RESET_STATES = (State.appIDLE, State.appDETACH, State.dfuMANIFEST_WAIT_RESET)
 
 
 def recover(device: DfuDevice, clock: Clock) -> bool:
-    """Bring a device in DFU mode to dfuIDLE, whatever it was doing (figure A.1).
+    """Bring a device in DFU mode to dfuIDLE, whatever it was doing (DFU 1.1, figure A.1).
+
+    One that is busy is waited for, `device.TIMEOUT` seconds at most.
 
     Returns:
         False if it was there already.
@@ -20,18 +25,22 @@ def recover(device: DfuDevice, clock: Clock) -> bool:
         DfuStateError, DfuAnswerError: it cannot be brought there without a reset, or its answer is malformed.
         UsbError: a transfer failed.
     """
+    steps, changed, deadline = 0, False, clock.monotonic() + TIMEOUT
     answer = device.get_status()
-    for step in range(_STEPS):
+    while answer.state not in _RESET_STATES:
         if answer.state == State.dfuIDLE and answer.status == Status.OK:
-            return step > 0
-        if answer.state in (State.appIDLE, State.appDETACH, State.dfuMANIFEST_WAIT_RESET):
+            return changed
+        left = deadline - clock.monotonic()
+        busy = answer.state in _BUSY_STATES and answer.status == Status.OK
+        if steps == _STEPS or (busy and left <= 0):
             break
-        if answer.state == State.dfuERROR or answer.status != Status.OK:
+        if busy:
+            clock.sleep(min(max(answer.poll_timeout, SHORTEST_POLL), left))
+        elif answer.state == State.dfuERROR or answer.status != Status.OK:
             device.clear_status()
-        elif answer.state in (State.dfuDNBUSY, State.dfuMANIFEST, State.dfuMANIFEST_SYNC):
-            clock.sleep(min(answer.poll_timeout, TIMEOUT))
         else:
             device.abort()
+        steps, changed = steps + (not busy), True
         answer = device.get_status()
     raise DfuStateError(
         f"The device is in state {answer.state} ({answer.status}) and cannot be brought to dfuIDLE without a reset.",
@@ -60,7 +69,7 @@ def leave_idle(device: DfuDevice, clock: Clock) -> str:
 
 
 def idle_again(device: DfuDevice, clock: Clock) -> bool:
-    """Bring it there if it answers; False if it does not, or cannot."""
+    """`recover`, where a failure is an answer: is the device in dfuIDLE?"""
     try:
         recover(device, clock)
     except (UsbError, DfuError):

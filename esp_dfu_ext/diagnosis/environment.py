@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 import sys
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..machine import Machine
+from ..paths import EXTRA_ACTIONS, extra_actions_folders
 from . import Fact, not_applicable, ok, problem
 
 # Distribution -> the module it is imported by; those of pyproject.toml. USB has facts of its own.
@@ -90,10 +90,10 @@ def _way(door: str) -> str:
             if function is not None and function.__module__.startswith("esp_dfu_ext."):
                 return f"{module.__file__}, which imports the installed package"
     package = Path(__file__).resolve().parents[2]
-    for folder in filter(None, os.environ.get("IDF_EXTRA_ACTIONS_PATH", "").split(";")):
+    for folder in extra_actions_folders():
         # idf.py asks for a package of this name, and gets the installed one if there is one.
         if (Path(folder) / _PACKAGE).is_dir():
-            return f"IDF_EXTRA_ACTIONS_PATH, {Path(folder).resolve()}"
+            return f"{EXTRA_ACTIONS}, {Path(folder).resolve()}"
     with suppress(importlib.metadata.PackageNotFoundError):
         return f"the entry point of esp-dfu-ext {importlib.metadata.version('esp-dfu-ext')} in {package}"
     return f"a way that left no trace, from {package}"

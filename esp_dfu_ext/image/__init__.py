@@ -1,4 +1,5 @@
-"""The DFU image: a CPIO archive of flash files with an index, and a DFU suffix.
+"""dfu.bin: a CPIO archive of flash files with an index, and a DFU suffix.
 
-`image` writes and reads it (the two are inverses), `check` tells what the ROM would get wrong.
+`layout` decides what goes where, `firmware` asks esptool what an ESP image is, `writer` writes the file from that;
+`image` reads it back, and `check` tells what the ROM would get wrong. `cpio` and `suffix` are the two formats.
 """

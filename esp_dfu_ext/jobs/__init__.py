@@ -1,5 +1,5 @@
-"""The jobs: build, inspect, list, flash.
+"""The jobs: building, inspecting, listing, flashing (one board), gang (several), watching (on and on).
 
-They take data and return data; what happens on the way they report as events. They never print, never ask,
-and get the time and the bus handed in. The package's top level has their public names.
+And what goes with them: reporting keeps the record, permitting installs the udev rule. They take data and return data;
+what happens on the way they tell as events. They never print, never ask, and get the time and the bus handed in.
 """

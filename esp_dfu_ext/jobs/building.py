@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from ..events import EventSink, Notice, ignore
 from ..image.firmware import AppDescription, FirmwareReport, read_firmware
 from ..image.image import FlashParams
 from ..image.layout import FlashFile, Layout, plan_layout
-from ..image.suffix import Suffix
+from ..image.suffix import LENGTH, SIGNATURE, Suffix
 from ..image.writer import write_image
 from ..project import FLASHER_ARGS, FlasherArgs, Project, chip_size, inside, only, read_flasher_args, read_project
 from ..target import Target, load_target
@@ -88,19 +89,40 @@ def build(
         on_event(notice)
     app = _check_firmware([file for file, _ in layout.files], target, force, on_event)
     _warn_of_security(project, layout, on_event)
-    path = output if output is not None else build_dir / DFU_BIN
-    if output is None and path.is_symlink() and not inside(path, project):
-        raise OutputError(f"{path} is a symbolic link that leads out of the project; it will not be followed.")
-    path = path.resolve() if path.is_symlink() else path
-    if path.exists() and not path.is_file():
-        raise OutputError(f"{path} is no regular file; dfu.bin cannot be written there.")
-    if any(path.exists() and path.samefile(file.path) for file, _ in layout.files):
-        raise OutputError(f"{path} is one of the files to be flashed; it will not be overwritten.")
+    path = _output_path(output, project, args)
     flash = target.flash
     params = FlashParams(size, flash.block, flash.sector, flash.page, flash.status_mask)
     dfu_suffix = Suffix(target.usb.vid, target.usb.pid)
     written = write_image(path, layout.parts, params, dfu_suffix, lambda: _refuse_changed(inputs))
     return BuildResult(path, written, project, target, size, layout, app)
+
+
+def _output_path(output: Path | None, project: Project, args: FlasherArgs) -> Path:
+    """Where dfu.bin is written; nothing but a dfu.bin is ever replaced there."""
+    path = output if output is not None else project.build_dir / DFU_BIN
+    if path.is_symlink():
+        if output is None and not inside(path, project):
+            raise OutputError(f"{path} is a symbolic link that leads out of the project; it will not be followed.")
+        path = path.resolve()
+    if not path.exists():
+        return path
+    if not path.is_file():
+        raise OutputError(f"{path} is no regular file; dfu.bin cannot be written there.")
+    if any(file.path.exists() and path.samefile(file.path) for file in args.files):
+        raise OutputError(f"{path} is one of the files to be flashed; it will not be overwritten.")
+    if output is not None and not _may_be_replaced(path):
+        raise OutputError(f"{path} is there already and is no DFU image; it will not be overwritten.")
+    return path
+
+
+def _may_be_replaced(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LENGTH))
+            return size == 0 or SIGNATURE in file.read()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:
@@ -148,8 +170,7 @@ def _check_firmware(
         except OSError as error:
             message = f"{file.path} cannot be read: {error.strerror or error}."
             raise InputMissingError(message, path=file.path, role="flash file") from error
-        if file.section == "app" or app is None:
-            app = report.app or app
+        app = app or report.app  # the first by address, as whoever reads dfu.bin sees it
         where = f"{file.path} for {file.address:#x}"
         problems += [f"{where} {problem}." for problem in _firmware_problems(file, report, target)]
     if problems and not force:

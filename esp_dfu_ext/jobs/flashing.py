@@ -57,14 +57,17 @@ class FlashResult:
 
     Attributes:
         path: of the board.
+        serial: its serial number, None if it has none or could not be asked.
         size: bytes that went into its flash.
         seconds: from the first contact to the last answer.
         status: its last bStatus.
         state: its last bState.
-        after_reset: what was seen on its port after a bus reset, None if none was asked for.
+        after_reset: what was seen on its port after a bus reset; None if there was none, because nobody asked for
+            it and the device needs none.
     """
 
     path: str
+    serial: str | None
     size: int
     seconds: float
     status: str
@@ -157,9 +160,10 @@ class _Flash:
         permitted = started + (PERMISSION_DELAY if wait else 0.0)
         if interface.functional is not None and not interface.functional.can_download:
             raise DfuError(f"The device on port {self._path} takes no downloads (bitCanDnload is 0).")
-        self._on_event(DeviceFound(self._path, str(interface.mode), self._serial_of(interface, permitted)))
-        patience = max(0.0, permitted - self._clock.monotonic())
         try:
+            serial = self._serial_of(interface, permitted)
+            self._on_event(DeviceFound(self._path, str(interface.mode), serial))
+            patience = max(0.0, permitted - self._clock.monotonic())
             if interface.mode is Mode.RUN_TIME:
                 interface = self._detach(interface, patience)
                 patience = PERMISSION_DELAY
@@ -176,7 +180,7 @@ class _Flash:
             raise
         status, state = str(answer.status), str(answer.state)
         self._on_event(Flashed(self._path, self._image.flash_size, seconds, status, state))
-        return FlashResult(self._path, self._image.flash_size, seconds, status, state, after_reset)
+        return FlashResult(self._path, serial, self._image.flash_size, seconds, status, state, after_reset)
 
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:

@@ -14,11 +14,12 @@ from ..bus import Bus, UsbDevice
 from ..clock import Clock, SystemClock
 from ..dfu.discovery import SCAN_INTERVAL, Selector, find, select
 from ..errors import EspDfuError
-from ..events import DeviceFound, Event, EventSink, Failed, Flashed, ignore
+from ..events import DeviceFound, Event, EventSink, Failed, Flashed, Waiting, ignore
 from ..image.image import DfuImage
 from ..target import Target, load_targets
 from .flashing import FlashResult, flash
 
+SETTLE_TIME = 1.0  # seconds without a new board after which those that were waited for are all there
 _WAIT_INTERVAL = 0.2  # seconds; on Windows a Ctrl-C comes when a wait ends
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ def flash_all(
         bus: where the boards are; None for this machine's USB.
         paths: their ports; all boards of this chip if empty.
         targets: the chips that are known, to name what was seen instead; None for all.
-        wait: seconds to wait for each board.
+        wait: seconds to wait until they are there; with no `paths` until one is, and all that come with it.
         strict: ask the devices for their status after each block.
         reset: try to start the apps by a bus reset afterwards.
         clock: time; None for the real one.
@@ -75,8 +76,9 @@ def flash_all(
     """
     bus, clock = bus or Bus(), clock or SystemClock()
     known = load_targets() if targets is None else targets
-    chosen = _paths(bus, target, paths, known, clock, wait)
-    gang = Gang(image, target, bus=bus, targets=known, strict=strict, reset=reset, clock=clock, on_event=on_event)
+    chosen = _paths(bus, target, paths, known, clock, wait, on_event)
+    flash_one = partial(flash, image, target, targets=known, strict=strict, reset=reset)
+    gang = Gang(flash_one, bus=bus, clock=clock, on_event=on_event)
     jobs = [Job(path, partial(gang.flash, path)) for path in chosen]
     try:
         for job in jobs:
@@ -93,67 +95,67 @@ def flash_all(
 
 
 def _paths(
-    bus: Bus, target: Target, paths: Sequence[str], targets: Sequence[Target], clock: Clock, wait: float
+    bus: Bus,
+    target: Target,
+    paths: Sequence[str],
+    targets: Sequence[Target],
+    clock: Clock,
+    wait: float,
+    on_event: EventSink,
 ) -> list[str]:
-    """The ports of the boards that are meant; every one of them is there."""
+    """The ports of the boards that are meant, once every one of them is there."""
+    deadline = clock.monotonic() + wait
+    waited = False
+    while True:
+        found = [interface.path for interface in find(bus, target)]
+        missing = [path for path in paths if path not in found]
+        if found and not missing:
+            break
+        left = deadline - clock.monotonic()
+        if left <= 0:
+            # Knows what is there instead; should the board have come just now, the next look finds it.
+            select(bus, target, Selector(path=missing[0] if missing else None), targets, clock=clock)
+        else:
+            on_event(Waiting(left))
+            clock.sleep(min(SCAN_INTERVAL, left))
+            waited = True
     if paths:
-        unique = list(dict.fromkeys(paths))
-        for path in unique:
-            select(bus, target, Selector(path=path), targets, clock=clock, wait=wait)
-        return unique
-    found = [interface.path for interface in find(bus, target)]
-    return found or [select(bus, target, Selector(), targets, clock=clock, wait=wait).path]
+        return list(dict.fromkeys(paths))
+    last = clock.monotonic()
+    while waited and clock.monotonic() < min(last, deadline) + SETTLE_TIME:
+        clock.sleep(SCAN_INTERVAL)
+        now = [interface.path for interface in find(bus, target)]
+        found, last = now, last if now == found else clock.monotonic()
+    return found
 
 
 class Gang:
-    """What boards share that are flashed at the same time: image, bus, one stream of events, one end.
+    """What boards share that are flashed at the same time: bus, clock, one stream of events, one end.
 
-    Takes the arguments of `flash_all`; `wait` is that of each board's `flash`.
+    Args:
+        flash_one: `flash` with everything but the board, and what is shared.
+        bus: where the boards are.
+        clock: time.
+        on_event: gets what happens; never from two threads at once.
     """
 
-    def __init__(
-        self,
-        image: DfuImage,
-        target: Target,
-        *,
-        bus: Bus,
-        targets: Sequence[Target],
-        wait: float = 0.0,
-        strict: bool = False,
-        reset: bool = False,
-        clock: Clock,
-        on_event: EventSink,
-    ) -> None:
+    def __init__(self, flash_one: Callable[..., FlashResult], *, bus: Bus, clock: Clock, on_event: EventSink) -> None:
         self._stop = _Stop()
         self._sink = _Sink(on_event, self._stop)
-        clock = _StoppableClock(clock, self._stop)
-        bus = _Lookout(bus, clock)
-
-        def flash_on(path: str) -> FlashResult:
-            return flash(
-                image,
-                target,
-                bus=bus,
-                selector=Selector(path=path),
-                targets=targets,
-                wait=wait,
-                strict=strict,
-                reset=reset,
-                clock=clock,
-                on_event=self._sink,
-            )
-
-        self._flash_on = flash_on
+        shared_clock = _StoppableClock(clock, self._stop)
+        shared_bus = _Lookout(bus, shared_clock)
+        self._flash_one = partial(flash_one, bus=shared_bus, clock=shared_clock, on_event=self._sink)
 
     def flash(self, path: str) -> FlashOutcome:
         """Flash the board on a port; called in a thread of its own. An error is told as `Failed`."""
         try:
-            result = self._flash_on(path)
+            result = self._flash_one(selector=Selector(path=path))
         except EspDfuError as error:
             without_frames(error)
             self.tell(Failed(path, error.code, error.message))
             return FlashOutcome(path, self._sink.serials.pop(path, None), None, error)
-        return FlashOutcome(path, self._sink.serials.pop(path, None), result, None)
+        self._sink.serials.pop(path, None)
+        return FlashOutcome(path, result.serial, result, None)
 
     def tell(self, event: Event) -> None:
         """Pass an event on, between those of the boards."""

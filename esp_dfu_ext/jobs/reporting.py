@@ -5,6 +5,7 @@ docs/many-boards.md describes the lines, docs/report.schema.json is their JSON S
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,13 +18,15 @@ from typing import Literal, Optional
 import msgspec
 
 from .. import __version__
-from ..clock import Clock
+from ..clock import Clock, SystemClock
 from ..errors import EspDfuError, OutputError
 from ..events import DeviceFound, Event, EventSink, Failed, Flashed, Notice, ignore
 from ..target import Target
 from ..units import clean
 from .inspecting import InspectResult
 
+LOCK_TIME = 5.0  # seconds to wait for another process that writes; a line takes it milliseconds
+_LOCK_INTERVAL = 0.02
 FORMAT = 1  # a new one for every change that a reader must know of; further keys alone are none
 _PROBE = b" " * 1024  # longer than most lines
 
@@ -43,7 +46,7 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         version: the app's version, None likewise.
         bytes: that were flashed and compared by the chip; 0 if it failed.
         seconds: from the first contact to the verdict.
-        error: None, or the code of the error; README.md has the list.
+        error: None, or the code of the error; docs/errors.md has the list.
         message: None, or what was seen.
         simulated: the board was a simulated one.
         tool: name and version of this package.
@@ -71,17 +74,20 @@ class Report:
 
     Lines are whole: each is one write behind what is there, under a lock that other processes with the same file
     take too, and on the disk when `append` returns. Where an earlier run broke off inside a line, the next one
-    begins on a new line.
+    begins on a new line. On a file system without locks a line that does not fit may leave its beginning behind.
 
     Args:
         path: of the file; made if it is not there.
+        clock: time, for waiting until another process has written; None for the real one.
 
     Raises:
         OutputError: it cannot be opened or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._path = path
+        self._clock = clock or SystemClock()
+        self._patience = LOCK_TIME
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         with self._mapped():
             if path.exists() and not path.is_file():
@@ -111,18 +117,51 @@ class Report:
             self._write(msgspec.json.encode(line), keep=True)
 
     def _write(self, line: bytes, *, keep: bool) -> None:
-        with _locked(self._file):
+        with self._locked() as alone:
             size = os.fstat(self._file).st_size
-            kept = False
+            # Only who is alone may cut the file: behind `size` there could be somebody's line.
+            if not alone and not keep:
+                return
+            kept = not alone
             try:
                 left = (b"\n" if self._is_torn(size) else b"") + line + b"\n"
                 while left:  # a disk that is full takes a part, and refuses the rest
                     left = left[os.write(self._file, left) :]
                 os.fsync(self._file)
-                kept = keep
+                kept = keep or not alone
             finally:
                 if not kept:
                     os.ftruncate(self._file, size)
+
+    @contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Keep other processes out; False where that is not possible, and appending in one write must do."""
+        alone = self._lock()
+        try:
+            yield alone
+        finally:
+            if alone:
+                import fcntl
+
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _lock(self) -> bool:
+        if sys.platform == "win32":
+            return True  # not tried: there only one process may write
+        import fcntl
+
+        deadline = self._clock.monotonic() + self._patience
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    return False  # the file system knows no locks
+            if self._clock.monotonic() >= deadline:
+                self._patience = 0.0  # boards are waiting: who held it so long is not waited for again
+                raise OutputError(f"The report {self._path} is held by another program.")
+            self._clock.sleep(_LOCK_INTERVAL)
 
     def _is_torn(self, size: int) -> bool:
         if size == 0:
@@ -136,23 +175,6 @@ class Report:
             yield
         except OSError as error:
             raise OutputError(f"The report {self._path} cannot be written: {error.strerror or error}.") from error
-
-
-@contextmanager
-def _locked(file: int) -> Iterator[None]:
-    """Keep other processes out; where the file system knows no locks, appending in one write must do."""
-    if sys.platform == "win32":
-        yield  # not tried: there only one process may write
-        return
-    import fcntl
-
-    with suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _sync_folder(folder: Path) -> None:

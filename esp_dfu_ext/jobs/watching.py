@@ -21,7 +21,7 @@ from ..errors import EspDfuError, UsbError, UsbUnavailableError
 from ..events import AlreadyFlashed, BoardLeft, DeviceFound, Event, EventSink, Failed, Waiting, ignore
 from ..image.image import DfuImage
 from ..target import Target, load_targets
-from .flashing import refuse_wrong_target
+from .flashing import flash, refuse_wrong_target
 from .gang import FlashOutcome, Gang, Job
 
 SCAN_INTERVAL = 0.2  # seconds between two looks at the bus: nobody notices, and an idle watch costs little
@@ -97,17 +97,8 @@ def watch(
     refuse_wrong_target(image, target)
     known = load_targets() if targets is None else targets
     run = _Watch(target, bus or Bus(), frozenset(paths), count, clock or SystemClock(), on_event, on_outcome)
-    run.gang = Gang(
-        image,
-        target,
-        bus=run.bus,
-        targets=known,
-        wait=AWAY_TIME,
-        strict=strict,
-        reset=reset,
-        clock=run.clock,
-        on_event=run.filtered,
-    )
+    flash_one = partial(flash, image, target, targets=known, wait=AWAY_TIME, strict=strict, reset=reset)
+    run.gang = Gang(flash_one, bus=run.bus, clock=run.clock, on_event=run.filtered)
     return run.run(stop or threading.Event())
 
 

@@ -1,8 +1,9 @@
 """Chips as programs: the ROM's DFU device, its flash, and boards that come and go on a bus.
 
 The rest of the package reaches all of it through `simulate_text` and `simulate_boards` (boards under the real
-pyusb) and `rehearse` (what the ROM would say of an image, without a bus). What is modelled is what Espressif's
-ROM code did when it was executed, or says where it was disassembled; nothing was compared with silicon.
+pyusb), `rehearse` (what the ROM would say of an image, without a bus), and `sample` (a project to flash). What is
+modelled is what Espressif's ROM code did when it was executed, or says where it was disassembled; nothing was
+compared with silicon.
 """
 
 from __future__ import annotations

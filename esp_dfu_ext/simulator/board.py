@@ -169,10 +169,10 @@ class Board:
         self._bus_addresses = counter
         self._appear(self.rom.mode)
 
-    def plug(self, mode: Mode = Mode.RUN_TIME) -> None:
-        """Plug it in (again), now."""
-        self._schedule.clear()
-        self._appear(mode)
+    def plug(self, mode: Mode = Mode.RUN_TIME, *, after: float = 0.0) -> None:
+        """Plug it in (again), now or in so many seconds."""
+        self._schedule[:] = [(self.clock.monotonic() + after, mode)]
+        self.update()
 
     def unplug(self) -> None:
         """Pull it out, now."""

@@ -228,11 +228,16 @@ class Server:
                 self._set_access(board)
         return bool(GLib.SOURCE_CONTINUE)
 
+    def _update_soon(self) -> None:
+        # ioctls are answered in a thread of umockdev's; two that change one folder of sysfs stop the server.
+        GLib.idle_add(lambda: self.update() and bool(GLib.SOURCE_REMOVE))
+
     def _appear(self, path: str, board: Board) -> None:
-        node = self._nodes[path] = Node(board, self._clock, self._gone_errno, self.update)
+        node = self._nodes[path] = Node(board, self._clock, self._gone_errno, self._update_soon)
         descriptors = board.rom.device_descriptor + board.rom.configuration_descriptor
-        self._add(f"{HUB}/{path}", board.address, path.partition("-")[2], descriptors)
+        # In this order: who sees the board in sysfs may open it at once.
         self._testbed.attach_ioctl(_devnode(board.address), node)
+        self._add(f"{HUB}/{path}", board.address, path.partition("-")[2], descriptors)
 
     def _add(self, syspath: str, address: int, port: str, descriptors: bytes) -> None:
         vid, pid, version = struct.unpack_from("<HHH", descriptors, 8)
