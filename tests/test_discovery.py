@@ -522,7 +522,7 @@ def test_a_look_that_fails_does_not_end_the_wait(mocker: MockerFixture) -> None:
         side_effect=[UsbError("USB scan: the transfer failed."), *[mocker.DEFAULT] * 99],
         wraps=rig.bus.scan,
     )
-    back = detach_and_wait(interface, rig.bus, chip(), clock=rig.clock)
+    back = detach_and_wait(interface, rig.bus, chip(), clock=rig.clock, targets=chips(), patience=0.0)
     assert back.mode is Mode.DFU
     assert looks.call_count > 2
 
@@ -532,4 +532,4 @@ def test_a_bus_that_cannot_be_looked_at_says_that_the_board_is_not_back(mocker: 
     interface = find(rig.bus, chip())[0]
     mocker.patch.object(rig.bus, "scan", side_effect=UsbError("USB scan: the transfer failed."))
     with pytest.raises(ReenumerationError, match="did not come back in DFU mode within 15 s"):
-        detach_and_wait(interface, rig.bus, chip(), clock=rig.clock)
+        detach_and_wait(interface, rig.bus, chip(), clock=rig.clock, targets=chips(), patience=0.0)
