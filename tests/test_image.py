@@ -455,7 +455,9 @@ def test_digits_of_a_header_may_be_of_either_case() -> None:
 
 
 def test_an_archive_without_padding_after_its_trailer_is_read() -> None:
-    image = parse_image(dfu_suffixed(ONE + TRAILER_MEMBER, multiple=1))
+    data = dfu_suffixed(ONE + TRAILER_MEMBER, multiple=1)
+    image = parse_image(data)
+    assert image.sha256 == hashlib.sha256(data).hexdigest()
     assert bytes(image.stream) == ONE + TRAILER_MEMBER
     assert [bytes(member.data) for member in image.members] == [b"abc"]
     assert image.flash_params is None
