@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import struct
 import sys
 import tracemalloc
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -497,6 +499,19 @@ def test_a_file_without_a_sound_suffix_is_refused(change: Any, message: str, tmp
     with pytest.raises(ImageError, match=message) as caught:
         read_image(path)
     assert str(path) in caught.value.message
+
+
+def test_each_field_of_a_suffix_is_read() -> None:
+    data = ONE + TRAILER_MEMBER + struct.pack("<HHHH3sB", 0x0203, 0x0009, 0x303A, 0x011A, b"UFD", 16)
+    crc = zlib.crc32(data) ^ 0xFFFFFFFF
+    assert parse_image(data + struct.pack("<I", crc)).suffix == (0x303A, 0x0009, 0x0203, 0x011A)
+    with pytest.raises(ImageError, match=f"DFU suffix is 12345678, the file's is {crc:08x}"):
+        parse_image(data + struct.pack("<I", 0x12345678))
+
+
+def test_a_suffix_without_anything_before_it_is_no_image() -> None:
+    with pytest.raises(ImageError, match="archive ends at offset 0x0"):
+        parse_image(dfu_suffixed(b"", multiple=1))
 
 
 def test_a_file_that_is_not_there_is_told_from_one_that_is_damaged(tmp_path: Path) -> None:
