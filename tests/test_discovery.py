@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ import usb.core
 from pytest_mock import MockerFixture
 
 from esp_dfu_ext.dfu.detach import detach_and_wait
-from esp_dfu_ext.dfu.discovery import DfuInterface, Selector, describe, find, select
+from esp_dfu_ext.dfu.discovery import DfuInterface, Selector, describe, dfu_interfaces, find, select
 from esp_dfu_ext.dfu.opening import open_when_permitted
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import (
@@ -62,6 +63,19 @@ def test_other_chips_and_other_devices_are_not_found() -> None:
     rig = bench("esp32s2", "esp32p4", others=[serial_jtag()])
     assert find(rig.bus, chip("esp32s3")) == []
     assert [i.path for i in find(rig.bus, chip("esp32p4"))] == ["1-2"]
+
+
+@pytest.mark.parametrize(
+    ("class_", "subclass", "protocol"),
+    [(3, 1, 1), (3, 1, 2), (0xFE, 2, 1), (0xFE, 1, 0), (0xFE, 1, 3), (0xFF, 1, 2)],
+    ids=["keyboard", "mouse", "IrDA bridge", "protocol 0", "protocol 3", "a vendor's own"],
+)
+def test_interfaces_that_are_not_for_dfu(class_: int, subclass: int, protocol: int) -> None:
+    (device,) = bench().bus.scan()
+    (dfu,) = dfu_interfaces(device)
+    other = replace(dfu.descriptor, class_=class_, subclass=subclass, protocol=protocol)
+    found = dfu_interfaces(replace(device, interfaces=(other, dfu.descriptor, other)))
+    assert [interface.descriptor for interface in found] == [dfu.descriptor]
 
 
 def test_a_foreign_device_in_dfu_mode_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
