@@ -61,7 +61,6 @@ from .sim import (
     small_image,
 )
 
-
 STREAM = bytes(small_image().stream)
 FIRST = STREAM.index(FILES[-1].data) // 64
 PLACES = {"index": 1, "first block of a file": FIRST, "middle": FIRST + 40, "zero-length": -(-len(STREAM) // 64)}
