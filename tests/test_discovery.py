@@ -415,13 +415,15 @@ def test_a_board_that_never_comes_back(name: str) -> None:
     assert 15 <= rig.clock.monotonic() <= 15.1
 
 
-def test_a_board_that_comes_back_as_something_else() -> None:
+@pytest.mark.parametrize("pid", [0x1001, 0x0009], ids=["another ID", "its ID without DFU"])
+def test_a_board_that_comes_back_as_something_else(pid: int) -> None:
     rig = bench("esp32s3")
     rig.board.faults.no_return = True
-    rig.others = (serial_jtag("1-1"),)
-    with pytest.raises(NoDfuModeError, match="303a:1001") as caught:
+    rig.others = (replace(_stranger(0x303A, pid), path="1-1"),)
+    with pytest.raises(NoDfuModeError, match=f"303a:{pid:04x} is on its port") as caught:
         _detach(rig)
-    assert caught.value.seen == "303a:1001"
+    assert caught.value.seen == f"303a:{pid:04x}"
+    assert caught.value.notes[0].startswith(f"Seen on port 1-1: 303a:{pid:04x}")
 
 
 def test_another_board_in_dfu_mode_is_not_taken_for_ours() -> None:
