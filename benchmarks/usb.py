@@ -68,15 +68,17 @@ def table(medians: dict[tuple[str, str], Median]) -> str:
 
 
 def plot(medians: dict[tuple[str, str], Median], path: Path) -> None:
-    """Bars of the seconds, as the README shows them; needs matplotlib."""
+    """Bars of the seconds of both tools, as the README shows them; needs matplotlib."""
     import matplotlib.pyplot as plt
 
+    grey = "#777777"  # to be read on white and on black: the plot has no background of its own
+    plt.rcParams.update(dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), grey))
     works = list(dict.fromkeys(work for work, _ in medians))
     figure, axes = plt.subplots(figsize=(7, 2.8))
     labels, seconds, colours = [], [], []
     for work in works:
         for (of, tool), median in medians.items():
-            if of == work:
+            if of == work and not tool.startswith("bare"):
                 labels.append(f"{work}, {tool}")
                 seconds.append(median.seconds)
                 colours.append("#bbbbbb" if tool == "dfu-util" else "#2a7de1")
@@ -87,7 +89,7 @@ def plot(medians: dict[tuple[str, str], Median], path: Path) -> None:
     axes.xaxis.set_visible(False)
     axes.set_xmargin(0.12)
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None}, transparent=True)
 
 
 def main() -> None:

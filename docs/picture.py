@@ -25,9 +25,9 @@ from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import load_target
 
 HERE = Path(__file__).resolve().parent
-COLUMNS = 92
+COLUMNS = 108  # a line of the list is not broken
 COMMANDS = ("build hello_world/build", "list", "flash hello_world/build/dfu.bin")
-ENVIRONMENT = {"ESP_DFU_SIMULATE": "esp32s3+slow", "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": "40"}
+ENVIRONMENT = {"ESP_DFU_SIMULATE": "esp32s2+slow", "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": "40"}
 THEMES: dict[str, TerminalTheme] = {"light": DEFAULT_TERMINAL_THEME, "dark": DIMMED_MONOKAI}
 
 
@@ -84,13 +84,13 @@ def main() -> None:
     """Run the commands once and draw both pictures."""
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_sample_project(folder / "hello_world", load_target("esp32s3"), app_size=200_000)
+        write_sample_project(folder / "hello_world", load_target("esp32s2"), app_size=200_000)
         lines = screen_of(folder)
     for name, theme in THEMES.items():
         console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
         for line in lines:
             console.print(line, no_wrap=True, overflow="crop")
-        console.save_svg(str(HERE / f"run-{name}.svg"), title="esp-dfu on a simulated ESP32-S3", theme=theme)
+        console.save_svg(str(HERE / f"run-{name}.svg"), title="esp-dfu on a simulated ESP32-S2", theme=theme)
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ def udev(install: bool, force: bool) -> None:
 @click.option(
     "--target",
     "name",
-    default="esp32s3",
+    default="esp32s2",
     show_default=True,
     shell_complete=_completed_by("chips"),
     help="The chip to simulate.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,20 @@ def test_each_chip_says_how_to_reach_it_and_what_closes_the_door() -> None:
         assert target.download_mode.steps
         assert target.download_mode.d_plus != target.download_mode.d_minus
         assert any("encryption" in reason for reason in target.closed_by)
+
+
+def test_the_efuses_named_are_those_of_esptool() -> None:
+    spec = find_spec("espefuse")
+    assert spec is not None and spec.origin is not None
+    known = {path.stem: path.read_text() for path in (Path(spec.origin).parent / "efuse_defs").glob("*.yaml")}
+    named = {
+        (target.name, word)
+        for target in load_targets()
+        if target.name in known  # an older esptool knows fewer chips
+        for word in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", " ".join(target.closed_by))
+    }
+    assert {("esp32s2", "DIS_USB_DOWNLOAD_MODE"), ("esp32s3", "DIS_USB_OTG_DOWNLOAD_MODE")} <= named
+    assert [(name, fuse) for name, fuse in sorted(named) if f" {fuse} " not in known[name]] == []
 
 
 def test_the_s3_knows_its_usb_serial_jtag() -> None:
