@@ -618,12 +618,13 @@ def test_recover_waits_for_a_device_that_is_busy_and_asks_for_no_time() -> None:
     assert handle.sent == [ABORT]
 
 
-def test_a_device_that_goes_away_while_it_explains_a_stall() -> None:
+@pytest.mark.parametrize("block", [40, PLACES["zero-length"]])
+def test_a_device_that_goes_away_while_it_explains_a_stall(block: int) -> None:
     rig = _rig()
-    rig.board.faults.plan(stall, 40)
+    rig.board.faults.plan(stall, block)
 
     def before(transfer: object) -> None:
-        if rig.board.blocks == 41:
+        if rig.board.blocks == block + 1:
             rig.board.unplug()
 
     rig.before = before

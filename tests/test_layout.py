@@ -194,6 +194,12 @@ def test_names_that_the_rom_would_mix_up_or_never_find_are_changed(
     assert "renamed" in notices(layout.notices)
 
 
+@pytest.mark.parametrize(("ending", "kept"), [(".elffile", ".elffile"), (".elffiles", "")])
+def test_a_changed_name_keeps_an_ending_of_up_to_8_bytes(ending: str, kept: str, tmp_path: Path) -> None:
+    [part] = plan(tmp_path, [(0x1000, "n" * 70 + ending, 10)]).parts
+    assert part.name.endswith(f"n@0x1000{kept}")
+
+
 @pytest.mark.parametrize("name", ["n" * 63, "ž" * 31, "žluťoučký.bin", "a b.bin", "dfuinfo1.dat", "n" * 59 + ".bin"])
 def test_names_that_the_rom_takes_are_left_alone(name: str, tmp_path: Path) -> None:
     layout = plan(tmp_path, [(0, name, 10)])
