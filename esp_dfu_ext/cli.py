@@ -6,6 +6,7 @@ Exit codes are those of sysexits.h where one fits; `errors` has the list, and so
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -18,15 +19,45 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """\b
 Exit codes:
-   0  done                        73  cannot write the output
-   1  doctor: something is wrong  74  USB or DFU failed
-  64  wrong usage                 75  device busy
-  65  bad data                    77  no permission
-  66  input missing               78  no driver (Windows)
-  69  no device                  130  interrupted (Ctrl-C)
-  72  no pyusb, libusb or udev   143  ended by SIGTERM
-                                 129  the terminal was closed (SIGHUP)
+   0  done                       74  USB or DFU failed
+   1  doctor found a problem     75  device busy
+  64  wrong usage                77  no permission
+  65  bad data                   78  no driver (Windows)
+  66  input missing             129  terminal closed
+  69  no device                 130  interrupted (Ctrl-C)
+  72  no pyusb, libusb or udev  143  ended by SIGTERM
+  73  cannot write the output
 """
+
+
+_NARROW = 40  # columns; what a longer example does is said below it
+
+
+class _Command(click.Command):
+    """A command that shows examples, which fit every terminal."""
+
+    def __init__(self, *args: Any, examples: Sequence[tuple[str, str]] = (), **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._examples = examples
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click.Command."""
+        super().format_help_text(ctx, formatter)
+        if self._examples:
+            formatter.write_paragraph()
+            with formatter.indentation():
+                longest = max(len(line) for line, _ in self._examples if len(line) < _NARROW)
+                formatter.write_dl(self._examples, col_max=longest)
+
+
+class _Group(_Command, click.Group):
+    """The same for the commands' own group, which names them in the order of the code."""
+
+    command_class = _Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click.Group."""
+        return list(self.commands)
 
 
 def _completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
@@ -59,7 +90,16 @@ _quiet = {**options.quiet(), "names": ["-q", "--quiet"]}
 
 
 @click.group(
+    cls=_Group,
     invoke_without_command=True,
+    subcommand_metavar="[COMMAND] [ARGS]...",  # click's own depends on its version
+    examples=[
+        ("esp-dfu demo", "simulate it all"),
+        ("esp-dfu build my_project/build", "make dfu.bin"),
+        ("esp-dfu list", "the boards"),
+        ("esp-dfu flash my_project/build/dfu.bin", "the only board"),
+        ("esp-dfu doctor", "what is wrong"),
+    ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EXIT_CODES,
 )
@@ -68,15 +108,8 @@ _quiet = {**options.quiet(), "names": ["-q", "--quiet"]}
 def cli(context: click.Context) -> None:
     """Flash ESP32-S2, -S3, -P4 and -S31 boards over their own USB port (DFU).
 
-    \b
-    esp-dfu demo                         see the whole job on a simulated chip
-    esp-dfu build my_project/build       make dfu.bin
-    esp-dfu list                         see which boards are there
-    esp-dfu flash my_project/build/dfu.bin
-    esp-dfu doctor                       see what stands in the way
-
     In an ESP-IDF project the same jobs are idf.py dfu, dfu-list, dfu-flash and dfu-doctor.
-    """  # noqa: D301 (click wants the real character)
+    """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(64)
@@ -92,7 +125,7 @@ def _run(job: Callable[[Session], int], *, quiet: bool = False, as_json: bool = 
     sys.exit(session.run(job))
 
 
-@cli.command()
+@cli.command(short_help="Make dfu.bin from a built project.")
 @click.argument("build_dir", type=click.Path(path_type=Path, readable=False))
 @_takes(*options.build(), _quiet)
 def build(
@@ -122,7 +155,7 @@ def inspect(dfu_bin: Path) -> None:
     _run(job)
 
 
-@cli.command("list")
+@cli.command("list", short_help="Show the boards that are there.")
 @_takes(options.document())
 def list_(json: bool) -> None:
     """Show the boards that are there, in dfu-util's format.
@@ -139,7 +172,15 @@ def list_(json: bool) -> None:
     _run(job)
 
 
-@cli.command(short_help="Flash a DFU.BIN onto a board, or many.")
+@cli.command(
+    short_help="Flash a DFU.BIN onto a board, or many.",
+    examples=[
+        ("esp-dfu flash dfu.bin", "the only board"),
+        ("esp-dfu flash dfu.bin --path 1-2", "the one on this port"),
+        ("esp-dfu flash dfu.bin --all", "all, at once"),
+        ("esp-dfu flash dfu.bin --watch --report made.jsonl", "one after the other"),
+    ],
+)
 @click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
 @_takes(
     *options.flash(),
@@ -149,15 +190,7 @@ def list_(json: bool) -> None:
     serial=_completed_by("serials"),
 )
 def flash(dfu_bin: Path, quiet: bool, path: tuple[str, ...], **chosen: Any) -> None:
-    """Flash DFU.BIN onto a board; the chip follows from the image.
-
-    \b
-    esp-dfu flash dfu.bin                  the only board there is
-    esp-dfu flash dfu.bin --path 1-2       the one on this port, as esp-dfu list shows it
-    esp-dfu flash dfu.bin --all            all boards of this chip, at once
-    esp-dfu flash dfu.bin --watch --report made.jsonl
-                                           on and on, with a record of each board
-    """  # noqa: D301
+    """Flash DFU.BIN onto a board; the chip follows from the image."""
 
     def job(session: Session) -> int:
         from .commands.flashing import FlashOptions, flash
@@ -209,9 +242,9 @@ def udev(install: bool, force: bool) -> None:
     "--target",
     "name",
     default="esp32s2",
-    show_default=True,
+    metavar="CHIP",
     shell_complete=_completed_by("chips"),
-    help="The chip to simulate.",
+    help="The chip to simulate. Default: esp32s2.",
 )
 def demo(name: str) -> None:
     """Build, inspect, list and flash on a simulated chip; needs no board and no ESP-IDF."""
@@ -228,16 +261,17 @@ _project = click.argument("project_dir", default=".", type=click.Path(path_type=
 _shell = click.option("--shell", is_flag=True, help="All projects of a shell: print the line to evaluate in it.")
 
 
-@cli.command(short_help="Give ESP-IDF 5.0 to 5.5 the dfu actions.")
+@cli.command(
+    short_help="Give ESP-IDF 5.0 to 5.5 the dfu actions.",
+    examples=[
+        ("esp-dfu enable my_project", "this project"),
+        ('eval "$(esp-dfu enable --shell)"', "all, in this shell"),
+    ],
+)
 @_project
 @_shell
 def enable(project_dir: Path, shell: bool) -> None:
-    """Give ESP-IDF up to 5.5 the dfu actions; from 6.0 on it finds them by itself.
-
-    \b
-    esp-dfu enable my_project             writes my_project/idf_ext.py
-    eval "$(esp-dfu enable --shell)"      for all projects of this shell
-    """  # noqa: D301
+    """Give ESP-IDF up to 5.5 the dfu actions; from 6.0 on it finds them by itself."""
 
     def job(session: Session) -> int:
         from .commands import enabling
@@ -261,19 +295,31 @@ def disable(project_dir: Path, shell: bool) -> None:
     _run(job)
 
 
-@cli.command(short_help="Print the script for TAB: bash, zsh, fish.")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@cli.command(
+    short_help="Print the script for TAB: bash, zsh, fish.",
+    examples=[
+        ('eval "$(esp-dfu completion bash)"', "in ~/.bashrc"),
+        ('eval "$(esp-dfu completion zsh)"', "in ~/.zshrc"),
+        ("esp-dfu completion fish | source", "in config.fish"),
+    ],
+)
+@click.argument("shell", metavar="{bash|zsh|fish}", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that completes esp-dfu on TAB, ports and chips included.
-
-    \b
-    bash   eval "$(esp-dfu completion bash)"      in ~/.bashrc
-    zsh    eval "$(esp-dfu completion zsh)"       in ~/.zshrc
-    fish   esp-dfu completion fish > ~/.config/fish/completions/esp-dfu.fish
-    """  # noqa: D301
+    """Print the script that completes esp-dfu on TAB, ports and chips included."""
     from .completion import script
 
     click.echo(script(shell, cli))
+
+
+def _refuse(error: click.ClickException) -> int:
+    """Say what click refuses as every other error is said."""
+    from .console import Console
+
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "esp-dfu"
+    Console().error(message if message[-1:] in ".?)" else f"{message}.", "usage", [], [f"See: {command} --help"])
+    return 64
 
 
 def main() -> None:
@@ -283,8 +329,7 @@ def main() -> None:
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
-        sys.exit(64)
+        sys.exit(_refuse(error))
     except BrokenPipeError:
         # The reader of a pipe left; nothing more can be said, not even at exit.
         sys.stdout = None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .watch_view import WatchView
 
 _LONGEST_LINE = 8000  # characters; more than two of the longest paths
-_STYLES = ("cyan", "green", "magenta", "yellow", "blue", "red")
+_STYLES = ("cyan", "magenta", "green", "red")
 
 
 def at_most(lines: Sequence[str], limit: int = 20) -> list[str]:
@@ -67,33 +67,53 @@ class Console:
         if not self.quiet:
             self.out.put(Piece(shown(line), style))
 
-    def tell(self, line: str, style: str = "") -> None:
+    def tell(self, line: str) -> None:
         """For people, on stderr, where stdout belongs to programs."""
         if not self.quiet:
-            self.err.put(Piece(shown(line), style))
+            self.err.put(shown(line), hang=len(line) - len(line.lstrip()))
 
-    def warn(self, line: str) -> None:
-        """Something that deserves a second look."""
+    def warn(self, line: str, to: Stream | None = None) -> None:
+        """Something that deserves a second look; on stderr, or where it does not go through bars."""
         if not self.quiet:
-            self.err.put(Piece("warning: ", "bold yellow"), shown(line))
+            (to or self.err).put(Piece("warning: ", "bold magenta"), shown(line))
 
     def error(
         self, message: str, code: str, notes: Sequence[str], hints: Sequence[str], to: Stream | None = None
     ) -> None:
         """What happened, what was seen, what to type next; on stderr, or where it does not go through bars."""
         to = to or self.err
-        to.put(Piece("error: ", "bold red"), f"{shown(message)} ", Piece(f"[{code}]", "dim"))
+        to.put(Piece("error: ", "bold red"), f"{shown(message)} [{code}]")
         for note in at_most(notes):
-            to.put(f"  {shown(note)}")
+            to.put(f"  {shown(note)}", hang=2)
         for hint in hints:
             self.hint(hint, to)
 
     def hint(self, line: str, to: Stream | None = None) -> None:
-        """What to do next, on stderr; a command is never broken into lines, because people copy it.
+        """What to do next, on stderr.
 
-        A sentence ends with a full stop, and a command does not.
+        A sentence ends with a full stop; a command does not, stands alone or behind ``: ``, and is never broken into
+        lines, because people copy it. A line that begins with ``- `` is one of a list below the last hint.
         """
-        (to or self.err).put(Piece("  > ", "bold cyan"), shown(line), wrap=line.endswith("."))
+        to, line = to or self.err, shown(line)
+        mark = Piece("  > ", "bold cyan")
+        if line.startswith("- "):
+            to.put("    ", line, hang=6)
+        elif line.endswith((".", ":")):
+            to.put(mark, line, hang=4)
+        else:
+            self._command(mark, line, to)
+
+    def advise(self, line: str) -> None:
+        """A step that follows a success, on stdout: what it does, ``: ``, and its command."""
+        if not self.quiet:
+            self._command("", shown(line), self.out)
+
+    def _command(self, mark: str, line: str, to: Stream) -> None:
+        purpose, colon, command = line.rpartition(": ")
+        if colon and to.folds and len(mark) + len(line) > to.width:
+            to.put(mark, f"{purpose}:", hang=len(mark))
+            mark, purpose, colon = "    ", "", ""
+        to.put(mark, f"{purpose}{colon}", Piece(command, "bold"), wrap=False)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table, as `table_lines` lays it out; cells that are pieces are clean already."""
@@ -172,4 +192,4 @@ def _flash_map(rows: Sequence[MapRow], letters: Sequence[str], chip_size: int, w
             line.append(Piece("+", "bold"))
             several = ", + is several files"
     line.append(Piece(f" {chip_size:#x}", "dim"))
-    return [line, [Piece(f"    one character is {format_size(cell)}{several}", "dim")]]
+    return [line, [Piece(f"    one character is {format_size(cell)}{several}")]]

@@ -40,6 +40,7 @@ from .errors import (
     ReenumerationError,
     SeveralDevicesError,
     TargetNotSupportedError,
+    UdevError,
     UnreadableDeviceError,
     UsbError,
     UsbUnavailableError,
@@ -61,9 +62,10 @@ class Face:
     set_target: str
     compile: str
 
-    def naming(self, dfu_bin: str) -> Face:
-        """The same with the image's real path in its commands."""
-        return replace(self, flash=self.flash.replace("DFU.BIN", shlex.quote(dfu_bin)))
+    def naming(self, dfu_bin: str, build_dir: str = "BUILD_DIR") -> Face:
+        """The same with the image's real path in its commands, and that of its build folder if it is known."""
+        flash = self.flash.replace("DFU.BIN", shlex.quote(dfu_bin))
+        return replace(self, flash=flash, build=self.build.replace("BUILD_DIR", shlex.quote(build_dir)))
 
 
 IDF_PY = Face("idf.py dfu", "idf.py dfu-list", "idf.py dfu-flash", "idf.py set-target", "idf.py build")
@@ -75,7 +77,7 @@ _STATUS_HINTS = {
     "errFILE": "The ROM's index cannot hold that many parts; build the image again: {build}",
     "errFIRMWARE": (
         "What the chip reads back from its flash is not what was sent. The usual causes: the flash is smaller than "
-        "the project says (idf.py menuconfig, Serial flasher config, Flash size), is write-protected, or is worn out"
+        "the project says (idf.py menuconfig, Serial flasher config, Flash size), is write-protected, or is worn out."
     ),
     "errUNKNOWN": "The ROM took a request amiss. Try the careful way: {flash} --strict",
     "errSTALLEDPKT": "The device wants its status read after each block: {flash} --strict",
@@ -100,11 +102,17 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: S
     if isinstance(error, DeviceNotFoundError):
         return _not_found(type(error), face, target)
     if isinstance(error, SeveralDevicesError):
-        return [*(f"Choose one: {face.flash} --path {path}" for path in error.paths), f"Or all: {face.flash} --all"]
+        return [f"Choose one, such as: {face.flash} --path {error.paths[0]}", f"Or all: {face.flash} --all"]
     if isinstance(error, AccessDeniedError):
         return [_no_access()]
     if isinstance(error, NeedsRootError):
         return [own_command("udev --install", root=True)]
+    if isinstance(error, UdevError):
+        return [
+            "Change or take away the rule that decides otherwise."
+            if error.notes
+            else "See what udev says of it: journalctl -u systemd-udevd"
+        ]
     if isinstance(error, DriverMissingError):
         return [_no_driver(target)]
     if isinstance(error, UsbUnavailableError):
@@ -117,14 +125,14 @@ def hints(error: EspDfuError, face: Face, target: Target | None = None, facts: S
                 "RESET, a power supply that breaks down, and a bus reset by another program do this.",
                 f"Look what is there now: {face.list}",
             ]
-        return [f"Check the cable; a hub without power does this too. {_enter_download_mode(target)}"]
+        return ["Check the cable; a hub without power does this too.", _enter_download_mode(target)]
     if isinstance(error, ReenumerationError):
         return _no_return(error, face, target)
     if isinstance(error, DfuStatusError):
         text = _STATUS_HINTS.get(error.status, "Try the careful way: {flash} --strict")
         return [text.format(build=face.build, flash=face.flash)]
     if isinstance(error, (UsbError, DfuStateError, DfuAnswerError)):
-        return [f"Try again; if it stays so, unplug the board and plug it in. {_enter_download_mode(target)}"]
+        return ["Try again; if it stays so, unplug the board and plug it in.", _enter_download_mode(target)]
     if isinstance(error, InterruptedByUserError):
         return [f"Start again: {face.flash}"] if error.incomplete else []
     return _about_files(error, face)
@@ -147,13 +155,14 @@ def _about_files(error: EspDfuError, face: Face) -> list[str]:
         return [f"Build it again: {face.build}"]
     if isinstance(error, FirmwareError):
         return [
-            f"If it is for another chip: {face.set_target} CHIP; if it is damaged: {face.compile}",
+            f"If it is for another chip: {face.set_target} CHIP",
+            f"If it is damaged: {face.compile}",
             "Or insist, if you know better: --force",
         ]
     if isinstance(error, LayoutError):
         return ["Addresses come from the partition table, the size of the flash from the project: idf.py menuconfig"]
     if isinstance(error, OutsideProjectError):
-        return ["They would become part of dfu.bin, for everybody to read. If you want that: --force"]
+        return ["They would become part of dfu.bin, for everybody to read.", "If you want that: --force"]
     if isinstance(error, ProjectError) and "which chip" in error.message:
         return [f"Choose it: {face.set_target} CHIP"]
     return []
@@ -165,7 +174,7 @@ def _not_found(kind: type[DeviceNotFoundError], face: Face, target: Target | Non
     if kind is OtherChipError:
         return ["Plug in the right board, or flash an image that was built for the one that is there."]
     if kind is UnreadableDeviceError:
-        return [f"Unplug the board and plug it in again. {_enter_download_mode(target)}"]
+        return ["Unplug the board and plug it in again.", _enter_download_mode(target)]
     lines = [_enter_download_mode(target), f"Then look: {face.list}"]
     if kind is DeviceNotFoundError and target is not None:
         lines.insert(
@@ -215,7 +224,8 @@ def _no_return(error: ReenumerationError, face: Face, target: Target | None) -> 
     if isinstance(error, NoDfuModeError):
         return [_enter_download_mode(target), f"Then look: {face.list}"]
     return [
-        f"Unplug the board and plug it in again. {_enter_download_mode(target)}",
+        "Unplug the board and plug it in again.",
+        _enter_download_mode(target),
         "In a virtual machine or container, pass the whole port on: the board comes back as a new device.",
     ]
 

@@ -29,7 +29,7 @@ def build() -> list[dict[str, Any]]:
             "metavar": "PART",
             "help": (
                 "Take only this part into the image: app, bootloader, partition-table, otadata or any other section "
-                "of flasher_args.json. Can be given several times."
+                "of flasher_args.json. Repeatable."
             ),
         },
         {
@@ -47,7 +47,7 @@ def flash() -> list[dict[str, Any]]:
             "names": ["--path"],
             "multiple": True,
             "metavar": "PATH",
-            "help": "The board on this port, such as 1-2. Can be given several times.",
+            "help": "The board on this port, such as 1-2. Repeatable.",
         },
         {"names": ["--all"], "is_flag": True, "help": "All boards of this chip, at once."},
         {"names": ["--serial"], "metavar": "SERIAL", "help": "The board with this serial number."},

@@ -1,6 +1,9 @@
 """Where lines are printed: a terminal in colour, or a log as plain text, for which rich need not be loaded.
 
 A stream whose reader has left goes mute, because a flash must not depend on its log.
+
+Colours only repeat what the words say, and are red, magenta, green and cyan: on white nobody reads yellow, on black
+nobody reads blue.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import io
 import os
 from collections.abc import Sequence
 from typing import Protocol, TextIO
+
+from .folding import fold
 
 LOG_WIDTH = 200  # a log has no width; 80 columns would fold tables that somebody greps
 
@@ -38,8 +43,18 @@ class Stream(Protocol):
     def live(self) -> bool:
         """Can it redraw what it showed?"""
 
-    def put(self, *pieces: str, wrap: bool = True) -> None:
-        """Print a line; in a terminal broken between words if `wrap`, in a log never."""
+    @property
+    def folds(self) -> bool:
+        """Are lines that are longer than `width` broken?"""
+
+    def put(self, *pieces: str, wrap: bool = True, hang: int = 0) -> None:
+        """Print a line.
+
+        Args:
+            pieces: of the line.
+            wrap: a terminal may break it between words; a log never does.
+            hang: how many columns at its beginning stay free in the lines after the first.
+        """
 
 
 class Log:
@@ -47,11 +62,12 @@ class Log:
 
     width = LOG_WIDTH
     live = False
+    folds = False
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
-    def put(self, *pieces: str, wrap: bool = True) -> None:
+    def put(self, *pieces: str, wrap: bool = True, hang: int = 0) -> None:
         """Print a line as it is."""
         if self._stream is None:
             return
@@ -75,26 +91,38 @@ def open_stream(stream: TextIO | None) -> Stream:
     return Log(stream)
 
 
-def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[Piece]]:
-    """A table in lines of pieces; a column whose name begins with ``>`` is aligned to the right.
+_LEAST = 10  # columns that a cell keeps when it is cut
 
-    Where the width is short the last column is folded, the others are cut.
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[Piece]]:
+    """A table in lines of pieces.
+
+    A column whose name begins with ``>`` is aligned to the right. Where the width is short, the one with ``~`` is cut
+    first, then the last one is folded.
     """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    names = [name.lstrip(">~") for name in columns]
+    widths = [max(map(cell_len, cells)) for cells in zip(names, *rows)]
+    excess = max(0, sum(widths) + 2 * len(widths) - 2 - width)
+    for number, name in enumerate(columns):
+        if name.startswith("~"):
+            cut = min(excess, max(0, widths[number] - _LEAST))
+            widths[number] -= cut
+            excess -= cut
+    widths[-1] = max(_LEAST, widths[-1] - excess)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     for number, name in enumerate(columns):
-        last = number == len(columns) - 1
         table.add_column(
-            name.lstrip(">"),
-            justify="right" if name.startswith(">") else "left",
-            no_wrap=not last,
-            overflow="fold" if last else "ellipsis",
+            names[number], justify="right" if name.startswith(">") else "left", no_wrap=True, overflow="crop"
         )
     for row in rows:
-        table.add_row(*(Text(cell, getattr(cell, "style", "")) for cell in row))
+        cells = [_cut(cell, width) for cell, width in zip(row, widths[:-1])]
+        cells.append("\n".join(line.rstrip() for line in fold(row[-1], widths[-1])))
+        table.add_row(*(Text(cell, getattr(told, "style", "")) for cell, told in zip(cells, row)))
     lines = []
     for segments in Console(file=io.StringIO(), width=width).render_lines(table, pad=False):
         pieces = [Piece(segment.text, str(segment.style or "")) for segment in segments]
@@ -104,3 +132,7 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: in
             pieces[-1] = Piece(pieces[-1].rstrip(), pieces[-1].style)
         lines.append(pieces)
     return lines
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 2]}.."

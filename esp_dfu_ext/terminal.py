@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
+
+from .folding import fold
 
 
 class Terminal(Console):
@@ -27,10 +30,21 @@ class Terminal(Console):
         """Can it redraw what it showed?"""
         return self.is_terminal and not self.is_dumb_terminal
 
-    def put(self, *pieces: str, wrap: bool = True) -> None:
-        """Print a line, broken between words if `wrap`."""
+    @property
+    def folds(self) -> bool:
+        """Are lines that are longer than `width` broken?"""
+        return self.live  # rich takes a dumb one for 80 columns wide; it breaks its lines itself
+
+    def put(self, *pieces: str, wrap: bool = True, hang: int = 0) -> None:
+        """Print a line, broken between words if `wrap`, as Stream says."""
         text = Text.assemble(*((str(piece), getattr(piece, "style", "")) for piece in pieces))
-        self.print(text, soft_wrap=not (wrap and self.is_terminal))
+        if wrap and self.folds and text.cell_len > self.width:
+            head, rest = text.divide([hang]) if hang else (Text(), text)
+            lines = rest.divide(list(accumulate(map(len, fold(rest.plain, max(1, self.width - hang)))))[:-1])
+            for line in lines:
+                line.rstrip()
+            text = head + Text("\n" + " " * hang).join(lines)
+        self.print(text, soft_wrap=True)
 
 
 class _Lasting:

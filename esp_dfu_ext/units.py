@@ -38,11 +38,11 @@ def format_size(size: int) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration for people: ``0.4 s``, ``12 s``, ``1:23``."""
+    """A duration for people: ``0.4 s``, ``12 s``, ``1:23 min``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    return f"{whole} s" if whole < 60 else f"{whole // 60}:{whole % 60:02}"
+    return f"{whole} s" if whole < 60 else f"{whole // 60}:{whole % 60:02} min"
 
 
 def format_rate(size: int, seconds: float) -> str:

@@ -22,8 +22,6 @@ from .units import format_seconds, format_size
 if TYPE_CHECKING:
     from .console import Console
 
-_PLAIN_STEP = 10  # percent between two lines without a terminal
-
 
 class FlashView:
     """Takes a flash's events; this one shows nothing."""
@@ -53,13 +51,15 @@ class LineView(FlashView):
             self._notice(event)
         elif isinstance(event, DeviceFound):
             serial = f", serial number {event.serial}" if event.serial else ""
-            self._console.say(f"{self._title} on port {event.path}{serial}, in {event.mode} mode")
+            self._console.say(
+                f"{self._title[0].upper()}{self._title[1:]} on port {event.path}{serial}, in {event.mode} mode"
+            )
         elif isinstance(event, Waiting) and not self._waiting:
             self._waiting = True
             self._console.say(f"Waiting up to {format_seconds(event.seconds)} for {self._title} ...")
 
     def _notice(self, event: Notice) -> None:
-        self._console.tell(event.message)
+        self._console.warn(event.message)
 
 
 # What a phase that is over has done.
@@ -74,6 +74,8 @@ DONE = {
 class PlainView(LineView):
     """Lines for a log: each phase once, the download every ten percent."""
 
+    _step = 10  # percent between two lines
+
     def __init__(self, console: Console, title: str) -> None:
         super().__init__(console, title)
         self._next: dict[str, int] = {}
@@ -81,11 +83,11 @@ class PlainView(LineView):
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         if isinstance(event, PhaseStarted):
-            self._next[event.path] = _PLAIN_STEP
+            self._next[event.path] = self._step
         elif isinstance(event, Progress) and event.total:
             percent = event.done * 100 // event.total
             if percent >= self._next[event.path]:
-                self._next[event.path] = percent // _PLAIN_STEP * _PLAIN_STEP + _PLAIN_STEP
+                self._next[event.path] = (percent // self._step + 1) * self._step
                 name = f"  {event.name}" if event.name else ""
                 of = f"{format_size(event.done)} of {format_size(event.total)}"
                 self._console.say(f"{self._prefix(event.path)}{event.phase.value:<9} {percent:>3} %  {of}{name}")
@@ -98,14 +100,16 @@ class PlainView(LineView):
 
 
 class GangPlainView(PlainView):
-    """The same lines with the board's port before them, and each board's end."""
+    """The same lines with the board's port before them, and each board's end; why it failed is said below them."""
+
+    _step = 25
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         if isinstance(event, Flashed):
             self._console.say(f"{self._prefix(event.path)}flashed, {format_seconds(event.seconds)}")
         elif isinstance(event, Failed):
-            self._console.say(f"{self._prefix(event.path)}FAILED: {event.message} [{event.code}]")
+            self._console.say(f"{self._prefix(event.path)}FAILED: {event.code}")
 
     def _prefix(self, path: str) -> str:
         return f"{path:<7} "

@@ -9,7 +9,7 @@ from rich.text import Text
 from .events import AlreadyFlashed, BoardLeft, Event, Failed, Flashed, Notice
 from .live import GangLiveView
 from .units import clean
-from .watch_view import Verdict, WatchView, invitation
+from .watch_view import Verdict, WatchView, invitation, located
 
 if TYPE_CHECKING:
     from .console import Console
@@ -29,6 +29,7 @@ class WatchLiveView(GangLiveView, WatchView):
         """See WatchView."""
         self._console.say(invitation(self._title, ports, count))
         self._begin(_TALLY, self._label("", "watching"), count or 0)
+        self._open.discard(_TALLY)  # it is no phase that could be left off
         self._progress.update(self._tasks[_TALLY], figures="no board yet")
 
     def __call__(self, event: Event) -> None:
@@ -39,7 +40,7 @@ class WatchLiveView(GangLiveView, WatchView):
         elif isinstance(event, AlreadyFlashed):
             self._begin(event.path, self._label(event.path, "SKIP"), 1)
             self._close(event.path, "SKIP", "flashed before, unplug it")
-            self._block("SKIP", event.path, event.serial, "was flashed before", "yellow")
+            self._block("SKIP", event.path, event.serial, "was flashed before", "black on cyan")
         elif not isinstance(event, (Flashed, Failed)):  # those come as verdicts, once they are on record
             super().__call__(event)
 
@@ -48,21 +49,22 @@ class WatchLiveView(GangLiveView, WatchView):
         if verdict.path not in self._tasks:
             self._begin(verdict.path, "", 0)
         self._close(verdict.path, verdict.word, f"{verdict.figures}, unplug it")
-        colour = "green" if verdict.problem is None else "red"
+        colour = "black on green" if verdict.problem is None else "bold white on red"
         self._block(verdict.word, verdict.path, verdict.serial, verdict.figures, colour)
         if verdict.problem is not None:
             self._console.error(*verdict.problem, to=self._console.out)
         self._progress.update(self._tasks[_TALLY], completed=verdict.done, figures=verdict.tally)
 
     def _notice(self, event: Notice) -> None:
-        self._above(Text("warning: ", style="bold yellow") + Text(clean(f"{event.path}: {event.message}")))
+        self._console.warn(located(event), to=self._console.out)
 
     def _block(self, word: str, path: str, serial: str | None, figures: str, colour: str) -> None:
         width = self._progress.console.width
         line = f"   {word}   {path}   {clean(serial) + '   ' if serial else ''}{clean(figures)}"
+        # Both colours are named, as green or cyan below a terminal's own white could not be read.
+        style = "bold reverse" if self._progress.console.no_color else colour
         for text in ("", line, ""):
-            # Reversed, so that it is a block without colours too.
-            self._above(Text(text[:width].ljust(width), style=f"bold reverse {colour}"))
+            self._above(Text(text[:width].ljust(width), style=style))
 
     def _above(self, line: Text) -> None:
         self._progress.console.print(line)

@@ -65,6 +65,8 @@ class WatchView(FlashView):
 class WatchPlainView(PlainView, WatchView):
     """Lines for a log."""
 
+    _step = 25
+
     def begin(self, ports: str, count: int | None) -> None:
         """See WatchView."""
         self._console.say(invitation(self._title, ports, count))
@@ -76,10 +78,15 @@ class WatchPlainView(PlainView, WatchView):
             self._console.say(f"SKIP  {event.path}  {event.serial}  was flashed before")
 
     def _notice(self, event: Notice) -> None:
-        self._console.warn(f"{event.path}: {event.message}")
+        self._console.warn(located(event))
 
     def _prefix(self, path: str) -> str:
         return f"{path:<7} "
+
+
+def located(event: Notice) -> str:
+    """A notice with the port that it is about."""
+    return event.message if event.path in event.message else f"Port {event.path}: {event.message}"
 
 
 def invitation(title: str, ports: str, count: int | None) -> str:

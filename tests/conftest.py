@@ -14,6 +14,10 @@ from .fault_matrix import report_lines
 MATRIX = pytest.StashKey[dict[tuple[str, str, bool], str]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden/*.txt anew")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[MATRIX] = {}
 

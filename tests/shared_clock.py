@@ -45,10 +45,13 @@ class SharedClock:
             finally:
                 del self._sleepers[me]
 
+    def _counts(self, thread: threading.Thread) -> bool:
+        """Does time stand still while this thread is awake?"""
+        return thread is threading.main_thread() or thread.name.startswith("dfu-")
+
     def _pass(self) -> bool:
         """Let time pass if nobody is awake; True if it did."""
-        awake = (thread for thread in threading.enumerate() if thread.ident not in self._sleepers)
-        if any(thread is threading.main_thread() or thread.name.startswith("dfu-") for thread in awake):
+        if any(self._counts(thread) for thread in threading.enumerate() if thread.ident not in self._sleepers):
             return False
         next_wake = min(self._sleepers.values())
         due = self._plans[0][0] if self._plans else next_wake

@@ -69,17 +69,6 @@ def test_build_shows_files_sectors_and_app(build_dir: Path, capsys: Capture) -> 
     assert err == ""
 
 
-def test_quiet_says_the_result_alone(build_dir: Path, capsys: Capture) -> None:
-    assert run("build", str(build_dir), "-q") == 0
-    assert run("flash", str(build_dir / "dfu.bin"), "--simulate", "-q") == 0
-    out, err = capsys.readouterr()
-    first, second = out.splitlines()
-    assert first == f"Wrote {build_dir / 'dfu.bin'} (220.0 KiB)."
-    assert second.startswith("Rehearsed hello_world 1.0.0, 218.2 KiB in 0.")
-    assert second.endswith("on port 1-1. The chip reported OK in state dfuIDLE.")
-    assert err == ""
-
-
 def test_inspect_shows_addresses_md5_and_the_roms_verdict(dfu_bin: Path, capsys: Capture) -> None:
     assert run("inspect", str(dfu_bin)) == 0
     out, _ = capsys.readouterr()
@@ -110,21 +99,6 @@ def test_inspect_of_a_bad_layout_says_what_and_fails(dfu_bin: Path, capsys: Capt
     assert "The simulated ROM reports errFIRMWARE, but see above." in out
 
 
-def test_list_prints_dfu_utils_lines_alone_on_stdout(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    simulate(monkeypatch, "esp32s2,esp32p4+dfu,303a:1001,esp32s31+no-access")
-    assert run("list") == 0
-    out, err = capsys.readouterr()
-    assert out.splitlines() == [
-        'Found Runtime: [303a:0002] ver=0723, devnum=2, cfg=1, intf=2, path="1-1", alt=0, name="UNKNOWN", serial="0"',
-        'Found DFU: [303a:0012] ver=0912, devnum=3, cfg=1, intf=2, path="1-2", alt=0, name="UNKNOWN", '
-        'serial="7c:df:a1:00:00:02"',
-        'Found Runtime: [303a:0020] ver=0764, devnum=4, cfg=1, intf=2, path="1-4", alt=0, name="UNKNOWN", '
-        'serial="UNKNOWN"',
-    ]
-    assert "Port 1-3: 303a:1001, USB-Serial/JTAG: a serial port and JTAG, without DFU" in err
-    assert "Port 1-4 cannot be opened: Port 1-4: no permission" in err
-
-
 def test_list_json_is_one_versioned_document(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     simulate(monkeypatch, "esp32s3,303a:1001,esp32s2+no-access")
     assert run("list", "--json") == 0
@@ -141,28 +115,6 @@ def test_list_json_is_one_versioned_document(monkeypatch: pytest.MonkeyPatch, ca
     assert s2["problem"]["code"] == "no-permission"
 
 
-def test_list_without_a_board_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    simulate(monkeypatch, "303a:1001")
-    assert run("list") == 0
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "No Espressif device with DFU is there" in err
-    assert "hold BOOT (GPIO0 to GND), press and release RESET, release BOOT" in err
-
-
-def test_flash_reports_every_ten_percent_in_a_log(
-    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    simulate(monkeypatch, "esp32s3")
-    assert run("flash", str(dfu_bin)) == 0
-    out, err = capsys.readouterr()
-    percents = [int(line.split()[1]) for line in out.splitlines() if line.startswith("download")]
-    assert percents == list(range(10, 101, 10))
-    assert "\x1b" not in out
-    assert "verify    every MD5 compared" in out
-    assert err == ""
-
-
 # --- exit codes -------------------------------------------------------------------------------------------
 
 FAILURES = [
@@ -171,7 +123,7 @@ FAILURES = [
     ("303a:1001", (), 69, ["USB-Serial/JTAG", "hold BOOT", "[other-usb]"]),
     ("esp32s3", ("--path", "1-7"), 69, ["No ESP32-S3 (303a:0009) on port 1-7", "Seen on port 1-1", "[other-path]"]),
     ("esp32s3", ("--serial", "nobody"), 69, ["with serial number nobody", "[other-serial]"]),
-    ("esp32s3,esp32s3", (), 64, ["2 ESP32-S3 boards are there: 1-1, 1-2", "--path 1-1", "--path 1-2"]),
+    ("esp32s3,esp32s3", (), 64, ["2 ESP32-S3 boards are there: 1-1, 1-2", "--path 1-1", "--all"]),
     ("esp32s3", ("--path", "1-1", "--serial", "x"), 64, ["give one of them"]),
     ("esp32s3", ("--wait", "-1"), 64, ["--wait"]),
     ("esp32s3+no-access", (), 77, ["no permission", "[no-permission]"]),
@@ -273,9 +225,9 @@ def test_several_paths_are_flashed_together(dfu_bin: Path, monkeypatch: pytest.M
     assert capsys.readouterr().out == "2 of 2 boards rehearsed.\n"
     assert run("flash", str(dfu_bin), "--path", "1-3", "--path", "1-1") == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [row[:4] for row in rows if row[-1:] == ["(dfuIDLE)"]] == [
-        ["1-3", "7c:df:a1:00:00:03", "ESP32-S3", "223488"],
-        ["1-1", "7c:df:a1:00:00:01", "ESP32-S3", "223488"],
+    assert [row[:2] for row in rows if row[-1:] == ["OK"]] == [
+        ["1-3", "7c:df:a1:00:00:03"],
+        ["1-1", "7c:df:a1:00:00:01"],
     ]
 
 
@@ -286,7 +238,7 @@ def test_all_flashes_every_board_of_the_chip_and_a_failure_holds_up_no_other(
     assert run("flash", str(dfu_bin), "--all") == 74
     out, err = capsys.readouterr()
     rows = {line.split()[0]: line.split()[-1] for line in out.splitlines() if line.startswith("1-")}
-    assert rows == {"1-1": "(dfuIDLE)", "1-2": "dfu-status", "1-4": "device-gone", "1-5": "(dfuIDLE)"}
+    assert rows == {"1-1": "OK", "1-2": "dfu-status", "1-4": "device-gone", "1-5": "OK"}
     assert "2 of 4 boards rehearsed." in out
     assert "errTARGET" in err
     assert "Port 1-4: the device left the bus" in err
@@ -313,7 +265,7 @@ def test_reset_reports_what_was_seen(dfu_bin: Path, monkeypatch: pytest.MonkeyPa
     simulate(monkeypatch, "esp32s3")
     assert run("flash", str(dfu_bin), "--reset") == 0
     out, _ = capsys.readouterr()
-    assert "After the bus reset this was on port 1-1: 303a:0009, ESP32-S3 with DFU in run-time mode" in out
+    assert "Seen on port 1-1 after the bus reset: 303a:0009, ESP32-S3 with DFU in run-time mode" in out
 
 
 def test_demo_runs_the_whole_job_and_leaves_nothing(

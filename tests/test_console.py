@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 
 import pytest
 
@@ -59,19 +58,6 @@ def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO, io.Str
     return made, out, err
 
 
-def test_table_and_map() -> None:
-    shown, out, _ = console(80, terminal=False)
-    shown.flash_table(ROWS, 4 << 20)
-    assert [line.rstrip() for line in out.getvalue().splitlines()] == [
-        "   Address      Size  Sectors  File",
-        "A      0x0    20 KiB        5  bootloader/bootloader.bin",
-        "B   0x8000     3 KiB        1  partition_table/partition-table.bin",
-        "C  0x10000  1.00 MiB      257  app.bin",
-        "0x0 +CCCCCCCCCCCCCCCCC.............................................. 0x400000",
-        "    one character is 64 KiB, + is several files",
-    ]
-
-
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
 def test_table_and_map_keep_to_the_width(width: int) -> None:
     shown, out, _ = console(width, terminal=True)
@@ -94,27 +80,13 @@ def test_plain_view_is_a_log() -> None:
         "download  100 %  2 KiB of 2 KiB",
         "verify    every MD5 compared, 1.0 s",
     ]
-    assert err.getvalue() == "The device wants more.\n"
-
-
-@pytest.mark.parametrize("width", [60, 80, 160])
-def test_live_view_shows_a_bar_for_each_phase_and_ends_on_it(width: int) -> None:
-    shown, out, _ = console(width, terminal=True)
-    with shown.flash_view("ESP32-S3") as view:
-        for event in EVENTS:
-            view(event)
-    plain = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n")
-    last = [line for line in plain.splitlines() if line.strip()][-3:]
-    assert [line.split()[0] for line in last] == ["detach", "download", "verify"]
-    assert max(len(line.rstrip()) for line in last) <= width
-    assert "━" in last[1]
-    assert "2 KiB  1 KiB/s  2.0 s" in last[1]
-    assert "\x1b[31m.bin" not in out.getvalue()
+    assert err.getvalue() == "warning: The device wants more.\n"
 
 
 def test_live_view_gives_the_terminal_back_after_a_failure() -> None:
     shown, out, _ = console(80, terminal=True)
-    with pytest.raises(ZeroDivisionError), shown.flash_view("ESP32-S3"):
+    with pytest.raises(ZeroDivisionError), shown.flash_view("ESP32-S3") as view:
+        view(PhaseStarted("1-2", Phase.DETACH))
         raise ZeroDivisionError
     assert out.getvalue().rstrip("\n").endswith("\x1b[?25h")
 
@@ -135,15 +107,6 @@ def test_a_hint_is_never_cut_because_people_copy_it() -> None:
     command = "sudo tee " + "x" * 100
     shown.error("No.", "no", [], [command])
     assert command in err.getvalue()
-
-
-def test_a_hint_that_is_a_sentence_is_broken_between_words() -> None:
-    shown, _, err = console(30, terminal=True)
-    sentence = "Hold the button, press and release the other one, and look again."
-    shown.error("No.", "no", [], [sentence])
-    lines = re.sub(r"\x1b\[[\d;]*m", "", err.getvalue()).splitlines()[1:]
-    assert len(lines) > 2
-    assert " ".join(line.strip() for line in lines) == f"> {sentence}"
 
 
 @pytest.mark.parametrize(
@@ -212,14 +175,5 @@ def test_a_notice_stands_above_the_bars() -> None:
         for event in EVENTS:
             view(event)
     assert "The device wants more." in out.getvalue()
+    assert "\x1b[31m.bin" not in out.getvalue()
     assert err.getvalue() == ""
-
-
-def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "dumb")
-    shown, out, _ = console(80, terminal=True)
-    with shown.flash_view("ESP32-S3") as view:
-        for event in EVENTS:
-            view(event)
-    assert "download  100 %" in out.getvalue()
-    assert "\x1b" not in out.getvalue()

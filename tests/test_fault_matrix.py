@@ -33,7 +33,7 @@ MESSAGES = {
     "no-dfu-mode": "did not come back in DFU mode within 15 s",
     "usb-timeout": "no answer in time",
     "usb-stall": "the device refused the",
-    "dfu-status": "The device reported err",
+    "dfu-status": "the device reported err",
     "dfu-state": "state dfu",
     "dfu-answer": "The answer to DFU_GETSTATUS is malformed",
 }

@@ -89,9 +89,9 @@ def test_sizes_are_shown_short(size: int, text: str) -> None:
         (9.96, "10 s"),
         (12.3, "12 s"),
         (59.4, "59 s"),
-        (59.6, "1:00"),
-        (83, "1:23"),
-        (605, "10:05"),
+        (59.6, "1:00 min"),
+        (83, "1:23 min"),
+        (605, "10:05 min"),
     ],
 )
 def test_durations_are_shown_short(seconds: float, text: str) -> None:

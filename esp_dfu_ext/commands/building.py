@@ -11,7 +11,7 @@ from ..hints import ESP_DFU
 from ..jobs import building as jobs
 from ..target import Target
 from ..units import format_size, parse_size
-from .session import Session
+from .session import Session, near
 
 
 def build(
@@ -26,7 +26,7 @@ def build(
 ) -> int:
     """Make dfu.bin and show what is in it."""
     result = jobs.build(
-        build_dir,
+        near(build_dir),
         project_dir=project_dir,
         output=output,
         part_size=_part_size(part_size),
@@ -62,7 +62,7 @@ def show_build(session: Session, result: jobs.BuildResult) -> None:
     console.result(f"Wrote {_relative(result.path, Path.cwd())} ({format_size(result.size)}).")
     own = result.path.resolve() == (result.project.build_dir / jobs.DFU_BIN).resolve()
     face = session.face if own else ESP_DFU
-    console.say(f"Flash it: {face.naming(_relative(result.path, Path.cwd())).flash}")
+    console.advise(f"Flash it: {face.naming(_relative(result.path, Path.cwd())).flash}")
 
 
 def _row(target: Target, address: int, size: int, name: str) -> MapRow:

@@ -17,7 +17,7 @@ from .session import Session
 FORMAT_VERSION = 1
 PROBLEM = 1  # exit code; sysexits.h has none for "something is wrong", and each problem has its own code in the report
 
-_WORDS = {State.OK: ("ok", "green"), State.PROBLEM: ("PROBLEM", "bold red"), State.NOT_APPLICABLE: ("-", "dim")}
+_WORDS = {State.OK: ("ok", "green"), State.PROBLEM: ("PROBLEM", "bold red"), State.NOT_APPLICABLE: ("-", "")}
 
 
 def doctor(
@@ -29,6 +29,7 @@ def doctor(
     as_json: bool = False,
 ) -> int:
     """Show the report; 0 when nothing is a problem, else 1."""
+    session.name_image(build_dir / "dfu.bin")
     broken: list[EspDfuError] = []
     try:
         targets = load_targets(project_dir, on_broken=broken.append)

@@ -60,7 +60,7 @@ def disable(session: Session, project_dir: Path) -> int:
     file, console = project_dir / FILE_NAME, session.console
     text = _read(file)
     if text is None or "esp_dfu_ext" not in text:
-        console.result(f"There is nothing of ours in {project_dir}.")
+        console.result(f"{_named(project_dir)} has nothing that `esp-dfu enable` wrote.")
         return 0
     if text != CONTENT:
         console.result(f"{file} has more in it than `esp-dfu enable` wrote, and was left as it is.", good=False)
@@ -102,7 +102,11 @@ def _assignment(folders: Sequence[str]) -> str:
 
 def _must_be_project(folder: Path) -> None:
     if not (folder / "CMakeLists.txt").is_file():
-        raise ProjectError(f"{folder} is no ESP-IDF project: there is no CMakeLists.txt in it.")
+        raise ProjectError(f"{_named(folder)} is no ESP-IDF project: there is no CMakeLists.txt in it.")
+
+
+def _named(folder: Path) -> str:
+    return "This folder" if folder == Path() else str(folder)
 
 
 def _read(file: Path) -> str | None:

@@ -13,9 +13,10 @@ from ..errors import EspDfuError, UsageError
 from ..events import Event, EventSink
 from ..jobs import flashing, inspecting
 from ..jobs.inspecting import InspectResult
+from ..streams import Piece
 from ..target import Target, load_target
 from ..units import format_rate, format_seconds, format_size
-from .session import Session, project_of
+from .session import Session, near, project_of
 
 if TYPE_CHECKING:
     from ..jobs.gang import FlashOutcome
@@ -70,7 +71,8 @@ def flash(
 ) -> int:
     """Flash one board, or several together, or one after the other as they come."""
     options.check()
-    session.face = session.face.naming(str(dfu_bin))
+    dfu_bin = near(dfu_bin)
+    session.name_image(dfu_bin)
     session.target = load_target(target_name, project_dir) if target_name is not None else None
     targets = session.targets(project_dir if project_dir is not None else project_of(dfu_bin))
     loaded = inspecting.load_image(dfu_bin, session.target, targets)
@@ -120,7 +122,7 @@ class Flashing:
 
     @property
     def title(self) -> str:
-        return f"{'Simulated ' if self.simulation else ''}{self.target.chip}"
+        return f"{'simulated ' if self.simulation else ''}{self.target.chip}"
 
     def start(self) -> int:
         """One board, several together, or one after the other as they come."""
@@ -172,7 +174,7 @@ class Flashing:
         )
         self._compare([result.path])
         if result.after_reset is not None:
-            console.say(f"After the bus reset this was on port {result.path}: {result.after_reset}.")
+            console.say(f"Seen on port {result.path} after the bus reset: {result.after_reset}.")
         elif self.simulation is None:
             console.say("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
         return 0
@@ -185,28 +187,27 @@ class Flashing:
         with console.gang_view(self.title) as view:
             outcomes = gang.flash_all(self.loaded.image, self.target, paths=self.options.paths, **self._common(view))
         console.table(
-            ["Port", "Serial number", "Chip", ">Bytes", ">Seconds", "Result"],
+            ["Port", "Serial number", ">Time", "Result"],
             [
                 (
                     outcome.path,
                     outcome.serial or "",
-                    self.target.chip,
-                    str(outcome.result.size) if outcome.result is not None else "",
-                    f"{outcome.result.seconds:.1f}" if outcome.result is not None else "",
+                    format_seconds(outcome.result.seconds) if outcome.result is not None else "",
                     _verdict(outcome),
                 )
                 for outcome in outcomes
             ],
         )
-        failed = [outcome for outcome in outcomes if outcome.error is not None]
-        self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
-        for outcome in failed:
-            assert outcome.error is not None
-            self.session.fail(outcome.error)
+        failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+        advised: set[str] = set()
+        for error in failed:
+            self.session.fail(error, advise=error.code not in advised)
+            advised.add(error.code)
         good = len(outcomes) - len(failed)
         word = "flashed" if self.simulation is None else "rehearsed"
         console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
-        return failed[0].error.exit_code if failed and failed[0].error is not None else 0
+        self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
+        return failed[0].exit_code if failed else 0
 
     def as_lines(self, several: bool) -> int:
         """The same for a program: a line for each event, the last with the verdict of each board."""
@@ -241,10 +242,10 @@ class Flashing:
 
 def _verdict(outcome: FlashOutcome) -> str:
     if outcome.error is not None:
-        return outcome.error.code
+        return Piece(f"FAILED: {outcome.error.code}", "bold red")
     assert outcome.result is not None
-    reset = f", after the reset: {outcome.result.after_reset}" if outcome.result.after_reset else ""
-    return f"{outcome.result.status} ({outcome.result.state}){reset}"
+    reset = f"; after the reset: {outcome.result.after_reset}" if outcome.result.after_reset else ""
+    return f"{outcome.result.status}{reset}"
 
 
 def _warn_if_older(session: Session, dfu_bin: Path, build_dir: Path) -> None:

@@ -16,6 +16,7 @@ _MOST_ROWS = 100
 
 def inspect(session: Session, path: Path) -> int:
     """Show what is in a dfu.bin, and what the ROM would say of it."""
+    session.name_image(path)
     result = jobs.inspect(path, session.targets(project_of(path)))
     session.target = result.target
     console, image = session.console, result.image
@@ -29,7 +30,7 @@ def inspect(session: Session, path: Path) -> int:
         f"suffix bcdDevice {suffix.bcd_device:04x}, bcdDFU {suffix.bcd_dfu:04x}, CRC right"
     )
     console.table(
-        [">Address", ">Bytes", "MD5", "File"],
+        [">Address", ">Bytes", "~MD5", "File"],
         [
             (f"{m.record.address:#x}", str(len(m.data)), m.record.md5.hex(), m.name)
             if m.record is not None

@@ -36,7 +36,7 @@ def list_devices(session: Session, *, project_dir: Path | None = None, as_json: 
         if not listed.interfaces:
             session.console.tell(f"Port {listed.device.path}: {listed.description}.")
         if listed.problem is not None:
-            session.console.tell(f"Port {listed.device.path} cannot be opened: {listed.problem.message}", "yellow")
+            session.console.tell(listed.problem.message)
     problems = {listed.problem.code: (listed.problem, listed.target) for listed in found if listed.problem is not None}
     for problem, target in problems.values():
         facts = session.facts(problem, target)

@@ -16,6 +16,7 @@ from ..console import Console
 from ..errors import EspDfuError, InterruptedByUserError
 from ..events import Event, Notice
 from ..hints import Face, hints
+from ..project import FLASHER_ARGS
 from ..target import PROJECT_FOLDER, Target, load_targets
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ class Session:
             # What no module foresaw, such as a folder that vanishes while it is read.
             return self.fail(EspDfuError(f"{error.filename or 'The system'}: {error.strerror or error}."))
 
+    def name_image(self, dfu_bin: Path) -> None:
+        """The hints' commands shall be about this image."""
+        folder = dfu_bin.parent
+        known = (folder / FLASHER_ARGS).is_file()
+        self.face = self.face.naming(str(dfu_bin), str(folder) if known else "BUILD_DIR")
+
     def targets(self, project_dir: Path | None) -> list[Target]:
         """All chips; a broken file of another chip than the one that is meant is only worth a warning."""
         return load_targets(project_dir, on_broken=lambda error: self.console.warn(error.message))
@@ -70,10 +77,10 @@ class Session:
         self.real = False
         return simulate_text(self.boards, targets, self.clock)
 
-    def fail(self, error: EspDfuError) -> int:
-        """Show an error."""
+    def fail(self, error: EspDfuError, *, advise: bool = True) -> int:
+        """Show an error, and what to do about it unless that was said already; its exit code."""
         facts = self.facts(error, self.target)
-        advice = hints(error, self.face, self.target, facts)
+        advice = hints(error, self.face, self.target, facts) if advise else []
         self.console.error(error.message, error.code, [*error.notes, *map(as_note, facts)], advice)
         return error.exit_code
 
@@ -100,7 +107,7 @@ class JsonSession(Session):
         super().__init__(console, face)
         console.out = console.err
 
-    def fail(self, error: EspDfuError) -> int:
+    def fail(self, error: EspDfuError, *, advise: bool = True) -> int:
         """Show an error, and make it the last line."""
         from ..json_lines import error_line
 
@@ -108,12 +115,20 @@ class JsonSession(Session):
             self.console.raw(error_line(error))
         except OSError:
             sys.stdout = None  # the reader left, or the disk is full; nothing more is tried at exit
-        return super().fail(error)
+        return super().fail(error, advise=advise)
 
 
 def as_note(fact: Fact) -> str:
     """A fact as a line below an error."""
     return f"{fact.topic[0].upper()}{fact.topic[1:]}: {fact.text}."
+
+
+def near(path: Path) -> Path:
+    """The path from the current folder, if it lies there: shorter to read, and to type."""
+    try:
+        return Path(os.path.abspath(path)).relative_to(Path.cwd())  # noqa: PTH100 (links stay what they are)
+    except (ValueError, OSError):
+        return path
 
 
 def project_of(dfu_bin: Path) -> Path | None:

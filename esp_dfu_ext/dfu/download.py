@@ -216,11 +216,13 @@ class _Run:
         while True:
             answer = self._device.get_status()
             if answer.status != Status.OK or answer.state == State.dfuERROR:
-                raise _status_error(answer, when)
+                raise self._status_error(answer, when)
             if answer.state in expected:
                 return answer
             if answer.state not in self._busy:
-                message = f"The device reported state {answer.state} {when}, instead of {expected[0]}."
+                message = (
+                    f"Port {self._path}: the device reported state {answer.state} {when}, instead of {expected[0]}."
+                )
                 raise DfuStateError(message, state=str(answer.state))
             now = self._clock.monotonic()
             deadline = min(deadline, now + timeout)
@@ -248,12 +250,11 @@ class _Run:
                 f"Port {self._path}: the device refused the block at offset {position:#x} of the stream and does not "
                 f"say why (it is in state {answer.state})."
             )
-        return _status_error(answer, f"at offset {position:#x} of the stream, {when}")
+        return self._status_error(answer, f"at offset {position:#x} of the stream, {when}")
 
-
-def _status_error(answer: StatusResponse, when: str) -> DfuStatusError:
-    return DfuStatusError(
-        f"The device reported {answer.status} in state {answer.state} {when}.",
-        status=str(answer.status),
-        state=str(answer.state),
-    )
+    def _status_error(self, answer: StatusResponse, when: str) -> DfuStatusError:
+        return DfuStatusError(
+            f"Port {self._path}: the device reported {answer.status} in state {answer.state} {when}.",
+            status=str(answer.status),
+            state=str(answer.state),
+        )

@@ -14,6 +14,7 @@ from ..errors import (
     OtherPathError,
     OtherSerialError,
     ReenumerationError,
+    UdevError,
     UsbUnavailableError,
 )
 from ..machine import Machine
@@ -36,6 +37,8 @@ def _explain(error: EspDfuError, targets: Sequence[Target], machine: Machine) ->
     # `bus` begins its errors with the port; of several boards only that one explains the error.
     port = re.match(r"Port ([\d.-]+):", error.message)
     boards = [node for node in permission.boards(machine, targets) if port is None or node.path == port[1]]
+    if isinstance(error, UdevError):
+        return permission.without_udev(machine)
     if isinstance(error, AccessDeniedError):
         return [fact for node in boards for fact in permission.refused(machine, node)]
     if isinstance(error, DeviceBusyError):

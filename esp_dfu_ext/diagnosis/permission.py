@@ -44,9 +44,21 @@ def refused(machine: Machine, node: UsbNode) -> list[Fact]:
             rules=[str(rule) for rule in rules],
             rule_group=group,
             user=machine.user,
-            where="container" if machine.container else "wsl" if machine.wsl else "",
+            where=_kind(machine),
         )
     ]
+
+
+def without_udev(machine: Machine) -> list[Fact]:
+    """That no udev runs here; nothing if one does."""
+    if machine.file("/run/udev/control").exists():
+        return []
+    return [problem("udev", "no-udev", "it does not run here, so that no rule has any effect", where=_kind(machine))]
+
+
+def _kind(machine: Machine) -> str:
+    """What has its udev elsewhere, or none."""
+    return "container" if machine.container else "wsl" if machine.wsl else ""
 
 
 def held(machine: Machine, node: UsbNode, interface: int) -> list[Fact]:

@@ -282,7 +282,7 @@ def test_no_access_is_listed_with_its_reason() -> None:
         result = bench.run(*ESP_DFU, "list", user=True)
         assert result.returncode == 0
         assert len(lines(result.stdout)) == 2
-        assert "Port 1-1 cannot be opened" in result.stderr
+        assert "Port 1-1: no permission to open the device" in result.stderr
 
 
 def test_second_program_finds_the_board_busy_and_does_no_harm(builds: dict[str, Path]) -> None:

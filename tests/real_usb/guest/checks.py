@@ -152,7 +152,7 @@ def test_reset_tells_what_came_after(bench: Bench, image_for: MakeImage, libusb:
     result = esp_dfu("flash", "--reset", image.path, libusb=libusb)
     assert result.code == 0, result
     image.assert_in(board)
-    seen = re.search(r"After the bus reset this was on port 1-1: (.*)\.", result.out + result.err)
+    seen = re.search(r"Seen on port 1-1 after the bus reset: (.*)\.", result.out + result.err)
     assert seen is not None, result
     assert ("nothing" if boots_app else "in run-time mode") in seen[1]
 
@@ -232,7 +232,7 @@ def no_rule() -> Iterator[None]:
 
 def install_rule() -> Result:
     """What the README says, but for sudo."""
-    assert "esp-dfu udev --install" in README.read_text(encoding="utf-8")
+    assert '"$(command -v esp-dfu)" udev --install' in README.read_text(encoding="utf-8")
     installed = esp_dfu("udev", "--install")
     assert installed.code == 0, installed
     return installed
