@@ -63,6 +63,21 @@ def test_a_member_that_is_not_in_the_index_would_be_skipped() -> None:
     assert problem == "b is in the archive, but not in the index: the ROM would skip it."
 
 
+def test_what_follows_a_member_that_is_not_in_the_index_is_checked_too() -> None:
+    found = problems(
+        index(PARAMS_RECORD, index_record(0, "a", B)), PARAMS_MEMBER, cpio_member("b", B), cpio_member("a", A)
+    )
+    assert [problem.split()[0] for problem in found] == ["b", "a"]
+
+
+def test_flash_params_that_come_late_or_twice_are_told() -> None:
+    record = index_record(0, "p2", PARAMS, FLASH_PARAMS_FLAGS)
+    members = index(PARAMS_RECORD, record, index_record(0, "a", A)), cpio_member("a", A), cpio_member("p2", PARAMS)
+    late, several = problems(*members, PARAMS_MEMBER)
+    assert "flash parameters" in late and "after other members" in late
+    assert several.startswith("2 members hold flash parameters")
+
+
 def test_a_second_index_is_refused() -> None:
     one = index(PARAMS_RECORD, index_record(0, "a", A))
     second, skipped = problems(one, PARAMS_MEMBER, cpio_member("a", A), one)

@@ -7,9 +7,9 @@ import pytest
 from esp_dfu_ext.bus import UsbHandle
 from esp_dfu_ext.dfu.device import DfuDevice
 from esp_dfu_ext.dfu.discovery import find
-from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.errors import DeviceGoneError, DfuError, StallError, TransferTimeoutError
-from esp_dfu_ext.simulator.board import hang
+from esp_dfu_ext.dfu.spec import Mode, Request
+from esp_dfu_ext.errors import DeviceGoneError, DfuError, StallError, TransferTimeoutError, UsbError
+from esp_dfu_ext.simulator.board import Effect, hang, stall
 
 from .sim import (
     DNLOAD,
@@ -121,11 +121,22 @@ def test_requests_reach_the_rom_through_pyusb() -> None:
 def test_what_the_rom_refuses_is_a_stall() -> None:
     rig = bench(mode=Mode.DFU)
     device = _open(rig)
-    with pytest.raises(StallError, match="1-1"):
+    with pytest.raises(StallError, match=r"1-1.*[a-z] \(DFU_CLRSTATUS\)\.$"):
         device.clear_status()
     assert device.get_state() == ERROR
     device.clear_status()
     assert device.get_state() == IDLE
+
+
+@pytest.mark.parametrize(("fault", "kind"), [(stall, StallError), (hang, TransferTimeoutError)])
+@pytest.mark.parametrize("request_", [Request.DFU_GETSTATUS, Request.DFU_GETSTATE, Request.DFU_ABORT])
+def test_what_fails_is_named(fault: Effect, kind: type[UsbError], request_: Request) -> None:
+    rig = bench(mode=Mode.DFU)
+    device = _open(rig)
+    rig.board.faults.plan(fault, at=request_)
+    calls = {Request.DFU_GETSTATUS: device.get_status, Request.DFU_GETSTATE: device.get_state}
+    with pytest.raises(kind, match=rf"1-1.*[a-z] \({request_.name}\)\.$"):
+        calls.get(request_, device.abort)()
 
 
 def test_the_timeout_is_the_one_that_was_asked_for() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
+import msgspec
 import pytest
 import usb.core
 from pytest_mock import MockerFixture
 
 from esp_dfu_ext.dfu.detach import detach_and_wait
-from esp_dfu_ext.dfu.discovery import DfuInterface, Selector, describe, find, select
+from esp_dfu_ext.dfu.discovery import DfuInterface, Selector, describe, dfu_interfaces, find, select
 from esp_dfu_ext.dfu.opening import open_when_permitted
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import (
@@ -40,7 +42,9 @@ def _select(
 def _detach(rig: Bench) -> DfuInterface:
     target = rig.boards[0].target
     interface = find(rig.bus, target)[0]
-    return detach_and_wait(interface, rig.bus, target, clock=rig.clock, on_event=rig.handle)
+    return detach_and_wait(
+        interface, rig.bus, target, clock=rig.clock, targets=chips(), patience=0.0, on_event=rig.handle
+    )
 
 
 # --- find, describe ---------------------------------------------------------------------------------------
@@ -59,6 +63,19 @@ def test_other_chips_and_other_devices_are_not_found() -> None:
     rig = bench("esp32s2", "esp32p4", others=[serial_jtag()])
     assert find(rig.bus, chip("esp32s3")) == []
     assert [i.path for i in find(rig.bus, chip("esp32p4"))] == ["1-2"]
+
+
+@pytest.mark.parametrize(
+    ("class_", "subclass", "protocol"),
+    [(3, 1, 1), (3, 1, 2), (0xFE, 2, 1), (0xFE, 1, 0), (0xFE, 1, 3), (0xFF, 1, 2)],
+    ids=["keyboard", "mouse", "IrDA bridge", "protocol 0", "protocol 3", "a vendor's own"],
+)
+def test_interfaces_that_are_not_for_dfu(class_: int, subclass: int, protocol: int) -> None:
+    (device,) = bench().bus.scan()
+    (dfu,) = dfu_interfaces(device)
+    other = replace(dfu.descriptor, class_=class_, subclass=subclass, protocol=protocol)
+    found = dfu_interfaces(replace(device, interfaces=(other, dfu.descriptor, other)))
+    assert [interface.descriptor for interface in found] == [dfu.descriptor]
 
 
 def test_a_foreign_device_in_dfu_mode_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,15 +179,25 @@ def test_an_app_is_told_from_a_chip() -> None:
     assert "303a:4001, no DFU interface: an app" in caught.value.notes[0]
 
 
-def test_devices_of_other_vendors_are_counted() -> None:
-    rig = bench(others=[_stranger(0x1D6B, 2)])
+@pytest.mark.parametrize(("count", "says"), [(1, "One other USB device is"), (2, "2 other USB devices are")])
+def test_devices_of_other_vendors_are_counted(count: int, says: str) -> None:
+    rig = bench(others=[_stranger(0x1D6B, 2)] * count)
     rig.board.unplug()
     with pytest.raises(DeviceNotFoundError) as caught:
         _select(rig)
     assert (caught.value.code, caught.value.notes) == (
         "no-device",
-        ("One other USB device is there, hubs included, and none of Espressif.",),
+        (f"{says} there, hubs included, and none of Espressif.",),
     )
+
+
+def test_a_chip_that_is_not_among_those_known_is_seen_on_another_port() -> None:
+    rig = bench(start=0)
+    with pytest.raises(DeviceNotFoundError) as caught:
+        select(rig.bus, chip(), Selector("1-7"), (), clock=rig.clock)
+    assert rig.clock.monotonic() == 0
+    assert caught.value.code == "other-path"
+    assert "1-1: 303a:0009" in caught.value.notes[0]
 
 
 def test_a_device_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,16 +330,20 @@ def test_an_app_with_the_console_comes_back_twice_and_is_asked_once() -> None:
 
 def test_no_second_detach_within_3_seconds() -> None:
     rig = bench(start=0)
+    rig.clock.sleep(50)
+    started = rig.clock.monotonic()
     rig.board.faults.return_mode = Mode.RUN_TIME
     with pytest.raises(NoDfuModeError, match=r"1-1") as caught:
         _detach(rig)
     assert caught.value.seen == "run-time"
-    assert "run-time" in caught.value.message
-    assert 15 <= rig.clock.monotonic() <= 15.2
+    assert "came back in run-time" in caught.value.message
+    assert 15 <= rig.clock.monotonic() - started <= 15.2
     first, *more = [t.when for t in rig.dfu(DETACH)]
     assert len(more) == 1
     assert more[0] - first > 3
-    assert [e.code for e in rig.events if isinstance(e, Notice)] == ["detach-again"]
+    (notice,) = [e for e in rig.events if isinstance(e, Notice)]
+    assert (notice.code, notice.path) == ("detach-again", "1-1")
+    assert "run-time" in notice.message
 
 
 def test_a_second_detach_helps_where_the_first_did_not() -> None:
@@ -328,6 +359,50 @@ def test_a_second_detach_helps_where_the_first_did_not() -> None:
     assert 3 < rig.clock.monotonic() < 4
 
 
+def test_a_board_that_leaves_by_itself_before_the_second_detach_is_waited_for() -> None:
+    rig = bench(start=0)
+    rig.board.faults.return_mode = Mode.RUN_TIME
+
+    def leave(event: object) -> None:
+        rig.board.unplug()
+        rig.board.plug(Mode.DFU)
+
+    rig.on_event = leave
+    assert _detach(rig).mode is Mode.DFU
+    assert rig.notices() == ["detach-again"]
+    assert len(rig.dfu(DETACH)) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (usb.core.USBError("Pipe error", -9, errno.EPIPE), "refused the request."),
+        (usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT), "did not answer the request."),
+        (usb.core.USBError("Input/Output Error", -1, errno.EIO), "the request failed: "),
+        (None, "took the request."),
+    ],
+    ids=str,
+)
+def test_a_board_that_never_leaves_the_bus(error: usb.core.USBError | None, says: str) -> None:
+    rig = bench(others=[_stranger(0x1D6B, 2)])
+
+    def before(transfer: Transfer) -> None:
+        if transfer.is_dfu and transfer.request == DETACH and error is not None:
+            raise error
+
+    rig.before = before
+    rig.board.control = lambda *_: b""  # type: ignore[method-assign]
+    limits = msgspec.structs.replace(chip().dfu, return_timeout=1.5)
+    rig.board.target = msgspec.structs.replace(chip(), dfu=limits)
+    with pytest.raises(NoDfuModeError) as caught:
+        _detach(rig)
+    assert "port 1-1" in caught.value.message and "within 1.5 s" in caught.value.message
+    assert f"never left the bus, and {says}" in caught.value.message
+    assert not caught.value.message.endswith("..")
+    assert len(caught.value.notes) == 1  # other vendors' devices are not named
+    assert "1-1" in caught.value.notes[0]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_board_that_never_comes_back(name: str) -> None:
     rig = bench(name, others=[serial_jtag("1-2")], start=0)
@@ -336,16 +411,19 @@ def test_a_board_that_never_comes_back(name: str) -> None:
         _detach(rig)
     assert caught.value.code == "no-return"
     assert "nothing is on its port" in caught.value.message
+    assert [note[:28] for note in caught.value.notes] == ["Seen on port 1-2: 303a:1001,"]
     assert 15 <= rig.clock.monotonic() <= 15.1
 
 
-def test_a_board_that_comes_back_as_something_else() -> None:
+@pytest.mark.parametrize("pid", [0x1001, 0x0009], ids=["another ID", "its ID without DFU"])
+def test_a_board_that_comes_back_as_something_else(pid: int) -> None:
     rig = bench("esp32s3")
     rig.board.faults.no_return = True
-    rig.others = (serial_jtag("1-1"),)
-    with pytest.raises(NoDfuModeError, match="303a:1001") as caught:
+    rig.others = (replace(_stranger(0x303A, pid), path="1-1"),)
+    with pytest.raises(NoDfuModeError, match=f"303a:{pid:04x} is on its port") as caught:
         _detach(rig)
-    assert caught.value.seen == "303a:1001"
+    assert caught.value.seen == f"303a:{pid:04x}"
+    assert caught.value.notes[0].startswith(f"Seen on port 1-1: 303a:{pid:04x}")
 
 
 def test_another_board_in_dfu_mode_is_not_taken_for_ours() -> None:
@@ -387,6 +465,17 @@ def test_a_device_that_does_not_detach_by_itself_gets_a_bus_reset(monkeypatch: p
     assert rig.resets == ["1-1"]
 
 
+def test_a_device_without_the_functional_descriptor_gets_a_second_and_no_bus_reset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raw = bench().board.rom.configuration_descriptor
+    monkeypatch.setattr("esp_dfu_ext.simulator.rom._CONFIGURATION", raw.replace(b"\x09\x21\x0f", b"\x09\x24\x0f"))
+    rig = bench()
+    assert _detach(rig).functional is None
+    assert [t.value for t in rig.dfu(DETACH)] == [1000]
+    assert rig.resets == []
+
+
 def test_each_look_at_the_bus_has_a_fresh_context() -> None:
     rig = bench()
     _detach(rig)
@@ -394,7 +483,7 @@ def test_each_look_at_the_bus_has_a_fresh_context() -> None:
 
 
 def test_detach_of_a_board_that_cannot_be_opened() -> None:
-    rig = bench()
+    rig = bench(start=0)
     rig.board.faults.no_access = True
     with pytest.raises(AccessDeniedError):
         _detach(rig)
@@ -403,6 +492,7 @@ def test_detach_of_a_board_that_cannot_be_opened() -> None:
     with pytest.raises(DeviceBusyError):
         _detach(rig)
     assert rig.dfu(DETACH) == []
+    assert rig.clock.monotonic() == 0
 
 
 # --- opening ----------------------------------------------------------------------------------------------
@@ -448,7 +538,7 @@ def test_a_look_that_fails_does_not_end_the_wait(mocker: MockerFixture) -> None:
         side_effect=[UsbError("USB scan: the transfer failed."), *[mocker.DEFAULT] * 99],
         wraps=rig.bus.scan,
     )
-    back = detach_and_wait(interface, rig.bus, chip(), clock=rig.clock)
+    back = detach_and_wait(interface, rig.bus, chip(), clock=rig.clock, targets=chips(), patience=0.0)
     assert back.mode is Mode.DFU
     assert looks.call_count > 2
 
@@ -458,4 +548,4 @@ def test_a_bus_that_cannot_be_looked_at_says_that_the_board_is_not_back(mocker: 
     interface = find(rig.bus, chip())[0]
     mocker.patch.object(rig.bus, "scan", side_effect=UsbError("USB scan: the transfer failed."))
     with pytest.raises(ReenumerationError, match="did not come back in DFU mode within 15 s"):
-        detach_and_wait(interface, rig.bus, chip(), clock=rig.clock)
+        detach_and_wait(interface, rig.bus, chip(), clock=rig.clock, targets=chips(), patience=0.0)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
+import usb.core
 
 from esp_dfu_ext.bus import UsbHandle
 from esp_dfu_ext.clock import VirtualClock
@@ -21,9 +24,9 @@ from esp_dfu_ext.errors import (
     StallError,
     TransferTimeoutError,
 )
-from esp_dfu_ext.events import Event, Notice, Phase, PhaseFinished, PhaseStarted, Progress
+from esp_dfu_ext.events import Event, EventSink, Notice, Phase, PhaseFinished, PhaseStarted, Progress, ignore
 from esp_dfu_ext.image.image import DfuImage
-from esp_dfu_ext.simulator.board import stall
+from esp_dfu_ext.simulator.board import Answer, hang, stall
 
 from .sim import (
     ABORT,
@@ -46,7 +49,10 @@ from .sim import (
     UPLOAD_IDLE,
     WAIT_RESET,
     Bench,
+    Board,
+    ControlStall,
     File,
+    Transfer,
     archive,
     bench,
     chip,
@@ -54,6 +60,10 @@ from .sim import (
     image_of,
     small_image,
 )
+
+STREAM = bytes(small_image().stream)
+FIRST = STREAM.index(FILES[-1].data) // 64
+PLACES = {"index": 1, "first block of a file": FIRST, "middle": FIRST + 40, "zero-length": -(-len(STREAM) // 64)}
 
 
 def _open(rig: Bench) -> DfuDevice:
@@ -77,6 +87,7 @@ def _download(
         path="1-1",
         clock=rig.clock,
         strict=strict,
+        tolerant=True,
         on_event=rig.handle,
     )
 
@@ -174,6 +185,25 @@ def test_the_block_that_erases_has_time_for_it() -> None:
     assert timeouts[-1] >= 10  # one that comes with the zero-length block is no more than a sector
 
 
+def test_only_the_blocks_that_may_erase_have_time_for_it() -> None:
+    """Six for each file: four of bytes that the ROM may hold back, and one at either end that holds others too."""
+    rig = _rig()
+    _download(rig)
+    longer = [t.value for t in rig.dfu(DNLOAD)[:-1] if t.timeout != 5]
+    firsts = [STREAM.index(file.data) // 64 for file in FILES]
+    assert longer == [first + n for first in firsts for n in range(6)]
+    assert {t.timeout for t in rig.dfu(DNLOAD)[:-1]} == {5, 30}
+
+
+def test_the_time_of_a_file_is_not_over_when_the_next_begins_at_once() -> None:
+    image = image_of([File(0x1000 * n, f"{n}.bin", b"x") for n in range(1, 4)], chip(), MIB)
+    rig = _rig()
+    _download(rig, image)
+    timeouts = [t.timeout for t in rig.dfu(DNLOAD)[:-1]]
+    assert timeouts == sorted(timeouts)
+    assert set(timeouts) == {5, 30, 60, 90}
+
+
 @pytest.mark.parametrize("mib", [0, 1, 2])
 def test_the_last_block_has_time_for_every_md5(mib: int) -> None:
     data = content(4096) * (mib * 256) or b"x"
@@ -194,7 +224,7 @@ def test_the_last_block_has_time_for_every_md5(mib: int) -> None:
     )
     image = image_of([File(0x10000, "a.bin", data)], chip())
     with pytest.raises(Stop):
-        download(device, image, chip(), transfer_size=4096, path="1-1", clock=rig.clock)
+        _download(rig, image, size=4096, device=device)
     assert rig.log[-1].timeout >= 10 + 3 * mib
     assert rig.log[-1].timeout <= 12 + 4 * mib
 
@@ -218,15 +248,17 @@ def test_events() -> None:
     assert done == sorted(done)
     assert done[-1] == total
     assert {(e.path, e.phase, e.total) for e in progress} == {("1-1", Phase.DOWNLOAD, total)}
-    names = list(dict.fromkeys(e.name for e in progress if e.name))
-    assert names == [f.name for f in FILES]
+    names = list(dict.fromkeys(e.name for e in progress))
+    assert names == ["", *(f.name for f in FILES)]
+    assert progress[-1].name == ""
     stream = bytes(image.stream)
     for event in progress:
         inside = [f.name for f in FILES if 0 <= event.done - stream.index(f.data) < len(f.data)]
         assert not inside or event.name in ("", *inside)
 
 
-def test_progress_tells_what_is_on_the_device() -> None:
+@pytest.mark.parametrize("strict", [False, True])
+def test_progress_tells_what_is_on_the_device(strict: bool) -> None:
     rig = _rig()
     sent: list[tuple[int, int]] = []
 
@@ -235,9 +267,11 @@ def test_progress_tells_what_is_on_the_device() -> None:
             sent.append((event.done, sum(len(t.data) for t in rig.dfu(DNLOAD))))
 
     rig.on_event = on_event
-    _download(rig)
+    _download(rig, strict=strict)
     assert all(done == on_device for done, on_device in sent)
-    assert len(sent) > 5
+    files = [STREAM.index(file.data) // 64 * 64 for file in FILES]
+    every_32 = [32 * 64, 64 * 64, 96 * 64]
+    assert [done for done, _ in sent] == sorted([0, *files, *every_32, len(STREAM)])
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -251,8 +285,11 @@ def test_a_wrong_md5_is_reported_after_the_last_block(strict: bool) -> None:
     assert rig.board.rom.status == ERR_FIRMWARE
 
 
-def test_a_device_that_wants_its_getstatus_gets_a_fresh_start() -> None:
+@pytest.mark.parametrize("interval", [2, 32])
+def test_a_device_that_wants_its_getstatus_gets_a_fresh_start(interval: int) -> None:
     rig = _rig()
+    limits = msgspec.structs.replace(chip().dfu, status_interval=interval)
+    rig.board.target = msgspec.structs.replace(chip(), dfu=limits)
     rig.board.rom.wants_status = True
     answer = _download(rig)
     assert answer.state == IDLE
@@ -267,6 +304,93 @@ def test_strict_mode_needs_no_fresh_start() -> None:
     assert rig.notices() == []
     assert len(rig.dfu(DNLOAD)) == -(-len(small_image().stream) // 64) + 1
     rig.assert_flashed()
+
+
+@pytest.mark.parametrize(("interval", "strict"), [(2, False), (32, False), (32, True)])
+def test_one_block_that_is_lost_is_no_end(interval: int, strict: bool) -> None:
+    rig = _rig()
+    limits = msgspec.structs.replace(chip().dfu, status_interval=interval)
+    rig.board.target = msgspec.structs.replace(chip(), dfu=limits)
+    rig.board.faults.plan(hang, 40)
+    assert _download(rig, strict=strict).state == IDLE
+    rig.assert_flashed()
+    (notice,) = [e for e in rig.events if isinstance(e, Notice)]
+    assert (notice.code, notice.path) == ("restart", "1-1")
+    assert notice.message.startswith("Port 1-1: ") and notice.message.count("1-1") == 1
+    assert f"offset {40 * 64:#x}" in notice.message and "(2 left)" in notice.message
+    again = [t.value for t in rig.dfu(DNLOAD)].index(0, 1)
+    requests = [t.request for t in rig.log[rig.log.index(rig.dfu(DNLOAD)[again]) :]]
+    assert set(requests[::2]) == {DNLOAD} and set(requests[1::2]) == {GETSTATUS}
+
+
+def test_a_block_that_is_always_lost_is_sent_three_times() -> None:
+    rig = _rig()
+    _never_answer(rig, lambda t: t.request == DNLOAD and t.value == 40)
+    with pytest.raises(TransferTimeoutError, match=f"offset {40 * 64:#x}"):
+        _download(rig)
+    assert [t.value for t in rig.dfu(DNLOAD)].count(40) == 3
+    assert [e.message[-8:] for e in rig.events if isinstance(e, Notice)] == ["2 left).", "1 left)."]
+
+
+def _never_answer(rig: Bench, condition: Callable[[Transfer], bool]) -> None:
+    def before(transfer: Transfer) -> None:
+        if transfer.is_dfu and condition(transfer):
+            raise usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT)
+
+    rig.before = before
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("index", "offset 0x40 of the stream (5 s)"),
+        ("first block of a file", f"offset {64 * FIRST:#x} of the stream (30 s)"),
+        ("middle", f"offset {64 * FIRST + 64 * 40:#x} of the stream (5 s)"),
+        ("zero-length", "to the zero-length block"),
+        ("zero-length", "(10 s)"),
+    ],
+)
+def test_a_device_that_falls_silent_is_told_with_place_and_seconds(place: str, says: str) -> None:
+    block = PLACES[place]
+    rig = _rig()
+    _never_answer(rig, lambda _: len(rig.dfu(DNLOAD)) > block)
+    with pytest.raises(TransferTimeoutError) as caught:
+        _download(rig)
+    assert "1-1" in caught.value.message
+    assert says in caught.value.message
+    assert rig.notices() == []
+
+
+@pytest.mark.parametrize(("place", "says"), [("index", "index"), ("middle", "app.bin"), ("zero-length", "ended")])
+@pytest.mark.parametrize("status", [Status.errSTALLEDPKT, Status.errADDRESS])
+def test_a_stall_is_told_with_status_place_and_file(place: str, says: str, status: Status) -> None:
+    """Once DFU_GETSTATUS comes after each block, also a status that asks for it is a verdict."""
+    rig = _rig()
+
+    def fail(board: Board, answer: Answer) -> bytes:
+        board.rom.fail(status)
+        raise ControlStall
+
+    rig.board.faults.plan(fail, PLACES[place])
+    with pytest.raises(DfuStatusError) as caught:
+        _download(rig, strict=True)
+    assert (caught.value.status, caught.value.state) == (status.name, "dfuERROR")
+    position = min(64 * PLACES[place], len(small_image().stream))
+    assert f"offset {position:#x} " in caught.value.message
+    assert says in caught.value.message.partition("offset")[2]
+    assert rig.notices() == []
+
+
+def test_a_block_that_is_refused_without_a_reason_is_told_with_place_and_state() -> None:
+    rig = _rig()
+
+    def before(transfer: Transfer) -> None:
+        if transfer.is_dfu and transfer.request == DNLOAD and transfer.value == 40:
+            raise usb.core.USBError("Pipe error", -9, errno.EPIPE)
+
+    rig.before = before
+    with pytest.raises(StallError, match=rf"1-1.*offset {40 * 64:#x} .*dfuDNLOAD-IDLE"):
+        _download(rig)
 
 
 # --- recover ----------------------------------------------------------------------------------------------
@@ -324,6 +448,7 @@ def test_leave_idle_says_how_it_left_the_device() -> None:
     _bring_to(device, DNLOAD_IDLE)
     assert "dfuIDLE" in leave_idle(device, rig.clock)
     assert device.get_state() == IDLE
+    assert "takes a new download" in leave_idle(device, rig.clock)
     rig.board.unplug()
     assert "cannot be reached" in leave_idle(device, rig.clock)
 
@@ -334,6 +459,35 @@ def test_leave_idle_never_fails() -> None:
     with pytest.raises(StallError):
         device.detach(700)
     assert "appIDLE" in leave_idle(device, rig.clock)
+
+
+def test_leave_idle_waits_for_a_busy_device() -> None:
+    handle = Scripted(VirtualClock(), (DNBUSY, 0.5), (IDLE, 0.0))
+    assert "in dfuIDLE" in leave_idle(DfuDevice(handle), handle.clock)
+    assert handle.clock.monotonic() == 0.5
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (usb.core.USBError("Pipe error", -9, errno.EPIPE), "refuses to go back to dfuIDLE"),
+        (usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT), "does not answer"),
+        (usb.core.USBError("Input/Output Error", -1, errno.EIO), "cannot be reached"),
+        (None, "malformed"),
+    ],
+    ids=str,
+)
+def test_leave_idle_says_why_it_could_not(error: usb.core.USBError | None, says: str) -> None:
+    rig = _rig()
+    device = _open(rig)
+    rig.board.control = lambda *_: bytes(5)  # type: ignore[method-assign]
+
+    def before(transfer: Transfer) -> None:
+        if error is not None:
+            raise error
+
+    rig.before = before
+    assert says in leave_idle(device, rig.clock)
 
 
 # --- other devices ----------------------------------------------------------------------------------------
@@ -365,9 +519,11 @@ class Scripted(UsbHandle):
         return StatusResponse(self.status, seconds, state).encode()
 
 
-def _send(handle: Scripted, strict: bool = False) -> StatusResponse:
+def _send(
+    handle: Scripted, strict: bool = False, *, idle_first: bool = True, on_event: EventSink = ignore
+) -> StatusResponse:
     image = small_image()
-    handle.idle_first = True
+    handle.idle_first = idle_first
     return download(
         DfuDevice(handle),
         image,
@@ -376,7 +532,22 @@ def _send(handle: Scripted, strict: bool = False) -> StatusResponse:
         path="1-1",
         clock=handle.clock,
         strict=strict,
+        tolerant=True,
+        on_event=on_event,
     )
+
+
+def test_a_device_that_is_busy_at_first_is_recovered_and_each_phase_has_its_seconds() -> None:
+    clock = VirtualClock()
+    clock.sleep(100)
+    states = [(MANIFEST, 0.5), (IDLE, 0.0), (DNBUSY, 0.25), (DNLOAD_IDLE, 0.0), (MANIFEST, 2.0), (IDLE, 0.0)]
+    events: list[Event] = []
+    handle = Scripted(clock, *states)
+    handle.asked.append(0)
+    _send(handle, True, idle_first=False, on_event=events.append)
+    seconds = [(e.path, e.phase, e.seconds) for e in events if isinstance(e, PhaseFinished)]
+    assert seconds == [("1-1", Phase.RECOVER, 0.5), ("1-1", Phase.DOWNLOAD, 0.25), ("1-1", Phase.VERIFY, 2.0)]
+    assert [e.phase for e in events if isinstance(e, PhaseStarted)] == [Phase.RECOVER, Phase.DOWNLOAD, Phase.VERIFY]
 
 
 @pytest.mark.parametrize("state", [DNLOAD_SYNC, DNBUSY, MANIFEST_SYNC, MANIFEST])
@@ -423,6 +594,7 @@ def test_a_status_that_nobody_knows_is_an_error() -> None:
         ([(MANIFEST, 0.5), (MANIFEST_SYNC, 0.1), (IDLE, 0.0)], []),
         ([(UPLOAD_IDLE, 0.5), (IDLE, 0.0)], [ABORT]),
         ([(DNLOAD_SYNC, 0.5), (IDLE, 0.0)], [ABORT]),
+        ([(ERROR, 0.5), (IDLE, 0.0)], [CLRSTATUS]),
     ],
 )
 def test_recover_of_other_devices(states: list[tuple[int, float]], requests: list[int]) -> None:
@@ -446,12 +618,13 @@ def test_recover_waits_for_a_device_that_is_busy_and_asks_for_no_time() -> None:
     assert handle.sent == [ABORT]
 
 
-def test_a_device_that_goes_away_while_it_explains_a_stall() -> None:
+@pytest.mark.parametrize("block", [40, PLACES["zero-length"]])
+def test_a_device_that_goes_away_while_it_explains_a_stall(block: int) -> None:
     rig = _rig()
-    rig.board.faults.plan(stall, 40)
+    rig.board.faults.plan(stall, block)
 
     def before(transfer: object) -> None:
-        if rig.board.blocks == 41:
+        if rig.board.blocks == block + 1:
             rig.board.unplug()
 
     rig.before = before
@@ -465,4 +638,20 @@ def test_the_notice_names_the_board() -> None:
     _download(rig)
     (notice,) = [e for e in rig.events if isinstance(e, Notice)]
     assert notice.path == "1-1"
+    assert notice.message.startswith("Port 1-1: ")
     assert "GETSTATUS" in notice.message
+
+
+def test_a_device_that_is_still_busy_with_the_block_before_is_waited_for_and_gets_a_fresh_start() -> None:
+    class Hasty(Scripted):
+        def control_out(self, request_type: int, request: int, value: int, data: bytes, timeout: float) -> int:
+            super().control_out(request_type, request, value, data, timeout)
+            if self.sent == [DNLOAD]:
+                raise StallError("1-1: the device refused the request.")
+            return len(data)
+
+    busy, idle = (DNBUSY, 0.3), (IDLE, 0.0)
+    handle = Hasty(VirtualClock(), busy, busy, idle, idle, (DNLOAD_IDLE, 0.0), idle)
+    assert _send(handle).state == IDLE
+    assert handle.sent == [DNLOAD, DNLOAD, DNLOAD]
+    assert handle.asked == pytest.approx([0, 0, 0, 0.3, 0.3, 0.3, 0.3])

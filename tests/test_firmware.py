@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import struct
 import tracemalloc
 from pathlib import Path
 
@@ -89,6 +90,12 @@ def test_an_image_that_was_cut_short_is_damaged(length: int, tmp_path: Path) -> 
     is_image, chip_id, problem, _ = read(tmp_path, WHOLE[:length])
     assert is_image and problem
     assert chip_id == (9 if length >= 14 else None)
+
+
+@pytest.mark.parametrize(("told", "missing"), [(101, 1), (0x12345, 0x12345 - 100), (0xFFFFFFFF, 0xFFFFFFFF - 100)])
+def test_a_segment_that_ends_early_is_said_with_what_is_missing(told: int, missing: int, tmp_path: Path) -> None:
+    header = esp_image(9, [b""])[:24]
+    assert f" {missing} bytes" in read(tmp_path, header + struct.pack("<II", 0x3FC90000, told) + bytes(100))[2]
 
 
 def test_what_follows_an_image_is_not_looked_at(tmp_path: Path) -> None:

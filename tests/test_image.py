@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import struct
 import sys
 import tracemalloc
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -215,6 +217,20 @@ def test_a_new_image_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dfu.bin", "in"]
 
 
+def test_the_new_image_grows_hidden_beside_the_old_one(tmp_path: Path, parts: list[Part]) -> None:
+    """In one folder, so that it takes its place in one step; a name that tells whose it is after a power cut."""
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.extend(sorted(path.name for path in tmp_path.iterdir()))
+        assert (tmp_path / "dfu.bin").read_bytes() == b"old"
+
+    write_image(tmp_path / "dfu.bin", parts, FlashParams(4 << 20), Suffix(0x303A, 9), look)
+    hidden, *others = seen
+    assert hidden.startswith(".dfu.bin.") and hidden.endswith(".tmp")
+    assert others == ["dfu.bin", "in"]
+
+
 def test_a_full_disk_leaves_the_old_image(tmp_path: Path, parts: list[Part], monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(handle: int) -> None:
         raise OSError(28, "No space left on device")
@@ -228,9 +244,9 @@ def test_a_full_disk_leaves_the_old_image(tmp_path: Path, parts: list[Part], mon
 
 def test_an_input_that_is_gone_leaves_the_old_image(tmp_path: Path, parts: list[Part]) -> None:
     parts[1].path.unlink()
-    with pytest.raises(InputMissingError, match=r"b\.bin cannot be read") as caught:
+    with pytest.raises(InputMissingError, match=r"b\.bin cannot be read: No such file or directory\.$") as caught:
         _write(tmp_path, parts)
-    assert caught.value.path == parts[1].path
+    assert (caught.value.path, caught.value.role) == (parts[1].path, "flash file")
     _assert_untouched(tmp_path)
 
 
@@ -289,7 +305,7 @@ def test_permissions_stay_as_they_were_and_follow_the_umask_at_first(
     _write(tmp_path, parts)
     assert stat.S_IMODE(path.stat().st_mode) == mode
     path.unlink()
-    before = os.umask(0o027)
+    before = os.umask(0o026)
     try:
         _write(tmp_path, parts)
     finally:
@@ -408,8 +424,42 @@ def test_a_damaged_archive_is_refused_with_the_place(stream: bytes, message: str
         parse_image(dfu_suffixed(stream))
 
 
+@pytest.mark.parametrize(
+    ("last", "beyond", "message"),
+    [
+        (cpio_member("", b""), _header_field(cpio_member("", b""), 0, 11, b"00000000"), "name in the CPIO header"),
+        (cpio_member("n" * 255, b""), cpio_member("n" * 256, b""), "name in the CPIO header at offset 0x0 is damaged"),
+        (cpio_member("a", b"") * 1023, cpio_member("a", b"") * 1024, "more than 1024 members"),
+        (
+            cpio_member("dfuinfo0.dat", index_record(0, "a", b"") * 1024),
+            cpio_member("dfuinfo0.dat", index_record(0, "a", b"") * 1025),
+            "more than 1024 records",
+        ),
+    ],
+    ids=["no name", "name", "members", "records"],
+)
+def test_limits_are_exact(last: bytes, beyond: bytes, message: str) -> None:
+    assert bytes(parse_image(dfu_suffixed(last + TRAILER_MEMBER)).stream) == last + TRAILER_MEMBER
+    with pytest.raises(ImageError, match=message):
+        parse_image(dfu_suffixed(beyond + TRAILER_MEMBER))
+
+
+def test_an_archive_that_ends_between_two_members_is_refused_with_the_place() -> None:
+    with pytest.raises(ImageError, match=rf"ends at offset {len(ONE):#x} without a TRAILER!!!"):
+        parse_image(dfu_suffixed(ONE, multiple=1))
+
+
+def test_digits_of_a_header_may_be_of_either_case() -> None:
+    stream = cpio_member("a", b"0123456789")
+    assert b"0000000a" in stream
+    stream = stream.replace(b"0000000a", b"0000000A") + TRAILER_MEMBER
+    assert bytes(parse_image(dfu_suffixed(stream)).members[0].data) == b"0123456789"
+
+
 def test_an_archive_without_padding_after_its_trailer_is_read() -> None:
-    image = parse_image(dfu_suffixed(ONE + TRAILER_MEMBER, multiple=1))
+    data = dfu_suffixed(ONE + TRAILER_MEMBER, multiple=1)
+    image = parse_image(data)
+    assert image.sha256 == hashlib.sha256(data).hexdigest()
     assert bytes(image.stream) == ONE + TRAILER_MEMBER
     assert [bytes(member.data) for member in image.members] == [b"abc"]
     assert image.flash_params is None
@@ -451,6 +501,19 @@ def test_a_file_without_a_sound_suffix_is_refused(change: Any, message: str, tmp
     assert str(path) in caught.value.message
 
 
+def test_each_field_of_a_suffix_is_read() -> None:
+    data = ONE + TRAILER_MEMBER + struct.pack("<HHHH3sB", 0x0203, 0x0009, 0x303A, 0x011A, b"UFD", 16)
+    crc = zlib.crc32(data) ^ 0xFFFFFFFF
+    assert parse_image(data + struct.pack("<I", crc)).suffix == (0x303A, 0x0009, 0x0203, 0x011A)
+    with pytest.raises(ImageError, match=f"DFU suffix is 12345678, the file's is {crc:08x}"):
+        parse_image(data + struct.pack("<I", 0x12345678))
+
+
+def test_a_suffix_without_anything_before_it_is_no_image() -> None:
+    with pytest.raises(ImageError, match="archive ends at offset 0x0"):
+        parse_image(dfu_suffixed(b"", multiple=1))
+
+
 def test_a_file_that_is_not_there_is_told_from_one_that_is_damaged(tmp_path: Path) -> None:
     write_file(tmp_path / "file", b"")
     reasons = {
@@ -463,13 +526,21 @@ def test_a_file_that_is_not_there_is_told_from_one_that_is_damaged(tmp_path: Pat
         with pytest.raises(InputMissingError) as caught:
             read_image(path)
         assert (caught.value.path, caught.value.role, caught.value.reason) == (path, "dfu.bin", reason)
+        assert str(path) in caught.value.message
 
 
 def test_a_wrong_file_is_not_taken_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = sparse_file(tmp_path / "disk.img", image_module.MAX_FILE_SIZE + 1)
-    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("it was read"))
-    with pytest.raises(ImageError, match="no DFU image is that large"):
-        read_image(path)
+    monkeypatch.setattr(image_module, "MAX_FILE_SIZE", 1000)
+    with pytest.raises(ImageError, match="no DFU suffix"):
+        read_image(sparse_file(tmp_path / "just.bin", 1000))
+    path = sparse_file(tmp_path / "disk.img", 8 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="more than 1000 bytes; no DFU image is that large"):
+            read_image(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 members = st.one_of(

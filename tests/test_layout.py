@@ -26,35 +26,6 @@ from .helpers import S3, notices, sparse_file
 KIB, MIB = 1024, 1024 * 1024
 
 
-def plan(
-    folder: Path,
-    files: Sequence[tuple[int, str, int]],
-    *,
-    chip_size: int = 4 * MIB,
-    part_size: int | None = None,
-    target: Target = S3,
-) -> Layout:
-    """Plan files of address, name and size; they lie in folders of their own, so that names may repeat."""
-    flash_files = []
-    for number, (address, name, size) in enumerate(files):
-        path = folder / str(number) / name
-        path.parent.mkdir(exist_ok=True)
-        flash_files.append(FlashFile(address, sparse_file(path, size)))
-    return plan_layout(flash_files, chip_size, target, part_size)
-
-
-def refusal(folder: Path, files: Sequence[tuple[int, str, int]], *, chip_size: int = 4 * MIB) -> list[str]:
-    with pytest.raises(LayoutError) as caught:
-        plan(folder, files, chip_size=chip_size)
-    assert caught.value.exit_code == 65
-    return list(caught.value.notes)
-
-
-def limits(**changes: int) -> Target:
-    """The ESP32-S3 with other limits of its DFU."""
-    return msgspec.structs.replace(S3, dfu=msgspec.structs.replace(S3.dfu, **changes))
-
-
 @contextmanager
 def no_endless_loop() -> Iterator[None]:
     """Turn an endless loop into a failure, where the system can."""
@@ -72,6 +43,37 @@ def no_endless_loop() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def plan(
+    folder: Path,
+    files: Sequence[tuple[int, str, int]],
+    *,
+    chip_size: int = 4 * MIB,
+    part_size: int | None = None,
+    target: Target = S3,
+) -> Layout:
+    """Plan files of address, name and size; they lie in folders of their own, so that names may repeat."""
+    flash_files = []
+    for number, (address, name, size) in enumerate(files):
+        path = folder / str(number) / name
+        path.parent.mkdir(exist_ok=True)
+        flash_files.append(FlashFile(address, sparse_file(path, size)))
+    with no_endless_loop():
+        return plan_layout(flash_files, chip_size, target, part_size)
+
+
+def refusal(folder: Path, files: Sequence[tuple[int, str, int]], *, chip_size: int = 4 * MIB) -> list[str]:
+    with pytest.raises(LayoutError) as caught:
+        plan(folder, files, chip_size=chip_size)
+    assert caught.value.exit_code == 65
+    assert "cannot be flashed" in caught.value.message
+    return list(caught.value.notes)
+
+
+def limits(**changes: int) -> Target:
+    """The ESP32-S3 with other limits of its DFU."""
+    return msgspec.structs.replace(S3, dfu=msgspec.structs.replace(S3.dfu, **changes))
 
 
 # --- the plan ---------------------------------------------------------------------------------------------
@@ -137,6 +139,11 @@ def test_the_part_size_counts_the_parts_of_all_files(tmp_path: Path) -> None:
     assert len(layout.parts) == 60
 
 
+def test_the_part_size_is_raised_to_the_largest_file_where_each_must_be_one_part(tmp_path: Path) -> None:
+    layout = plan(tmp_path, [(0x4000 * n, f"{n}.bin", 8193 if n == 7 else 1) for n in range(63)], part_size=4 * KIB)
+    assert (layout.part_size, len(layout.parts)) == (12 * KIB, 63)
+
+
 def test_63_files_fit_and_64_do_not(tmp_path: Path) -> None:
     files = [(0x1000 * n, f"{n}.bin", 4096) for n in range(64)]
     assert len(plan(tmp_path, files[:63]).parts) == 63
@@ -161,7 +168,7 @@ def test_files_with_one_basename_are_told_apart_by_their_address(tmp_path: Path)
         [(0x0, "a.bin", 8192), (0x10000, "a.bin.1", 10)],
         [(0x0, "a.bin", 8192), (0x10000, "a.bin", 8192)],
         [(0x0, "a@0x20000.bin", 1), (0x10000, "a.bin", 1), (0x20000, "a.bin", 1)],
-        [(0x0, "a@0x20000.bin", 1), (0x1000, "_a@0x20000.bin", 1), (0x10000, "a.bin", 1), (0x20000, "a.bin", 1)],
+        [(0x0, "a@0x20000.bin", 1), (0x1000, "_1_a@0x20000.bin", 1), (0x10000, "a.bin", 1), (0x20000, "a.bin", 1)],
         [(0x0, "dfuinfo0.dat", 10)],
         [(0x0, "flash_params.dat", 10)],
         [(0x0, "TRAILER!!!", 10)],
@@ -172,8 +179,9 @@ def test_files_with_one_basename_are_told_apart_by_their_address(tmp_path: Path)
         [(0x0, "ž" * 32, 10)],
         [(0x0, "a" + "ž" * 40 + ".bin", 8192), (0x10000, "a" + "ž" * 40 + ".bin", 8192)],
         [(0x0, "." + "e" * 100, 10)],
+        [(0x0, "x." + "e" * 100, 10)],
     ],
-    ids=lambda files: ",".join(name[:16] for _, name, _ in files),
+    ids=lambda files: ",".join(name[:16] for _, name, _ in files).encode("ascii", "replace").decode(),
 )
 def test_names_that_the_rom_would_mix_up_or_never_find_are_changed(
     files: list[tuple[int, str, int]], tmp_path: Path
@@ -186,6 +194,12 @@ def test_names_that_the_rom_would_mix_up_or_never_find_are_changed(
     assert "renamed" in notices(layout.notices)
 
 
+@pytest.mark.parametrize(("ending", "kept"), [(".elffile", ".elffile"), (".elffiles", "")])
+def test_a_changed_name_keeps_an_ending_of_up_to_8_bytes(ending: str, kept: str, tmp_path: Path) -> None:
+    [part] = plan(tmp_path, [(0x1000, "n" * 70 + ending, 10)]).parts
+    assert part.name.endswith(f"n@0x1000{kept}")
+
+
 @pytest.mark.parametrize("name", ["n" * 63, "ž" * 31, "žluťoučký.bin", "a b.bin", "dfuinfo1.dat", "n" * 59 + ".bin"])
 def test_names_that_the_rom_takes_are_left_alone(name: str, tmp_path: Path) -> None:
     layout = plan(tmp_path, [(0, name, 10)])
@@ -196,8 +210,7 @@ def test_a_file_whose_only_free_names_are_long_ends_with_one(tmp_path: Path) -> 
     """Its own name is taken, and so is whatever else would have come to mind."""
     stem = "n" * 48
     files = [(0x1000 * n, name, 10) for n, name in enumerate([f"{stem}.bin", f"{stem}@0x800000.bin"])]
-    with no_endless_loop():
-        layout = plan(tmp_path, [*files, (0x800000, f"{stem}.bin", 8192)], chip_size=16 * MIB, part_size=4096)
+    layout = plan(tmp_path, [*files, (0x800000, f"{stem}.bin", 8192)], chip_size=16 * MIB, part_size=4096)
     names = [part.name for part in layout.parts]
     assert len(set(names)) == len(names) == 4
     assert all(len(name.encode()) <= 63 for name in names)
@@ -278,8 +291,11 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
         assert any(name in problem and word in problem for problem in problems)
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "name too long"])
-def test_what_is_no_file_is_named(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("missing", "is not there"), ("folder", "is no regular file"), ("name too long", "is not there")],
+)
+def test_what_is_no_file_is_named(kind: str, why: str, tmp_path: Path) -> None:
     path = tmp_path / ("a" * 5000 if kind == "name too long" else "app.bin")
     if kind == "folder":
         path.mkdir()
@@ -287,7 +303,7 @@ def test_what_is_no_file_is_named(kind: str, tmp_path: Path) -> None:
         plan_layout([FlashFile(0x10000, path)], 4 * MIB, S3)
     assert (caught.value.path, caught.value.role) == (path, "flash file")
     assert caught.value.reason == ("no-file" if kind == "folder" else "missing")
-    assert str(path) in caught.value.message and "0x10000" in caught.value.message
+    assert caught.value.message == f"{path} for 0x10000 {why}."
 
 
 def test_parts_of_a_file_that_starts_within_a_sector_would_erase_each_other(tmp_path: Path) -> None:

@@ -73,11 +73,12 @@ def test_each_attribute_has_its_bit(attributes: int, expected: tuple[bool, ...])
     ("descriptors", "transfer_size"),
     [
         (bytes.fromhex("05240010 01") + ROM_FUNCTIONAL, 64),
+        (bytes.fromhex("0224 05240010 01 0424 0102") + ROM_FUNCTIONAL, 64),
         (bytes.fromhex("0921") + bytes.fromhex("0bff000008 1a01"), 2048),
         (bytes.fromhex("0721 0b ff00 0008"), 2048),
         (bytes.fromhex("0b21 0f bc02 4000 1001 0000"), 64),
     ],
-    ids=["behind another", "DFU 1.1a", "DFU 1.0, two bytes short", "longer than needed"],
+    ids=["behind another", "behind three others", "DFU 1.1a", "DFU 1.0, two bytes short", "longer than needed"],
 )
 def test_it_is_found(descriptors: bytes, transfer_size: int) -> None:
     found = FunctionalDescriptor.find(descriptors)
@@ -85,15 +86,23 @@ def test_it_is_found(descriptors: bytes, transfer_size: int) -> None:
     assert found.transfer_size == transfer_size
 
 
-def test_dfu_1_0_counts_as_version_1_00() -> None:
-    found = FunctionalDescriptor.find(bytes.fromhex("0721 0b ff00 0008"))
-    assert found == (0x0B, 255, 2048, 0x0100)
+@pytest.mark.parametrize("descriptor", ["0721 0b ff00 0008", "0821 0b ff00 0008 10"])
+def test_dfu_1_0_counts_as_version_1_00(descriptor: str) -> None:
+    assert FunctionalDescriptor.find(bytes.fromhex(descriptor)) == (0x0B, 255, 2048, 0x0100)
 
 
 @pytest.mark.parametrize(
     "descriptors",
-    [b"", b"\x09", b"\x00\x21" + bytes(20), b"\x01\x21" + bytes(20), bytes.fromhex("0524001001"), b"\x09\x21\x0f"],
-    ids=["nothing", "one byte", "length 0", "length 1", "another one", "cut"],
+    [
+        b"",
+        b"\x09",
+        b"\x00\x21" + bytes(20),
+        b"\x01\x21" + bytes(20),
+        bytes.fromhex("0524001001"),
+        b"\x09\x21\x0f",
+        bytes.fromhex("0621 0b ff00 00"),
+    ],
+    ids=["nothing", "one byte", "length 0", "length 1", "another one", "cut", "shorter than any"],
 )
 def test_there_is_none(descriptors: bytes) -> None:
     assert FunctionalDescriptor.find(descriptors) is None

@@ -34,8 +34,8 @@ def detach_and_wait(
     target: Target,
     *,
     clock: Clock,
-    targets: Sequence[Target] = (),
-    patience: float = 0.0,
+    targets: Sequence[Target],
+    patience: float,
     on_event: EventSink = ignore,
 ) -> DfuInterface:
     """Send DFU_DETACH to a board in run-time mode, and wait until it is back on its port in DFU mode.

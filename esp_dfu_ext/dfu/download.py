@@ -16,7 +16,6 @@ from ..errors import (
     DfuError,
     DfuStateError,
     DfuStatusError,
-    EspDfuError,
     StallError,
     TransferTimeoutError,
     UsbError,
@@ -50,12 +49,12 @@ class _Span(NamedTuple):
     first: int
     last: int
     name: str
-    erase_until: int
-    erase_timeout: float
+    erase_until: int = 0
+    erase_timeout: float = 0.0
 
 
-class _WantsStatusError(DfuStatusError):
-    """The device stalled because it wants a DFU_GETSTATUS after each block."""
+class _WantsStatusError(Exception):
+    """The device stalled because it wants a DFU_GETSTATUS after each block; only `download` sees it."""
 
 
 def download(
@@ -66,8 +65,8 @@ def download(
     transfer_size: int,
     path: str,
     clock: Clock,
-    strict: bool = False,
-    tolerant: bool = True,
+    strict: bool,
+    tolerant: bool,
     on_event: EventSink = ignore,
 ) -> StatusResponse:
     """Bring the device to dfuIDLE, send the image and have the chip check it.
@@ -111,7 +110,7 @@ def download(
         where = "" if path in reason else f"Port {path}: "
         on_event(Notice(code, f"{where}{reason}; starting again, asking after each block ({left} left).", path))
         interval = 1
-    return run.send(1)
+    return run.send(interval)
 
 
 class _Run:
@@ -167,13 +166,13 @@ class _Run:
                 try:
                     send(block, stream[position : position + size], timeout)
                 except StallError as error:
-                    raise self._explain(error, span.name, position, status_interval) from error
+                    raise self._explain(error, position, when, status_interval) from error
                 except TransferTimeoutError as error:
                     raise self._late(f"to the block at offset {position:#x} of the stream", timeout) from error
                 if (block + 1) % status_interval == 0:
                     self._settle(_NEXT_BLOCK, when, self._limits.erase_timeout)
-                    if status_interval > 1 or block % self._limits.status_interval == 0:
-                        self._progress(min(position + size, total), span.name)
+                if (block + 1) % self._limits.status_interval == 0:
+                    self._progress(min(position + size, total), span.name)
         self._progress(total, "")
 
     def _spans(self) -> Iterator[_Span]:
@@ -183,14 +182,14 @@ class _Run:
         late = -(-_LATE_BYTES // size) + 2
         members = self._image.flash_members
         ends = [member.offset // size for member in members] + [total]
-        yield _Span(0, ends[0], "", 0, TIMEOUT)
-        erase_until, erase_timeout = 0, 0.0
+        span = _Span(0, ends[0], "")
+        yield span
         for member, first, last in zip(members, ends, ends[1:]):
-            # What is left of the time that the file before may still need counts too.
             parts = max(1.0, len(member.data) / self._limits.part_size)
-            erase_timeout = self._limits.erase_timeout * parts + (erase_timeout if first < erase_until else 0.0)
-            erase_until = first + late
-            yield _Span(first, last, member.name, erase_until, erase_timeout)
+            # What the file before may still need of its time counts too.
+            left = span.erase_timeout if first < span.erase_until else 0.0
+            span = _Span(first, last, member.name, first + late, self._limits.erase_timeout * parts + left)
+            yield span
 
     def _progress(self, done: int, name: str) -> None:
         self._on_event(Progress(self._path, Phase.DOWNLOAD, done, len(self._image.stream), name))
@@ -203,7 +202,7 @@ class _Run:
         try:
             self._device.download(blocks, b"", timeout)
         except StallError as error:
-            raise self._explain(error, "", len(self._image.stream), 1) from error
+            raise self._explain(error, len(self._image.stream), "while the stream was being ended", 1) from error
         except TransferTimeoutError as error:
             raise self._late("to the zero-length block, upon which the chip compares every MD5", timeout) from error
         answer = self._settle(self._ends, "after the last block", timeout)
@@ -237,7 +236,7 @@ class _Run:
     def _late(self, what: str, timeout: float) -> TransferTimeoutError:
         return TransferTimeoutError(f"Port {self._path}: no answer in time {what} ({timeout:.0f} s).")
 
-    def _explain(self, stall: StallError, name: str, position: int, status_interval: int) -> EspDfuError:
+    def _explain(self, stall: StallError, position: int, when: str, status_interval: int) -> Exception:
         """Ask the device why it stalled."""
         try:
             answer = self._device.get_status()
@@ -245,15 +244,13 @@ class _Run:
             return stall
         wants_status = answer.state in _WANTS_STATUS_STATES or answer.status in _WANTS_STATUS_ERRORS
         if status_interval > 1 and wants_status:
-            return _WantsStatusError("", status=str(answer.status), state=str(answer.state))
+            return _WantsStatusError()
         if answer.status == Status.OK:
             return StallError(
                 f"Port {self._path}: the device refused the block at offset {position:#x} of the stream and does not "
                 f"say why (it is in state {answer.state})."
             )
-        ended = position >= len(self._image.stream)
-        what = "the stream was being ended" if ended else f"{name or 'the index'} was being written"
-        return self._status_error(answer, f"at offset {position:#x} of the stream, while {what}")
+        return self._status_error(answer, f"at offset {position:#x} of the stream, {when}")
 
     def _status_error(self, answer: StatusResponse, when: str) -> DfuStatusError:
         return DfuStatusError(

@@ -21,6 +21,7 @@ MODE_FILE = 0o0100644
 # Which of the 13 fields of eight hexadecimal digits is which, from cpio(5).
 _FIELD_COUNT = 13
 _MODE, _NLINK, _FILESIZE, _NAMESIZE = 1, 4, 6, 11
+_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 
 
 def padding(size: int, multiple: int = 4) -> int:
@@ -42,10 +43,9 @@ def header(name: str, size: int) -> bytes:
 
 
 class CpioMember(NamedTuple):
-    """Where a member lies in the archive: its header at `start`, its data at `offset`, `size` bytes."""
+    """Where a member's data lie in the archive: at `offset`, `size` bytes."""
 
     name: str
-    start: int
     offset: int
     size: int
 
@@ -88,7 +88,7 @@ def _member(archive: memoryview, start: int) -> CpioMember:
     except UnicodeDecodeError:
         raise ImageError(f"The name in the CPIO header at offset {start:#x} is not UTF-8.") from None
     offset = name_end + padding(HEADER_LENGTH + name_size)
-    member = CpioMember(name, start, offset, size)
+    member = CpioMember(name, offset, size)
     if member.end > len(archive):
         raise ImageError(f"{name!r} at offset {start:#x} is said to have {size} bytes; the file ends before.")
     return member
@@ -97,6 +97,6 @@ def _member(archive: memoryview, start: int) -> CpioMember:
 def _field(head: bytes, index: int, start: int) -> int:
     digits = head[len(MAGIC) + 8 * index :][:8]
     # int() alone would also take "+1", " 1" and "1_0".
-    if not all(digit in b"0123456789abcdefABCDEF" for digit in digits):
+    if not _DIGITS.issuperset(digits):
         raise ImageError(f"The CPIO header at offset {start:#x} is damaged.")
     return int(digits, 16)

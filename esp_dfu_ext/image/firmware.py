@@ -7,7 +7,7 @@ import hashlib
 import io
 import struct
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from ..units import clean
 
@@ -71,7 +71,7 @@ def _problem_with_esptool(file: BinaryIO) -> str:
         """esptool's reader, which keeps a segment's checksum and not its bytes."""
 
         calculated = 0xEF  # ESPLoader.ESP_CHECKSUM_MAGIC
-        has_digest = False
+        has_digest: bool
         append_digest: bool
 
         def load_extended_header(self, f: BinaryIO) -> None:
@@ -79,7 +79,7 @@ def _problem_with_esptool(file: BinaryIO) -> str:
             # Set here it would make the reader take the whole file into memory for the SHA-256.
             self.has_digest, self.append_digest = self.append_digest, False
 
-        def load_segment(self, f: BinaryIO, is_irom_segment: bool = False) -> Any:
+        def load_segment(self, f: BinaryIO, *_: object) -> None:
             _address, size = struct.unpack("<II", f.read(8))
             left = size
             while left:
@@ -88,14 +88,13 @@ def _problem_with_esptool(file: BinaryIO) -> str:
                     raise FatalError(f"it ends {left} bytes before its last segment does")
                 self.calculated ^= xor_of(chunk)
                 left -= len(chunk)
-            return None
 
     try:
         # All chips share the format of the ESP32; that the chip id differs is said on stdout, and ours to judge.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             image = StreamedImage(file)
     except (FatalError, RuntimeError) as error:
-        return " ".join(str(part) for part in error.args)
+        return str(error)
     except (struct.error, TypeError):
         # esptool 4 and 5 read headers and checksum without looking for the end of the file.
         return "it ends too early"

@@ -117,12 +117,12 @@ def plan_layout(files: Sequence[FlashFile], chip_size: int, target: Target, part
         LayoutError: the ROM would lose data; `notes` has one line for each problem.
     """
     wanted = part_size if part_size is not None else target.dfu.part_size
-    if wanted <= 0 or wanted % target.flash.sector:
+    if wanted < target.flash.sector or wanted % target.flash.sector:
         raise UsageError(
             f"A part size of {wanted} bytes would cut files in the middle of a sector; "
             f"it must be a multiple of {target.flash.sector}."
         )
-    unique = sorted(set(files), key=lambda file: (file.address, str(file.path)))
+    unique = sorted(dict.fromkeys(files), key=lambda file: file.address)
     sized = tuple((file, _size(file)) for file in unique)
     regions = [Region(file.address, size, file.path.name) for file, size in sized]
     problems = check_regions(regions, chip_size, target)
@@ -131,8 +131,7 @@ def plan_layout(files: Sequence[FlashFile], chip_size: int, target: Target, part
     free_records = target.dfu.index_records - 1
     if len(sized) > free_records:
         problems.append(f"{len(sized)} files are more than the {free_records} that the ROM's index can hold.")
-    if problems:
-        raise LayoutError("These files cannot be flashed over DFU.", notes=problems)
+    _refuse(problems)
 
     notices = []
     actual = _part_size_that_fits([size for _, size in sized], wanted, free_records, target.flash.sector)
@@ -155,9 +154,13 @@ def plan_layout(files: Sequence[FlashFile], chip_size: int, target: Target, part
         parts += new
     # A file that starts within a sector is cut within sectors.
     problems = check_regions([Region(part.address, part.size, part.name) for part in parts], chip_size, target)
+    _refuse(problems)
+    return Layout(sized, tuple(parts), actual, tuple(notices))
+
+
+def _refuse(problems: Sequence[str]) -> None:
     if problems:
         raise LayoutError("These files cannot be flashed over DFU.", notes=problems)
-    return Layout(sized, tuple(parts), actual, tuple(notices))
 
 
 def _size(file: FlashFile) -> int:
@@ -198,13 +201,12 @@ def _free_name(file: FlashFile, part_count: int, taken: set[str], longest: int) 
     name = file.path.name
     if fits(name):
         return name
-    ending = (
-        f"@{file.address:#x}{file.path.suffix}" if len(file.path.suffix.encode("utf-8")) <= 8 else f"@{file.address:#x}"
-    )
+    suffix = file.path.suffix if len(file.path.suffix.encode("utf-8")) <= 8 else ""
+    ending = f"@{file.address:#x}{suffix}"
     room = longest - len(ending.encode("utf-8")) - len(f".{part_count}")
     stem = file.path.stem.encode("utf-8")
     for number in itertools.count():
-        mark = "_" * number if number < 3 else f"_{number}_"
+        mark = f"_{number}_" if number else ""
         candidate = mark + stem[: room - len(mark)].decode("utf-8", "ignore") + ending
         if fits(candidate):
             return candidate
