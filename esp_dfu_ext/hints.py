@@ -200,7 +200,8 @@ def _not_found(kind: type[DeviceNotFoundError], face: Face, target: Target | Non
     if kind is UnreadableDeviceError:
         return ["Unplug the board and plug it in again.", _enter_download_mode(target)]
     lines = [_enter_download_mode(target), f"Then look: {face.list}"]
-    if kind is DeviceNotFoundError and target is not None:
+    other_port = kind is OtherUsbError and target is not None and any(other.own_pins for other in target.other_usb)
+    if target is not None and (kind is DeviceNotFoundError or other_port):
         lines.insert(
             0,
             f"The cable must carry data and go to the chip's own USB port: D+ is {target.download_mode.d_plus}, "

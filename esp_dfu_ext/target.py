@@ -98,12 +98,13 @@ class DownloadMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class OtherUsb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Another USB device that this chip can be, which is not DFU."""
+    """Another USB device that this chip can be, which is not DFU; with `own_pins` it is not on DFU's pins."""
 
     vid: U16
     pid: U16
     name: Text
     meaning: Text
+    own_pins: bool = False
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

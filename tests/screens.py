@@ -296,7 +296,7 @@ class _Clock(SharedClock):
     def __init__(self, boards: int) -> None:
         super().__init__()
         self._boards = boards
-        self._seen: set[int | None] = set()
+        self._seen: set[str] = set()
 
     def _counts(self, thread: threading.Thread) -> bool:
         if thread is threading.main_thread():
@@ -304,5 +304,6 @@ class _Clock(SharedClock):
         return super()._counts(thread)
 
     def _pass(self) -> bool:
-        self._seen.update(thread.ident for thread in threading.enumerate() if thread.name.startswith("dfu-"))
+        # By name: one that is just being started has no number yet.
+        self._seen.update(thread.name for thread in threading.enumerate() if thread.name.startswith("dfu-"))
         return super()._pass()

@@ -193,6 +193,7 @@ def test_what_libusb_says_counts_where_the_system_says_nothing(machine: FolderMa
     [
         ("esp32s3", (), False, "no-device", "The cable must carry data"),
         ("esp32s3", (), True, "other-usb", "into download mode (GPIO0 low, GPIO46 low or open, at reset)"),
+        ("esp32p4", (), True, "other-usb", "go to the chip's own USB port: D+ is chip pin 50"),
         ("esp32p4", ("esp32s2",), False, "other-chip", "Plug in the right board"),
         (None, (), True, "other-usb", "Bring the chip into download mode: hold BOOT"),
         (None, (), False, "no-device", "Bring the chip into download mode: hold BOOT"),
