@@ -82,9 +82,10 @@ def test_an_esp_dfu_command_of_the_pages_runs(line: str, folder: Path, monkeypat
     monkeypatch.setenv("ESP_DFU_SIMULATE", boards(line))
     words = shlex.split(line.partition(" > ")[0].partition(" | ")[0])[1:]
     if any(word in ONLY_PARSED for word in words):
-        name, command, rest = cli.resolve_command(cli.make_context("esp-dfu", list(words)), words)
+        group = cli.make_context("esp-dfu", list(words))
+        name, command, rest = cli.resolve_command(group, words)
         assert name is not None and command is not None
-        command.make_context(name, rest)
+        command.make_context(name, rest, parent=group)
         return
     assert run(words) == 0
 
