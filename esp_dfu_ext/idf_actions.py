@@ -214,7 +214,7 @@ def _dfu_flash(
         from pathlib import Path
 
         from .commands import flashing
-        from .project import read_project
+        from .project import DFU_BIN, read_project
 
         build_dir = Path(args.build_dir)
 
@@ -222,7 +222,7 @@ def _dfu_flash(
             project = read_project(build_dir, session.project_dir)
             return flashing.flash(
                 session,
-                build_dir / "dfu.bin",
+                build_dir / DFU_BIN,
                 flashing.FlashOptions(paths=path, **options),
                 target_name=project.target,
                 build_dir=build_dir,

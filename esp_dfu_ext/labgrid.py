@@ -20,13 +20,14 @@ from labgrid.factory import target_factory
 from labgrid.step import step
 from labgrid.util.managedfile import ManagedFile
 
+from .commands.listing import LIST_FORMAT_VERSION
 from .errors import DeviceNotFoundError, EspDfuError, InputMissingError, RemoteError, UsageError
 from .events import EventSink, Progress, ignore
 from .jobs.flashing import FlashResult
 from .jobs.gang import FlashOutcome
 from .json_lines import read_line
 
-LIST_FORMAT_VERSION = 1  # of esp-dfu list --json
+_LEAVING_TIME = 30.0  # seconds for a flash that was stopped to leave its chip well; a block may erase so long
 _LAST_WORDS = 5  # lines of stderr that an error without a line of its own shows
 
 
@@ -152,7 +153,10 @@ class EspDfuDriver(Driver):
             except BaseException:
                 process.send_signal(signal.SIGINT)  # lets it leave the chip in a good state, and give it back
                 process.stdout.close()
-                process.wait()
+                try:
+                    process.wait(_LEAVING_TIME)
+                except subprocess.TimeoutExpired:
+                    process.kill()
                 raise
             exit_code = process.wait()
             said.seek(0)

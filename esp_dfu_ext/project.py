@@ -24,6 +24,7 @@ from .units import format_size, parse_size
 
 FLASHER_ARGS = "flasher_args.json"
 DESCRIPTION = "project_description.json"
+DFU_BIN = "dfu.bin"
 
 MOST_FILES = 1024  # far more than any ROM's index holds
 LONGEST_FILE = 8 << 20  # bytes, eight times what large projects have; as Python objects 25 times as much

@@ -15,7 +15,7 @@ from .errors import TargetFileError, TargetNotSupportedError
 from .files import read_small
 from .units import parse_size
 
-ENVIRONMENT_VARIABLE = "ESP_DFU_TARGETS"
+TARGETS_VARIABLE = "ESP_DFU_TARGETS"
 PROJECT_FOLDER = "dfu_targets"
 
 LONGEST_FILE = 32 << 10  # bytes, eight times ours
@@ -163,10 +163,10 @@ def target_folders(project_dir: Path | None = None) -> list[Path]:
     # os.path and not Path: up to Python 3.13 that raises OSError for a folder that may not be looked into.
     if project_dir is not None and os.path.isdir(project_dir / PROJECT_FOLDER):  # noqa: PTH112
         folders.insert(0, project_dir / PROJECT_FOLDER)
-    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    named = os.environ.get(TARGETS_VARIABLE)
     if named:
         if not os.path.isdir(named):  # noqa: PTH112
-            raise TargetFileError(f"{ENVIRONMENT_VARIABLE} names {named}, which is no folder.")
+            raise TargetFileError(f"{TARGETS_VARIABLE} names {named}, which is no folder.")
         folders.insert(0, Path(named))
     return folders
 

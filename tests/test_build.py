@@ -33,7 +33,7 @@ from esp_dfu_ext.image.layout import Layout, plan_layout
 from esp_dfu_ext.jobs import building
 from esp_dfu_ext.jobs.building import build
 from esp_dfu_ext.jobs.inspecting import inspect, load_image, newer_inputs
-from esp_dfu_ext.target import ENVIRONMENT_VARIABLE, builtin_folder, load_target
+from esp_dfu_ext.target import TARGETS_VARIABLE, builtin_folder, load_target
 
 from .helpers import (
     CHIP_ID,
@@ -54,7 +54,7 @@ from .helpers import (
 
 @pytest.fixture(autouse=True)
 def _only_our_chips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv(TARGETS_VARIABLE, raising=False)
 
 
 def own_chip(folder: Path, name: str, pid: int) -> Path:
@@ -332,7 +332,7 @@ def test_a_projects_own_chip_is_built_for(tmp_path: Path, monkeypatch: pytest.Mo
     own_chip(tmp_path / "project" / "dfu_targets", "esp32s3", 0x77)
     assert read_image(build(folder).path).suffix.pid == 0x77
     own_chip(tmp_path / "everywhere", "esp32s3", 0x78)
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path / "everywhere"))
+    monkeypatch.setenv(TARGETS_VARIABLE, str(tmp_path / "everywhere"))
     assert read_image(build(folder).path).suffix.pid == 0x78
 
 

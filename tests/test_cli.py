@@ -15,7 +15,7 @@ from pytest_mock import MockerFixture
 
 from esp_dfu_ext import cli, inspect, load_target
 from esp_dfu_ext.clock import VirtualClock
-from esp_dfu_ext.commands.session import ENVIRONMENT_VARIABLE, Session
+from esp_dfu_ext.commands.session import SIMULATE_VARIABLE, Session
 from esp_dfu_ext.diagnosis import Fact, State
 from esp_dfu_ext.errors import InterruptedByUserError, UsbUnavailableError
 from esp_dfu_ext.simulator import simulate_text
@@ -58,7 +58,7 @@ def run(*args: str) -> int:
 
 
 def simulate(monkeypatch: pytest.MonkeyPatch, boards: str) -> None:
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, boards)
+    monkeypatch.setenv(SIMULATE_VARIABLE, boards)
 
 
 def test_build_shows_files_sectors_and_app(build_dir: Path, capsys: Capture) -> None:
@@ -168,7 +168,7 @@ def test_a_simulated_fault_is_not_explained_by_this_machine(
     assert run("list") == 0
     assert not explain.called
     # Where the boards are real it is: this one fails before any bus is looked at.
-    monkeypatch.delenv(ENVIRONMENT_VARIABLE)
+    monkeypatch.delenv(SIMULATE_VARIABLE)
     capsys.readouterr()
     mocker.patch("esp_dfu_ext.bus.libusb_backend", side_effect=UsbUnavailableError("libusb does not start."))
     assert run("flash", str(dfu_bin)) == 72

@@ -14,7 +14,7 @@ from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.device import DfuDevice
 from esp_dfu_ext.dfu.discovery import find
 from esp_dfu_ext.dfu.download import download
-from esp_dfu_ext.dfu.recovery import leave_idle, recover
+from esp_dfu_ext.dfu.recovery import back_to_idle, recover
 from esp_dfu_ext.dfu.spec import Mode, Status, StatusResponse
 from esp_dfu_ext.errors import (
     DeviceGoneError,
@@ -446,11 +446,11 @@ def test_leave_idle_says_how_it_left_the_device() -> None:
     rig = _rig()
     device = _open(rig)
     _bring_to(device, DNLOAD_IDLE)
-    assert "dfuIDLE" in leave_idle(device, rig.clock)
+    assert "dfuIDLE" in back_to_idle(device, rig.clock)
     assert device.get_state() == IDLE
-    assert "takes a new download" in leave_idle(device, rig.clock)
+    assert "takes a new download" in back_to_idle(device, rig.clock)
     rig.board.unplug()
-    assert "cannot be reached" in leave_idle(device, rig.clock)
+    assert "cannot be reached" in back_to_idle(device, rig.clock)
 
 
 def test_leave_idle_never_fails() -> None:
@@ -458,12 +458,12 @@ def test_leave_idle_never_fails() -> None:
     device = _open(rig)
     with pytest.raises(StallError):
         device.detach(700)
-    assert "appIDLE" in leave_idle(device, rig.clock)
+    assert "appIDLE" in back_to_idle(device, rig.clock)
 
 
 def test_leave_idle_waits_for_a_busy_device() -> None:
     handle = Scripted(VirtualClock(), (DNBUSY, 0.5), (IDLE, 0.0))
-    assert "in dfuIDLE" in leave_idle(DfuDevice(handle), handle.clock)
+    assert "in dfuIDLE" in back_to_idle(DfuDevice(handle), handle.clock)
     assert handle.clock.monotonic() == 0.5
 
 
@@ -487,7 +487,7 @@ def test_leave_idle_says_why_it_could_not(error: usb.core.USBError | None, says:
             raise error
 
     rig.before = before
-    assert says in leave_idle(device, rig.clock)
+    assert says in back_to_idle(device, rig.clock)
 
 
 # --- other devices ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 
 from esp_dfu_ext import build, cli, errors, events, load_target
 from esp_dfu_ext.clock import VirtualClock
-from esp_dfu_ext.commands.session import ENVIRONMENT_VARIABLE
+from esp_dfu_ext.commands.session import SIMULATE_VARIABLE
 from esp_dfu_ext.errors import DfuStatusError, EspDfuError, InputMissingError, RemoteError, SeveralDevicesError
 from esp_dfu_ext.events import Phase
 from esp_dfu_ext.hints import ESP_DFU, hints
@@ -160,7 +160,7 @@ def test_garbage_is_said_to_be_garbage(line: str) -> None:
 
 
 def test_one_board(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "esp32s3")
+    monkeypatch.setenv(SIMULATE_VARIABLE, "esp32s3")
     assert flash(dfu_bin) == 0
     out, err = capsys.readouterr()
     *said, last = [read_line(line) for line in out.splitlines()]
@@ -174,7 +174,7 @@ def test_one_board(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captu
 
 
 def test_several_boards_and_a_failure(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "esp32s3,esp32s3+busy")
+    monkeypatch.setenv(SIMULATE_VARIABLE, "esp32s3,esp32s3+busy")
     assert flash("--all", dfu_bin) == 75
     lines = capsys.readouterr().out.splitlines()
     document = json.loads(lines[-1])
@@ -186,7 +186,7 @@ def test_several_boards_and_a_failure(dfu_bin: Path, monkeypatch: pytest.MonkeyP
 def test_an_error_is_the_last_line_and_is_shown(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "esp32s2")
+    monkeypatch.setenv(SIMULATE_VARIABLE, "esp32s2")
     assert flash(dfu_bin) == 69
     out, err = capsys.readouterr()
     error = read_line(out)
@@ -207,7 +207,7 @@ def test_bad_files_and_options_are_lines_too(dfu_bin: Path, tmp_path: Path, caps
 def test_a_flash_without_a_reader_ends(dfu_bin: Path, stdout: str) -> None:
     command = [sys.executable, "-m", "esp_dfu_ext", "flash", "--json", str(dfu_bin)]
     path = str(Path(cli.__file__).parent.parent)
-    env = {**os.environ, ENVIRONMENT_VARIABLE: "esp32s3", "PYTHONPATH": path, "PYTHONUNBUFFERED": ""}
+    env = {**os.environ, SIMULATE_VARIABLE: "esp32s3", "PYTHONPATH": path, "PYTHONUNBUFFERED": ""}
     if stdout == "/dev/full":
         write_end = os.open(stdout, os.O_WRONLY)
     else:

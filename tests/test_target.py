@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from esp_dfu_ext.errors import EspDfuError, TargetFileError, TargetNotSupportedError
 from esp_dfu_ext.target import (
-    ENVIRONMENT_VARIABLE,
+    TARGETS_VARIABLE,
     builtin_folder,
     find_target_by_usb_id,
     load_target,
@@ -34,7 +34,7 @@ GOOD: dict[str, Any] = yaml.safe_load((builtin_folder() / "esp32s3.yaml").read_t
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv(TARGETS_VARIABLE, raising=False)
     read_target.cache_clear()
 
 
@@ -152,7 +152,7 @@ def test_a_projects_own_chip_wins_over_ours(tmp_path: Path) -> None:
 def test_the_environments_chip_wins_over_the_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chip(tmp_path / "dfu_targets", chip="Projects")
     chip(tmp_path / "elsewhere", chip="Environments")
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv(TARGETS_VARIABLE, str(tmp_path / "elsewhere"))
     assert load_target("esp32s3", tmp_path).chip == "Environments"
     assert load_target("esp32s3").chip == "Environments"
     assert target_folders(tmp_path) == [tmp_path / "elsewhere", tmp_path / "dfu_targets", builtin_folder()]
@@ -162,7 +162,7 @@ def test_a_new_chip_is_known_to_every_lookup(tmp_path: Path, monkeypatch: pytest
     chip(tmp_path, "esp32x9", usb__pid=0x77)
     write_file(tmp_path / "README.md", b"no chip")
     write_file(tmp_path / "esp32y.yml", (builtin_folder() / "esp32s2.yaml").read_bytes().replace(b"esp32s2", b"esp32y"))
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(TARGETS_VARIABLE, str(tmp_path))
     assert target_names() == [*BUILTIN, "esp32x9", "esp32y"]
     assert load_target("esp32x9").usb_id == "303a:0077"
     assert load_target("esp32y").source == str(tmp_path / "esp32y.yml")
@@ -171,7 +171,7 @@ def test_a_new_chip_is_known_to_every_lookup(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_project_without_a_folder_of_chips_has_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "")
+    monkeypatch.setenv(TARGETS_VARIABLE, "")
     assert target_folders(tmp_path) == [builtin_folder()]
     assert load_target("esp32p4", tmp_path).chip == "ESP32-P4"
 
@@ -181,7 +181,7 @@ def test_an_environment_variable_that_names_no_folder_is_said(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_file(tmp_path / "file.txt", b"")
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path / name))
+    monkeypatch.setenv(TARGETS_VARIABLE, str(tmp_path / name))
     with pytest.raises(TargetFileError, match="ESP_DFU_TARGETS") as caught:
         load_target("esp32s3")
     assert str(tmp_path / name) in caught.value.message

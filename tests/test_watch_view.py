@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from esp_dfu_ext import build, cli, load_target
-from esp_dfu_ext.commands.session import ENVIRONMENT_VARIABLE, Session
+from esp_dfu_ext.commands.session import SIMULATE_VARIABLE, Session
 from esp_dfu_ext.console import Console
 from esp_dfu_ext.events import (
     AlreadyFlashed,
@@ -59,7 +59,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SharedClock:
 
 
 def flash(monkeypatch: pytest.MonkeyPatch, dfu_bin: Path, boards: str, *options: str) -> int:
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, boards)
+    monkeypatch.setenv(SIMULATE_VARIABLE, boards)
     monkeypatch.setattr(sys, "argv", ["esp-dfu", "flash", str(dfu_bin), *options])
     with pytest.raises(SystemExit) as stop:
         cli.main()

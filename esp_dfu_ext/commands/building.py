@@ -9,6 +9,7 @@ from ..console import MapRow
 from ..errors import UsageError
 from ..hints import ESP_DFU
 from ..jobs import building as jobs
+from ..project import DFU_BIN
 from ..target import Target
 from ..units import format_size, parse_size
 from .session import Session, near
@@ -60,7 +61,7 @@ def show_build(session: Session, result: jobs.BuildResult) -> None:
     ]
     console.flash_table(rows, result.chip_size)
     console.result(f"Wrote {_relative(result.path, Path.cwd())} ({format_size(result.size)}).")
-    own = result.path.resolve() == (result.project.build_dir / jobs.DFU_BIN).resolve()
+    own = result.path.resolve() == (result.project.build_dir / DFU_BIN).resolve()
     face = session.face if own else ESP_DFU
     console.advise(f"Flash it: {face.naming(_relative(result.path, Path.cwd())).flash}")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..diagnosis import Fact
     from ..simulator import Simulation
 
-ENVIRONMENT_VARIABLE = "ESP_DFU_SIMULATE"
+SIMULATE_VARIABLE = "ESP_DFU_SIMULATE"
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Session:
     project_dir: Path = Path()
     target: Target | None = None
     clock: Clock = field(default_factory=lambda: SystemClock())  # looked up when it is made: tests have another
-    boards: str = field(default_factory=lambda: os.environ.get(ENVIRONMENT_VARIABLE, ""))
+    boards: str = field(default_factory=lambda: os.environ.get(SIMULATE_VARIABLE, ""))
     real: bool = True
     _advised: set[tuple[str, ...]] = field(default_factory=set)
 

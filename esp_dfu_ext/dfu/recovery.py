@@ -48,7 +48,7 @@ def recover(device: DfuDevice, clock: Clock) -> bool:
     )
 
 
-def leave_idle(device: DfuDevice, clock: Clock) -> str:
+def back_to_idle(device: DfuDevice, clock: Clock) -> str:
     """After a failure: bring the device to dfuIDLE if it still answers, and say what state it is in.
 
     Never fails; this is what is done when something else already did.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import EspDfuError, InputMissingError
 from ..jobs.inspecting import load_image, newer_inputs
-from ..project import Project, chip_size, read_flasher_args, read_project
+from ..project import DFU_BIN, Project, chip_size, read_flasher_args, read_project
 from ..target import Target, load_target
 from ..units import format_size
 from . import Fact, not_applicable, ok, problem, raised
@@ -59,7 +59,7 @@ def _security(project: Project) -> Fact:
 
 
 def _image(project: Project, target: Target, targets: list[Target]) -> Fact:
-    path = project.build_dir / "dfu.bin"
+    path = project.build_dir / DFU_BIN
     try:
         made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
         loaded = load_image(path, target, targets)

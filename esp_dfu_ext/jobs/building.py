@@ -14,11 +14,19 @@ from ..image.image import FlashParams
 from ..image.layout import FlashFile, Layout, plan_layout
 from ..image.suffix import LENGTH, SIGNATURE, Suffix
 from ..image.writer import write_image
-from ..project import FLASHER_ARGS, FlasherArgs, Project, chip_size, inside, only, read_flasher_args, read_project
+from ..project import (
+    DFU_BIN,
+    FLASHER_ARGS,
+    FlasherArgs,
+    Project,
+    chip_size,
+    inside,
+    only,
+    read_flasher_args,
+    read_project,
+)
 from ..target import Target, load_target
 from ..units import format_size, parse_size
-
-DFU_BIN = "dfu.bin"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..dfu.device import DfuDevice
 from ..dfu.discovery import SCAN_INTERVAL, DfuInterface, Selector, describe, device_at, select
 from ..dfu.download import RESET_STATES, download
 from ..dfu.opening import PERMISSION_DELAY, open_when_permitted, when_permitted
-from ..dfu.recovery import leave_idle
+from ..dfu.recovery import back_to_idle
 from ..dfu.spec import Mode, StatusResponse
 from ..errors import (
     DeviceGoneError,
@@ -222,12 +222,12 @@ class _Flash:
         except (DfuError, UsbError) as error:
             if type(error) in (UsbError, TransferTimeoutError) and self._has_left(interface):
                 raise DeviceGoneError(f"Port {self._path}: the device left the bus.") from error
-            error.notes += (f"{self.written.value} The board on port {self._path}: {self._leave_idle(device)}.",)
+            error.notes += (f"{self.written.value} The board on port {self._path}: {self._back_to_idle(device)}.",)
             raise
         except BaseException:
             # Ctrl-C, or an event sink that fails.
             self.standing = f". {self.written.value} The state of the board on port {self._path} is not known"
-            left_so = self._leave_idle(device)
+            left_so = self._back_to_idle(device)
             self.standing = f". {self.written.value} The board on port {self._path}: {left_so}"
             raise
         self.written = _Written.CONFIRMED
@@ -250,8 +250,8 @@ class _Flash:
             self.written = _Written.ALL
         self._on_event(event)
 
-    def _leave_idle(self, device: DfuDevice) -> str:
-        return leave_idle(device, self._clock)
+    def _back_to_idle(self, device: DfuDevice) -> str:
+        return back_to_idle(device, self._clock)
 
     def _has_left(self, interface: DfuInterface) -> bool:
         """After an I/O error: some host controllers say that, and the system notices a little later."""
