@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,5 +46,18 @@ def pytest_sessionstart() -> None:
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer has set must not reach the tests."""
-    for name in ("ESP_DFU_SIMULATE", "ESP_DFU_TARGETS", "IDF_EXTRA_ACTIONS_PATH", "COLUMNS"):
+    for name in (
+        "ESP_DFU_SIMULATE", "ESP_DFU_TARGETS", "IDF_EXTRA_ACTIONS_PATH", "COLUMNS", "FORCE_COLOR", "NO_COLOR",
+    ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def hangup_ends() -> Iterator[None]:
+    """SIGHUP as a terminal's programs have it, also below nohup, which has it ignored."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -20,6 +20,8 @@ from .conftest import MATRIX
 from .fault_matrix import BLOCKS, FILES, FIRST_FILE, IMAGE, OLD, PLACES, Cell, cells, new_cell
 from .sim import CHIP_SIZE, DNLOAD, Bench, chip, dfu_file
 
+pytestmark = pytest.mark.usefixtures("hangup_ends")
+
 # Of docs/errors.md.
 EXIT_CODES = {
     "device-busy": 75, "no-permission": 77, "device-gone": 74, "no-return": 74, "no-dfu-mode": 74,

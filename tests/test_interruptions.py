@@ -59,6 +59,8 @@ finally:
 # Makes the terminal on stdin the controlling one, whose end sends SIGHUP.
 IN_TERMINAL = """
 import fcntl, os, sys, termios
+
+pytestmark = pytest.mark.usefixtures("hangup_ends")
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 """
