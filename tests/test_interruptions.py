@@ -35,6 +35,8 @@ from esp_dfu_ext.simulator.sample import write_sample_project
 
 from .sim import DETACH, bench, chip, chips, small_image
 
+pytestmark = pytest.mark.usefixtures("hangup_ends")
+
 PACKAGE = Path(esp_dfu_ext.__file__).parent
 DEADLINE = 60.0  # seconds; that of a process which should take one
 
@@ -59,8 +61,6 @@ finally:
 # Makes the terminal on stdin the controlling one, whose end sends SIGHUP.
 IN_TERMINAL = """
 import fcntl, os, sys, termios
-
-pytestmark = pytest.mark.usefixtures("hangup_ends")
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 """
