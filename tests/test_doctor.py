@@ -289,7 +289,7 @@ def test_esp_idf_of_a_shell(tmp_path: Path) -> None:
 
 
 def test_every_package_that_is_needed_is_looked_for() -> None:
-    text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     needed = re.findall(r'^    "([\w-]+)>=', text.partition("\ndependencies = [")[2].partition("\n]")[0], re.MULTILINE)
     assert len(needed) >= 6
     assert set(environment.PACKAGES) == set(needed) - {"pyusb", "libusb-package"}
