@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click.core
 import pytest
 
 import esp_dfu_ext
@@ -50,6 +51,13 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "ESP_DFU_SIMULATE", "ESP_DFU_TARGETS", "IDF_EXTRA_ACTIONS_PATH", "COLUMNS", "FORCE_COLOR", "NO_COLOR",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _completion_ends_as_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """click 8.0 ends it with os._exit, which would end the tests too, as if they had passed."""
+    if hasattr(click.core, "_fast_exit"):
+        monkeypatch.setattr(click.core, "_fast_exit", sys.exit)
 
 
 @pytest.fixture

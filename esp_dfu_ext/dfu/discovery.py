@@ -137,7 +137,7 @@ def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[
         paths = [interface.path for interface in chosen]
         message = f"{len(paths)} {target.chip} boards are there: {', '.join(paths)}."
         raise SeveralDevicesError(message, paths=paths)
-    raise _not_found(bus, target, selector, targets, found)
+    raise not_found(bus, target, selector, targets, found)
 
 
 def _with_serial(found: Sequence[DfuInterface], serial: str) -> list[DfuInterface]:
@@ -158,10 +158,18 @@ def _with_serial(found: Sequence[DfuInterface], serial: str) -> list[DfuInterfac
     return chosen
 
 
-def _not_found(
+def not_found(
     bus: Bus, target: Target, selector: Selector, targets: Sequence[Target], found: Sequence[DfuInterface]
 ) -> DeviceNotFoundError:
-    """Say what was seen instead: the kind of error, and a line for each device that might explain it."""
+    """The error that says what is there instead: its kind, and a line for each device that might explain it.
+
+    Args:
+        bus: where it was looked for.
+        target: the chip it must be.
+        selector: which of them.
+        targets: all chips that are known, to name what is seen.
+        found: the boards of this chip that are there.
+    """
     wanted = f"{target.chip} ({target.usb_id})"
     if selector.path is not None:
         wanted += f" on port {selector.path}"

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from ..bus import Bus, UsbDevice
 from ..clock import Clock, SystemClock
-from ..dfu.discovery import SCAN_INTERVAL, Selector, find, select
+from ..dfu.discovery import SCAN_INTERVAL, Selector, find, not_found
 from ..errors import EspDfuError
 from ..events import DeviceFound, Event, EventSink, Failed, Flashed, Waiting, ignore
 from ..image.image import DfuImage
@@ -107,18 +107,17 @@ def _paths(
     deadline = clock.monotonic() + wait
     waited = False
     while True:
-        found = [interface.path for interface in find(bus, target)]
+        boards = find(bus, target)
+        found = [interface.path for interface in boards]
         missing = [path for path in paths if path not in found]
         if found and not missing:
             break
         left = deadline - clock.monotonic()
         if left <= 0:
-            # Knows what is there instead; should the board have come just now, the next look finds it.
-            select(bus, target, Selector(path=missing[0] if missing else None), targets, clock=clock)
-        else:
-            on_event(Waiting(left))
-            clock.sleep(min(SCAN_INTERVAL, left))
-            waited = True
+            raise not_found(bus, target, Selector(path=missing[0] if missing else None), targets, boards)
+        on_event(Waiting(left))
+        clock.sleep(min(SCAN_INTERVAL, left))
+        waited = True
     if paths:
         return list(dict.fromkeys(paths))
     last = clock.monotonic()
