@@ -1,9 +1,14 @@
-"""Long lines in a narrow terminal: where to break them."""
+"""Text in a narrow terminal: where to break it, and what is left where it may not be broken."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+
+
+def shorten(text: str, width: int) -> str:
+    """The beginning of a text that is too long; ``..`` says so, which every code page has."""
+    return text if len(text) <= width else f"{text[: width - 2]}.."
 
 
 def fold(text: str, width: int) -> list[str]:

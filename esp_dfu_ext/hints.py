@@ -84,6 +84,7 @@ _STATUS_HINTS = {
 }
 
 
+_SERIAL_PORT = "Flash it over its serial port: idf.py flash"
 _RECONFIGURE = "Have it written anew: idf.py reconfigure"
 _BUSY = "Close the program that uses it (another flash, a virtual machine), then try again."
 
@@ -153,7 +154,7 @@ def _about_files(error: EspDfuError, face: Face) -> list[str]:
         return _missing(error.reason, error.role, face)
     if isinstance(error, TargetNotSupportedError):
         return [
-            "Flash it over its serial port: idf.py flash",
+            _SERIAL_PORT,
             f"USB DFU is for {', '.join(error.supported)}.",
         ]
     if isinstance(error, WrongTargetError):
@@ -282,7 +283,7 @@ def _cure_in_project(fact: Fact, face: Face) -> list[str]:
     if fact.topic not in ("project", "flash", "dfu.bin"):
         return []
     if fact.code == TargetNotSupportedError.code:
-        return ["Flash it over its serial port: idf.py flash"]
+        return [_SERIAL_PORT]
     if fact.code == NoTargetError.code:
         return [_set_target(face)]
     if fact.code == BuildFileError.code:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from .bus import path_key
 from .events import DeviceFound, Event, Failed, Flashed, Notice, Phase, PhaseFinished, PhaseStarted, Progress
+from .folding import shorten
 from .terminal import Terminal
 from .units import clean, format_rate, format_seconds, format_size
 from .views import DONE, LineView
@@ -134,11 +135,8 @@ class LiveView(LineView):
         self._progress.update(self._tasks[row], completed=event.done, figures=figures, file=self._file(event.name))
 
     def _file(self, name: str) -> str:
-        """Rich would end a long one with a character that not every code page has."""
-        name = clean(name)
-        if len(name) <= self._file_width:
-            return name
-        return f"{name[: self._file_width - 2]}.." if self._file_width else ""
+        """Cut by us: rich would end a long one with a character that not every code page has."""
+        return shorten(clean(name), self._file_width) if self._file_width else ""
 
     def _end(self, row: Hashable, event: PhaseFinished) -> None:
         task = self._tasks[row]

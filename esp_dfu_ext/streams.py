@@ -14,7 +14,7 @@ import os
 from collections.abc import Sequence
 from typing import Protocol, TextIO
 
-from .folding import fold
+from .folding import fold, shorten
 
 LOG_WIDTH = 200  # a log has no width; 80 columns would fold tables that somebody greps
 
@@ -130,7 +130,7 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: in
             names[number], justify="right" if name.startswith(">") else "left", no_wrap=True, overflow="crop"
         )
     for row in rows:
-        cells = [_cut(cell, width) for cell, width in zip(row, widths[:-1])]
+        cells = [shorten(cell, width) for cell, width in zip(row, widths[:-1])]
         cells.append("\n".join(line.rstrip() for line in fold(row[-1], widths[-1])))
         table.add_row(*(Text(cell, getattr(told, "style", "")) for cell, told in zip(cells, row)))
     lines = []
@@ -142,7 +142,3 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: in
             pieces[-1] = Piece(pieces[-1].rstrip(), pieces[-1].style)
         lines.append(pieces)
     return lines
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 2]}.."

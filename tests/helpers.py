@@ -1,9 +1,10 @@
-"""What several tests need: files with known bytes, ESP images, project folders, and a DFU image by hand."""
+"""What several tests need: files with known bytes, ESP images, project folders, a DFU image by hand, and TAB."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from esp_dfu_ext.cli import cli
 from esp_dfu_ext.events import Event, Notice
 from esp_dfu_ext.target import Target, load_target
 
@@ -57,6 +60,21 @@ def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
     for name in ("stat", "iterdir", "open"):
         monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+
+
+TAB_BOARDS = "esp32s3,esp32s2,esp32p4+no-access,303a:1001"
+
+
+def complete(monkeypatch: pytest.MonkeyPatch, words: str, boards: str = TAB_BOARDS) -> list[str]:
+    """What is offered for the last of the words, with its description."""
+    monkeypatch.setenv("ESP_DFU_SIMULATE", boards)
+    count = len(shlex.split(words)) - (not words.endswith(" "))
+    env = {"_ESP_DFU_COMPLETE": "zsh_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+    done = CliRunner().invoke(cli, [], env=env, prog_name="esp-dfu")
+    assert done.stderr_bytes in (None, b"")
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    lines = done.stdout.replace("\\:", ":").splitlines()
+    return [f"{value}: {text}" if kind == "plain" else kind for kind, value, text in zip(*[iter(lines)] * 3)]
 
 
 # --- ESP images -------------------------------------------------------------------------------------------

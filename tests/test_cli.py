@@ -22,7 +22,7 @@ from esp_dfu_ext.simulator import simulate_text
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import builtin_folder
 
-from .helpers import forbid
+from .helpers import complete, forbid
 from .linux import FolderMachine
 
 Capture = pytest.CaptureFixture[str]
@@ -423,19 +423,10 @@ def test_a_chip_of_the_project_is_known_to_every_command(
     assert "Found Runtime: [303a:0123]" in capsys.readouterr().out
     assert run("demo", "--target", "mychip") == 0
     assert "on port 1-1. The chip reported OK" in capsys.readouterr().out
-    assert "mychip" in complete(monkeypatch, capsys, "esp-dfu demo --target my")
+    assert "mychip: ESP32-S3" in complete(monkeypatch, "esp-dfu demo --target my", "mychip")
     monkeypatch.chdir(project.parent)
-    assert "1-1" in complete(monkeypatch, capsys, f"esp-dfu flash {shlex.quote(str(dfu_bin))} --path ")
-
-
-def complete(monkeypatch: pytest.MonkeyPatch, capsys: Capture, words: str) -> list[str]:
-    """What TAB offers for the last of the words."""
-    with monkeypatch.context() as asked:
-        asked.setenv("_ESP_DFU_COMPLETE", "zsh_complete")
-        asked.setenv("COMP_WORDS", words)
-        asked.setenv("COMP_CWORD", str(len(shlex.split(words)) - (not words.endswith(" "))))
-        assert run() in (0, 1)
-    return capsys.readouterr().out.splitlines()
+    offered = complete(monkeypatch, f"esp-dfu flash {shlex.quote(str(dfu_bin))} --path ", "mychip")
+    assert "1-1" in [line.split(":")[0] for line in offered]
 
 
 def test_another_chips_broken_file_is_a_warning(

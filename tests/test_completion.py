@@ -14,21 +14,7 @@ from click.testing import CliRunner
 
 from esp_dfu_ext.cli import cli
 
-from .helpers import forbid
-
-BOARDS = "esp32s3,esp32s2,esp32p4+no-access,303a:1001"
-
-
-def complete(monkeypatch: pytest.MonkeyPatch, words: str, boards: str = BOARDS) -> list[str]:
-    """What is offered for the last of the words, with its description."""
-    monkeypatch.setenv("ESP_DFU_SIMULATE", boards)
-    count = len(words.split(" ")) - 1
-    env = {"_ESP_DFU_COMPLETE": "zsh_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
-    done = CliRunner().invoke(cli, [], env=env, prog_name="esp-dfu")
-    assert done.stderr_bytes in (None, b"")
-    assert done.exception is None or isinstance(done.exception, SystemExit)
-    lines = done.stdout.replace("\\:", ":").splitlines()
-    return [f"{value}: {text}" if kind == "plain" else kind for kind, value, text in zip(*[iter(lines)] * 3)]
+from .helpers import TAB_BOARDS, complete, forbid
 
 
 def test_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +81,6 @@ def test_bash_completes_a_port(tmp_path: Path) -> None:
         'eval "$(esp-dfu completion bash)"; COMP_WORDS=(esp-dfu flash x --path 1); COMP_CWORD=4;'
         'complete -p esp-dfu >/dev/null && _esp_dfu_completion esp-dfu; echo "${COMPREPLY[@]}"'
     )
-    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ESP_DFU_SIMULATE": BOARDS}
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ESP_DFU_SIMULATE": TAB_BOARDS}
     done = subprocess.run([bash, "--norc", "-c", script], env=env, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("1-1 1-2 1-3\n", "")

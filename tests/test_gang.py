@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from functools import partial
 
 import pytest
 
 from esp_dfu_ext import flash_all
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.errors import DeviceNotFoundError, InterruptedByUserError, OtherChipError
-from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed, Progress, Waiting
-from esp_dfu_ext.jobs.gang import SETTLE_TIME
+from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed, Progress, Waiting, ignore
+from esp_dfu_ext.jobs.flashing import flash
+from esp_dfu_ext.jobs.gang import SETTLE_TIME, Gang
 from esp_dfu_ext.simulator import simulate_text
 
 from .sim import chip, chips, small_image
@@ -89,6 +91,20 @@ def test_boards_that_are_waited_for_are_all_flashed(paths: tuple[str, ...]) -> N
     )
     assert [(outcome.path, outcome.error) for outcome in outcomes] == [("1-1", None), ("1-2", None)]
     assert waits[0] == 9.0
+
+
+def test_a_serial_number_is_that_of_this_board_and_not_of_the_one_before() -> None:
+    clock = VirtualClock()
+    simulation = simulate_text("esp32s3", chips(), clock)
+    flash_one = partial(flash, small_image(), chip(), targets=chips())
+    gang = Gang(flash_one, bus=simulation.bus, clock=clock, on_event=ignore)
+    flashed = gang.flash("1-1")
+    assert flashed.error is None
+    assert flashed.serial is not None
+    simulation.boards[0].unplug()
+    gone = gang.flash("1-1")
+    assert isinstance(gone.error, DeviceNotFoundError)
+    assert gone.serial is None
 
 
 def test_waiting_for_boards_ends() -> None:

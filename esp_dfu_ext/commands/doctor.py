@@ -11,6 +11,7 @@ from ..diagnosis.environment import Plugin
 from ..diagnosis.report import Report, diagnose
 from ..errors import EspDfuError
 from ..hints import next_step
+from ..project import DFU_BIN
 from ..streams import Piece
 from ..target import builtin_folder, read_target
 from .session import Session
@@ -29,7 +30,7 @@ def doctor(
     as_json: bool = False,
 ) -> int:
     """Show the report; 0 when nothing is a problem, else 1."""
-    session.name_image(build_dir / "dfu.bin")
+    session.name_image(build_dir / DFU_BIN)
     broken: list[EspDfuError] = []
     try:
         targets = session.targets(on_broken=broken.append)

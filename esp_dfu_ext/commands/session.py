@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -128,10 +127,8 @@ class JsonSession(Session):
         """Show an error, and make it the last line."""
         from ..json_lines import error_line
 
-        try:
+        with suppress(OSError):  # the reader left, or the disk is full
             self.console.raw(error_line(error))
-        except OSError:
-            sys.stdout = None  # the reader left, or the disk is full; nothing more is tried at exit
         return super().fail(error)
 
 

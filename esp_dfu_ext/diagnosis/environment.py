@@ -96,7 +96,7 @@ def _way(door: str, machine: Machine) -> str:
             function = vars(module).get("action_extensions") if name.startswith("idf_ext") else None
             if function is not None and function.__module__.startswith("esp_dfu_ext."):
                 return f"{module.__file__}, which imports the installed package"
-    package = Path(__file__).resolve().parents[2]
+    package = Path(_FOLDER).parent
     for folder in extra_actions_folders(machine.environ):
         # idf.py asks for a package of this name, and gets the installed one if there is one.
         if (Path(folder) / _PACKAGE).is_dir():

@@ -152,8 +152,9 @@ class Gang:
         except EspDfuError as error:
             without_frames(error)
             self.tell(Failed(path, error.code, error.message))
-            return FlashOutcome(path, self._sink.serials.pop(path, None), None, error)
-        self._sink.serials.pop(path, None)
+            return FlashOutcome(path, self._sink.serials.get(path), None, error)
+        finally:
+            self._sink.serials.pop(path, None)
         return FlashOutcome(path, result.serial, result, None)
 
     def tell(self, event: Event) -> None:
