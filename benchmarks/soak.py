@@ -20,8 +20,8 @@ from typing import Any
 
 from esp_dfu_ext import watch
 from esp_dfu_ext.events import BoardLeft, Event
-from esp_dfu_ext.jobs.gang import FlashOutcome
-from esp_dfu_ext.jobs.watching import WatchResult
+from esp_dfu_ext.operations.gang import FlashOutcome
+from esp_dfu_ext.operations.watch import WatchResult
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import vanish
 from esp_dfu_ext.simulator.bus import SimulatedBackend

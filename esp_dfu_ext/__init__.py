@@ -5,42 +5,42 @@ idf.py imports this package on each call, so nothing is imported here until it i
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from .versions import __version__
 
 TYPE_CHECKING = False  # typing would have to be imported for it
 if TYPE_CHECKING:
     from typing import Any
 
-    from .bus import Bus
     from .dfu.discovery import Selector
     from .errors import EspDfuError
     from .idf_actions import action_extensions
-    from .jobs.building import build
-    from .jobs.flashing import flash
-    from .jobs.gang import flash_all
-    from .jobs.inspecting import inspect, load_image
-    from .jobs.listing import list_devices
-    from .jobs.watching import watch
+    from .operations.build import build
+    from .operations.flash import flash
+    from .operations.gang import flash_all
+    from .operations.inspect import inspect, load_image
+    from .operations.list import list_devices
+    from .operations.watch import watch
     from .paths import extra_actions_path
     from .target import Target, load_target, load_targets
+    from .usb.bus import Bus
 
 # Public name -> the module that has it.
 _HOMES = {
     "action_extensions": "idf_actions",
     "extra_actions_path": "paths",
-    "Bus": "bus",
+    "Bus": "usb.bus",
     "Selector": "dfu.discovery",
     "EspDfuError": "errors",
-    "build": "jobs.building",
-    "flash": "jobs.flashing",
-    "flash_all": "jobs.gang",
-    "inspect": "jobs.inspecting",
-    "list_devices": "jobs.listing",
-    "load_image": "jobs.inspecting",
+    "build": "operations.build",
+    "flash": "operations.flash",
+    "flash_all": "operations.gang",
+    "inspect": "operations.inspect",
+    "list_devices": "operations.list",
+    "load_image": "operations.inspect",
     "Target": "target",
     "load_target": "target",
     "load_targets": "target",
-    "watch": "jobs.watching",
+    "watch": "operations.watch",
 }
 
 __all__ = [

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import click
 
-from . import __version__, options
+from .commands import options
 from .errors import EXIT_CODES, PIPE_CLOSED
-from .streams import drop_unread
+from .ui.streams import drop_unread
+from .versions import __version__
 
 if TYPE_CHECKING:
     from .commands.session import Session
@@ -66,7 +67,7 @@ def _completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], 
     """What TAB offers, from `completion`, which is imported only then."""
 
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-        from . import completion
+        from .commands import completion
 
         return list(getattr(completion, name)(context, parameter, incomplete))
 
@@ -127,9 +128,9 @@ def _run(
 ) -> None:
     # Imported here and below, inside what `main` guards: it takes long enough for a Ctrl-C.
     from .commands.session import JsonSession, Session
-    from .console import Console
-    from .hints import ESP_DFU
+    from .doctor.advice import ESP_DFU
     from .project import project_of, project_of_image
+    from .ui.console import Console
 
     project_dir = project_of(build_dir) if build_dir is not None else Path()
     if dfu_bin is not None:
@@ -151,7 +152,7 @@ def build(
     """Make dfu.bin from the build folder of an ESP-IDF project."""
 
     def job(session: Session) -> int:
-        from .commands.building import build
+        from .commands.build import build
 
         path = Path(output) if output else None
         return build(session, build_dir, output=path, part_size=part_size, sections=only, force=force)
@@ -165,7 +166,7 @@ def inspect(dfu_bin: Path) -> None:
     """Show what is in a DFU.BIN, and what the chip's ROM would say of it."""
 
     def job(session: Session) -> int:
-        from .commands.inspecting import inspect
+        from .commands.inspect import inspect
 
         return inspect(session, dfu_bin)
 
@@ -182,7 +183,7 @@ def list_(json: bool) -> None:
     """
 
     def job(session: Session) -> int:
-        from .commands.listing import list_devices
+        from .commands.list import list_devices
 
         return list_devices(session, as_json=json)
 
@@ -210,7 +211,7 @@ def flash(dfu_bin: Path, quiet: bool, path: tuple[str, ...], **chosen: Any) -> N
     """Flash DFU.BIN onto a board; the chip follows from the image."""
 
     def job(session: Session) -> int:
-        from .commands.flashing import FlashOptions, flash
+        from .commands.flash import FlashOptions, flash
 
         return flash(session, dfu_bin, FlashOptions(paths=path, **chosen))
 
@@ -291,9 +292,9 @@ def enable(project_dir: Path, shell: bool) -> None:
     """Give ESP-IDF up to 5.5 the dfu actions; from 6.0 on it finds them by itself."""
 
     def job(session: Session) -> int:
-        from .commands import enabling
+        from .commands import enable as command
 
-        return enabling.enable_shell(session) if shell else enabling.enable(session, project_dir)
+        return command.enable_shell(session) if shell else command.enable(session, project_dir)
 
     _run(job)
 
@@ -305,9 +306,9 @@ def disable(project_dir: Path, shell: bool) -> None:
     """Take back what enable did."""
 
     def job(session: Session) -> int:
-        from .commands import enabling
+        from .commands import enable as command
 
-        return enabling.disable_shell(session) if shell else enabling.disable(session, project_dir)
+        return command.disable_shell(session) if shell else command.disable(session, project_dir)
 
     _run(job)
 
@@ -323,14 +324,14 @@ def disable(project_dir: Path, shell: bool) -> None:
 @click.argument("shell", metavar="{bash|zsh|fish}", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the script that completes esp-dfu on TAB, ports and chips included."""
-    from .completion import script
+    from .commands.completion import script
 
     click.echo(script(shell, cli))
 
 
 def _refuse(error: click.ClickException) -> int:
     """Say what click refuses as every other error is said."""
-    from .console import Console
+    from .ui.console import Console
 
     message = error.format_message()
     context = getattr(error, "ctx", None)

@@ -75,7 +75,7 @@ def _is_ours(action: Any) -> bool:
 
 def _actions() -> dict[str, dict[str, Any]]:
     """Fresh dictionaries for each call: idf.py takes them apart."""
-    from . import options
+    from .commands import options
 
     return {
         "dfu": {
@@ -181,7 +181,7 @@ def _dfu(
     def job() -> int:
         from pathlib import Path
 
-        from .commands.building import build
+        from .commands.build import build
 
         return _session(args).run(
             lambda session: build(
@@ -200,7 +200,7 @@ def _dfu(
 
 def _dfu_list(target_name: str, ctx: Any, args: Any, json: bool = False) -> None:
     def job() -> int:
-        from .commands.listing import list_devices
+        from .commands.list import list_devices
 
         return _session(args).run(lambda session: list_devices(session, as_json=json))
 
@@ -213,17 +213,17 @@ def _dfu_flash(
     def job() -> int:
         from pathlib import Path
 
-        from .commands import flashing
+        from .commands import flash as command
         from .project import DFU_BIN, read_project
 
         build_dir = Path(args.build_dir)
 
         def flash(session: Session) -> int:
             project = read_project(build_dir, session.project_dir)
-            return flashing.flash(
+            return command.flash(
                 session,
                 build_dir / DFU_BIN,
-                flashing.FlashOptions(paths=path, **options),
+                command.FlashOptions(paths=path, **options),
                 target_name=project.target,
                 build_dir=build_dir,
             )
@@ -238,7 +238,7 @@ def _dfu_doctor(target_name: str, ctx: Any, args: Any, json: bool = False) -> No
         from pathlib import Path
 
         from .commands.doctor import doctor
-        from .diagnosis.environment import Plugin
+        from .doctor.environment import Plugin
         from .paths import extra_actions_path
 
         plugin = Plugin(_DOORS, _kept(ctx), extra_actions_path())
@@ -267,8 +267,8 @@ def _session(args: Any, *, quiet: bool = False) -> Session:
     from pathlib import Path
 
     from .commands.session import Session
-    from .console import Console
-    from .hints import IDF_PY
+    from .doctor.advice import IDF_PY
+    from .ui.console import Console
 
     return Session(Console(quiet=quiet), IDF_PY, Path(args.project_dir))
 
@@ -278,7 +278,7 @@ def _call(job: Callable[[], int]) -> None:
     import contextlib
     import signal
 
-    from .streams import drop_unread
+    from .ui.streams import drop_unread
 
     handler = None
     with contextlib.suppress(ValueError):  # raised outside the main thread

@@ -20,12 +20,12 @@ from labgrid.factory import target_factory
 from labgrid.step import step
 from labgrid.util.managedfile import ManagedFile
 
-from .commands.listing import LIST_FORMAT_VERSION
 from .errors import DeviceNotFoundError, EspDfuError, InputMissingError, RemoteError, UsageError
 from .events import EventSink, Progress, ignore
-from .jobs.flashing import FlashResult
-from .jobs.gang import FlashOutcome
-from .json_lines import read_line
+from .operations.flash import FlashResult
+from .operations.gang import FlashOutcome
+from .ui.json_lines import read_line
+from .versions import LIST_DOCUMENT
 
 _LEAVING_TIME = 30.0  # seconds for a flash that was stopped to leave its chip well; a block may erase so long
 _LAST_WORDS = 5  # lines of stderr that an error without a line of its own shows
@@ -100,7 +100,7 @@ class EspDfuDriver(Driver):
             raise self._unheard(done.returncode, said)
         try:
             document = json.loads(done.stdout)
-            if document["version"] == LIST_FORMAT_VERSION:
+            if document["version"] == LIST_DOCUMENT:
                 return list(document["devices"])
         except (ValueError, KeyError, TypeError):
             pass

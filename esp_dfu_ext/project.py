@@ -17,7 +17,14 @@ from typing import Any
 
 import msgspec
 
-from .errors import BuildFileError, EspDfuError, InputMissingError, NoTargetError, ProjectError, UsageError
+from .errors import (
+    BuildFileError,
+    EspDfuError,
+    InputMissingError,
+    NoTargetError,
+    ProjectError,
+    UsageError,
+)
 from .files import read_small
 from .image.layout import FlashFile
 from .units import format_size, parse_size

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from esp_dfu_ext.machine import Machine
+from esp_dfu_ext.linux.machine import Machine
 
 from .helpers import write_file
 

@@ -36,11 +36,13 @@ import rich.progress
 import rich.table
 
 import esp_dfu_ext
-from esp_dfu_ext import cli, cures, hints, idf_actions, live
+from esp_dfu_ext import cli, idf_actions
 from esp_dfu_ext.commands.session import Session
-from esp_dfu_ext.diagnosis import environment, ok
+from esp_dfu_ext.doctor import advice, cures, environment
+from esp_dfu_ext.doctor.facts import ok
 from esp_dfu_ext.simulator import Board, simulate, simulate_text
 from esp_dfu_ext.target import load_targets
+from esp_dfu_ext.ui import bars
 
 from . import idf_py
 from .linux import FolderMachine
@@ -233,7 +235,7 @@ def _fix_this_machine(clock: SharedClock) -> None:
         mock.patch.object(platform, name, lambda value=value: value).start()
     mock.patch.object(sys, "executable", "/opt/venv/bin/python").start()
     # So that our own commands are those of an installed package, and the way into idf.py has a fixed length.
-    for module in (cures, hints):
+    for module in (cures, advice):
         mock.patch.object(module, "own_command", _own_command).start()
     mock.patch.object(environment, "_way", lambda *_: "IDF_EXTRA_ACTIONS_PATH, /home/ada/esp-dfu-ext").start()
     mock.patch.object(environment, "_FOLDER", "/opt/venv/lib/esp_dfu_ext").start()
@@ -260,12 +262,12 @@ def _plug_in(command: Command, clock: SharedClock, machine: FolderMachine) -> No
         return
     command.linux(machine)
     mock.patch.object(Session, "simulation", lambda self, targets: None).start()
-    for module in ("commands.flashing", "commands.listing", "diagnosis.report"):
+    for module in ("commands.flash", "commands.list", "doctor.report"):
         mock.patch(f"esp_dfu_ext.{module}.Bus", lambda: simulation.bus).start()
-    for module in ("diagnosis.report", "diagnosis.explain", "jobs.permitting"):
+    for module in ("doctor.report", "doctor.explain", "linux.install"):
         mock.patch(f"esp_dfu_ext.{module}.Machine", lambda: machine).start()
     library = [ok("pyusb", "1.3.1"), ok("libusb", "1.0.29, /opt/venv/lib/libusb-1.0.so")]
-    mock.patch("esp_dfu_ext.diagnosis.usb.library", lambda machine: library).start()
+    mock.patch("esp_dfu_ext.doctor.usb.library", lambda machine: library).start()
 
 
 def _own_command(arguments: str, *, root: bool = False) -> str:
@@ -274,7 +276,7 @@ def _own_command(arguments: str, *, root: bool = False) -> str:
 
 def _stop_at(seconds: float, clock: SharedClock) -> None:
     shown: list[Any] = []
-    start = live._Progress.start
+    start = bars._Progress.start
 
     def begin(progress: Any) -> None:
         shown.append(progress)
@@ -286,7 +288,7 @@ def _stop_at(seconds: float, clock: SharedClock) -> None:
         sys.stdout.flush()
         os._exit(0)
 
-    mock.patch.object(live._Progress, "start", begin).start()
+    mock.patch.object(bars._Progress, "start", begin).start()
     clock.at(seconds, stop)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from esp_dfu_ext.bus import Bus
 from esp_dfu_ext.clock import Clock
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.bus import SimulatedBackend
+from esp_dfu_ext.usb.bus import Bus
 
 _LOOK = 0.001  # real seconds until a sleeper looks again whether all sleep
 

@@ -11,19 +11,19 @@ from functools import cache
 from typing import Any
 
 from esp_dfu_ext import flash
-from esp_dfu_ext.bus import Bus
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.discovery import Selector
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.events import Event, Notice, PhaseStarted
-from esp_dfu_ext.image.image import DfuImage, parse_image
-from esp_dfu_ext.jobs.flashing import FlashResult
+from esp_dfu_ext.image.format import DfuImage, parse_image
+from esp_dfu_ext.operations.flash import FlashResult
 from esp_dfu_ext.simulator import Board, Rom, Simulation, rehearse, simulate, simulate_text
 from esp_dfu_ext.simulator.board import AccessDenied, Busy, DeviceGone
 from esp_dfu_ext.simulator.bus import OtherDevice, SimulatedBackend
 from esp_dfu_ext.simulator.nor import NorFlash
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 from esp_dfu_ext.target import Target, load_target, load_targets
+from esp_dfu_ext.usb.bus import Bus
 
 KIB, MIB = 1 << 10, 1 << 20
 NAMES = ("esp32s2", "esp32s3", "esp32p4", "esp32s31")

@@ -28,11 +28,11 @@ from esp_dfu_ext.errors import (
     WrongTargetError,
 )
 from esp_dfu_ext.events import Event
-from esp_dfu_ext.image.image import read_image
+from esp_dfu_ext.image.format import read_image
 from esp_dfu_ext.image.layout import Layout, plan_layout
-from esp_dfu_ext.jobs import building
-from esp_dfu_ext.jobs.building import build
-from esp_dfu_ext.jobs.inspecting import inspect, load_image, newer_inputs
+from esp_dfu_ext.operations import build as building
+from esp_dfu_ext.operations.build import build
+from esp_dfu_ext.operations.inspect import inspect, load_image, newer_inputs
 from esp_dfu_ext.target import TARGETS_VARIABLE, builtin_folder, load_target
 
 from .helpers import (

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import usb.core
 
-from esp_dfu_ext.backend import mapped
-from esp_dfu_ext.bus import path_key
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import (
     AccessDeniedError,
@@ -23,6 +21,8 @@ from esp_dfu_ext.errors import (
     UsbError,
     UsbUnavailableError,
 )
+from esp_dfu_ext.usb.bus import path_key
+from esp_dfu_ext.usb.libusb import mapped
 
 from .sim import bench, serial_jtag
 
@@ -224,7 +224,7 @@ def test_paths_sort_by_their_numbers() -> None:
 
 
 def test_a_machine_without_libusb(monkeypatch: pytest.MonkeyPatch) -> None:
-    from esp_dfu_ext.backend import libusb_backend
+    from esp_dfu_ext.usb.libusb import libusb_backend
 
     monkeypatch.setattr("usb.backend.libusb1._lib", None)
     monkeypatch.setattr("usb.backend.libusb1.get_backend", lambda **_: None)
@@ -239,7 +239,7 @@ def test_a_machine_without_libusb(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_libusb_backend_has_a_context_of_its_own() -> None:
     """pyusb would hand out the one context it keeps. This is the real libusb; it needs no device and no rights."""
-    from esp_dfu_ext.backend import libusb_backend
+    from esp_dfu_ext.usb.libusb import libusb_backend
 
     try:
         first, second = libusb_backend(), libusb_backend()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from esp_dfu_ext.image.check import check_image
-from esp_dfu_ext.image.image import parse_image
+from esp_dfu_ext.image.format import parse_image
 
 from .helpers import (
     FLASH_PARAMS_FLAGS,

@@ -8,7 +8,7 @@ import pytest
 
 from esp_dfu_ext.errors import ImageError
 from esp_dfu_ext.image.check import check_image
-from esp_dfu_ext.image.image import parse_image
+from esp_dfu_ext.image.format import parse_image
 
 from .sim import (
     FILES,

@@ -16,7 +16,7 @@ from pytest_mock import MockerFixture
 from esp_dfu_ext import cli, inspect, load_target
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.session import SIMULATE_VARIABLE, Session
-from esp_dfu_ext.diagnosis import Fact, State
+from esp_dfu_ext.doctor.facts import Fact, State
 from esp_dfu_ext.errors import InterruptedByUserError, UsbUnavailableError
 from esp_dfu_ext.simulator import simulate_text
 from esp_dfu_ext.simulator.sample import write_sample_project
@@ -162,7 +162,7 @@ def test_a_simulated_fault_is_not_explained_by_this_machine(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, capsys: Capture
 ) -> None:
     fact = Fact("port 1-1", State.PROBLEM, "seen here", "no-rule")
-    explain = mocker.patch("esp_dfu_ext.diagnosis.explain.explain", return_value=[fact])
+    explain = mocker.patch("esp_dfu_ext.doctor.explain.explain", return_value=[fact])
     simulate(monkeypatch, "esp32s3+no-access")
     assert run("flash", str(dfu_bin)) == 77
     assert run("list") == 0
@@ -170,7 +170,7 @@ def test_a_simulated_fault_is_not_explained_by_this_machine(
     # Where the boards are real it is: this one fails before any bus is looked at.
     monkeypatch.delenv(SIMULATE_VARIABLE)
     capsys.readouterr()
-    mocker.patch("esp_dfu_ext.bus.libusb_backend", side_effect=UsbUnavailableError("libusb does not start."))
+    mocker.patch("esp_dfu_ext.usb.bus.libusb_backend", side_effect=UsbUnavailableError("libusb does not start."))
     assert run("flash", str(dfu_bin)) == 72
     assert "  Port 1-1: seen here.\n  > Let yourself in, once: sudo " in capsys.readouterr().err
 
@@ -225,7 +225,7 @@ def test_what_this_machine_shows_is_below_every_error(
     # Boards of a simulator, which this session takes for real ones.
     boards = ",".join(["esp32s3+no-access"] * len(nodes))
     monkeypatch.setattr(Session, "simulation", lambda self, targets: simulate_text(boards, targets, self.clock))
-    monkeypatch.setattr("esp_dfu_ext.diagnosis.explain.Machine", lambda: machine)
+    monkeypatch.setattr("esp_dfu_ext.doctor.explain.Machine", lambda: machine)
     assert run(*words[:1], *([str(dfu_bin)] if words[0] == "flash" else []), *words[1:]) == (
         0 if words == ["list"] else 77
     )
@@ -236,7 +236,7 @@ def test_what_this_machine_shows_is_below_every_error(
 
 
 def test_damaged_image_is_65_before_the_bus_is_touched(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
-    scan = mocker.patch("esp_dfu_ext.bus.Bus.scan")
+    scan = mocker.patch("esp_dfu_ext.usb.bus.Bus.scan")
     data = bytearray(dfu_bin.read_bytes())
     for position in (0, 130, len(data) // 2, len(data) - 20, len(data) - 1):
         damaged = bytearray(data)
@@ -264,9 +264,9 @@ def test_full_disk_is_73_and_leaves_the_old_image(dfu_bin: Path, mocker: MockerF
 
 
 def test_interrupt_is_130(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
-    mocker.patch("esp_dfu_ext.jobs.flashing.flash", side_effect=KeyboardInterrupt)
+    mocker.patch("esp_dfu_ext.operations.flash.flash", side_effect=KeyboardInterrupt)
     assert run("flash", str(dfu_bin), "--simulate") == 130
-    mocker.patch("esp_dfu_ext.jobs.flashing.flash", side_effect=InterruptedByUserError("Stopped.", incomplete=True))
+    mocker.patch("esp_dfu_ext.operations.flash.flash", side_effect=InterruptedByUserError("Stopped.", incomplete=True))
     assert run("flash", str(dfu_bin), "--simulate") == 130
     assert f"Start again: esp-dfu flash '{dfu_bin}'" in capsys.readouterr().err
 
@@ -306,7 +306,7 @@ def test_all_without_a_board_is_69(dfu_bin: Path, monkeypatch: pytest.MonkeyPatc
 def test_of_several_paths_all_must_be_there_before_one_is_touched(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, capsys: Capture
 ) -> None:
-    flash = mocker.patch("esp_dfu_ext.jobs.gang.flash")
+    flash = mocker.patch("esp_dfu_ext.operations.gang.flash")
     simulate(monkeypatch, "esp32s3")
     assert run("flash", str(dfu_bin), "--path", "1-1", "--path", "1-2") == 69
     assert not flash.called

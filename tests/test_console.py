@@ -6,7 +6,6 @@ import io
 
 import pytest
 
-from esp_dfu_ext.console import Console, MapRow, at_most
 from esp_dfu_ext.events import (
     DeviceFound,
     Event,
@@ -18,8 +17,10 @@ from esp_dfu_ext.events import (
     Progress,
     Waiting,
 )
-from esp_dfu_ext.streams import Log, open_stream
-from esp_dfu_ext.terminal import Terminal
+from esp_dfu_ext.ui import views
+from esp_dfu_ext.ui.console import Console, MapRow, at_most
+from esp_dfu_ext.ui.streams import Log, open_stream
+from esp_dfu_ext.ui.terminal import Terminal
 from esp_dfu_ext.units import clean
 
 ROWS = [
@@ -67,7 +68,7 @@ def test_table_and_map_keep_to_the_width(width: int) -> None:
 
 def test_plain_view_is_a_log() -> None:
     shown, out, err = console(80, terminal=False)
-    with shown.flash_view("ESP32-S3") as view:
+    with views.flash_view(shown, "ESP32-S3") as view:
         for event in EVENTS:
             view(event)
     assert out.getvalue().splitlines() == [
@@ -85,7 +86,7 @@ def test_plain_view_is_a_log() -> None:
 
 def test_live_view_gives_the_terminal_back_after_a_failure() -> None:
     shown, out, _ = console(80, terminal=True)
-    with pytest.raises(ZeroDivisionError), shown.flash_view("ESP32-S3") as view:
+    with pytest.raises(ZeroDivisionError), views.flash_view(shown, "ESP32-S3") as view:
         view(PhaseStarted("1-2", Phase.DETACH))
         raise ZeroDivisionError
     assert out.getvalue().rstrip("\n").endswith("\x1b[?25h")
@@ -127,7 +128,7 @@ def test_quiet_console_prints_results_and_errors_alone() -> None:
     shown.result("yes")
     shown.warn("no")
     shown.error("yes", "code", [], [])
-    with shown.flash_view("ESP32-S3") as view:
+    with views.flash_view(shown, "ESP32-S3") as view:
         for event in EVENTS:
             view(event)
     assert out.getvalue() == "yes\n"
@@ -152,7 +153,7 @@ def test_a_log_that_cannot_be_written_goes_mute_and_nothing_fails(error: OSError
     shown = Console()
     closed = Closed(error)
     shown.out = Log(closed)
-    with shown.flash_view("ESP32-S3") as view:
+    with views.flash_view(shown, "ESP32-S3") as view:
         for event in EVENTS:
             view(event)
     shown.flash_table(ROWS, 4 << 20)
@@ -171,7 +172,7 @@ def test_long_lists_are_cut() -> None:
 
 def test_a_notice_stands_above_the_bars() -> None:
     shown, out, err = console(80, terminal=True)
-    with shown.flash_view("ESP32-S3") as view:
+    with views.flash_view(shown, "ESP32-S3") as view:
         for event in EVENTS:
             view(event)
     assert "The device wants more." in out.getvalue()

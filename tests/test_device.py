@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from esp_dfu_ext.bus import UsbHandle
 from esp_dfu_ext.dfu.device import DfuDevice
 from esp_dfu_ext.dfu.discovery import find
 from esp_dfu_ext.dfu.spec import Mode, Request
 from esp_dfu_ext.errors import DeviceGoneError, DfuError, StallError, TransferTimeoutError, UsbError
 from esp_dfu_ext.simulator.board import Effect, hang, stall
+from esp_dfu_ext.usb.bus import UsbHandle
 
 from .sim import (
     DNLOAD,

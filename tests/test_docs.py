@@ -18,7 +18,7 @@ import pytest
 from esp_dfu_ext import load_target
 from esp_dfu_ext.cli import cli
 from esp_dfu_ext.clock import VirtualClock
-from esp_dfu_ext.jobs.building import build
+from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.simulator.sample import write_sample_project
 
 ROOT = Path(__file__).resolve().parent.parent

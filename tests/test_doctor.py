@@ -21,13 +21,14 @@ import esp_dfu_ext
 from esp_dfu_ext import load_target
 from esp_dfu_ext.commands.doctor import doctor
 from esp_dfu_ext.commands.session import Session
-from esp_dfu_ext.console import Console
-from esp_dfu_ext.cures import own_command
 from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.diagnosis import Fact, State, environment, permission, usb
-from esp_dfu_ext.diagnosis.environment import Plugin
-from esp_dfu_ext.diagnosis.explain import explain
-from esp_dfu_ext.diagnosis.report import diagnose
+from esp_dfu_ext.doctor import environment, permission, usb
+from esp_dfu_ext.doctor.advice import ESP_DFU, IDF_PY, advice_for, next_step
+from esp_dfu_ext.doctor.cures import own_command
+from esp_dfu_ext.doctor.environment import Plugin
+from esp_dfu_ext.doctor.explain import explain
+from esp_dfu_ext.doctor.facts import Fact, State
+from esp_dfu_ext.doctor.report import diagnose
 from esp_dfu_ext.errors import (
     AccessDeniedError,
     AppRunningError,
@@ -40,10 +41,10 @@ from esp_dfu_ext.errors import (
     StallError,
     UsbUnavailableError,
 )
-from esp_dfu_ext.hints import ESP_DFU, IDF_PY, hints, next_step
-from esp_dfu_ext.machine import Machine
+from esp_dfu_ext.linux.machine import Machine
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import builtin_folder
+from esp_dfu_ext.ui.console import Console
 
 from .helpers import forbid, write_file
 from .linux import NODE, OURS, FolderMachine
@@ -218,7 +219,7 @@ def test_several_boards_are_no_problem_but_are_told(machine: FolderMachine) -> N
     assert problems(facts) == {}
     assert facts[-1].text == "2 ESP32-S3 boards are there: 1-1, 1-2"
     steps = next_step(facts, ESP_DFU, chip())
-    assert steps == hints(SeveralDevicesError("", paths=["1-1", "1-2"]), ESP_DFU)
+    assert steps == advice_for(SeveralDevicesError("", paths=["1-1", "1-2"]), ESP_DFU)
     assert "--path 1-1" in steps[0]
     assert next_step(look_at_bus(machine, bench("esp32s3")), ESP_DFU, chip()) == []
     assert next_step(facts, ESP_DFU, None) == []
@@ -528,7 +529,7 @@ def test_what_nobody_foresaw_is_a_fact_too(tmp_path: Path, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr("esp_dfu_ext.diagnosis.environment.esp_idf", fail)
+    monkeypatch.setattr("esp_dfu_ext.doctor.environment.esp_idf", fail)
     report = diagnose(chips(), build_dir=tmp_path / "build", simulated=bench().bus)
     assert [(fact.topic, fact.code) for fact in report.problems] == [("ESP-IDF", "unknown")]
     assert "ZeroDivisionError('surprise')" in report.problems[0].text
@@ -539,7 +540,7 @@ def test_nothing_about_a_project_ends_the_report(tmp_path: Path, monkeypatch: py
     def fail(*_: object) -> None:
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr("esp_dfu_ext.diagnosis.project.read_project", fail)
+    monkeypatch.setattr("esp_dfu_ext.doctor.project.read_project", fail)
     report = diagnose(chips(), build_dir=tmp_path, simulated=bench().bus)
     assert [(fact.topic, fact.code) for fact in report.problems] == [("project", "unknown")]
     assert report.facts[-1].topic == "project"
@@ -585,7 +586,7 @@ def test_a_broken_chip_hides_no_other(tmp_path: Path) -> None:
 
 def test_the_rule_is_printed_and_only_root_may_install_it(tmp_path: Path) -> None:
     assert esp_dfu(tmp_path, "udev").stdout == OURS + "\n"
-    prelude = "import esp_dfu_ext.machine as m; m.Machine.is_root = False; m.sys.platform = 'linux'"
+    prelude = "import esp_dfu_ext.linux.machine as m; m.Machine.is_root = False; m.sys.platform = 'linux'"
     done = esp_dfu(tmp_path, "udev", "--install", prelude=prelude)
     assert done.returncode == 77
     assert "[needs-root]" in done.stderr

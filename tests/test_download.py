@@ -9,7 +9,6 @@ import msgspec
 import pytest
 import usb.core
 
-from esp_dfu_ext.bus import UsbHandle
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.device import DfuDevice
 from esp_dfu_ext.dfu.discovery import find
@@ -25,8 +24,9 @@ from esp_dfu_ext.errors import (
     TransferTimeoutError,
 )
 from esp_dfu_ext.events import Event, EventSink, Notice, Phase, PhaseFinished, PhaseStarted, Progress, ignore
-from esp_dfu_ext.image.image import DfuImage
+from esp_dfu_ext.image.format import DfuImage
 from esp_dfu_ext.simulator.board import Answer, hang, stall
+from esp_dfu_ext.usb.bus import UsbHandle
 
 from .sim import (
     ABORT,

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from esp_dfu_ext import extra_actions_path
-from esp_dfu_ext.commands.enabling import CONTENT, disable, disable_shell, enable, enable_shell
+from esp_dfu_ext.commands.enable import CONTENT, disable, disable_shell, enable, enable_shell
 from esp_dfu_ext.commands.session import Session
-from esp_dfu_ext.console import Console
-from esp_dfu_ext.hints import ESP_DFU
+from esp_dfu_ext.doctor.advice import ESP_DFU
+from esp_dfu_ext.ui.console import Console
 
 from .test_idf_actions import VERSIONS, idf_py, idf_py_lists, project, site_packages
 

@@ -74,7 +74,7 @@ def test_the_tree_names_every_class_with_its_exit_code() -> None:
 
 def test_every_code_of_the_doctor_is_there() -> None:
     folder = ROOT / "esp_dfu_ext"
-    sources = [*(folder / "diagnosis").glob("*.py"), folder / "udev.py"]
+    sources = [*(folder / "doctor").glob("*.py"), folder / "linux" / "udev.py"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     used = set(re.findall(r'problem\(\s*[^,]+?,\s*"([a-z-]+)"', text)) | set(
         re.findall(r'return "([a-z-]+)", f?"', text)

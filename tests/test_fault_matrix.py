@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from esp_dfu_ext.commands import flashing
+from esp_dfu_ext.commands import flash as flashing
 from esp_dfu_ext.commands.session import Session
-from esp_dfu_ext.console import Console
 from esp_dfu_ext.dfu.spec import Mode, State, Status
-from esp_dfu_ext.hints import ESP_DFU
+from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.simulator import Simulation
+from esp_dfu_ext.ui.console import Console
 
 from .conftest import MATRIX
 from .fault_matrix import BLOCKS, FILES, FIRST_FILE, IMAGE, OLD, PLACES, Cell, cells, new_cell
@@ -186,7 +186,7 @@ def test_cell(
 ) -> None:
     cell = new_cell(PLACES[place])
     cell.set_up(fault)
-    monkeypatch.setattr("esp_dfu_ext.bus.libusb_backend", cell.rig.backend)
+    monkeypatch.setattr("esp_dfu_ext.usb.bus.libusb_backend", cell.rig.backend)
     run = Run(cell.rig, dfu_bin, capsys, strict=strict, reset=place == "reset")
     request.config.stash[MATRIX][fault, place, strict] = run.kind
     assert run.kind == expected

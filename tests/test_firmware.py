@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from esp_dfu_ext.image.firmware import AppDescription, read_firmware, xor_of
+from esp_dfu_ext.image.esp_image import AppDescription, read_firmware, xor_of
 
 from .helpers import app_description, esp_image, pattern, write_file
 

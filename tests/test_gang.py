@@ -13,8 +13,8 @@ from esp_dfu_ext import flash_all
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.errors import DeviceNotFoundError, InterruptedByUserError, OtherChipError
 from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed, Progress, Waiting, ignore
-from esp_dfu_ext.jobs.flashing import flash
-from esp_dfu_ext.jobs.gang import SETTLE_TIME, Gang
+from esp_dfu_ext.operations.flash import flash
+from esp_dfu_ext.operations.gang import SETTLE_TIME, Gang
 from esp_dfu_ext.simulator import simulate_text
 
 from .sim import chip, chips, small_image

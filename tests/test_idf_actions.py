@@ -274,7 +274,14 @@ def test_imports_at_load() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent, timeout=60
     )
-    assert done.stdout.split() == ["__future__", "esp_dfu_ext", "esp_dfu_ext.idf_actions", "esp_dfu_ext.options"]
+    assert done.stdout.split() == [
+        "__future__",
+        "esp_dfu_ext",
+        "esp_dfu_ext.commands",
+        "esp_dfu_ext.commands.options",
+        "esp_dfu_ext.idf_actions",
+        "esp_dfu_ext.versions",
+    ]
 
 
 # --- the actions in a project -----------------------------------------------------------------------------

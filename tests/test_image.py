@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esp_dfu_ext.errors import ImageError, InputMissingError, OutputError, ProjectError
-from esp_dfu_ext.image import image as image_module
-from esp_dfu_ext.image.image import FLASH_PARAMS_FLAGS, FlashParams, parse_image, read_image
+from esp_dfu_ext.image import format as image_module
+from esp_dfu_ext.image.format import FLASH_PARAMS_FLAGS, FlashParams, parse_image, read_image
 from esp_dfu_ext.image.layout import FlashFile, plan_layout
 from esp_dfu_ext.image.suffix import Suffix
 from esp_dfu_ext.image.writer import Part, split, write_image

@@ -21,17 +21,17 @@ from pathlib import Path
 import pytest
 
 import esp_dfu_ext
-from esp_dfu_ext.commands import flashing
+from esp_dfu_ext.commands import flash as flashing
 from esp_dfu_ext.commands.session import Session
-from esp_dfu_ext.console import Console
+from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.errors import DeviceBusyError, DeviceNotFoundError, Terminated
 from esp_dfu_ext.events import Event, Phase, PhaseStarted, Progress
-from esp_dfu_ext.hints import ESP_DFU
-from esp_dfu_ext.jobs.building import build
-from esp_dfu_ext.jobs.gang import flash_all
+from esp_dfu_ext.operations.build import build
+from esp_dfu_ext.operations.gang import flash_all
 from esp_dfu_ext.signals import as_interrupts
 from esp_dfu_ext.simulator import simulate_text
 from esp_dfu_ext.simulator.sample import write_sample_project
+from esp_dfu_ext.ui.console import Console
 
 from .sim import DETACH, bench, chip, chips, small_image
 
@@ -268,7 +268,7 @@ def test_a_clock_that_jumps_changes_nothing(dfu_bin: Path, monkeypatch: pytest.M
 def test_nobody_asks_for_the_wall_clock() -> None:
     asked = []
     # The report says when something happened; how long it took it asks the other clock.
-    for path in (path for path in PACKAGE.rglob("*.py") if path.name != "reporting.py"):
+    for path in (path for path in PACKAGE.rglob("*.py") if path.name != "record.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
             if name in ("time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.datetime.now"):

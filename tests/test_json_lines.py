@@ -13,13 +13,19 @@ import pytest
 from esp_dfu_ext import build, cli, errors, events, load_target
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.session import SIMULATE_VARIABLE
-from esp_dfu_ext.errors import DfuStatusError, EspDfuError, InputMissingError, RemoteError, SeveralDevicesError
+from esp_dfu_ext.doctor.advice import ESP_DFU, advice_for
+from esp_dfu_ext.errors import (
+    DfuStatusError,
+    EspDfuError,
+    InputMissingError,
+    RemoteError,
+    SeveralDevicesError,
+)
 from esp_dfu_ext.events import Phase
-from esp_dfu_ext.hints import ESP_DFU, hints
-from esp_dfu_ext.jobs.flashing import FlashResult
-from esp_dfu_ext.jobs.gang import FlashOutcome
-from esp_dfu_ext.json_lines import error_line, event_line, read_line, result_line
+from esp_dfu_ext.operations.flash import FlashResult
+from esp_dfu_ext.operations.gang import FlashOutcome
 from esp_dfu_ext.simulator.sample import write_sample_project
+from esp_dfu_ext.ui.json_lines import error_line, event_line, read_line, result_line
 
 Capture = pytest.CaptureFixture[str]
 
@@ -109,7 +115,7 @@ def test_an_error_of_an_earlier_version_lacks_what_came_later() -> None:
 
     missing = earlier(InputMissingError("No.", path=Path("dfu.bin"), role="dfu.bin"), "reason")
     assert isinstance(missing, InputMissingError)
-    assert hints(missing, ESP_DFU) == ["Make it: esp-dfu build BUILD_DIR"]
+    assert advice_for(missing, ESP_DFU) == ["Make it: esp-dfu build BUILD_DIR"]
     denied = earlier(errors.AccessDeniedError("No.", path="1-2"), "path")
     assert isinstance(denied, errors.UsbError)
     assert denied.path is None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from esp_dfu_ext.errors import InputMissingError, LayoutError, UsageError
 from esp_dfu_ext.image.check import check_image
-from esp_dfu_ext.image.image import FlashParams, parse_image
+from esp_dfu_ext.image.format import FlashParams, parse_image
 from esp_dfu_ext.image.layout import FlashFile, Layout, Region, check_regions, plan_layout
 from esp_dfu_ext.image.suffix import Suffix
 from esp_dfu_ext.image.writer import Part, write_image

@@ -6,7 +6,7 @@ import pytest
 
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import AccessDeniedError, UsbUnavailableError
-from esp_dfu_ext.jobs.listing import list_devices
+from esp_dfu_ext.operations.list import list_devices
 
 from .sim import bench, chips, serial_jtag
 
@@ -64,6 +64,6 @@ def test_a_machine_without_usb(monkeypatch: pytest.MonkeyPatch) -> None:
     def backend() -> None:
         raise UsbUnavailableError("libusb is not installed.", missing="libusb")
 
-    monkeypatch.setattr("esp_dfu_ext.bus.libusb_backend", backend)
+    monkeypatch.setattr("esp_dfu_ext.usb.bus.libusb_backend", backend)
     with pytest.raises(UsbUnavailableError):
         list_devices(None, chips())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from esp_dfu_ext.machine import Machine
+from esp_dfu_ext.linux.machine import Machine
 
 from .linux import NODE, FolderMachine
 

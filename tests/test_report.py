@@ -21,7 +21,7 @@ from esp_dfu_ext import build, cli, load_image, load_target
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.errors import OutputError
 from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed
-from esp_dfu_ext.jobs.reporting import LOCK_TIME, Line, Recorder, Report
+from esp_dfu_ext.operations.record import LOCK_TIME, Line, Recorder, Report
 from esp_dfu_ext.simulator.sample import write_sample_project
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -161,7 +161,7 @@ def test_a_line_that_broke_off_is_left_and_the_next_begins_anew(tmp_path: Path) 
 WRITER = """
 import sys
 from pathlib import Path
-from esp_dfu_ext.jobs.reporting import Report
+from esp_dfu_ext.operations.record import Report
 from tests.test_report import LINE
 import msgspec
 with Report(Path(sys.argv[1])) as report:
@@ -216,7 +216,7 @@ def test_a_report_that_cannot_be_opened_is_said_before_a_board_is_touched(
 ) -> None:
     monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
     flashed = []
-    monkeypatch.setattr("esp_dfu_ext.jobs.flashing.flash", lambda *args, **options: flashed.append(args))
+    monkeypatch.setattr("esp_dfu_ext.operations.flash.flash", lambda *args, **options: flashed.append(args))
     monkeypatch.setattr(sys, "argv", ["esp-dfu", "flash", str(dfu_bin), "--report", str(tmp_path / what)])
     with pytest.raises(SystemExit) as stop:
         cli.main()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from esp_dfu_ext import flash
-from esp_dfu_ext.bus import Bus
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import SimulationError, UsageError
 from esp_dfu_ext.simulator.board import Fault, bus_reset, hang, stall, vanish
+from esp_dfu_ext.usb.bus import Bus
 
 from .sim import (
     DETACH,

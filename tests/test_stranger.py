@@ -9,15 +9,15 @@ import pytest
 import yaml
 from pytest_mock import MockerFixture
 
-from esp_dfu_ext.commands.listing import dfu_util_line
-from esp_dfu_ext.console import Console
+from esp_dfu_ext.commands.list import dfu_util_line
 from esp_dfu_ext.errors import OutputError, OutsideProjectError
 from esp_dfu_ext.events import Event
 from esp_dfu_ext.image.check import check_image
-from esp_dfu_ext.image.image import parse_image
-from esp_dfu_ext.jobs.building import build
-from esp_dfu_ext.jobs.listing import list_devices
+from esp_dfu_ext.image.format import parse_image
+from esp_dfu_ext.operations.build import build
+from esp_dfu_ext.operations.list import list_devices
 from esp_dfu_ext.project import _said_path, read_project
+from esp_dfu_ext.ui.console import Console
 
 from .helpers import S3, edit_json, make_project, notices, write_file
 from .sim import MIB, PARAMS_FLAGS, File, archive, bench, chips, content, dfu_file, member, params, record, trailer

@@ -11,10 +11,10 @@ from esp_dfu_ext.dfu.spec import Mode, State
 from esp_dfu_ext.events import Event, Notice, Phase, PhaseStarted
 from esp_dfu_ext.simulator import Board, simulate
 from esp_dfu_ext.simulator.rom import ControlStall
-from esp_dfu_ext.simulator.strict import FUNCTIONAL, StrictDevice
 from esp_dfu_ext.target import Target
 
 from .sim import chip, small_image
+from .strict_device import FUNCTIONAL, StrictDevice
 
 
 def strict_target() -> Target:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from esp_dfu_ext import udev
 from esp_dfu_ext.errors import NeedsRootError, OutputError, UdevError, UsageError
-from esp_dfu_ext.jobs.permitting import Change, install
-from esp_dfu_ext.machine import Access, Machine
+from esp_dfu_ext.linux import udev
+from esp_dfu_ext.linux.install import Change, install
+from esp_dfu_ext.linux.machine import Access, Machine
 
 from .linux import NODE, OURS, FolderMachine
 from .sim import chip, chips

@@ -18,8 +18,8 @@ from esp_dfu_ext import watch
 from esp_dfu_ext.dfu.spec import Mode, Status
 from esp_dfu_ext.errors import InterruptedByUserError, UsbError, WrongTargetError
 from esp_dfu_ext.events import AlreadyFlashed, BoardLeft, Event, Flashed, Progress
-from esp_dfu_ext.jobs.gang import FlashOutcome
-from esp_dfu_ext.jobs.watching import WatchResult
+from esp_dfu_ext.operations.gang import FlashOutcome
+from esp_dfu_ext.operations.watch import WatchResult
 from esp_dfu_ext.simulator import Board, Faults
 from esp_dfu_ext.simulator.board import hang, report, vanish
 from esp_dfu_ext.simulator.bus import SimulatedBackend

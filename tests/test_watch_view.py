@@ -14,7 +14,6 @@ import pytest
 
 from esp_dfu_ext import build, cli, load_target
 from esp_dfu_ext.commands.session import SIMULATE_VARIABLE, Session
-from esp_dfu_ext.console import Console
 from esp_dfu_ext.events import (
     AlreadyFlashed,
     BoardLeft,
@@ -26,8 +25,10 @@ from esp_dfu_ext.events import (
     Progress,
 )
 from esp_dfu_ext.simulator.sample import write_sample_project
-from esp_dfu_ext.terminal import Terminal
-from esp_dfu_ext.watch_view import Problem, Verdict
+from esp_dfu_ext.ui import views
+from esp_dfu_ext.ui.console import Console
+from esp_dfu_ext.ui.terminal import Terminal
+from esp_dfu_ext.ui.watch_lines import Problem, Verdict
 
 from .shared_clock import SharedClock
 
@@ -161,7 +162,7 @@ def live(width: int, monkeypatch: pytest.MonkeyPatch, *, colour: bool = True) ->
         monkeypatch.setenv("NO_COLOR", "1")
     console, out = Console(), io.StringIO()
     console.out = Terminal(out, width=width, force_terminal=True, color_system="standard", legacy_windows=False)
-    view = console.watch_view("ESP32-S3")
+    view = views.watch_view(console, "ESP32-S3")
     with view:
         view.begin("", 3)
         view(DeviceFound("1-2", "run-time", "7c:df:a1:00:00:02"))

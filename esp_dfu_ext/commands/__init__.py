@@ -1,4 +1,4 @@
-"""What both faces do: run a job, show it, turn an error into an exit code.
+"""One module for each command: parse its options, call the operation, show the result, return an exit code.
 
-One module for each command, so that a flash does not load what only a build needs.
+A command loads only what it needs itself: a flash does not import what a build does.
 """

@@ -11,7 +11,10 @@ from tempfile import TemporaryDirectory
 
 from ..simulator.sample import write_sample_project
 from ..target import PROJECT_FOLDER, Target, load_target
-from . import building, flashing, inspecting, listing
+from . import build as build_command
+from . import flash as flash_command
+from . import inspect as inspect_command
+from . import list as list_command
 from .session import Session
 
 
@@ -20,10 +23,10 @@ def demo(session: Session, name: str) -> int:
     target = load_target(name, session.project_dir.absolute())  # the current folder will be another
     build_dir, dfu_bin = Path("hello_world/build"), Path("hello_world/build/dfu.bin")
     steps: list[tuple[str, Callable[[], int]]] = [
-        (f"build {build_dir}", lambda: building.build(session, build_dir)),
-        (f"inspect {dfu_bin}", lambda: inspecting.inspect(session, dfu_bin)),
-        ("list", lambda: listing.list_devices(session)),
-        (f"flash {dfu_bin}", lambda: flashing.flash(session, dfu_bin, flashing.FlashOptions())),
+        (f"build {build_dir}", lambda: build_command.build(session, build_dir)),
+        (f"inspect {dfu_bin}", lambda: inspect_command.inspect(session, dfu_bin)),
+        ("list", lambda: list_command.list_devices(session)),
+        (f"flash {dfu_bin}", lambda: flash_command.flash(session, dfu_bin, flash_command.FlashOptions())),
     ]
     session.boards = name
     with _scratch_folder():

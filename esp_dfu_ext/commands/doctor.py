@@ -6,17 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..diagnosis import State
-from ..diagnosis.environment import Plugin
-from ..diagnosis.report import Report, diagnose
+from ..doctor.advice import next_step
+from ..doctor.environment import Plugin
+from ..doctor.facts import State
+from ..doctor.report import Report, diagnose
 from ..errors import EspDfuError
-from ..hints import next_step
 from ..project import DFU_BIN
-from ..streams import Piece
 from ..target import builtin_folder, read_target
+from ..ui.streams import Piece
+from ..versions import DOCTOR_DOCUMENT
 from .session import Session
 
-FORMAT_VERSION = 1
 PROBLEM = 1  # exit code; sysexits.h has none for "something is wrong", and each problem has its own code in the report
 
 _WORDS = {State.OK: ("ok", "green"), State.PROBLEM: ("PROBLEM", "bold red"), State.NOT_APPLICABLE: ("-", "")}
@@ -46,7 +46,7 @@ def doctor(
         broken=broken,
         simulated=simulation.bus if simulation is not None else None,
     )
-    steps = next_step(report.facts, session.face, report.target)
+    steps = next_step(report.facts, session.names, report.target)
     if as_json:
         session.console.raw(json.dumps(_document(report, steps), indent=2))
     else:
@@ -72,7 +72,7 @@ def _show(session: Session, report: Report, steps: list[str]) -> None:
 
 def _document(report: Report, steps: list[str]) -> dict[str, Any]:
     return {
-        "version": FORMAT_VERSION,
+        "version": DOCTOR_DOCUMENT,
         "ok": not report.problems,
         "facts": [
             {

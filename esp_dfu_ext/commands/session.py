@@ -1,4 +1,4 @@
-"""One call by a user: the console, the face, and what is known when an error must be explained."""
+"""One call by a user: the console, the commands to name, and what is known when an error must be explained."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import signals
 from ..clock import Clock, SystemClock
-from ..console import Console
+from ..doctor.advice import CommandNames, advice_for
 from ..errors import EspDfuError, InterruptedByUserError, TargetFileError
 from ..events import Event, Notice
-from ..hints import Face, hints
 from ..project import FLASHER_ARGS
 from ..target import Target, load_targets
+from ..ui.console import Console
 
 if TYPE_CHECKING:
-    from ..diagnosis import Fact
+    from ..doctor.facts import Fact
     from ..simulator import Simulation
 
 SIMULATE_VARIABLE = "ESP_DFU_SIMULATE"
@@ -38,7 +38,7 @@ class Session:
     """
 
     console: Console
-    face: Face
+    names: CommandNames
     project_dir: Path = Path()
     target: Target | None = None
     clock: Clock = field(default_factory=lambda: SystemClock())  # looked up when it is made: tests have another
@@ -65,7 +65,7 @@ class Session:
         """The hints' commands shall be about this image."""
         folder = dfu_bin.parent
         known = os.path.isfile(folder / FLASHER_ARGS)  # noqa: PTH113 (it may not be looked at)
-        self.face = self.face.naming(str(dfu_bin), str(folder) if known else "BUILD_DIR")
+        self.names = self.names.naming(str(dfu_bin), str(folder) if known else "BUILD_DIR")
 
     def targets(self, on_broken: Callable[[TargetFileError], None] | None = None) -> list[Target]:
         """All chips; a broken file of another chip than the one that is meant is only worth a warning."""
@@ -95,7 +95,7 @@ class Session:
             targets: the chips that it may be where it is not known.
         """
         facts = self._facts(error, target)
-        advice = hints(error, self.face, target, facts, targets)
+        advice = advice_for(error, self.names, target, facts, targets)
         if tuple(advice) in self._advised:  # again and again it would bury what is new
             advice = []
         self._advised.add(tuple(advice))
@@ -104,7 +104,7 @@ class Session:
     def _facts(self, error: EspDfuError, target: Target | None) -> list[Fact]:
         if not self.real:
             return []
-        from ..diagnosis.explain import explain
+        from ..doctor.explain import explain
 
         with suppress(EspDfuError):  # a chip's file may be what is wrong
             return explain(error, [target] if target is not None else self.targets(on_broken=lambda _: None))
@@ -119,13 +119,13 @@ class Session:
 class JsonSession(Session):
     """A call by a program: its lines alone go to stdout, what people should know to stderr."""
 
-    def __init__(self, console: Console, face: Face, project_dir: Path) -> None:
-        super().__init__(console, face, project_dir)
+    def __init__(self, console: Console, names: CommandNames, project_dir: Path) -> None:
+        super().__init__(console, names, project_dir)
         console.out = console.err
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error, and make it the last line."""
-        from ..json_lines import error_line
+        from ..ui.json_lines import error_line
 
         with suppress(OSError):  # the reader left, or the disk is full
             self.console.raw(error_line(error))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .. import udev
-from ..jobs import permitting as jobs
+from ..linux import install as operation
+from ..linux import udev
+from ..linux.install import Change
 from .session import Session
 
 
@@ -13,9 +14,13 @@ def show(session: Session, *, install: bool = False, force: bool = False) -> int
     if not install:
         session.console.raw(udev.rule(targets).rstrip("\n"))
         return 0
-    result = jobs.install(targets, force=force)
+    result = operation.install(targets, force=force)
     console = session.console
-    done = {jobs.Change.NEW: "Wrote", jobs.Change.REPLACED: "Replaced", jobs.Change.NONE: "Already there, unchanged:"}
+    done = {
+        Change.NEW: "Wrote",
+        Change.REPLACED: "Replaced",
+        Change.NONE: "Already there, unchanged:",
+    }
     console.result(f"{done[result.change]} {result.path}.")
     console.say("udev has read its rules again.")
     for board in result.boards:

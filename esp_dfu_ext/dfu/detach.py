@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ..bus import Bus, UsbDevice
 from ..clock import Clock
 from ..errors import (
     DeviceGoneError,
@@ -18,6 +17,7 @@ from ..errors import (
 )
 from ..events import EventSink, Notice, ignore
 from ..target import Target
+from ..usb.bus import Bus, UsbDevice
 from .device import DfuDevice
 from .discovery import SCAN_INTERVAL, DfuInterface, device_at, dfu_interfaces, sightings
 from .opening import PERMISSION_DELAY, open_when_permitted

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..bus import UsbHandle
 from ..errors import DfuAnswerError, StallError, TransferTimeoutError, UsbError
+from ..usb.bus import UsbHandle
 from .spec import REQUEST_TYPE_IN, REQUEST_TYPE_OUT, STATUS_LENGTH, Request, StatusResponse
 
 # Seconds. Generous for a request that the device answers at once; pyusb's own default is one second.

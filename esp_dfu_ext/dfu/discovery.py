@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..bus import Bus, InterfaceDescriptor, UsbDevice
 from ..clock import Clock
 from ..errors import (
     AppRunningError,
@@ -21,6 +20,7 @@ from ..errors import (
 )
 from ..events import EventSink, Waiting, ignore
 from ..target import OtherUsb, Target, find_target_by_usb_id
+from ..usb.bus import Bus, InterfaceDescriptor, UsbDevice
 from .spec import INTERFACE_CLASS, INTERFACE_SUBCLASS, FunctionalDescriptor, Mode
 
 SCAN_INTERVAL = 0.05  # seconds between two looks at the bus

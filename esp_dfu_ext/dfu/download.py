@@ -21,7 +21,7 @@ from ..errors import (
     UsbError,
 )
 from ..events import EventSink, Notice, Phase, PhaseFinished, PhaseStarted, Progress, ignore
-from ..image.image import DfuImage
+from ..image.format import DfuImage
 from ..target import Target
 from ..units import MIB
 from .device import SHORTEST_POLL, TIMEOUT, DfuDevice

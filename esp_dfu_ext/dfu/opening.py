@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..bus import UsbHandle
 from ..clock import Clock
 from ..errors import AccessDeniedError, DriverMissingError
+from ..usb.bus import UsbHandle
 from .discovery import SCAN_INTERVAL, DfuInterface
 
 # Seconds. udev may need a moment to hand a device that just appeared to its user.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ..target import Target
-from .image import FLAG_PARAMS, FLASH_PARAMS_FLAGS, INDEX_NAME, DfuImage, md5
+from .format import FLAG_PARAMS, FLASH_PARAMS_FLAGS, INDEX_NAME, DfuImage, md5
 from .layout import Region, check_regions
 
 

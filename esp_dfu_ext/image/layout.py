@@ -17,7 +17,7 @@ from ..events import Notice
 from ..target import Target
 from ..units import format_size
 from .cpio import TRAILER
-from .image import FLASH_PARAMS_NAME, INDEX_NAME
+from .format import FLASH_PARAMS_NAME, INDEX_NAME
 from .writer import Part, split
 
 

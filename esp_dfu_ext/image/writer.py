@@ -12,7 +12,14 @@ from typing import BinaryIO
 
 from ..errors import InputMissingError, OutputError, ProjectError
 from . import cpio, suffix
-from .image import FLASH_PARAMS_FLAGS, FLASH_PARAMS_NAME, INDEX_NAME, FlashParams, IndexRecord, md5
+from .format import (
+    FLASH_PARAMS_FLAGS,
+    FLASH_PARAMS_NAME,
+    INDEX_NAME,
+    FlashParams,
+    IndexRecord,
+    md5,
+)
 from .suffix import Suffix
 
 ARCHIVE_MULTIPLE = 10240

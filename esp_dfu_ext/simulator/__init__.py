@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..bus import Bus
 from ..clock import Clock, SystemClock, VirtualClock
 from ..dfu.spec import REQUEST_TYPE_OUT, Mode, Request, Status
 from ..errors import SimulationError, UsageError
-from ..image.image import DfuImage
+from ..image.format import DfuImage
 from ..target import OtherUsb, Target
+from ..usb.bus import Bus
 from .board import Board, Fault, Faults, bus_reset, hang, report, stall, vanish
 from .rom import Rom
 

@@ -16,8 +16,8 @@ from typing import Any, Callable
 import esp_dfu_ext
 from esp_dfu_ext.clock import Clock, VirtualClock
 from esp_dfu_ext.commands.session import Session
-from esp_dfu_ext.console import Console
-from esp_dfu_ext.hints import ESP_DFU
+from esp_dfu_ext.doctor.advice import ESP_DFU
+from esp_dfu_ext.ui.console import Console
 
 # README, "When it does not work". Not 1, which is for what no module foresaw, and not 130, which is a person's.
 EXIT_CODES = frozenset({0, 64, 65, 66, 69, 73, 74, 75, 77, 78})

@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Callable
 from unittest import mock
 
-from esp_dfu_ext import bus, load_image
+from esp_dfu_ext import load_image
 from esp_dfu_ext.clock import VirtualClock
-from esp_dfu_ext.commands import building, flashing, inspecting, listing
-from esp_dfu_ext.commands.flashing import FlashOptions
+from esp_dfu_ext.commands import build as building
+from esp_dfu_ext.commands import flash as flashing
+from esp_dfu_ext.commands import inspect as inspecting
+from esp_dfu_ext.commands import list as listing
+from esp_dfu_ext.commands.flash import FlashOptions
 from esp_dfu_ext.errors import EspDfuError
-from esp_dfu_ext.image.image import parse_image
+from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.simulator import rehearse
 from esp_dfu_ext.simulator.board import DeviceGone
 from esp_dfu_ext.target import read_target
+from esp_dfu_ext.usb import bus
 
 from ..helpers import make_project, write_file
 from ..sim import (

@@ -25,17 +25,17 @@ from pathlib import Path
 import pytest
 
 from esp_dfu_ext import flash_all, watch
-from esp_dfu_ext.bus import Bus
 from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.spec import Mode, Request, State, Status
-from esp_dfu_ext.jobs.gang import FlashOutcome
-from esp_dfu_ext.jobs.watching import WatchResult
+from esp_dfu_ext.operations.gang import FlashOutcome
+from esp_dfu_ext.operations.watch import WatchResult
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import Answer, Effect, bus_reset, hang, report, stall, vanish
 from esp_dfu_ext.simulator.sample import write_sample_project
-from esp_dfu_ext.simulator.strict import StrictDevice
+from esp_dfu_ext.usb.bus import Bus
 
 from ...sim import chip
+from ...strict_device import StrictDevice
 from ..usbip import Described, attach, detach, wait_until
 from .conftest import (
     LIBUSBS,
@@ -355,7 +355,7 @@ def test_cdc_acm_keeps_its_interfaces(bench: Bench, image_for: MakeImage, libusb
 
 
 CLAIM = """
-from esp_dfu_ext.bus import Bus
+from esp_dfu_ext.usb.bus import Bus
 handle = Bus().scan(frozenset([0x303A]))[0].open(2)
 print("claimed", flush=True)
 input()

@@ -15,7 +15,7 @@ import pytest
 from esp_dfu_ext import build
 from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.image.image import DfuImage, parse_image
+from esp_dfu_ext.image.format import DfuImage, parse_image
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.sample import write_sample_project
 

@@ -11,12 +11,12 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from esp_dfu_ext.bus import Bus, UsbDevice
 from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.discovery import Selector, select
 from esp_dfu_ext.errors import DeviceNotFoundError, UsbError
-from esp_dfu_ext.jobs.listing import list_devices
+from esp_dfu_ext.operations.list import list_devices
 from esp_dfu_ext.target import load_targets
+from esp_dfu_ext.usb.bus import Bus, UsbDevice
 
 KEPT: list[Any] = []  # until the interpreter ends
 

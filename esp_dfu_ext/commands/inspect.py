@@ -1,0 +1,50 @@
+"""`inspect`: show what is in an image, and what the chip's ROM would say of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import simulator
+from ..dfu.spec import Status
+from ..operations import inspect as operation
+from ..ui.console import at_most
+from ..units import format_size
+from .session import Session
+
+_MOST_ROWS = 100
+
+
+def inspect(session: Session, path: Path) -> int:
+    """Show what is in a dfu.bin, and what the ROM would say of it."""
+    session.name_image(path)
+    result = operation.inspect(path, session.targets())
+    session.target = result.target
+    console, image = session.console, result.image
+    suffix = image.suffix
+    chip = result.target.chip if result.target is not None else "an unknown chip"
+    console.say(f"{path}: DFU image for {chip} ({suffix.vid:04x}:{suffix.pid:04x})")
+    params = image.flash_params
+    size = f"{format_size(params.chip_size)} of flash" if params is not None else "no flash parameters"
+    console.say(
+        f"Stream of {len(image.stream)} bytes, {len(image.records)} index records, {size}; "
+        f"suffix bcdDevice {suffix.bcd_device:04x}, bcdDFU {suffix.bcd_dfu:04x}, CRC right"
+    )
+    console.table(
+        [">Address", ">Bytes", "~MD5", "File"],
+        [
+            (f"{m.record.address:#x}", str(len(m.data)), m.record.md5.hex(), m.name)
+            if m.record is not None
+            else ("", str(len(m.data)), "not in the index", m.name)
+            for m in image.members[:_MOST_ROWS]
+        ],
+    )
+    if len(image.members) > _MOST_ROWS:
+        console.say(f"... and {len(image.members) - _MOST_ROWS} more.")
+    for problem in at_most(result.problems):
+        console.warn(problem)
+    if result.target is None:
+        return 65
+    status = simulator.rehearse(image.stream, result.target)
+    good = status is Status.OK and not result.problems
+    console.result(f"The simulated ROM reports {status}" + (", but see above." if result.problems else "."), good=good)
+    return 0 if good else 65

@@ -1,0 +1,97 @@
+"""`dfu-list`: show which devices are there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import DeviceNotFoundError
+from ..operations import list as operation
+from ..operations.list import ListedDevice
+from ..usb.bus import Bus
+from ..versions import LIST_DOCUMENT
+from .session import Explained, Session
+
+
+def list_devices(session: Session, *, as_json: bool = False) -> int:
+    """Show the devices: dfu-util's lines on stdout, what people need to know on stderr."""
+    targets = session.targets()
+    simulation = session.simulation(targets)
+    found = operation.list_devices(simulation.bus if simulation is not None else Bus(), targets)
+    if as_json:
+        session.console.raw(json.dumps(_list_document(found), indent=2))
+        return 0
+    for listed in found:
+        for number in range(len(listed.interfaces)):
+            session.console.raw(dfu_util_line(listed, number))
+    for listed in found:
+        if not listed.interfaces:
+            session.console.tell(f"Port {listed.device.path}: {listed.description}.")
+        if listed.problem is not None:
+            session.console.tell(listed.problem.message)
+    for listed in found:
+        if listed.problem is not None:
+            _explain(session, session.explained(listed.problem, listed.target))
+    if not any(listed.interfaces for listed in found):
+        missing = DeviceNotFoundError(f"No Espressif device with DFU is there ({', '.join(t.chip for t in targets)}).")
+        session.console.tell(missing.message)
+        _explain(session, session.explained(missing, None, targets))
+    return 0
+
+
+def _explain(session: Session, below: Explained) -> None:
+    for note in below.notes:
+        session.console.tell(f"  {note}")
+    for hint in below.hints:
+        session.console.hint(hint)
+
+
+def dfu_util_line(listed: ListedDevice, number: int) -> str:
+    """The line that dfu-util 0.11 prints for an interface."""
+    interface, device = listed.interfaces[number], listed.device
+    found = "DFU" if str(interface.mode) == "DFU" else "Runtime"
+    descriptor = interface.descriptor
+    return (
+        f"Found {found}: [{device.usb_id}] ver={device.bcd_device:04x}, devnum={device.address}, "
+        f"cfg={descriptor.configuration}, intf={descriptor.number}, "
+        f'path="{device.path}", alt={descriptor.alternate}, '
+        f'name="{_quotable(listed.names[number])}", serial="{_quotable(listed.serial)}"'
+    )
+
+
+def _quotable(text: str | None) -> str:
+    """What a device says of itself, unable to end the quotes around it and to go on with another path."""
+    return (text or "UNKNOWN").replace('"', "?")
+
+
+def _list_document(found: Sequence[ListedDevice]) -> dict[str, Any]:
+    return {
+        "version": LIST_DOCUMENT,
+        "devices": [
+            {
+                "path": listed.device.path,
+                "vid": f"{listed.device.vid:04x}",
+                "pid": f"{listed.device.pid:04x}",
+                "bcd_device": f"{listed.device.bcd_device:04x}",
+                "devnum": listed.device.address,
+                "serial": listed.serial,
+                "target": listed.target.name if listed.target is not None and listed.interfaces else None,
+                "description": listed.description,
+                "problem": None
+                if listed.problem is None
+                else {"code": listed.problem.code, "message": listed.problem.message},
+                "interfaces": [
+                    {
+                        "mode": "dfu" if str(interface.mode) == "DFU" else "run-time",
+                        "configuration": interface.descriptor.configuration,
+                        "interface": interface.descriptor.number,
+                        "alternate": interface.descriptor.alternate,
+                        "name": name,
+                    }
+                    for interface, name in zip(listed.interfaces, listed.names)
+                ],
+            }
+            for listed in found
+        ],
+    }

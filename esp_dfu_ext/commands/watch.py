@@ -1,0 +1,67 @@
+"""`dfu-flash --watch`: flash one board after the other, each as it is plugged in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import stopped_exit_code
+from ..operations import watch as watching
+from ..operations.gang import FlashOutcome
+from ..operations.watch import WatchResult
+from ..ui import views
+from ..ui.watch_lines import Problem, Verdict
+from ..units import format_seconds, format_size
+
+if TYPE_CHECKING:
+    from .flash import Flashing
+
+
+def watch(run: Flashing) -> int:
+    """Show the verdicts as they come; the exit code is the first failed board's, 0 if none failed.
+
+    Without a count, Ctrl-C is how it ends, and no failure; with one it is, as long as boards are missing.
+    """
+    options, session = run.options, run.session
+    view = views.watch_view(session.console, run.title)
+
+    def show(outcome: FlashOutcome, so_far: WatchResult) -> None:
+        problem = None
+        figures = ""
+        if outcome.error is not None:
+            error = outcome.error
+            problem = Problem(error.message, error.code, *session.explained(error, run.target))
+            figures = error.code
+        elif outcome.result is not None:
+            if run.simulation is not None:
+                run.simulation.compare(run.loaded.image, outcome.path)
+            figures = f"{format_size(outcome.result.size)} in {format_seconds(outcome.result.seconds)}"
+            if outcome.result.after_reset is not None:
+                figures += f"; after the reset: {outcome.result.after_reset}"
+        done = so_far.passed + so_far.failed
+        serial = outcome.serial if run.target.usb.serial != "fixed" else None  # it says nothing
+        view.verdict(Verdict(outcome.path, serial, figures, _tally(so_far), done, problem))
+
+    with view:
+        view.begin(f" on port {', '.join(options.paths)}" if options.paths else "", options.count)
+        result = watching.watch(
+            run.loaded.image,
+            run.target,
+            bus=run.bus,
+            paths=options.paths,
+            count=options.count,
+            targets=run.targets,
+            strict=options.strict,
+            reset=options.reset,
+            clock=session.clock,
+            on_event=run.sink(view),
+            on_outcome=show,
+        )
+    session.console.result(f"Done: {_tally(result)}.", good=result.first_error is None)
+    if result.first_error is not None:
+        return result.first_error.exit_code
+    missing = options.count is not None and result.passed < options.count
+    return stopped_exit_code(result.stopped) if missing else 0
+
+
+def _tally(result: WatchResult) -> str:
+    return f"{result.passed} passed, {result.failed} failed"

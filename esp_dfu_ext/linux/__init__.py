@@ -1,0 +1,1 @@
+"""Linux only: `machine` reads sysfs, device nodes, groups, processes; `udev` knows rules; `install` adds ours."""

@@ -1,0 +1,270 @@
+"""A record of what was flashed: a file of JSON lines, one for each board, that survives a crash at any moment.
+
+docs/many-boards.md describes the lines, docs/report.schema.json is their JSON Schema.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal, Optional
+
+import msgspec
+
+from ..clock import Clock, SystemClock
+from ..errors import EspDfuError, OutputError
+from ..events import DeviceFound, Event, EventSink, Failed, Flashed, Notice, ignore
+from ..target import Target
+from ..units import clean
+from ..versions import RECORD_LINE, __version__
+from .inspect import InspectResult
+
+LOCK_TIME = 5.0  # seconds to wait for another process that writes; a line takes it milliseconds
+_LOCK_INTERVAL = 0.02
+_PROBE = b" " * 1024  # longer than most lines
+
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One board's end.
+
+    Attributes:
+        format: of the line, 1.
+        time: of the verdict, ISO 8601 in UTC with milliseconds.
+        result: ``pass`` or ``fail``.
+        path: the port, ``bus-port.port``.
+        serial: the board's serial number, None if it has none or could not be asked.
+        target: the chip, as `idf.py set-target` knows it.
+        image_sha256: of the whole dfu.bin.
+        project: name of the app's project, None if there is no app in the image.
+        version: the app's version, None likewise.
+        bytes: that were flashed and compared by the chip; 0 if it failed.
+        seconds: from the first contact to the verdict.
+        error: None, or the code of the error; docs/errors.md has the list.
+        message: None, or what was seen.
+        simulated: the board was a simulated one.
+        tool: name and version of this package.
+    """
+
+    format: int
+    time: str
+    result: Literal["pass", "fail"]
+    path: str
+    serial: Optional[str]
+    target: str
+    image_sha256: str
+    project: Optional[str]
+    version: Optional[str]
+    bytes: int
+    seconds: float
+    error: Optional[str]
+    message: Optional[str]
+    simulated: bool
+    tool: str
+
+
+class Report:
+    """The file, open for appending; a context manager.
+
+    Lines are whole: each is one write behind what is there, under a lock that other processes with the same file
+    take too, and on the disk when `append` returns. Where an earlier run broke off inside a line, the next one
+    begins on a new line. On a file system without locks a line that does not fit may leave its beginning behind.
+
+    Args:
+        path: of the file; made if it is not there.
+        clock: time, for waiting until another process has written; None for the real one.
+
+    Raises:
+        OutputError: it cannot be opened or written.
+    """
+
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        self._path = path
+        self._clock = clock or SystemClock()
+        self._patience = LOCK_TIME
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        with self._mapped():
+            if path.exists() and not path.is_file():
+                raise OutputError(f"{path} is no regular file; a report is one.")
+            self._file = os.open(path, flags, 0o644)
+        try:
+            with self._mapped():
+                self._write(_PROBE, keep=False)
+                _sync_folder(path.absolute().parent)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def __enter__(self) -> Report:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        os.close(self._file)
+
+    def append(self, line: Line) -> None:
+        """Write a line.
+
+        Raises:
+            OutputError: it cannot be written; the file is as it was.
+        """
+        with self._mapped():
+            self._write(msgspec.json.encode(line), keep=True)
+
+    def _write(self, line: bytes, *, keep: bool) -> None:
+        with self._locked() as alone:
+            size = os.fstat(self._file).st_size
+            # Only who is alone may cut the file: behind `size` there could be somebody's line.
+            if not alone and not keep:
+                return
+            kept = not alone
+            try:
+                left = (b"\n" if self._is_torn(size) else b"") + line + b"\n"
+                while left:  # a disk that is full takes a part, and refuses the rest
+                    left = left[os.write(self._file, left) :]
+                os.fsync(self._file)
+                kept = keep or not alone
+            finally:
+                if not kept:
+                    os.ftruncate(self._file, size)
+
+    @contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Keep other processes out; False where that is not possible, and appending in one write must do."""
+        alone = self._lock()
+        try:
+            yield alone
+        finally:
+            if alone:
+                import fcntl
+
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _lock(self) -> bool:
+        if sys.platform == "win32":
+            return True  # not tried: there only one process may write
+        import fcntl
+
+        deadline = self._clock.monotonic() + self._patience
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    return False  # the file system knows no locks
+            if self._clock.monotonic() >= deadline:
+                self._patience = 0.0  # boards are waiting: who held it so long is not waited for again
+                raise OutputError(f"The report {self._path} is held by another program.")
+            self._clock.sleep(_LOCK_INTERVAL)
+
+    def _is_torn(self, size: int) -> bool:
+        if size == 0:
+            return False
+        os.lseek(self._file, size - 1, os.SEEK_SET)
+        return os.read(self._file, 1) != b"\n"
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"The report {self._path} cannot be written: {error.strerror or error}.") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file's name must be on the disk too; Windows does that by itself."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+@dataclass
+class Recorder:
+    """An event sink that writes a line for each board that is done, and then passes the event on.
+
+    So a verdict that anybody has seen is in the file. A line that cannot be written stops no board: it is told
+    as a `Notice`, and kept as `error`.
+
+    Attributes:
+        report: the file.
+        loaded: what is flashed.
+        target: the chip.
+        simulated: the boards are no real ones.
+        clock: time, for durations.
+        on_event: where the events go.
+        now: the time of day, in UTC.
+        error: of the first line that could not be written.
+    """
+
+    report: Report
+    loaded: InspectResult
+    target: Target
+    simulated: bool
+    clock: Clock
+    on_event: EventSink = ignore
+    now: Callable[[], datetime] = _utc_now
+    error: OutputError | None = None
+    _found: dict[str, tuple[float, str | None]] = field(default_factory=dict)
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        if isinstance(event, DeviceFound):
+            self._found[event.path] = self.clock.monotonic(), event.serial
+        elif isinstance(event, Flashed):
+            self._record(event.path, size=event.size, seconds=event.seconds)
+        elif isinstance(event, Failed):
+            self._record(event.path, code=event.code, message=event.message)
+        self.on_event(event)
+
+    def failed(self, error: EspDfuError) -> None:
+        """With one board a failure is no event: record it, if a board had been found."""
+        for path in list(self._found):
+            self._record(path, code=error.code, message=error.message)
+
+    def _record(
+        self,
+        path: str,
+        *,
+        size: int = 0,
+        seconds: float | None = None,
+        code: str | None = None,
+        message: str | None = None,
+    ) -> None:
+        now = self.clock.monotonic()
+        started, serial = self._found.get(path, (now, None))
+        app = self.loaded.app
+        line = Line(
+            format=RECORD_LINE,
+            time=self.now().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+            result="pass" if code is None else "fail",
+            path=path,
+            serial=serial,
+            target=self.target.name,
+            image_sha256=self.loaded.image.sha256,
+            project=clean(app.project) if app is not None else None,
+            version=clean(app.version) if app is not None else None,
+            bytes=size,
+            seconds=round(now - started if seconds is None else seconds, 3),
+            error=code,
+            message=message if message is None else clean(message),
+            simulated=self.simulated,
+            tool=f"esp-dfu-ext {__version__}",
+        )
+        try:
+            self.report.append(line)
+            self._found.pop(path, None)
+        except OutputError as error:
+            self.error = self.error or error
+            self.on_event(Notice("report", f"{error.message} The line of port {path} is missing in it.", path))

@@ -1,0 +1,79 @@
+"""A terminal: lines in colour by rich. Loaded only where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from .text import fold
+
+
+class Terminal(Console):
+    """A Stream on a terminal, and the console that rich's bars draw on.
+
+    Args:
+        stream: the terminal.
+        settings: of rich's Console.
+    """
+
+    def __init__(self, stream: TextIO, **settings: Any) -> None:
+        file: Any = _Lasting(stream)
+        super().__init__(file=file, highlight=False, markup=False, emoji=False, **settings)
+
+    @property
+    def live(self) -> bool:
+        """Can it redraw what it showed?"""
+        return self.is_terminal and not self.is_dumb_terminal
+
+    @property
+    def folds(self) -> bool:
+        """Are lines that are longer than `width` broken?"""
+        return self.live  # rich takes a dumb one for 80 columns wide; it breaks its lines itself
+
+    def put(self, *pieces: str, wrap: bool = True, hang: int = 0) -> None:
+        """Print a line, broken between words if `wrap`, as Stream says."""
+        text = Text.assemble(*((str(piece), getattr(piece, "style", "")) for piece in pieces))
+        if wrap and self.folds and text.cell_len > self.width:
+            head, rest = text.divide([hang]) if hang else (Text(), text)
+            lines = rest.divide(list(accumulate(map(len, fold(rest.plain, max(1, self.width - hang)))))[:-1])
+            for line in lines:
+                line.rstrip()
+            text = head + Text("\n" + " " * hang).join(lines)
+        self.print(text, soft_wrap=True)
+
+
+class _Lasting:
+    """A text stream that goes mute when its reader has left.
+
+    Not only around our own lines: the thread that draws the bars writes whenever it wants to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._mute = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        if not self._mute:
+            with self._going_mute():
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if not self._mute:
+            with self._going_mute():
+                self._stream.flush()
+
+    @contextmanager
+    def _going_mute(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self._mute = True

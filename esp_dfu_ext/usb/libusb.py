@@ -1,0 +1,163 @@
+"""pyusb's backend: libusb with a context of its own, and pyusb's errors as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import sys
+import threading
+from array import array
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NoReturn
+
+from ..errors import (
+    AccessDeniedError,
+    DeviceBusyError,
+    DeviceGoneError,
+    DriverMissingError,
+    StallError,
+    TransferTimeoutError,
+    UsbError,
+    UsbUnavailableError,
+)
+
+BackendFactory = Callable[[], Any]
+
+# libusb's error codes, libusb.h; pyusb passes them on as USBError.backend_error_code.
+_ACCESS, _NO_DEVICE, _NOT_FOUND, _BUSY = -3, -4, -5, -6
+_TIMEOUT, _PIPE, _NOT_SUPPORTED = -7, -9, -12
+
+_BY_CODE: dict[int, type[UsbError]] = {
+    _ACCESS: AccessDeniedError,
+    _NO_DEVICE: DeviceGoneError,
+    _BUSY: DeviceBusyError,
+    _TIMEOUT: TransferTimeoutError,
+    _PIPE: StallError,
+    _NOT_SUPPORTED: DriverMissingError,
+}
+# A backend that is not libusb has only the errno.
+_BY_ERRNO: dict[int, type[UsbError]] = {
+    errno.EACCES: AccessDeniedError,
+    errno.EPERM: AccessDeniedError,
+    errno.ENODEV: DeviceGoneError,
+    errno.ENOENT: DeviceGoneError,
+    errno.EBUSY: DeviceBusyError,
+    errno.ETIMEDOUT: TransferTimeoutError,
+    errno.EPIPE: StallError,
+    errno.ENOSYS: DriverMissingError,
+}
+_TEXTS: dict[type[UsbError], str] = {
+    AccessDeniedError: "no permission to open the device",
+    DeviceGoneError: "the device left the bus",
+    DeviceBusyError: "another program holds the device",
+    TransferTimeoutError: "no answer in time",
+    StallError: "the device refused the request",
+    DriverMissingError: "the system has no driver for it that lets programs in",
+    UsbError: "the transfer failed",
+}
+
+_NO_LOG = logging.NullHandler()
+_LOADING = threading.Lock()
+
+
+def libusb_backend() -> Any:
+    """A pyusb backend with a libusb context of its own: libusb-package's library, else the system's.
+
+    Raises:
+        UsbUnavailableError: there is no libusb, or it does not start.
+    """
+    try:
+        import usb.backend.libusb1 as libusb1
+    except ImportError as error:
+        raise UsbUnavailableError(f"pyusb is not installed: {error}.", missing="pyusb") from error
+    find_library = None
+    with contextlib.suppress(ImportError):
+        import libusb_package
+
+        if libusb_package.get_library_path() is not None:
+            find_library = libusb_package.find_library
+    # pyusb logs a traceback where we raise an error; without a handler Python would print it.
+    logging.getLogger("usb").addHandler(_NO_LOG)
+    with _LOADING:
+        shared = libusb1.get_backend(find_library=find_library)
+        if shared is None and find_library is not None:
+            shared = libusb1.get_backend()
+    if shared is None:
+        if libusb1._lib is not None:
+            raise UsbUnavailableError("libusb is there, but does not start; is there USB on this machine?")
+        raise UsbUnavailableError("libusb is not installed.", missing="libusb")
+    # get_backend() returns the same one for the whole process; its class makes another with its own context.
+    with mapped("libusb"):
+        return _backend_class()(shared.lib)
+
+
+@cache
+def _backend_class() -> Any:
+    """pyusb's libusb backend with a control transfer that costs little more than libusb's own."""
+    import ctypes
+
+    import usb.backend.libusb1 as libusb1
+
+    pointer, check = ctypes.c_void_p, libusb1._check
+
+    class Backend(libusb1._LibUSB):  # type: ignore[misc]
+        def __init__(self, lib: Any) -> None:
+            super().__init__(lib)
+            # Looked up by item it is a function of our own, without pyusb's types, which convert each argument.
+            self._control_transfer = lib["libusb_control_transfer"]
+
+        def ctrl_transfer(
+            self, handle: Any, request_type: int, request: int, value: int, index: int, data: array[int], timeout: int
+        ) -> int:
+            # pyusb's own casts a pointer and looks for a wrapped result at each call.
+            address, length = data.buffer_info()
+            count: int = self._control_transfer(
+                handle.handle, request_type, request, value, index, pointer(address), length, timeout
+            )
+            return count if count >= 0 else int(check(count))
+
+    return Backend
+
+
+class mapped:
+    """A context that turns pyusb's errors into ours; `where` is how the message begins, `path` the port if it is one's.
+
+    A class and not a generator: contextlib's frame would keep pyusb's error, and that its frames, in a cycle; until
+    the collector runs the libusb context would stay open.
+    """
+
+    def __init__(self, where: str, path: str | None = None) -> None:
+        self._where, self._path = where, path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            raise_mapped(self._where, error, self._path)
+
+
+def raise_mapped(where: str, error: Exception, path: str | None = None) -> None:
+    """Raise our error for one of pyusb's; return if it is none."""
+    import usb.core
+
+    if isinstance(error, usb.core.USBError):
+        _raise(where, error, path)
+    if isinstance(error, NotImplementedError):
+        # pyusb raises it for LIBUSB_ERROR_NOT_SUPPORTED: on Windows, a device without WinUSB.
+        raise DriverMissingError(f"{where}: {_TEXTS[DriverMissingError]}.", path=path) from error
+
+
+def _raise(what: str, error: Any, path: str | None) -> NoReturn:
+    kind: type[UsbError] | None = None
+    code = getattr(error, "backend_error_code", None)
+    if isinstance(code, int):
+        kind = _BY_CODE.get(code)
+    if kind is None and sys.platform == "win32" and code == _NOT_FOUND:
+        kind = DriverMissingError  # LIBUSB_ERROR_NOT_FOUND at open: no driver is bound
+    if kind is None:
+        kind = _BY_ERRNO.get(error.errno, UsbError)
+    detail = "" if kind is not UsbError else f" ({error.strerror or error})"
+    raise kind(f"{what}: {_TEXTS[kind]}{detail}.", path=path) from error
