@@ -58,6 +58,8 @@ def boot(arguments: Sequence[str], deadline: float, python: str = sys.executable
             *pinned, str(kernel), f"mem={MEMORY}", "rootfstype=hostfs", "hostfs=/", "ro", "quiet", "loglevel=2",
             "con=null", "con0=null,fd:1", f"JOB={folder}", f"init={python}", "--", str(_INIT),
         ]  # fmt: skip
+        # SIGTERM must reach `finally` too: the machine is a session of its own and would go on.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             machine.wait(deadline)
@@ -67,6 +69,7 @@ def boot(arguments: Sequence[str], deadline: float, python: str = sys.executable
             if machine.poll() is None:
                 os.killpg(machine.pid, signal.SIGKILL)
                 machine.wait()
+            signal.signal(signal.SIGTERM, before)
         exit_code = Path(folder, "exit_code")
         if not exit_code.exists():
             raise RuntimeError(f"the virtual machine ended with {machine.returncode} before the job did")
@@ -93,5 +96,4 @@ def _closed_folders(*paths: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the machine is stopped too
     sys.exit(boot(sys.argv[1:], float(os.environ.get("ESP_DFU_VM_DEADLINE", "600"))))
