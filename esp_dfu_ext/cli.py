@@ -211,7 +211,8 @@ def flash(dfu_bin: Path, quiet: bool, path: tuple[str, ...], **chosen: Any) -> N
     """Flash DFU.BIN onto a board; the chip follows from the image."""
 
     def job(session: Session) -> int:
-        from .commands.flash import FlashOptions, flash
+        from .commands.flash import flash
+        from .commands.flash_run import FlashOptions
 
         return flash(session, dfu_bin, FlashOptions(paths=path, **chosen))
 

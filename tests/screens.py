@@ -37,7 +37,8 @@ import rich.table
 
 import esp_dfu_ext
 from esp_dfu_ext import cli, idf_actions
-from esp_dfu_ext.commands.session import Session
+from esp_dfu_ext.commands import session
+from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.doctor import advice, cures, environment
 from esp_dfu_ext.doctor.facts import ok
 from esp_dfu_ext.simulator import Board, simulate, simulate_text
@@ -241,8 +242,6 @@ def _fix_this_machine(clock: SharedClock) -> None:
     mock.patch.object(environment, "_FOLDER", "/opt/venv/lib/esp_dfu_ext").start()
     idf_actions._DOORS.clear()
     mock.patch.object(rich.console, "monotonic", clock.monotonic).start()
-    begin: Any = Session.__init__
-    mock.patch.object(Session, "__init__", lambda self, *args: begin(self, *args, clock=clock)).start()
 
 
 def _plug_in(command: Command, clock: SharedClock, machine: FolderMachine) -> None:
@@ -257,15 +256,11 @@ def _plug_in(command: Command, clock: SharedClock, machine: FolderMachine) -> No
     for board, seconds in zip(simulation.boards, command.plug):
         board.unplug()
         clock.at(seconds, replug(board))
-    if command.linux is None:
-        mock.patch("esp_dfu_ext.simulator.simulate_text", lambda *args: simulation).start()
-        return
-    command.linux(machine)
-    mock.patch.object(Session, "simulation", lambda self, targets: None).start()
-    for module in ("commands.flash", "commands.list", "doctor.report"):
-        mock.patch(f"esp_dfu_ext.{module}.Bus", lambda: simulation.bus).start()
-    for module in ("doctor.report", "doctor.explain", "linux.install"):
-        mock.patch(f"esp_dfu_ext.{module}.Machine", lambda: machine).start()
+    host = Host(clock, simulate=lambda *args: simulation)
+    if command.linux is not None:
+        command.linux(machine)
+        host = Host(clock, machine, open_usb=lambda: simulation.bus)
+    mock.patch.object(session, "this_host", lambda: host).start()
     library = [ok("pyusb", "1.3.1"), ok("libusb", "1.0.29, /opt/venv/lib/libusb-1.0.so")]
     mock.patch("esp_dfu_ext.doctor.usb.library", lambda machine: library).start()
 

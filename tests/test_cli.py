@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from esp_dfu_ext import cli, inspect, load_target
+from esp_dfu_ext import cli, inspect, load_target, load_targets
 from esp_dfu_ext.clock import VirtualClock
-from esp_dfu_ext.commands.session import SIMULATE_VARIABLE, Session
+from esp_dfu_ext.commands.host import Host
+from esp_dfu_ext.commands.session import SIMULATE_VARIABLE
 from esp_dfu_ext.doctor.facts import Fact, State
 from esp_dfu_ext.errors import InterruptedByUserError, UsbUnavailableError
 from esp_dfu_ext.simulator import simulate_text
@@ -42,7 +43,7 @@ def dfu_bin(build_dir: Path, capsys: Capture) -> Path:
 
 @pytest.fixture(autouse=True)
 def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esp_dfu_ext.commands.session.SystemClock", VirtualClock)
+    monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(VirtualClock()))
 
 
 def run(*args: str) -> int:
@@ -222,10 +223,11 @@ def test_what_this_machine_shows_is_below_every_error(
     nodes = {path: machine.plug(path=path, number=number) for path, number in (("1-1", 2), ("1-2", 3))}
     if words == ["flash"]:
         del nodes["1-2"]
-    # Boards of a simulator, which this session takes for real ones.
+    # Boards of a simulator, which the command takes for real ones.
     boards = ",".join(["esp32s3+no-access"] * len(nodes))
-    monkeypatch.setattr(Session, "simulation", lambda self, targets: simulate_text(boards, targets, self.clock))
-    monkeypatch.setattr("esp_dfu_ext.doctor.explain.Machine", lambda: machine)
+    clock = VirtualClock()
+    host = Host(clock, machine, open_usb=lambda: simulate_text(boards, load_targets(), clock).bus)
+    monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: host)
     assert run(*words[:1], *([str(dfu_bin)] if words[0] == "flash" else []), *words[1:]) == (
         0 if words == ["list"] else 77
     )

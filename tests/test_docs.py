@@ -18,6 +18,7 @@ import pytest
 from esp_dfu_ext import load_target
 from esp_dfu_ext.cli import cli
 from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.simulator.sample import write_sample_project
 
@@ -55,7 +56,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     build(project / "build", output=tmp_path / "dfu.bin")
     build(project / "build")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("esp_dfu_ext.commands.session.SystemClock", VirtualClock)
+    monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(VirtualClock()))
     monkeypatch.setenv("SHELL", "/bin/bash")
     return tmp_path
 

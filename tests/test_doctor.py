@@ -362,7 +362,7 @@ def build_dir(tmp_path: Path) -> Path:
 
 
 def of_project(folder: Path, machine: Machine) -> dict[str, Fact]:
-    facts = diagnose(chips(), build_dir=folder, simulated=bench().bus, machine=machine).facts
+    facts = diagnose(chips(), build_dir=folder, bus=bench().bus, simulated=True, machine=machine).facts
     return {fact.topic: fact for fact in facts}
 
 
@@ -530,7 +530,7 @@ def test_what_nobody_foresaw_is_a_fact_too(tmp_path: Path, monkeypatch: pytest.M
         raise ZeroDivisionError("surprise")
 
     monkeypatch.setattr("esp_dfu_ext.doctor.environment.esp_idf", fail)
-    report = diagnose(chips(), build_dir=tmp_path / "build", simulated=bench().bus)
+    report = diagnose(chips(), build_dir=tmp_path / "build", bus=bench().bus, simulated=True)
     assert [(fact.topic, fact.code) for fact in report.problems] == [("ESP-IDF", "unknown")]
     assert "ZeroDivisionError('surprise')" in report.problems[0].text
     assert report.facts[-1].topic == "project"
@@ -541,7 +541,7 @@ def test_nothing_about_a_project_ends_the_report(tmp_path: Path, monkeypatch: py
         raise ZeroDivisionError("surprise")
 
     monkeypatch.setattr("esp_dfu_ext.doctor.project.read_project", fail)
-    report = diagnose(chips(), build_dir=tmp_path, simulated=bench().bus)
+    report = diagnose(chips(), build_dir=tmp_path, bus=bench().bus, simulated=True)
     assert [(fact.topic, fact.code) for fact in report.problems] == [("project", "unknown")]
     assert report.facts[-1].topic == "project"
 

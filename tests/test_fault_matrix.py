@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from esp_dfu_ext.commands import flash as flashing
+from esp_dfu_ext.commands.flash_run import FlashOptions
+from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.dfu.spec import Mode, State, Status
 from esp_dfu_ext.doctor.advice import ESP_DFU
@@ -63,8 +65,8 @@ class Run:
         reset: bool = False,
     ) -> None:
         started, requests, threads = rig.clock.monotonic(), len(rig.log), set(threading.enumerate())
-        session = Session(Console(), ESP_DFU, clock=rig.clock)
-        options = flashing.FlashOptions(strict=strict, reset=reset)
+        session = Session(Console(), ESP_DFU, host=Host(rig.clock))
+        options = FlashOptions(strict=strict, reset=reset)
         self.code = session.run(lambda session: flashing.flash(session, dfu_bin, options))
         self.out, self.err = capsys.readouterr()
         self.text = self.out + self.err

@@ -22,6 +22,7 @@ import pytest
 
 import esp_dfu_ext
 from esp_dfu_ext.commands import flash as flashing
+from esp_dfu_ext.commands.flash_run import FlashOptions
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.errors import DeviceBusyError, DeviceNotFoundError, Terminated
@@ -260,7 +261,7 @@ def test_a_clock_that_jumps_changes_nothing(dfu_bin: Path, monkeypatch: pytest.M
     monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
     session = Session(Console(), ESP_DFU)
     started = time.monotonic()
-    assert session.run(lambda session: flashing.flash(session, dfu_bin, flashing.FlashOptions(wait=30))) == 0
+    assert session.run(lambda session: flashing.flash(session, dfu_bin, FlashOptions(wait=30))) == 0
     assert time.monotonic() - started < 20
     assert next(jumps) >= 0
 

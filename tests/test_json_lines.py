@@ -12,6 +12,7 @@ import pytest
 
 from esp_dfu_ext import build, cli, errors, events, load_target
 from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import SIMULATE_VARIABLE
 from esp_dfu_ext.doctor.advice import ESP_DFU, advice_for
 from esp_dfu_ext.errors import (
@@ -64,7 +65,7 @@ def dfu_bin(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esp_dfu_ext.commands.session.SystemClock", VirtualClock)
+    monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(VirtualClock()))
 
 
 def flash(*args: str | Path) -> int:

@@ -8,12 +8,12 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from esp_dfu_ext import build, cli, load_target
-from esp_dfu_ext.commands.session import SIMULATE_VARIABLE, Session
+from esp_dfu_ext.commands.host import Host
+from esp_dfu_ext.commands.session import SIMULATE_VARIABLE
 from esp_dfu_ext.events import (
     AlreadyFlashed,
     BoardLeft,
@@ -54,8 +54,7 @@ def dfu_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SharedClock:
     """The time of the command."""
     made = SharedClock()
-    begin: Any = Session.__init__
-    monkeypatch.setattr(Session, "__init__", lambda self, *args: begin(self, *args, clock=made))
+    monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(made))
     return made
 
 

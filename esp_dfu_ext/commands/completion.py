@@ -82,12 +82,11 @@ def _boards(targets: list[Target]) -> list[UsbDevice]:
     from ..dfu.discovery import dfu_interfaces
     from ..doctor.advice import ESP_DFU
     from ..ui.console import Console
-    from ..usb.bus import Bus
     from .session import Session
 
     try:
-        simulation = Session(Console(quiet=True), ESP_DFU).simulation(targets)
-        bus = simulation.bus if simulation is not None else Bus()
+        session = Session(Console(quiet=True), ESP_DFU)
+        bus = session.bus(session.simulation(targets))
         return [device for device in bus.scan(frozenset(t.usb.vid for t in targets)) if dfu_interfaces(device)]
     except (EspDfuError, OSError):
         return []

@@ -44,7 +44,9 @@ def doctor(
         project_dir=session.project_dir,
         plugin=plugin,
         broken=broken,
-        simulated=simulation.bus if simulation is not None else None,
+        bus=session.bus(simulation),
+        simulated=simulation is not None,
+        machine=session.machine,
     )
     steps = next_step(report.facts, session.names, report.target)
     if as_json:

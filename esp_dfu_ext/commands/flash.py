@@ -3,63 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..dfu.discovery import Selector
-from ..errors import EspDfuError, UsageError
-from ..events import Event, EventSink
+from ..errors import EspDfuError
+from ..events import Event
 from ..operations import flash as flashing
 from ..operations import inspect as inspecting
-from ..operations.inspect import InspectResult
-from ..target import Target, load_target
+from ..target import load_target
 from ..ui import views
 from ..ui.streams import Piece
 from ..units import format_rate, format_seconds, format_size
-from ..usb.bus import Bus
+from .flash_run import FlashOptions, FlashRun
 from .session import Session, near
+from .watch import watch
 
 if TYPE_CHECKING:
     from ..operations.gang import FlashOutcome
-    from ..operations.record import Recorder
-    from ..simulator import Simulation
-
-_LONGEST_WAIT = 24 * 3600  # seconds
-
-
-@dataclass(frozen=True)
-class FlashOptions:
-    """What `dfu-flash` and `esp-dfu flash` take."""
-
-    paths: Sequence[str] = ()
-    all: bool = False
-    serial: str | None = None
-    wait: float = 0.0
-    strict: bool = False
-    reset: bool = False
-    simulate: bool = False
-    json: bool = False
-    watch: bool = False
-    count: int | None = None
-    report: str | None = None
-
-    def check(self) -> None:
-        """Raises UsageError if they contradict each other."""
-        if sum((bool(self.paths), self.all, self.serial is not None)) > 1:
-            raise UsageError("--path, --serial and --all each say which boards; give one of them.")
-        if not 0 <= self.wait <= _LONGEST_WAIT:
-            raise UsageError(f"--wait takes a number of seconds, from 0 to {_LONGEST_WAIT}.")
-        if self.watch and self.serial is not None:
-            raise UsageError("--watch takes whatever board comes, so --serial says nothing; --path says where.")
-        if self.watch and self.wait:
-            raise UsageError("--watch waits as long as it takes; leave --wait away.")
-        if self.watch and self.json:
-            raise UsageError("--watch has no --json; --report writes a JSON line for each board.")
-        if self.count is not None and not self.watch:
-            raise UsageError("--count is how many boards a --watch is for; give both.")
-        if self.count is not None and self.count < 1:
-            raise UsageError("--count takes a number of boards, 1 or more.")
 
 
 def flash(
@@ -85,21 +47,19 @@ def flash(
     if simulation is None and options.simulate:
         from ..simulator import simulate_boards
 
-        session.real = False
         simulation = simulate_boards(target, session.clock, options.paths, options.serial)
-    bus = simulation.bus if simulation is not None else Bus()
-    run = Flashing(session, loaded, target, bus, targets, options, simulation)
-    return run.start() if options.report is None else _on_record(run, Path(options.report))
+    run = FlashRun(session, loaded, target, session.bus(simulation), targets, options, simulation)
+    return _start(run) if options.report is None else _with_report(run, Path(options.report))
 
 
-def _on_record(run: Flashing, path: Path) -> int:
-    """The flash with a report; what failed first decides the exit code, be it a board or the report."""
+def _with_report(run: FlashRun, path: Path) -> int:
+    """Flash with a report; the exit code is that of the first failure, of a board or of the report."""
     from ..operations.record import Recorder, Report
 
     with Report(path, run.session.clock) as report:
         recorder = Recorder(report, run.loaded, run.target, run.simulation is not None, run.session.clock)
         try:
-            code = replace(run, recorder=recorder).start()
+            code = _start(replace(run, recorder=recorder))
         except EspDfuError as error:
             recorder.failed(error)
             raise
@@ -108,135 +68,97 @@ def _on_record(run: Flashing, path: Path) -> int:
     return code
 
 
-@dataclass(frozen=True)
-class Flashing:
-    """A flash that is about to begin, and everything it needs."""
+def _start(run: FlashRun) -> int:
+    if run.options.watch:
+        return watch(run)
+    if run.options.json:
+        return _as_lines(run)
+    return _several(run) if run.options.several else _one(run)
 
-    session: Session
-    loaded: InspectResult
-    target: Target
-    bus: Bus
-    targets: Sequence[Target]
-    options: FlashOptions
-    simulation: Simulation | None
-    recorder: Recorder | None = None
 
-    @property
-    def title(self) -> str:
-        return f"{'simulated ' if self.simulation else ''}{self.target.chip}"
+def _one(run: FlashRun) -> int:
+    """One board, with a bar for each phase."""
+    console = run.session.console
+    with views.flash_view(console, run.title) as view:
+        result = flashing.flash(run.loaded.image, run.target, selector=_selector(run), **run.common(view))
+    app = run.loaded.app
+    what = f"{app.project} {app.version}, " if app is not None else ""
+    rate = f" ({format_rate(result.size, result.seconds)})" if run.simulation is None else ""
+    console.result(
+        f"{'Flashed' if run.simulation is None else 'Rehearsed'} {what}{format_size(result.size)} "
+        f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
+        f"The chip reported {result.status} in state {result.state}."
+    )
+    _compare(run, [result.path])
+    if result.after_reset is not None:
+        console.say(f"Seen on port {result.path} after the bus reset: {result.after_reset}.")
+    elif run.simulation is None:
+        console.say("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
+    return 0
 
-    def start(self) -> int:
-        """One board, several together, or one after the other as they come."""
-        if self.options.watch:
-            from .watch import watch
 
-            return watch(self)
-        several = self.options.all or len(set(self.options.paths)) > 1
-        if self.options.json:
-            return self.as_lines(several)
-        return self.together() if several else self.alone()
+def _several(run: FlashRun) -> int:
+    """Several boards at once, with a bar for each and a table in the end."""
+    from ..operations import gang
 
-    def sink(self, view: EventSink) -> EventSink:
-        """Where the events go: to the view, and before that into the report if there is one."""
-        if self.recorder is None:
-            return view
-        self.recorder.on_event = view
-        return self.recorder
+    console = run.session.console
+    with views.gang_view(console, run.title) as view:
+        outcomes = gang.flash_all(run.loaded.image, run.target, paths=run.options.paths, **run.common(view))
+    console.table(
+        ["Port", "Serial number", ">Time", "Result"],
+        [
+            (
+                outcome.path,
+                outcome.serial or "",
+                format_seconds(outcome.result.seconds) if outcome.result is not None else "",
+                _verdict(outcome),
+            )
+            for outcome in outcomes
+        ],
+    )
+    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    for error in failed:
+        run.session.fail(error)
+    good = len(outcomes) - len(failed)
+    word = "flashed" if run.simulation is None else "rehearsed"
+    console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
+    _compare(run, [outcome.path for outcome in outcomes if outcome.result is not None])
+    return failed[0].exit_code if failed else 0
 
-    @property
-    def _selector(self) -> Selector:
-        paths = self.options.paths
-        return Selector(path=paths[0] if paths else None, serial=self.options.serial)
 
-    def _common(self, on_event: EventSink) -> dict[str, Any]:
-        """What both jobs take."""
-        return {
-            "bus": self.bus,
-            "targets": self.targets,
-            "wait": self.options.wait,
-            "strict": self.options.strict,
-            "reset": self.options.reset,
-            "clock": self.session.clock,
-            "on_event": self.sink(on_event),
-        }
+def _as_lines(run: FlashRun) -> int:
+    """The same for a program: a line for each event, the last with the verdict of each board."""
+    from ..operations import gang
+    from ..ui import json_lines
 
-    def alone(self) -> int:
-        """One board, with a bar for each phase."""
-        console = self.session.console
-        with views.flash_view(console, self.title) as view:
-            result = flashing.flash(self.loaded.image, self.target, selector=self._selector, **self._common(view))
-        app = self.loaded.app
-        what = f"{app.project} {app.version}, " if app is not None else ""
-        rate = f" ({format_rate(result.size, result.seconds)})" if self.simulation is None else ""
-        console.result(
-            f"{'Flashed' if self.simulation is None else 'Rehearsed'} {what}{format_size(result.size)} "
-            f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
-            f"The chip reported {result.status} in state {result.state}."
-        )
-        self._compare([result.path])
-        if result.after_reset is not None:
-            console.say(f"Seen on port {result.path} after the bus reset: {result.after_reset}.")
-        elif self.simulation is None:
-            console.say("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
-        return 0
+    def tell(event: Event) -> None:
+        # A reader that leaves ends the flash: it asked for it, and nobody else would see the verdict.
+        run.session.console.raw(json_lines.event_line(event))
 
-    def together(self) -> int:
-        """Several boards at once, with a bar for each and a table in the end."""
-        from ..operations import gang
+    common = run.common(tell)
+    if run.options.several:
+        outcomes = gang.flash_all(run.loaded.image, run.target, paths=run.options.paths, **common)
+    else:
+        result = flashing.flash(run.loaded.image, run.target, selector=_selector(run), **common)
+        outcomes = [gang.FlashOutcome(result.path, result.serial, result, None)]
+    _compare(run, [outcome.path for outcome in outcomes if outcome.result is not None])
+    errors = [outcome.error for outcome in outcomes] + [run.recorder.error if run.recorder is not None else None]
+    exit_code = next((error.exit_code for error in errors if error is not None), 0)
+    run.session.console.raw(json_lines.result_line(outcomes, exit_code))
+    return exit_code
 
-        console = self.session.console
-        with views.gang_view(console, self.title) as view:
-            outcomes = gang.flash_all(self.loaded.image, self.target, paths=self.options.paths, **self._common(view))
-        console.table(
-            ["Port", "Serial number", ">Time", "Result"],
-            [
-                (
-                    outcome.path,
-                    outcome.serial or "",
-                    format_seconds(outcome.result.seconds) if outcome.result is not None else "",
-                    _verdict(outcome),
-                )
-                for outcome in outcomes
-            ],
-        )
-        failed = [outcome.error for outcome in outcomes if outcome.error is not None]
-        for error in failed:
-            self.session.fail(error)
-        good = len(outcomes) - len(failed)
-        word = "flashed" if self.simulation is None else "rehearsed"
-        console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
-        self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
-        return failed[0].exit_code if failed else 0
 
-    def as_lines(self, several: bool) -> int:
-        """The same for a program: a line for each event, the last with the verdict of each board."""
-        from ..operations import gang
-        from ..ui import json_lines
+def _compare(run: FlashRun, paths: Sequence[str]) -> None:
+    """After a rehearsal: is in the simulated flash what was sent?"""
+    if run.simulation is None or not paths:
+        return
+    compared = sum(run.simulation.compare(run.loaded.image, path) for path in paths)
+    run.session.console.say(f"All {compared} bytes in the simulated flash are those of the image; no USB was touched.")
 
-        def tell(event: Event) -> None:
-            # A reader that leaves ends the flash: it asked for it, and nobody else would see the verdict.
-            self.session.console.raw(json_lines.event_line(event))
 
-        common = self._common(tell)
-        if several:
-            outcomes = gang.flash_all(self.loaded.image, self.target, paths=self.options.paths, **common)
-        else:
-            result = flashing.flash(self.loaded.image, self.target, selector=self._selector, **common)
-            outcomes = [gang.FlashOutcome(result.path, result.serial, result, None)]
-        self._compare([outcome.path for outcome in outcomes if outcome.result is not None])
-        errors = [outcome.error for outcome in outcomes] + [self.recorder.error if self.recorder is not None else None]
-        exit_code = next((error.exit_code for error in errors if error is not None), 0)
-        self.session.console.raw(json_lines.result_line(outcomes, exit_code))
-        return exit_code
-
-    def _compare(self, paths: Sequence[str]) -> None:
-        """After a rehearsal: is in the simulated flash what was sent?"""
-        if self.simulation is None or not paths:
-            return
-        compared = sum(self.simulation.compare(self.loaded.image, path) for path in paths)
-        self.session.console.say(
-            f"All {compared} bytes in the simulated flash are those of the image; no USB was touched."
-        )
+def _selector(run: FlashRun) -> Selector:
+    paths = run.options.paths
+    return Selector(path=paths[0] if paths else None, serial=run.options.serial)
 
 
 def _verdict(outcome: FlashOutcome) -> str:

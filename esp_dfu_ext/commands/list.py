@@ -9,7 +9,6 @@ from typing import Any
 from ..errors import DeviceNotFoundError
 from ..operations import list as operation
 from ..operations.list import ListedDevice
-from ..usb.bus import Bus
 from ..versions import LIST_DOCUMENT
 from .session import Explained, Session
 
@@ -17,8 +16,7 @@ from .session import Explained, Session
 def list_devices(session: Session, *, as_json: bool = False) -> int:
     """Show the devices: dfu-util's lines on stdout, what people need to know on stderr."""
     targets = session.targets()
-    simulation = session.simulation(targets)
-    found = operation.list_devices(simulation.bus if simulation is not None else Bus(), targets)
+    found = operation.list_devices(session.bus(session.simulation(targets)), targets)
     if as_json:
         session.console.raw(json.dumps(_list_document(found), indent=2))
         return 0

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import signals
-from ..clock import Clock, SystemClock
+from ..clock import Clock
 from ..doctor.advice import CommandNames, advice_for
 from ..errors import EspDfuError, InterruptedByUserError, TargetFileError
 from ..events import Event, Notice
+from ..linux.machine import Machine
 from ..project import FLASHER_ARGS
 from ..target import Target, load_targets
 from ..ui.console import Console
+from ..usb.bus import Bus
+from .host import Host, this_host
 
 if TYPE_CHECKING:
     from ..doctor.facts import Fact
@@ -41,10 +44,23 @@ class Session:
     names: CommandNames
     project_dir: Path = Path()
     target: Target | None = None
-    clock: Clock = field(default_factory=lambda: SystemClock())  # looked up when it is made: tests have another
-    boards: str = field(default_factory=lambda: os.environ.get(SIMULATE_VARIABLE, ""))
-    real: bool = True
-    _advised: set[tuple[str, ...]] = field(default_factory=set)
+    host: Host = field(default_factory=lambda: this_host())  # looked up at each call, so that tests can replace it
+    boards: str = field(init=False)
+    real: bool = field(default=True, init=False)
+    _advised: set[tuple[str, ...]] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.boards = self.machine.environ.get(SIMULATE_VARIABLE, "")
+
+    @property
+    def clock(self) -> Clock:
+        """Time, for the command and for simulated boards."""
+        return self.host.clock
+
+    @property
+    def machine(self) -> Machine:
+        """This computer, as the doctor sees it."""
+        return self.host.machine
 
     def run(self, job: Callable[[Session], int]) -> int:
         """Run a job; its exit code, or that of its error, which is shown with its hints."""
@@ -72,13 +88,13 @@ class Session:
         return load_targets(self.project_dir, on_broken or (lambda error: self.console.warn(error.message)))
 
     def simulation(self, targets: Sequence[Target]) -> Simulation | None:
-        """The simulated boards, None where the real ones are meant."""
-        if not self.boards:
-            return None
-        from ..simulator import simulate_text
+        """Return the simulated boards that ESP_DFU_SIMULATE asks for, or None."""
+        return self.host.simulate(self.boards, targets, self.clock) if self.boards else None
 
-        self.real = False
-        return simulate_text(self.boards, targets, self.clock)
+    def bus(self, simulation: Simulation | None) -> Bus:
+        """Return the bus of the simulated boards, or this computer's own if there are none."""
+        self.real = simulation is None
+        return simulation.bus if simulation is not None else self.host.open_usb()
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error; its exit code."""
@@ -107,7 +123,8 @@ class Session:
         from ..doctor.explain import explain
 
         with suppress(EspDfuError):  # a chip's file may be what is wrong
-            return explain(error, [target] if target is not None else self.targets(on_broken=lambda _: None))
+            targets = [target] if target is not None else self.targets(on_broken=lambda _: None)
+            return explain(error, targets, self.machine)
         return []
 
     def notice(self, event: Event) -> None:

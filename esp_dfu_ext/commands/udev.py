@@ -14,7 +14,7 @@ def show(session: Session, *, install: bool = False, force: bool = False) -> int
     if not install:
         session.console.raw(udev.rule(targets).rstrip("\n"))
         return 0
-    result = operation.install(targets, force=force)
+    result = operation.install(targets, force=force, machine=session.machine)
     console = session.console
     done = {
         Change.NEW: "Wrote",

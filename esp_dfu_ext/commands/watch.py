@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import stopped_exit_code
 from ..operations import watch as watching
 from ..operations.gang import FlashOutcome
@@ -11,12 +9,10 @@ from ..operations.watch import WatchResult
 from ..ui import views
 from ..ui.watch_lines import Problem, Verdict
 from ..units import format_seconds, format_size
-
-if TYPE_CHECKING:
-    from .flash import Flashing
+from .flash_run import FlashRun
 
 
-def watch(run: Flashing) -> int:
+def watch(run: FlashRun) -> int:
     """Show the verdicts as they come; the exit code is the first failed board's, 0 if none failed.
 
     Without a count, Ctrl-C is how it ends, and no failure; with one it is, as long as boards are missing.

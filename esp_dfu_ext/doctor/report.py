@@ -41,7 +41,8 @@ def diagnose(
     project_dir: Path | None = None,
     plugin: Plugin | None = None,
     broken: Sequence[EspDfuError] = (),
-    simulated: Bus | None = None,
+    bus: Bus,
+    simulated: bool = False,
     machine: Machine | None = None,
 ) -> Report:
     """Look at everything that a flash needs; never fails.
@@ -52,7 +53,8 @@ def diagnose(
         project_dir: its folder; None where the build folder must tell.
         plugin: how idf.py loaded us; None without it.
         broken: errors of the chips' files that cannot be used.
-        simulated: a bus with simulated boards, in place of this machine's.
+        bus: Where to look for boards.
+        simulated: They are simulated, so the libusb and udev of this machine do not matter.
         machine: this one, or another for tests.
     """
     machine = machine or Machine()
@@ -65,15 +67,13 @@ def diagnose(
         ("plugin", lambda: environment.plugin(machine, plugin)),
         ("chips", lambda: [problem("chips", error.code, error.message) for error in broken]),
     ]
-    if simulated is None:
+    if not simulated:
         looks.append(("libusb", lambda: usb.library(machine)))
-    looks.append(("system", lambda: environment.system(machine, simulated=simulated is not None)))
-    if simulated is None and machine.linux:
+    looks.append(("system", lambda: environment.system(machine, simulated=simulated)))
+    if not simulated and machine.linux:
         looks.append(("udev rule", lambda: list(permission.rules(machine, targets))))
-    looks.append(
-        ("bus", lambda: usb.bus(machine, targets, target, simulated or Bus(), simulated=simulated is not None))
-    )
-    if simulated is None:
+    looks.append(("bus", lambda: usb.bus(machine, targets, target, bus, simulated=simulated)))
+    if not simulated:
         looks.append(("serial ports", lambda: permission.bridges(machine, targets)))
     looks.append(
         ("project", lambda: [no_project] if no_project else project.facts(found, list(targets)) if found else [])

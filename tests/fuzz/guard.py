@@ -15,6 +15,7 @@ from typing import Any, Callable
 
 import esp_dfu_ext
 from esp_dfu_ext.clock import Clock, VirtualClock
+from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.ui.console import Console
@@ -57,7 +58,7 @@ def run(job: Callable[[Session], int], clock: Clock | None = None, project_dir: 
     raw = io.BytesIO()
     text = io.TextIOWrapper(raw, encoding="utf-8")
     with redirect_stdout(text), redirect_stderr(text):
-        code = Session(Console(), ESP_DFU, project_dir, clock=clock or VirtualClock()).run(job)
+        code = Session(Console(), ESP_DFU, project_dir, host=Host(clock or VirtualClock())).run(job)
         text.flush()
     check_output(raw.getvalue())
     assert code in EXIT_CODES, f"exit code {code}: {raw.getvalue()[:2000]!r}"

@@ -18,7 +18,7 @@ from esp_dfu_ext.commands import build as building
 from esp_dfu_ext.commands import flash as flashing
 from esp_dfu_ext.commands import inspect as inspecting
 from esp_dfu_ext.commands import list as listing
-from esp_dfu_ext.commands.flash import FlashOptions
+from esp_dfu_ext.commands.flash_run import FlashOptions
 from esp_dfu_ext.errors import EspDfuError
 from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.simulator import rehearse
