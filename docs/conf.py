@@ -23,7 +23,7 @@ autodoc_typehints = "description"
 autodoc_typehints_format = "short"
 nitpick_ignore_regex = [("py:.*", r".*")]
 
-# Each of these files has a page here that includes it. Links to the file, which work on a forge, must lead to that page.
+# Each of these files has a page here that includes it; links to the file, which work on a forge, lead to that page.
 _INCLUDED = {
     "../ARCHITECTURE.md": "architecture.md",
     "../targets/README.md": "chips.md",
