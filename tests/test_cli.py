@@ -69,7 +69,7 @@ def test_build_shows_files_sectors_and_app(build_dir: Path, capsys: Capture) -> 
     rows = [line.split() for line in out.splitlines()]
     assert ["A", "0x0", "19.6", "KiB", "5", "bootloader/bootloader.bin"] in rows
     assert ["C", "0x10000", "195.6", "KiB", "49", "hello_world.bin"] in rows
-    assert "0x0 +CC" in out
+    assert "0x0 ABCCC." in out
     # A path with markup in it is shown as it is.
     assert f"Flash it: esp-dfu flash '{build_dir}/dfu.bin'" in out
     assert err == ""

@@ -18,9 +18,11 @@ from esp_dfu_ext.events import (
     Waiting,
 )
 from esp_dfu_ext.ui import views
-from esp_dfu_ext.ui.console import Console, MapRow, at_most
+from esp_dfu_ext.ui.console import Console
+from esp_dfu_ext.ui.flash_map import MapRow, show_flash_map
 from esp_dfu_ext.ui.streams import Log, open_stream
 from esp_dfu_ext.ui.terminal import Terminal
+from esp_dfu_ext.ui.text import at_most
 from esp_dfu_ext.units import clean
 
 ROWS = [
@@ -62,7 +64,7 @@ def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO, io.Str
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
 def test_table_and_map_keep_to_the_width(width: int) -> None:
     shown, out, _ = console(width, terminal=True)
-    shown.flash_table(ROWS, 16 << 20)
+    show_flash_map(shown, ROWS, 16 << 20)
     assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= width
 
 
@@ -79,7 +81,7 @@ def test_plain_view_is_a_log() -> None:
         "download   14 %  300 B of 2 KiB  app?[31m.bin",
         "download   53 %  1.07 KiB of 2 KiB  app.bin",
         "download  100 %  2 KiB of 2 KiB",
-        "verify    every MD5 compared, 1.0 s",
+        "verify    all MD5s match, 1.0 s",
     ]
     assert err.getvalue() == "warning: The device wants more.\n"
 
@@ -122,9 +124,9 @@ def test_quiet_console_prints_results_and_errors_alone() -> None:
     shown = Console(quiet=True)
     out, err = io.StringIO(), io.StringIO()
     shown.out, shown.err = Log(out), Log(err)
-    shown.say("no")
-    shown.tell("no")
-    shown.flash_table(ROWS, 4 << 20)
+    shown.info("no")
+    shown.on_stderr().info("no")
+    show_flash_map(shown, ROWS, 4 << 20)
     shown.result("yes")
     shown.warn("no")
     shown.error("yes", "code", [], [])
@@ -156,7 +158,7 @@ def test_a_log_that_cannot_be_written_goes_mute_and_nothing_fails(error: OSError
     with views.flash_view(shown, "ESP32-S3") as view:
         for event in EVENTS:
             view(event)
-    shown.flash_table(ROWS, 4 << 20)
+    show_flash_map(shown, ROWS, 4 << 20)
     assert closed.tries == 1
 
 

@@ -28,7 +28,7 @@ GOLDEN = Path(__file__).resolve().parent / "golden"
 # Yellow on white and blue on black are not to be read; white and black only on a colour that was named too.
 WRITES = {"build", "dfu", "enable", "disable"}
 READABLE = {"default", "red", "green", "magenta", "cyan"}
-BLOCKS = {("black", "green"), ("white", "red"), ("black", "cyan")}
+BLOCKS = {("black", "green"), ("white", "red"), ("black", "cyan"), ("black", "magenta")}
 
 
 @pytest.fixture(scope="module")

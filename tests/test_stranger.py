@@ -174,7 +174,7 @@ def test_a_serial_number_cannot_pose_as_another_port() -> None:
 
 
 def test_a_line_on_the_screen_ends(capsys: Capture) -> None:
-    Console().say("a" * 100_000)
+    Console().info("a" * 100_000)
     out = capsys.readouterr().out
     assert len(out) < 9000
-    assert out.endswith("... and 92000 characters more\n")
+    assert out.endswith("... and 92000 more characters\n")

@@ -27,8 +27,8 @@ from esp_dfu_ext.events import (
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.ui import views
 from esp_dfu_ext.ui.console import Console
+from esp_dfu_ext.ui.lines import Problem, Verdict
 from esp_dfu_ext.ui.terminal import Terminal
-from esp_dfu_ext.ui.watch_lines import Problem, Verdict
 
 from .shared_clock import SharedClock
 

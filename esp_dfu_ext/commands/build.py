@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..operations import build as operation
 from ..project import DFU_BIN
 from ..target import Target
-from ..ui.console import MapRow
+from ..ui.flash_map import MapRow, show_flash_map
 from ..units import format_size, parse_size
 from .session import Session, near
 
@@ -54,16 +54,16 @@ def show_build(session: Session, result: operation.BuildResult) -> None:
     name = result.project.name
     if result.app is not None:
         name = f"{result.app.project} {result.app.version} (ESP-IDF {result.app.idf_version})"
-    console.say(f"{name or 'Image'} for {result.target.chip} with {format_size(result.chip_size)} of flash")
+    console.info(f"{name or 'Image'} for {result.target.chip} with {format_size(result.chip_size)} of flash")
     rows = [
         _row(result.target, file.address, size, _relative(file.path, result.project.build_dir))
         for file, size in result.layout.files
     ]
-    console.flash_table(rows, result.chip_size)
+    show_flash_map(console, rows, result.chip_size)
     console.result(f"Wrote {_relative(result.path, Path.cwd())} ({format_size(result.size)}).")
     own = result.path.resolve() == (result.project.build_dir / DFU_BIN).resolve()
     names = session.names if own else ESP_DFU
-    console.advise(f"Flash it: {names.naming(_relative(result.path, Path.cwd())).flash}")
+    console.info("Flash it", command=names.naming(_relative(result.path, Path.cwd())).flash)
 
 
 def _row(target: Target, address: int, size: int, name: str) -> MapRow:

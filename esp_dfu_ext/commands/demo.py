@@ -34,9 +34,9 @@ def demo(session: Session, name: str) -> int:
         write_sample_project(Path("hello_world"), target)
         session.project_dir = _with_chip(Path("hello_world"), target)
         for command, step in steps:
-            session.console.say(f"$ esp-dfu {command}", style="bold")
+            session.console.info(command=f"$ esp-dfu {command}")
             code = step()
-            session.console.say()
+            session.console.info()
             if code:
                 return code
     return 0

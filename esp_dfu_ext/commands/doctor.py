@@ -13,7 +13,7 @@ from ..doctor.report import Report, diagnose
 from ..errors import EspDfuError
 from ..project import DFU_BIN
 from ..target import builtin_folder, read_target
-from ..ui.streams import Piece
+from ..ui.text import Styled
 from ..versions import DOCTOR_DOCUMENT
 from .session import Session
 
@@ -50,7 +50,7 @@ def doctor(
     )
     steps = next_step(report.facts, session.names, report.target)
     if as_json:
-        session.console.raw(json.dumps(_document(report, steps), indent=2))
+        session.console.data(json.dumps(_document(report, steps), indent=2))
     else:
         _show(session, report, steps)
     return PROBLEM if report.problems else 0
@@ -61,7 +61,7 @@ def _show(session: Session, report: Report, steps: list[str]) -> None:
     for fact in report.facts:
         word, style = _WORDS[fact.state]
         code = f" [{fact.code}]" if fact.code else ""
-        rows.append((Piece(word, style), fact.topic, f"{fact.text}{code}"))
+        rows.append((Styled(word, style), fact.topic, f"{fact.text}{code}"))
     session.console.table(["", "Looked at", "Seen"], rows)
     number = len(report.problems)
     if not number:
@@ -69,7 +69,7 @@ def _show(session: Session, report: Report, steps: list[str]) -> None:
     else:
         session.console.result(f"{number} {'problem' if number == 1 else 'problems'}.", good=False)
     for step in steps:
-        session.console.hint(step)
+        session.console.advice(step)
 
 
 def _document(report: Report, steps: list[str]) -> dict[str, Any]:

@@ -39,10 +39,10 @@ def enable(session: Session, project_dir: Path) -> int:
         return 0
     if text is not None:
         console.result(f"{file} is there already and was left as it is. Add two lines to it:", good=False)
-        console.say(f"    {_IMPORT}")
-        console.say("and first in its action_extensions():")
-        console.say(f"    {_CALL}")
-        console.say("Or leave the project alone: esp-dfu enable --shell")
+        console.info(f"    {_IMPORT}")
+        console.info("and first in its action_extensions():")
+        console.info(f"    {_CALL}")
+        console.info("Or leave the project alone: esp-dfu enable --shell")
         return ProjectError.exit_code
     try:
         with file.open("x", encoding="utf-8") as new:
@@ -50,7 +50,7 @@ def enable(session: Session, project_dir: Path) -> int:
     except OSError as error:
         raise OutputError(f"{file} cannot be written: {error.strerror or error}.") from error
     console.result(f"Wrote {file}.")
-    console.say("Try it there: idf.py dfu-list. From ESP-IDF 6.0 on the file is not needed, and does no harm.")
+    console.info("Try it there: idf.py dfu-list. From ESP-IDF 6.0 on the file is not needed, and does no harm.")
     return 0
 
 
@@ -67,7 +67,7 @@ def disable(session: Session, project_dir: Path) -> int:
         return 0
     if not _OURS.fullmatch(text):
         console.result(f"{file} has more in it than `esp-dfu enable` wrote, and was left as it is.", good=False)
-        console.say("Take out the lines that name esp_dfu_ext or dfu_actions.")
+        console.info("Take out the lines that name esp_dfu_ext or dfu_actions.")
         return ProjectError.exit_code
     try:
         file.unlink()
@@ -80,15 +80,17 @@ def disable(session: Session, project_dir: Path) -> int:
 def enable_shell(session: Session) -> int:
     """Print the line that enables every project of a shell; for ``eval``, so nothing else is on stdout."""
     folders, ours = extra_actions_folders(), extra_actions_path()
-    session.console.raw(_assignment(folders if ours in folders else [*folders, ours]))
+    session.console.data(_assignment(folders if ours in folders else [*folders, ours]))
     if sys.stdout.isatty():
-        session.console.tell("For every new shell, put this line into its start file, after ESP-IDF's export script.")
+        session.console.on_stderr().info(
+            "For every new shell, put this line into its start file, after ESP-IDF's export script."
+        )
     return 0
 
 
 def disable_shell(session: Session) -> int:
     """Print the line that takes `enable_shell` back."""
-    session.console.raw(_assignment([folder for folder in extra_actions_folders() if folder != extra_actions_path()]))
+    session.console.data(_assignment([folder for folder in extra_actions_folders() if folder != extra_actions_path()]))
     return 0
 
 

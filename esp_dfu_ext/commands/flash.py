@@ -14,7 +14,7 @@ from ..operations import flash as flashing
 from ..operations import inspect as inspecting
 from ..target import load_target
 from ..ui import views
-from ..ui.streams import Piece
+from ..ui.text import Styled
 from ..units import format_rate, format_seconds, format_size
 from .flash_run import FlashOptions, FlashRun
 from .session import Session, near
@@ -91,9 +91,9 @@ def _one(run: FlashRun) -> int:
     )
     _compare(run, [result.path])
     if result.after_reset is not None:
-        console.say(f"Seen on port {result.path} after the bus reset: {result.after_reset}.")
+        console.info(f"Seen on port {result.path} after the bus reset: {result.after_reset}.")
     elif run.simulation is None:
-        console.say("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
+        console.info("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
     return 0
 
 
@@ -133,7 +133,7 @@ def _as_lines(run: FlashRun) -> int:
 
     def tell(event: Event) -> None:
         # A reader that leaves ends the flash: it asked for it, and nobody else would see the verdict.
-        run.session.console.raw(json_lines.event_line(event))
+        run.session.console.data(json_lines.event_line(event))
 
     common = run.common(tell)
     if run.options.several:
@@ -144,7 +144,7 @@ def _as_lines(run: FlashRun) -> int:
     _compare(run, [outcome.path for outcome in outcomes if outcome.result is not None])
     errors = [outcome.error for outcome in outcomes] + [run.recorder.error if run.recorder is not None else None]
     exit_code = next((error.exit_code for error in errors if error is not None), 0)
-    run.session.console.raw(json_lines.result_line(outcomes, exit_code))
+    run.session.console.data(json_lines.result_line(outcomes, exit_code))
     return exit_code
 
 
@@ -153,7 +153,7 @@ def _compare(run: FlashRun, paths: Sequence[str]) -> None:
     if run.simulation is None or not paths:
         return
     compared = sum(run.simulation.compare(run.loaded.image, path) for path in paths)
-    run.session.console.say(f"All {compared} bytes in the simulated flash are those of the image; no USB was touched.")
+    run.session.console.info(f"All {compared} bytes in the simulated flash are those of the image; no USB was touched.")
 
 
 def _selector(run: FlashRun) -> Selector:
@@ -163,7 +163,7 @@ def _selector(run: FlashRun) -> Selector:
 
 def _verdict(outcome: FlashOutcome) -> str:
     if outcome.error is not None:
-        return Piece(f"FAILED: {outcome.error.code}", "bold red")
+        return Styled(f"FAILED: {outcome.error.code}", "bold red")
     assert outcome.result is not None
     reset = f"; after the reset: {outcome.result.after_reset}" if outcome.result.after_reset else ""
     return f"{outcome.result.status}{reset}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import simulator
 from ..dfu.spec import Status
 from ..operations import inspect as operation
-from ..ui.console import at_most
+from ..ui.text import at_most
 from ..units import format_size
 from .session import Session
 
@@ -22,10 +22,10 @@ def inspect(session: Session, path: Path) -> int:
     console, image = session.console, result.image
     suffix = image.suffix
     chip = result.target.chip if result.target is not None else "an unknown chip"
-    console.say(f"{path}: DFU image for {chip} ({suffix.vid:04x}:{suffix.pid:04x})")
+    console.info(f"{path}: DFU image for {chip} ({suffix.vid:04x}:{suffix.pid:04x})")
     params = image.flash_params
     size = f"{format_size(params.chip_size)} of flash" if params is not None else "no flash parameters"
-    console.say(
+    console.info(
         f"Stream of {len(image.stream)} bytes, {len(image.records)} index records, {size}; "
         f"suffix bcdDevice {suffix.bcd_device:04x}, bcdDFU {suffix.bcd_dfu:04x}, CRC right"
     )
@@ -39,7 +39,7 @@ def inspect(session: Session, path: Path) -> int:
         ],
     )
     if len(image.members) > _MOST_ROWS:
-        console.say(f"... and {len(image.members) - _MOST_ROWS} more.")
+        console.info(f"... and {len(image.members) - _MOST_ROWS} more.")
     for problem in at_most(result.problems):
         console.warn(problem)
     if result.target is None:

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import DeviceNotFoundError
 from ..operations import list as operation
 from ..operations.list import ListedDevice
+from ..ui.console import Console
 from ..versions import LIST_DOCUMENT
 from .session import Explained, Session
 
@@ -18,31 +19,32 @@ def list_devices(session: Session, *, as_json: bool = False) -> int:
     targets = session.targets()
     found = operation.list_devices(session.bus(session.simulation(targets)), targets)
     if as_json:
-        session.console.raw(json.dumps(_list_document(found), indent=2))
+        session.console.data(json.dumps(_list_document(found), indent=2))
         return 0
     for listed in found:
         for number in range(len(listed.interfaces)):
-            session.console.raw(dfu_util_line(listed, number))
+            session.console.data(dfu_util_line(listed, number))
+    console = session.console.on_stderr()
     for listed in found:
         if not listed.interfaces:
-            session.console.tell(f"Port {listed.device.path}: {listed.description}.")
+            console.info(f"Port {listed.device.path}: {listed.description}.")
         if listed.problem is not None:
-            session.console.tell(listed.problem.message)
+            console.info(listed.problem.message)
     for listed in found:
         if listed.problem is not None:
-            _explain(session, session.explained(listed.problem, listed.target))
+            _explain(console, session.explained(listed.problem, listed.target))
     if not any(listed.interfaces for listed in found):
         missing = DeviceNotFoundError(f"No Espressif device with DFU is there ({', '.join(t.chip for t in targets)}).")
-        session.console.tell(missing.message)
-        _explain(session, session.explained(missing, None, targets))
+        console.info(missing.message)
+        _explain(console, session.explained(missing, None, targets))
     return 0
 
 
-def _explain(session: Session, below: Explained) -> None:
+def _explain(console: Console, below: Explained) -> None:
     for note in below.notes:
-        session.console.tell(f"  {note}")
-    for hint in below.hints:
-        session.console.hint(hint)
+        console.info(f"  {note}")
+    for line in below.hints:
+        console.advice(line)
 
 
 def dfu_util_line(listed: ListedDevice, number: int) -> str:

@@ -137,15 +137,14 @@ class JsonSession(Session):
     """A call by a program: its lines alone go to stdout, what people should know to stderr."""
 
     def __init__(self, console: Console, names: CommandNames, project_dir: Path) -> None:
-        super().__init__(console, names, project_dir)
-        console.out = console.err
+        super().__init__(console.on_stderr(), names, project_dir)
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error, and make it the last line."""
         from ..ui.json_lines import error_line
 
         with suppress(OSError):  # the reader left, or the disk is full
-            self.console.raw(error_line(error))
+            self.console.data(error_line(error))
         return super().fail(error)
 
 

@@ -12,7 +12,7 @@ def show(session: Session, *, install: bool = False, force: bool = False) -> int
     """Print the rule, or install it."""
     targets = session.targets()
     if not install:
-        session.console.raw(udev.rule(targets).rstrip("\n"))
+        session.console.data(udev.rule(targets).rstrip("\n"))
         return 0
     result = operation.install(targets, force=force, machine=session.machine)
     console = session.console
@@ -22,12 +22,12 @@ def show(session: Session, *, install: bool = False, force: bool = False) -> int
         Change.NONE: "Already there, unchanged:",
     }
     console.result(f"{done[result.change]} {result.path}.")
-    console.say("udev has read its rules again.")
+    console.info("udev has read its rules again.")
     for board in result.boards:
         seat = ", and tagged uaccess" if board.uaccess else ""
-        console.say(f"Port {board.path}: {board.node} is {board.access} now{seat}.")
+        console.info(f"Port {board.path}: {board.node} is {board.access} now{seat}.")
     if not result.boards:
-        console.say("No board is there to try it on; plug one in and look: esp-dfu doctor")
+        console.info("No board is there to try it on; plug one in and look: esp-dfu doctor")
     if not result.group_exists:
         console.warn(f"This machine has no group {udev.GROUP}: the rule lets in the user at the seat alone.")
     return 0

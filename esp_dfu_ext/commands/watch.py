@@ -7,7 +7,7 @@ from ..operations import watch as watching
 from ..operations.gang import FlashOutcome
 from ..operations.watch import WatchResult
 from ..ui import views
-from ..ui.watch_lines import Problem, Verdict
+from ..ui.lines import Problem, Verdict
 from ..units import format_seconds, format_size
 from .flash_run import FlashRun
 

@@ -1,1 +1,1 @@
-"""Everything people see: `console` writes to stdout and stderr, the views show a flash in lines or bars."""
+"""What people see: `console` prints to stdout and stderr, the views show a flash in lines or in bars."""

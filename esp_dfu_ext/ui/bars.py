@@ -1,10 +1,10 @@
-"""A flash as it goes, in bars: one for each phase, or with several boards one for each of them."""
+"""A flash in bars, on a terminal: one for each phase, or where there are several boards one for each board."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType, RenderResult
@@ -14,6 +14,8 @@ from rich.table import Column
 from rich.text import Text
 
 from ..events import (
+    AlreadyFlashed,
+    BoardLeft,
     DeviceFound,
     Event,
     Failed,
@@ -26,29 +28,27 @@ from ..events import (
 )
 from ..units import clean, format_rate, format_seconds, format_size
 from ..usb.bus import path_key
-from .lines import DONE, LineView
+from .console import Console
+from .lines import DONE, LineView, Verdict, WatchView, invitation, located
 from .terminal import Terminal
 from .text import shorten
 
-if TYPE_CHECKING:
-    from .console import Console
-
-
 _WIDEST = 104  # columns; enough for bars of 40
+_TALLY = ""  # the row below the boards; no port has this name
 
 
 class _Progress(RichProgress):
-    """Rich's, with some columns left free: the ``^C`` that a terminal shows would wrap a full line."""
+    """Rich's progress bars, with some columns left free: the ``^C`` that a terminal shows would wrap a full line."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        # Boards begin in any order, and are looked for by their ports.
+        # Boards start in any order, but people look for them by port.
         yield _Narrower(self.make_tasks_table(sorted(self.tasks, key=lambda task: path_key(task.fields["port"]))))
 
 
 class _Narrower:
-    """Keeps columns at the right free; padding would print spaces there, and the cursor would be behind them.
+    """Leaves columns free at the right without printing spaces there, and limits the length of bars.
 
-    On a wide terminal all bars are as long as those that are done.
+    Padding would print the spaces, and the cursor would stand behind them.
     """
 
     def __init__(self, content: RenderableType) -> None:
@@ -58,17 +58,30 @@ class _Narrower:
         yield from console.render(self._content, options.update_width(max(1, min(options.max_width - 3, _WIDEST))))
 
 
-class LiveView(LineView):
-    """A bar for each phase, redrawn in place."""
+class _Field(ProgressColumn):
+    """Shows one field of a task."""
 
-    _narrow_file = 10  # columns for a file's name where there are few
+    def __init__(self, name: str) -> None:
+        super().__init__(table_column=Column(no_wrap=True, overflow="crop"))
+        self._name = name
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get(self._name, "")))
+
+
+class BarView(LineView):
+    """Shows a bar for each phase."""
+
+    _narrow_file = 10  # columns for a file's name on a narrow terminal
 
     def __init__(self, console: Console, title: str) -> None:
-        super().__init__(console, title)
-        assert isinstance(console.out, Terminal)  # the only stream that is live
-        self._file_width = 24 if console.out.width >= 76 else self._narrow_file
+        super().__init__(console.on_stdout(), title)
+        terminal = console.out
+        assert isinstance(terminal, Terminal)  # the only stream that is live
+        self._terminal = terminal
+        self._file_width = 24 if terminal.width >= 76 else self._narrow_file
         self._progress = _Progress(
-            _Field("label", Column(no_wrap=True, overflow="crop")),
+            _Field("label"),
             BarColumn(
                 bar_width=None,
                 style="bright_black",
@@ -77,9 +90,9 @@ class LiveView(LineView):
                 pulse_style="green",
                 table_column=Column(ratio=1, min_width=6, max_width=40),
             ),
-            _Field("figures", Column(no_wrap=True, overflow="crop")),
-            _Field("file", Column(no_wrap=True, overflow="crop")),
-            console=console.out,
+            _Field("figures"),
+            _Field("file"),
+            console=terminal,
             expand=True,
         )
         self._tasks: dict[Hashable, TaskID] = {}
@@ -89,11 +102,13 @@ class LiveView(LineView):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Restore the terminal."""
         for row in list(self._open):
-            self._leave_off(row)
+            self._abandon(row)
         self._progress.stop()
 
     def __call__(self, event: Event) -> None:
+        """Show an event."""
         super().__call__(event)
         if isinstance(event, PhaseStarted):
             self._begin(self._row(event.path, event.phase), self._label(event.path, event.phase.value), event.total)
@@ -102,19 +117,18 @@ class LiveView(LineView):
         elif isinstance(event, PhaseFinished):
             self._end(self._row(event.path, event.phase), event)
 
-    def _notice(self, event: Notice) -> None:
-        # Above the bars: on stderr it would go through them.
-        self._console.warn(event.message, to=self._console.out)
-
     def _row(self, path: str, phase: Phase) -> Hashable:
         return phase
 
     def _label(self, path: str, word: str) -> str:
         return word
 
+    def _task(self, row: Hashable) -> Task:
+        return self._progress.tasks[self._progress.task_ids.index(self._tasks[row])]
+
     def _begin(self, row: Hashable, label: str, total: int) -> None:
-        self._progress.start()  # not earlier: where no bar follows, nothing shall move
-        # A task that has not started pulses: there is no telling how far it is.
+        self._progress.start()  # not earlier: nothing moves unless a bar follows
+        # A task that has not started pulses: nobody knows how far it is.
         port = row if isinstance(row, str) else ""
         fields: dict[str, Any] = {"label": label, "figures": "...", "file": "", "port": port}
         if row in self._tasks:
@@ -124,17 +138,6 @@ class LiveView(LineView):
         self._started[row] = self._progress.get_time()
         self._open.add(row)
 
-    def _leave_off(self, row: Hashable) -> None:
-        """The phase ended in the middle: its bar stands still, and one that only pulsed is empty."""
-        self._open.discard(row)
-        task = self._progress.tasks[self._progress.task_ids.index(self._tasks[row])]
-        if task.started:
-            figures = f"{task.percentage:>3.0f} %, not finished"
-        else:
-            self._progress.start_task(task.id)
-            figures = "not finished"
-        self._progress.update(task.id, figures=figures, file="")
-
     def _show(self, row: Hashable, event: Progress) -> None:
         seconds = self._progress.get_time() - self._started[row]
         percent = event.done * 100 // max(event.total, 1)
@@ -142,41 +145,50 @@ class LiveView(LineView):
         if event.done and seconds > 0.5:
             left = seconds / event.done * (event.total - event.done)
             figures += f"  {format_rate(event.done, seconds)}  {format_seconds(left)} left"
-        self._progress.update(self._tasks[row], completed=event.done, figures=figures, file=self._file(event.name))
-
-    def _file(self, name: str) -> str:
-        """Cut by us: rich would end a long one with a character that not every code page has."""
-        return shorten(clean(name), self._file_width) if self._file_width else ""
+        # Cut here, because rich ends a long text with a character that some code pages lack.
+        file = shorten(clean(event.name), self._file_width) if self._file_width else ""
+        self._progress.update(self._tasks[row], completed=event.done, figures=figures, file=file)
 
     def _end(self, row: Hashable, event: PhaseFinished) -> None:
-        task = self._tasks[row]
-        total = int(self._progress.tasks[self._progress.task_ids.index(task)].total or 1)
+        task = self._task(row)
+        total = int(task.total or 1)
         done = format_rate(total, event.seconds) if event.phase is Phase.DOWNLOAD else DONE[event.phase]
-        self._progress.start_task(task)
+        self._progress.start_task(task.id)
         figures = ", ".join(filter(None, (done, format_seconds(event.seconds))))
-        self._progress.update(task, completed=total, figures=figures, file="")
+        self._progress.update(task.id, completed=total, figures=figures, file="")
         self._open.discard(row)
 
+    def _abandon(self, row: Hashable) -> None:
+        """End a phase in the middle: its bar stands still, and one that only pulsed is empty."""
+        self._open.discard(row)
+        task = self._task(row)
+        if task.started:
+            figures = f"{task.percentage:>3.0f} %, not finished"
+        else:
+            self._progress.start_task(task.id)
+            figures = "not finished"
+        self._progress.update(task.id, figures=figures, file="")
 
-class GangLiveView(LiveView):
-    """A bar for each board, as long as they are flashed; what comes then tells the same."""
+
+class GangBarView(BarView):
+    """Shows a bar for each board while they are flashed; the table that follows replaces them."""
 
     _narrow_file = 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Restore the terminal."""
         self._progress.live.transient = kind is None
         super().__exit__(kind, error, trace)
 
     def __call__(self, event: Event) -> None:
+        """Show an event."""
         if not isinstance(event, DeviceFound):
             super().__call__(event)
         if isinstance(event, Flashed):
             self._close(event.path, "done", f"{format_size(event.size)}  {format_seconds(event.seconds)}")
         elif isinstance(event, Failed):
-            if event.path not in self._tasks:
-                self._begin(event.path, "", 0)
             self._close(event.path, "FAILED", event.code)
 
     def _row(self, path: str, phase: Phase) -> Hashable:
@@ -186,17 +198,56 @@ class GangLiveView(LiveView):
         return f"{path:<7} {word:<8}"
 
     def _close(self, path: str, word: str, figures: str) -> None:
+        if path not in self._tasks:  # it failed before its first phase
+            self._begin(path, "", 0)
         if path in self._open:
-            self._leave_off(path)
+            self._abandon(path)
         self._progress.update(self._tasks[path], label=self._label(path, word), figures=figures, file="")
 
 
-class _Field(ProgressColumn):
-    """Shows one field of a task."""
+class WatchBarView(GangBarView, WatchView):
+    """Shows each verdict as a block that can be read from a metre away, and below them a bar for each port in use."""
 
-    def __init__(self, name: str, column: Column) -> None:
-        super().__init__(table_column=column)
-        self._name = name
+    def __init__(self, console: Console, title: str) -> None:
+        super().__init__(console, title)
+        # A watch may run for hours; ten times a second took six percent of a CPU with 16 boards.
+        self._progress.live.refresh_per_second = 4
 
-    def render(self, task: Task) -> Text:
-        return Text(str(task.fields.get(self._name, "")))
+    def begin(self, ports: str, count: int | None) -> None:
+        """Show that the watch begins."""
+        self._console.info(invitation(self._title, ports, count))
+        self._begin(_TALLY, self._label("", "watching"), count or 0)
+        self._open.discard(_TALLY)  # not a phase that can be abandoned
+        self._progress.update(self._tasks[_TALLY], figures="no board yet")
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if isinstance(event, BoardLeft):
+            if event.path in self._tasks:
+                self._progress.remove_task(self._tasks.pop(event.path))
+        elif isinstance(event, AlreadyFlashed):
+            self._begin(event.path, self._label(event.path, "SKIP"), 1)
+            self._close(event.path, "SKIP", "already flashed, unplug it")
+            self._block("SKIP", event.path, event.serial, "already flashed", "black on cyan")
+        elif not isinstance(event, (Flashed, Failed)):  # shown as verdicts, once they are on record
+            super().__call__(event)
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Show the outcome of a board."""
+        self._close(verdict.path, verdict.word, f"{verdict.figures}, unplug it")
+        colour = "black on green" if verdict.problem is None else "bold white on red"
+        self._block(verdict.word, verdict.path, verdict.serial, verdict.figures, colour)
+        if verdict.problem is not None:
+            self._console.error(*verdict.problem)
+        self._progress.update(self._tasks[_TALLY], completed=verdict.done, figures=verdict.tally)
+
+    def _notice(self, event: Notice) -> None:
+        self._console.warn(located(event))
+
+    def _block(self, word: str, path: str, serial: str | None, figures: str, colour: str) -> None:
+        width = self._terminal.width
+        line = f"   {word}   {path}   {clean(serial) + '   ' if serial else ''}{clean(figures)}"
+        # Both colours are named, because the terminal's own white cannot be read on green or cyan.
+        style = "bold reverse" if self._terminal.no_color else colour
+        for text in ("", line, ""):
+            self._terminal.print(Text(text[:width].ljust(width), style=style))

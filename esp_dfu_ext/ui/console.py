@@ -1,159 +1,103 @@
-"""What people see: tables, bars, plain lines without a terminal, errors with their hints.
+"""What people and programs read: results on stdout, messages about them on stderr.
 
-Knows events and plain values only. Everything that comes from outside (file names, serial numbers) passes
-`shown`, and nothing is taken for markup: a project may be called ``[bold]``.
+Text from outside (file names, serial numbers) is cleaned of control characters, and nothing is taken for markup: a
+project may be called ``[bold]``.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from ..units import clean, format_size
-from .streams import Piece, Stream, open_stream, table_lines
-
-_LONGEST_LINE = 8000  # characters; more than two of the longest paths
-_STYLES = ("cyan", "magenta", "green", "red")
-
-
-def at_most(lines: Sequence[str], limit: int = 20) -> list[str]:
-    """The first lines, and how many more there are."""
-    rest = len(lines) - limit
-    return [*lines[:limit], f"... and {rest} more."] if rest > 0 else list(lines)
-
-
-def shown(text: str) -> str:
-    """The text as it may go to a terminal: clean, and not endless."""
-    rest = len(text) - _LONGEST_LINE
-    return clean(text if rest <= 0 else f"{text[:_LONGEST_LINE]} ... and {rest} characters more")
-
-
-class MapRow(NamedTuple):
-    """One file in the table and in the map of the flash; sizes in bytes."""
-
-    address: int
-    size: int
-    sectors: int
-    name: str
+from .streams import Stream, open_stream
+from .text import Styled, at_most, printable, table_lines
 
 
 class Console:
-    """Writes results to stdout, and what is said about them to stderr.
+    """Prints results to stdout, and warnings, errors and advice to stderr.
 
     Args:
-        quiet: say nothing but results and errors.
+        quiet: Print only results and errors.
+        out: The stream for results; stdout if None.
+        err: The stream for messages; stderr if None.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, out: Stream | None = None, err: Stream | None = None) -> None:
         self.quiet = quiet
-        self.out = open_stream(sys.stdout)
-        self.err = open_stream(sys.stderr)
+        self.out = open_stream(sys.stdout) if out is None else out
+        self.err = open_stream(sys.stderr) if err is None else err
 
-    def raw(self, line: str) -> None:
-        """A line for programs: as it is, never wrapped or coloured; an error if it cannot be written."""
+    def on_stdout(self) -> Console:
+        """Return a console that prints messages on stdout, too: below bars, stderr would go through them."""
+        return Console(quiet=self.quiet, out=self.out, err=self.out)
+
+    def on_stderr(self) -> Console:
+        """Return a console that prints results on stderr, too, because stdout carries data."""
+        return Console(quiet=self.quiet, out=self.err, err=self.err)
+
+    def data(self, line: str) -> None:
+        """Print a line for programs on stdout: never wrapped, coloured or dropped.
+
+        Raises:
+            OSError: The line cannot be written.
+        """
         print(line, file=sys.stdout, flush=True)
 
     def result(self, line: str, *, good: bool = True) -> None:
-        """What a job was for; also said when quiet."""
-        self.out.put(Piece(shown(line), "bold green" if good else "bold"))
+        """Print the result of the command, also when quiet."""
+        self.out.put(Styled(printable(line), "bold green" if good else "bold"))
 
-    def say(self, line: str = "", style: str = "") -> None:
-        """More for people, on stdout."""
-        if not self.quiet:
-            self.out.put(Piece(shown(line), style))
-
-    def tell(self, line: str) -> None:
-        """For people, on stderr, where stdout belongs to programs."""
-        if not self.quiet:
-            self.err.put(shown(line), hang=len(line) - len(line.lstrip()))
-
-    def warn(self, line: str, to: Stream | None = None) -> None:
-        """Something that deserves a second look; on stderr, or where it does not go through bars."""
-        if not self.quiet:
-            (to or self.err).put(Piece("warning: ", "bold magenta"), shown(line))
-
-    def error(
-        self, message: str, code: str, notes: Sequence[str], hints: Sequence[str], to: Stream | None = None
-    ) -> None:
-        """What happened, what was seen, what to type next; on stderr, or where it does not go through bars."""
-        to = to or self.err
-        to.put(Piece("error: ", "bold red"), f"{shown(message)} [{code}]")
-        for note in at_most(notes):
-            to.put(f"  {shown(note)}", hang=2)
-        for hint in hints:
-            self.hint(hint, to)
-
-    def hint(self, line: str, to: Stream | None = None) -> None:
-        """What to do next, on stderr.
-
-        A sentence ends with a full stop; a command does not, stands alone or behind ``: ``, and is never broken into
-        lines, because people copy it. A line that begins with ``- `` is one of a list below the last hint.
-        """
-        to, line = to or self.err, shown(line)
-        mark = Piece("  > ", "bold cyan")
-        if line.startswith("- "):
-            to.put("    ", line, hang=6)
-        elif line.endswith((".", ":")):
-            to.put(mark, line, hang=4)
+    def info(self, line: str = "", *, command: str = "") -> None:
+        """Print more about the result; `command` is one to copy that `line` introduces."""
+        if self.quiet:
+            return
+        if command:
+            _put_command(self.out, "", printable(line), printable(command))
         else:
-            self._command(mark, line, to)
-
-    def advise(self, line: str) -> None:
-        """A step that follows a success, on stdout: what it does, ``: ``, and its command."""
-        if not self.quiet:
-            self._command("", shown(line), self.out)
-
-    def _command(self, mark: str, line: str, to: Stream) -> None:
-        purpose, colon, command = line.rpartition(": ")
-        if colon and to.folds and len(mark) + len(line) > to.width:
-            to.put(mark, f"{purpose}:", hang=len(mark))
-            mark, purpose, colon = "    ", "", ""
-        to.put(mark, f"{purpose}{colon}", Piece(command, "bold"), wrap=False)
+            self.out.put(printable(line), hang=len(line) - len(line.lstrip()))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table, as `table_lines` lays it out; cells that are pieces are clean already."""
+        """Print a table as `table_lines` lays it out; cells that are `Styled` must be clean already."""
         if self.quiet:
             return
-        cells = [[cell if isinstance(cell, Piece) else shown(cell) for cell in row] for row in rows]
-        for pieces in table_lines(columns, cells, self.out.width):
-            self.out.put(*pieces, wrap=False)
+        cells = [[cell if isinstance(cell, Styled) else printable(cell) for cell in row] for row in rows]
+        for parts in table_lines(columns, cells, self.out.width):
+            self.out.put(*parts, wrap=False)
 
-    def flash_table(self, rows: Sequence[MapRow], chip_size: int) -> None:
-        """The files by address, and where they lie in the flash."""
-        if self.quiet:
-            return
-        letters = [chr(ord("A") + n) if n < 26 else "#" for n in range(len(rows))]
-        self.table(
-            ["", ">Address", ">Size", ">Sectors", "File"],
-            [
-                (Piece(letter, _style(number)), f"{row.address:#x}", format_size(row.size), str(row.sectors), row.name)
-                for number, (letter, row) in enumerate(zip(letters, rows))
-            ],
-        )
-        for pieces in _flash_map(rows, letters, chip_size, min(self.out.width - 15, 64)):
-            self.out.put(*pieces)
+    def warn(self, line: str) -> None:
+        """Print something that deserves a second look."""
+        if not self.quiet:
+            self.err.put(Styled("warning: ", "bold magenta"), printable(line))
 
+    def error(self, message: str, code: str, notes: Sequence[str], advice: Sequence[str]) -> None:
+        """Print what failed, what was found about it, and what to do next."""
+        self.err.put(Styled("error: ", "bold red"), f"{printable(message)} [{code}]")
+        for note in at_most(notes):
+            self.err.put(f"  {printable(note)}", hang=2)
+        for line in advice:
+            self.advice(line)
 
-def _style(number: int) -> str:
-    return _STYLES[number % len(_STYLES)]
+    def advice(self, line: str) -> None:
+        """Print what to do next.
 
-
-def _flash_map(rows: Sequence[MapRow], letters: Sequence[str], chip_size: int, width: int) -> list[list[Piece]]:
-    """One character for each stretch of flash: the letter of the file in it, ``+`` for several."""
-    cell = 4096
-    while chip_size > cell * max(8, width):
-        cell *= 2
-    line = [Piece("0x0 ", "dim")]
-    several = ""
-    for start in range(0, chip_size, cell):
-        inside = [n for n, row in enumerate(rows) if row.address < start + cell and row.address + row.size > start]
-        if not inside:
-            line.append(Piece(".", "dim"))
-        elif len(inside) == 1:
-            line.append(Piece(letters[inside[0]], _style(inside[0])))
+        A sentence ends with a full stop. A command does not; it stands alone or after ``: `` and is never broken into
+        lines, because people copy it. A line that begins with ``- `` belongs to a list below the advice before it.
+        """
+        line = printable(line)
+        mark = Styled("  > ", "bold cyan")
+        if line.startswith("- "):
+            self.err.put("    ", line, hang=6)
+        elif line.endswith((".", ":")):
+            self.err.put(mark, line, hang=4)
         else:
-            line.append(Piece("+", "bold"))
-            several = ", + is several files"
-    line.append(Piece(f" {chip_size:#x}", "dim"))
-    return [line, [Piece(f"    one character is {format_size(cell)}{several}")]]
+            purpose, _, command = line.rpartition(": ")
+            _put_command(self.err, mark, purpose, command)
+
+
+def _put_command(stream: Stream, mark: str, purpose: str, command: str) -> None:
+    """Print a command in one piece, on a line of its own where its purpose leaves no room for it."""
+    lead = f"{purpose}: " if purpose else ""
+    if purpose and stream.folds and len(mark) + len(lead) + len(command) > stream.width:
+        stream.put(mark, f"{purpose}:", hang=len(mark))
+        mark, lead = "    ", ""
+    stream.put(mark, lead, Styled(command, "bold"), wrap=False)

@@ -1,11 +1,13 @@
-"""A flash as it goes, in lines for a log; one board or several. In a terminal `live` draws bars instead."""
+"""A flash in lines, for a log: of one board, of several at once, or of boards as they are plugged in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from ..events import (
+    AlreadyFlashed,
     DeviceFound,
     Event,
     Failed,
@@ -18,13 +20,19 @@ from ..events import (
     Waiting,
 )
 from ..units import format_seconds, format_size
+from .console import Console
 
-if TYPE_CHECKING:
-    from .console import Console
+# What a finished phase has done.
+DONE = {
+    Phase.DETACH: "in DFU mode",
+    Phase.RECOVER: "back in dfuIDLE",
+    Phase.VERIFY: "all MD5s match",
+    Phase.RESET: "bus reset",
+}
 
 
 class FlashView:
-    """Takes a flash's events; this one shows nothing."""
+    """Takes the events of a flash; this one shows nothing."""
 
     def __enter__(self) -> FlashView:
         return self
@@ -39,7 +47,7 @@ class FlashView:
 
 
 class LineView(FlashView):
-    """What both views say in whole lines."""
+    """Shows what logs and terminals both print as whole lines."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
@@ -47,32 +55,23 @@ class LineView(FlashView):
         self._waiting = False
 
     def __call__(self, event: Event) -> None:
+        """Show an event."""
         if isinstance(event, Notice):
             self._notice(event)
         elif isinstance(event, DeviceFound):
             serial = f", serial number {event.serial}" if event.serial else ""
-            self._console.say(
-                f"{self._title[0].upper()}{self._title[1:]} on port {event.path}{serial}, in {event.mode} mode"
-            )
+            title = f"{self._title[0].upper()}{self._title[1:]}"
+            self._console.info(f"{title} on port {event.path}{serial}, in {event.mode} mode")
         elif isinstance(event, Waiting) and not self._waiting:
             self._waiting = True
-            self._console.say(f"Waiting up to {format_seconds(event.seconds)} for {self._title} ...")
+            self._console.info(f"Waiting up to {format_seconds(event.seconds)} for {self._title} ...")
 
     def _notice(self, event: Notice) -> None:
         self._console.warn(event.message)
 
 
-# What a phase that is over has done.
-DONE = {
-    Phase.DETACH: "in DFU mode",
-    Phase.RECOVER: "back in dfuIDLE",
-    Phase.VERIFY: "every MD5 compared",
-    Phase.RESET: "bus reset",
-}
-
-
-class PlainView(LineView):
-    """Lines for a log: each phase once, the download every ten percent."""
+class LogView(LineView):
+    """Shows each phase in a line, and the download every ten percent."""
 
     _step = 10  # percent between two lines
 
@@ -81,6 +80,7 @@ class PlainView(LineView):
         self._next: dict[str, int] = {}
 
     def __call__(self, event: Event) -> None:
+        """Show an event."""
         super().__call__(event)
         if isinstance(event, PhaseStarted):
             self._next[event.path] = self._step
@@ -90,26 +90,111 @@ class PlainView(LineView):
                 self._next[event.path] = (percent // self._step + 1) * self._step
                 name = f"  {event.name}" if event.name else ""
                 of = f"{format_size(event.done)} of {format_size(event.total)}"
-                self._console.say(f"{self._prefix(event.path)}{event.phase.value:<9} {percent:>3} %  {of}{name}")
+                self._line(event.path, f"{event.phase.value:<9} {percent:>3} %  {of}{name}")
         elif isinstance(event, PhaseFinished) and event.phase in DONE:
-            done = f"{DONE[event.phase]}, {format_seconds(event.seconds)}"
-            self._console.say(f"{self._prefix(event.path)}{event.phase.value:<9} {done}")
+            self._line(event.path, f"{event.phase.value:<9} {DONE[event.phase]}, {format_seconds(event.seconds)}")
 
-    def _prefix(self, path: str) -> str:
-        return ""
+    def _line(self, path: str, text: str) -> None:
+        self._console.info(text)
 
 
-class GangPlainView(PlainView):
-    """The same lines with the board's port before them, and each board's end; why it failed is said below them."""
+class GangLogView(LogView):
+    """Shows several boards, with the port in front of each line; errors follow in the end."""
 
     _step = 25
 
     def __call__(self, event: Event) -> None:
+        """Show an event."""
         super().__call__(event)
         if isinstance(event, Flashed):
-            self._console.say(f"{self._prefix(event.path)}flashed, {format_seconds(event.seconds)}")
+            self._line(event.path, f"flashed, {format_seconds(event.seconds)}")
         elif isinstance(event, Failed):
-            self._console.say(f"{self._prefix(event.path)}FAILED: {event.code}")
+            self._line(event.path, f"FAILED: {event.code}")
 
-    def _prefix(self, path: str) -> str:
-        return f"{path:<7} "
+    def _line(self, path: str, text: str) -> None:
+        self._console.info(f"{path:<7} {text}")
+
+
+# --- boards as they are plugged in ------------------------------------------------------------------------
+
+
+class Problem(NamedTuple):
+    """An error, as `Console.error` takes it."""
+
+    message: str
+    code: str
+    notes: Sequence[str]
+    advice: Sequence[str]
+
+
+class Verdict(NamedTuple):
+    """The outcome of one board.
+
+    Attributes:
+        path: USB port.
+        serial: Serial number, None where it identifies nothing.
+        figures: Size and time, or the code of the error.
+        tally: How many boards have passed and failed so far.
+        done: How many boards that are.
+        problem: Why it failed; None if it passed.
+    """
+
+    path: str
+    serial: str | None
+    figures: str
+    tally: str
+    done: int
+    problem: Problem | None
+
+    @property
+    def word(self) -> str:
+        """PASS or FAIL."""
+        return "PASS" if self.problem is None else "FAIL"
+
+
+class WatchView(FlashView):
+    """Shows verdicts, and nothing else."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def begin(self, ports: str, count: int | None) -> None:
+        """Show that the watch begins: on which ports, and for how many boards."""
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Show the outcome of a board."""
+        serial = f"  {verdict.serial}" if verdict.serial else ""
+        line = f"{verdict.word}  {verdict.path}{serial}  {verdict.figures}  ({verdict.tally})"
+        self._console.result(line, good=verdict.problem is None)
+        if verdict.problem is not None:
+            self._console.error(*verdict.problem)
+
+
+class WatchLogView(GangLogView, WatchView):
+    """Shows verdicts, and the phases that led to them."""
+
+    def begin(self, ports: str, count: int | None) -> None:
+        """Show that the watch begins."""
+        self._console.info(invitation(self._title, ports, count))
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if isinstance(event, AlreadyFlashed):
+            self._console.info(f"SKIP  {event.path}  {event.serial}  already flashed")
+        elif not isinstance(event, (Flashed, Failed)):  # shown as verdicts, once they are on record
+            super().__call__(event)
+
+    def _notice(self, event: Notice) -> None:
+        self._console.warn(located(event))
+
+
+def located(event: Notice) -> str:
+    """Return the text of a notice with the port that it is about."""
+    return event.message if event.path in event.message else f"Port {event.path}: {event.message}"
+
+
+def invitation(title: str, ports: str, count: int | None) -> str:
+    """Return what the operator is to do."""
+    how_many = f"{count} " if count is not None else ""
+    boards, them = ("board", "it") if count == 1 else ("boards", "them")
+    return f"Waiting for {how_many}{title} {boards}{ports}. Plug {them} in, in download mode; Ctrl-C ends."

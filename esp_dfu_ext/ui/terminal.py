@@ -1,4 +1,4 @@
-"""A terminal: lines in colour by rich. Loaded only where there is one."""
+"""A terminal: coloured lines, drawn by rich. Loaded only where there is one."""
 
 from __future__ import annotations
 
@@ -14,30 +14,35 @@ from .text import fold
 
 
 class Terminal(Console):
-    """A Stream on a terminal, and the console that rich's bars draw on.
+    """A Stream on a terminal, and the rich console on which bars are drawn.
 
     Args:
-        stream: the terminal.
-        settings: of rich's Console.
+        stream: The terminal.
+        settings: Settings of rich's Console.
     """
 
     def __init__(self, stream: TextIO, **settings: Any) -> None:
-        file: Any = _Lasting(stream)
+        file: Any = _UntilReaderLeaves(stream)
         super().__init__(file=file, highlight=False, markup=False, emoji=False, **settings)
 
     @property
     def live(self) -> bool:
-        """Can it redraw what it showed?"""
+        """Whether it can redraw what it showed."""
         return self.is_terminal and not self.is_dumb_terminal
 
     @property
     def folds(self) -> bool:
-        """Are lines that are longer than `width` broken?"""
-        return self.live  # rich takes a dumb one for 80 columns wide; it breaks its lines itself
+        """Whether it breaks lines that are longer than `width`."""
+        return self.live  # rich takes a dumb terminal for 80 columns wide; it breaks its lines itself
 
-    def put(self, *pieces: str, wrap: bool = True, hang: int = 0) -> None:
-        """Print a line, broken between words if `wrap`, as Stream says."""
-        text = Text.assemble(*((str(piece), getattr(piece, "style", "")) for piece in pieces))
+    @property
+    def blocks(self) -> bool:
+        """Whether it can draw block characters: code pages other than UTF-8 lack them, or some of them."""
+        return self.live and not self.legacy_windows and self.encoding.startswith("utf")
+
+    def put(self, *parts: str, wrap: bool = True, hang: int = 0) -> None:
+        """Print a line, broken between words if `wrap`; see Stream."""
+        text = Text.assemble(*((str(part), getattr(part, "style", "")) for part in parts))
         if wrap and self.folds and text.cell_len > self.width:
             head, rest = text.divide([hang]) if hang else (Text(), text)
             lines = rest.divide(list(accumulate(map(len, fold(rest.plain, max(1, self.width - hang)))))[:-1])
@@ -47,10 +52,10 @@ class Terminal(Console):
         self.print(text, soft_wrap=True)
 
 
-class _Lasting:
+class _UntilReaderLeaves:
     """A text stream that goes mute when its reader has left.
 
-    Not only around our own lines: the thread that draws the bars writes whenever it wants to.
+    Catching errors around our own lines would not do: the thread that draws the bars writes whenever it wants to.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from .console import Console
-from .lines import FlashView, GangPlainView, PlainView
-from .watch_lines import WatchPlainView, WatchView
+from .lines import FlashView, GangLogView, LogView, WatchLogView, WatchView
 
 
 def flash_view(console: Console, title: str) -> FlashView:
-    """Return a view of one board's flash; `title` says what kind of board it is."""
+    """Return a view of one board; `title` names its kind."""
     if console.quiet:
         return FlashView()
     if not console.out.live:
-        return PlainView(console, title)
-    from .bars import LiveView
+        return LogView(console, title)
+    from .bars import BarView
 
-    return LiveView(console, title)
+    return BarView(console, title)
 
 
 def gang_view(console: Console, title: str) -> FlashView:
@@ -23,18 +22,18 @@ def gang_view(console: Console, title: str) -> FlashView:
     if console.quiet:
         return FlashView()
     if not console.out.live:
-        return GangPlainView(console, title)
-    from .bars import GangLiveView
+        return GangLogView(console, title)
+    from .bars import GangBarView
 
-    return GangLiveView(console, title)
+    return GangBarView(console, title)
 
 
 def watch_view(console: Console, title: str) -> WatchView:
-    """Return a view of boards that come and go."""
+    """Return a view of boards that are flashed as they are plugged in."""
     if console.quiet:
         return WatchView(console)
     if not console.out.live:
-        return WatchPlainView(console, title)
-    from .watch_bars import WatchLiveView
+        return WatchLogView(console, title)
+    from .bars import WatchBarView
 
-    return WatchLiveView(console, title)
+    return WatchBarView(console, title)
