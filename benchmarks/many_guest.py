@@ -16,11 +16,12 @@ from pathlib import Path
 from esp_dfu_ext import build
 from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.image.format import DfuImage, parse_image
+from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import load_target
 from esp_dfu_ext.units import KIB
+from tests.kit.boards import assert_flashed
 from tests.real_usb.usbip import Hub
 
 TARGET = load_target("esp32s2")
@@ -43,13 +44,6 @@ def figures(process: int) -> tuple[int, int]:
     return int(values.get("VmHWM", "0 kB").split()[0]), int(values["Threads"])
 
 
-def assert_flashed(board: Board, image: DfuImage) -> None:
-    """The board's flash holds the image."""
-    for member in image.flash_members:
-        assert member.record is not None
-        assert board.rom.flash.read(member.record.address, len(member.data)) == member.data
-
-
 def measure(path: Path, mode: Mode, count: int, transfer_time: float) -> None:
     """Flash fresh boards together."""
     with Hub(transfer_time) as hub:
@@ -70,7 +64,7 @@ def measure(path: Path, mode: Mode, count: int, transfer_time: float) -> None:
             raise SystemExit(process.stdout.read())
         image = parse_image(path.read_bytes())
         for board in made:
-            assert_flashed(board, image)
+            assert_flashed(board.rom.flash.read, image)
     run = {"mode": str(mode), "transfer": transfer_time, "boards": count}
     print("RUN", json.dumps({**run, "seconds": seconds, "memory": memory, "threads": threads}), flush=True)
 

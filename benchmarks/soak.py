@@ -25,18 +25,21 @@ from esp_dfu_ext.operations.watch import WatchResult
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import vanish
 from esp_dfu_ext.simulator.bus import SimulatedBackend
-from tests.shared_clock import Bench
-from tests.sim import CHIP_SIZE, chip, chips, small_image
+from tests.kit.archives import CHIP_SIZE, small_image
+from tests.kit.boards import Bench
+from tests.kit.chips import chip, chips
+from tests.kit.clocks import SharedClock
 
 PORTS = 4
 ALIVE: weakref.WeakSet[SimulatedBackend] = weakref.WeakSet()
 
 
 class CountedBench(Bench):
-    """Knows which of its backends are alive."""
+    """Knows which of its backends are alive, and keeps no log."""
 
-    def _backend(self) -> SimulatedBackend:
-        backend = super()._backend()
+    def backend(self) -> SimulatedBackend:
+        self.scans += 1
+        backend = SimulatedBackend(self.boards, self.clock)
         ALIVE.add(backend)
         return backend
 
@@ -51,7 +54,7 @@ def main() -> None:
     """Run them all."""
     boards = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     marks = {10, 100, boards // 2, boards}
-    bench = CountedBench()
+    bench = CountedBench(clock=SharedClock())
     numbers = count()
     clock: Any = bench.clock
 
@@ -97,7 +100,7 @@ def main() -> None:
         on_outcome=take,
     )
     print(
-        f"\nafterwards: {len(ALIVE)} of {bench.backends} backends alive, {threading.active_count()} thread, "
+        f"\nafterwards: {len(ALIVE)} of {bench.scans} backends alive, {threading.active_count()} thread, "
         f"{bench.clock.monotonic() / 60:.0f} minutes of virtual time"
     )
 

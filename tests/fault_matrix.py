@@ -30,7 +30,10 @@ from esp_dfu_ext.simulator.board import (
 )
 from esp_dfu_ext.simulator.rom import ControlTimeout
 
-from .sim import CHIP_SIZE, DNLOAD, Bench, File, bench, chip, content, image_of
+from .kit.archives import CHIP_SIZE, File, content, image_of
+from .kit.boards import Bench, bench
+from .kit.chips import chip
+from .kit.host import DNLOAD
 
 FILES = (File(0x1000, "bootloader.bin", content(300, 1)), File(0x10000, "app.bin", content(2900, 2)))
 IMAGE = image_of(FILES, chip(), CHIP_SIZE)

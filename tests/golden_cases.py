@@ -11,9 +11,9 @@ from typing import Any
 from esp_dfu_ext import build, load_target
 from esp_dfu_ext.simulator.sample import write_sample_project
 
-from .helpers import edit_json, write_file, write_json
-from .linux import NODE, OURS, FolderMachine
-from .screens import PIPED, Command
+from .kit.files import edit_json, write_file, write_json
+from .kit.machine import NODE, OURS, FolderMachine
+from .kit.screens import PIPED, Command
 
 NARROW, USUAL, WIDE = 60, 80, 160
 DFU_BIN = "my_project/build/dfu.bin"

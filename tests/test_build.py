@@ -35,21 +35,9 @@ from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.operations.inspect import inspect, load_image, newer_inputs
 from esp_dfu_ext.target import TARGETS_VARIABLE, builtin_folder, load_target
 
-from .helpers import (
-    CHIP_ID,
-    app_description,
-    cpio_member,
-    dfu_image,
-    dfu_suffixed,
-    edit_json,
-    esp_image,
-    flash_params,
-    make_project,
-    notices,
-    project_sections,
-    write_file,
-    write_json,
-)
+from .kit.archives import File, cpio_member, dfu_file, dfu_image, flash_params
+from .kit.files import edit_json, write_file, write_json
+from .kit.projects import CHIP_ID, app_description, esp_image, make_project, notices, project_sections
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +62,7 @@ def test_a_project_becomes_an_image_with_exactly_its_files(target: str, idf: int
     events: list[Event] = []
     result = build(folder, on_event=events.append)
     sections = sorted(project_sections(target), key=lambda section: section[1])
-    expected = dfu_image([(Path(file).name, at, data) for _, at, file, data in sections], pid=CHIP_ID[target])
+    expected = dfu_image([File(at, Path(file).name, data) for _, at, file, data in sections], pid=CHIP_ID[target])
     assert (folder / "dfu.bin").read_bytes() == expected
     assert (result.path, result.size) == (folder / "dfu.bin", len(expected))
     assert (result.target.name, result.chip_size, result.project.name) == (target, 4 << 20, "hello")
@@ -385,7 +373,7 @@ def test_no_flasher_args_crashes_a_build(
 
 
 def test_an_image_is_read_and_its_chip_named(tmp_path: Path) -> None:
-    path = write_file(tmp_path / "dfu.bin", dfu_image([("a.bin", 0x1000, b"abc")], pid=0x12))
+    path = write_file(tmp_path / "dfu.bin", dfu_image([File(0x1000, "a.bin", b"abc")], pid=0x12))
     result = inspect(path)
     assert (result.path, result.problems) == (path, ())
     assert result.target is not None and result.target.name == "esp32p4"
@@ -395,7 +383,7 @@ def test_an_image_is_read_and_its_chip_named(tmp_path: Path) -> None:
 
 
 def test_an_image_for_a_chip_that_nobody_knows_is_read_but_not_flashed(tmp_path: Path) -> None:
-    path = write_file(tmp_path / "dfu.bin", dfu_image([("a.bin", 0, b"abc")], pid=0x1001))
+    path = write_file(tmp_path / "dfu.bin", dfu_image([File(0, "a.bin", b"abc")], pid=0x1001))
     result = inspect(path)
     assert result.target is None
     assert result.problems == ("No chip with the USB ID 303a:1001 is known.",)
@@ -408,7 +396,7 @@ def test_an_image_for_a_chip_that_nobody_knows_is_read_but_not_flashed(tmp_path:
     ("pid", "vid", "made_for"), [(2, 0x303A, "esp32s2"), (9, 0x1234, "1234:0009"), (0xABC, 0x303A, "303a:0abc")]
 )
 def test_an_image_for_another_chip_is_not_flashed(pid: int, vid: int, made_for: str, tmp_path: Path) -> None:
-    path = write_file(tmp_path / "dfu.bin", dfu_image([("a.bin", 0, b"abc")], pid=pid, vid=vid))
+    path = write_file(tmp_path / "dfu.bin", dfu_image([File(0, "a.bin", b"abc")], pid=pid, vid=vid))
     with pytest.raises(WrongTargetError) as caught:
         load_image(path, load_target("esp32s3"))
     assert (caught.value.image_target, caught.value.target) == (made_for, "esp32s3")
@@ -416,7 +404,7 @@ def test_an_image_for_another_chip_is_not_flashed(pid: int, vid: int, made_for: 
 
 
 def test_an_image_that_the_rom_would_flash_wrongly_is_not_flashed(tmp_path: Path) -> None:
-    files = [("a.bin", 0x2, b"abc"), ("b.bin", 0x100, b"abc")]
+    files = [File(0x2, "a.bin", b"abc"), File(0x100, "b.bin", b"abc")]
     path = write_file(tmp_path / "dfu.bin", dfu_image(files))
     assert len(inspect(path).problems) == 2
     with pytest.raises(ImageError) as caught:
@@ -428,7 +416,7 @@ def test_an_image_that_the_rom_would_flash_wrongly_is_not_flashed(tmp_path: Path
 def test_a_damaged_or_missing_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError):
         load_image(tmp_path / "dfu.bin")
-    for data in (b"", b"\0" * 10256, dfu_image([("a", 0, b"abc")])[:-1]):
+    for data in (b"", b"\0" * 10256, dfu_image([File(0, "a", b"abc")])[:-1]):
         path = write_file(tmp_path / "dfu.bin", data)
         with pytest.raises(ImageError, match="damaged or no DFU image") as caught:
             load_image(path)
@@ -436,10 +424,10 @@ def test_a_damaged_or_missing_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_flash_params_of_another_length_are_refused_with_the_files_name(tmp_path: Path) -> None:
-    data = dfu_image([("a", 0, b"abc")])[:-16].replace(
+    data = dfu_image([File(0, "a", b"abc")])[:-16].replace(
         cpio_member("flash_params.dat", flash_params()), cpio_member("flash_params.dat", flash_params()[:28])
     )
-    path = write_file(tmp_path / "dfu.bin", dfu_suffixed(data))
+    path = write_file(tmp_path / "dfu.bin", dfu_file(data))
     with pytest.raises(ImageError) as caught:
         load_image(path)
     said = "\n".join([caught.value.message, *caught.value.notes])
@@ -449,7 +437,7 @@ def test_flash_params_of_another_length_are_refused_with_the_files_name(tmp_path
 def test_a_chip_of_ones_own_is_taken_by_its_usb_id(tmp_path: Path) -> None:
     own = msgspec.structs.replace(load_target("esp32s3"), name="mine", source=None)
     own = msgspec.structs.replace(own, usb=msgspec.structs.replace(own.usb, pid=0x77))
-    path = write_file(tmp_path / "dfu.bin", dfu_image([("a", 0, b"abc")], pid=0x77))
+    path = write_file(tmp_path / "dfu.bin", dfu_image([File(0, "a", b"abc")], pid=0x77))
     assert load_image(path, own).target == own
     assert load_image(path, None, [own]).target == own
 

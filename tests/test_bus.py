@@ -24,7 +24,7 @@ from esp_dfu_ext.errors import (
 from esp_dfu_ext.usb.bus import path_key
 from esp_dfu_ext.usb.libusb import mapped
 
-from .sim import bench, serial_jtag
+from .kit.boards import bench, serial_jtag
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,12 @@ import pytest
 from esp_dfu_ext.image.check import check_image
 from esp_dfu_ext.image.format import parse_image
 
-from .helpers import (
-    FLASH_PARAMS_FLAGS,
-    S3,
-    TRAILER_MEMBER,
-    cpio_member,
-    dfu_image,
-    dfu_suffixed,
-    flash_params,
-    index_record,
-)
+from .kit.archives import PARAMS_FLAGS, TRAILER, File, cpio_member, dfu_file, dfu_image, flash_params, index_record
+from .kit.chips import S3
 
 PARAMS = flash_params()
 PARAMS_MEMBER = cpio_member("flash_params.dat", PARAMS)
-PARAMS_RECORD = index_record(0, "flash_params.dat", PARAMS, FLASH_PARAMS_FLAGS)
+PARAMS_RECORD = index_record(0, "flash_params.dat", PARAMS, PARAMS_FLAGS)
 A, B = b"a" * 100, b"b" * 100
 
 
@@ -29,11 +21,12 @@ def index(*records: bytes) -> bytes:
 
 
 def problems(*members: bytes) -> list[str]:
-    return check_image(parse_image(dfu_suffixed(b"".join([*members, TRAILER_MEMBER]))), S3)
+    return check_image(parse_image(dfu_file(b"".join([*members, TRAILER]))), S3)
 
 
 def problems_of(*files: tuple[str, int, bytes], chip_size: int = 4 << 20) -> list[str]:
-    return check_image(parse_image(dfu_image(files, chip_size=chip_size)), S3)
+    image = dfu_image([File(address, name, data) for name, address, data in files], chip_size=chip_size)
+    return check_image(parse_image(image), S3)
 
 
 def test_a_sound_image_has_no_problems() -> None:
@@ -71,7 +64,7 @@ def test_what_follows_a_member_that_is_not_in_the_index_is_checked_too() -> None
 
 
 def test_flash_params_that_come_late_or_twice_are_told() -> None:
-    record = index_record(0, "p2", PARAMS, FLASH_PARAMS_FLAGS)
+    record = index_record(0, "p2", PARAMS, PARAMS_FLAGS)
     members = index(PARAMS_RECORD, record, index_record(0, "a", A)), cpio_member("a", A), cpio_member("p2", PARAMS)
     late, several = problems(*members, PARAMS_MEMBER)
     assert "flash parameters" in late and "after other members" in late

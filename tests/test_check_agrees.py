@@ -10,33 +10,30 @@ from esp_dfu_ext.errors import ImageError
 from esp_dfu_ext.image.check import check_image
 from esp_dfu_ext.image.format import parse_image
 
-from .sim import (
+from .kit.archives import (
     FILES,
     KIB,
     MIB,
-    NAMES,
-    OK,
     PARAMS_FLAGS,
+    TRAILER,
     File,
     archive,
-    chip,
     content,
+    cpio_member,
     dfu_file,
-    member,
-    new_rom,
-    params,
-    record,
-    send,
-    trailer,
+    flash_params,
+    index_record,
 )
-from .streams import BadStream, bad_streams
+from .kit.chips import NAMES, chip
+from .kit.host import OK, new_rom, send
+from .kit.streams import BadStream, bad_streams
 
 
 def _refused(stream: bytes, name: str = "esp32s3") -> list[str]:
     """Why the host refuses a stream; empty if it takes it."""
     target = chip(name)
     try:
-        return check_image(parse_image(dfu_file(stream, target)), target)
+        return check_image(parse_image(dfu_file(stream, target.usb.pid)), target)
     except ImageError as error:
         return [error.message]
 
@@ -106,23 +103,23 @@ def _random_stream(dice: random.Random) -> tuple[bytes, dict[int, bytes]]:
         for number, (address, name) in enumerate(zip(addresses, names))
     ]
     chip_size = dice.choice(_CHIP_SIZES)
-    records = [record(f.address, f.name, f.data, dice.choice((0,) * 12 + (8, 16, 1, 28))) for f in files]
-    members = [member(f.name, f.data) for f in files]
+    records = [index_record(f.address, f.name, f.data, dice.choice((0,) * 12 + (8, 16, 1, 28))) for f in files]
+    members = [cpio_member(f.name, f.data) for f in files]
     if chip_size is not None:
         # Most often where it belongs; a member after the files tells the ROM too late.
         place = dice.choice((0, 0, 0, len(members)))
-        members.insert(place, member("flash_params.dat", params(chip_size)))
-        records.insert(0, record(0, "flash_params.dat", params(chip_size), PARAMS_FLAGS))
+        members.insert(place, cpio_member("flash_params.dat", flash_params(chip_size)))
+        records.insert(0, index_record(0, "flash_params.dat", flash_params(chip_size), PARAMS_FLAGS))
     if dice.random() < 0.05:
         records.pop()
     if dice.random() < 0.05:
         members.pop()
     if dice.random() < 0.2:
         dice.shuffle(records)
-    stream = [member("dfuinfo0.dat", b"".join(records)), *members]
+    stream = [cpio_member("dfuinfo0.dat", b"".join(records)), *members]
     if dice.random() < 0.05:
         stream.insert(dice.randrange(len(stream)), stream.pop(0))
-    return b"".join(stream) + trailer(), {f.address: f.data for f in files}
+    return b"".join(stream) + TRAILER, {f.address: f.data for f in files}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -139,10 +136,10 @@ def test_what_the_host_takes_the_rom_flashes_as_told(seed: int) -> None:
 
 def test_a_name_twice_in_the_index_and_once_in_the_archive_is_refused() -> None:
     data = content(100)
-    index = record(0, "flash_params.dat", params(4 * MIB), PARAMS_FLAGS)
-    index += record(0x1000, "twin.bin", data) + record(0x8000, "twin.bin", data)
-    stream = member("dfuinfo0.dat", index) + member("flash_params.dat", params(4 * MIB))
-    stream += member("twin.bin", data) + trailer()
+    index = index_record(0, "flash_params.dat", flash_params(4 * MIB), PARAMS_FLAGS)
+    index += index_record(0x1000, "twin.bin", data) + index_record(0x8000, "twin.bin", data)
+    stream = cpio_member("dfuinfo0.dat", index) + cpio_member("flash_params.dat", flash_params(4 * MIB))
+    stream += cpio_member("twin.bin", data) + TRAILER
     assert send(new_rom(), stream) != OK
     assert any("twin.bin" in problem for problem in _refused(stream))
 
@@ -150,9 +147,11 @@ def test_a_name_twice_in_the_index_and_once_in_the_archive_is_refused() -> None:
 def test_flash_params_behind_the_files_are_refused() -> None:
     """The ROM believes in 2 MiB until they come."""
     far = File(3 * MIB, "far.bin", content(100))
-    index = record(0, "flash_params.dat", params(4 * MIB), PARAMS_FLAGS) + record(far.address, far.name, far.data)
-    stream = member("dfuinfo0.dat", index) + member(far.name, far.data)
-    stream += member("flash_params.dat", params(4 * MIB)) + trailer()
+    index = index_record(0, "flash_params.dat", flash_params(4 * MIB), PARAMS_FLAGS) + index_record(
+        far.address, far.name, far.data
+    )
+    stream = cpio_member("dfuinfo0.dat", index) + cpio_member(far.name, far.data)
+    stream += cpio_member("flash_params.dat", flash_params(4 * MIB)) + TRAILER
     assert send(new_rom(), stream) != OK
     assert _refused(stream)
 
@@ -160,9 +159,11 @@ def test_flash_params_behind_the_files_are_refused() -> None:
 def test_a_second_flash_params_is_refused() -> None:
     """The ROM believes the last one it got."""
     far = File(3 * MIB, "far.bin", content(100))
-    index = record(0, "flash_params.dat", params(4 * MIB), PARAMS_FLAGS)
-    index += record(0, "more.dat", params(MIB), PARAMS_FLAGS) + record(far.address, far.name, far.data)
-    stream = member("dfuinfo0.dat", index) + member("flash_params.dat", params(4 * MIB))
-    stream += member("more.dat", params(MIB)) + member(far.name, far.data) + trailer()
+    index = index_record(0, "flash_params.dat", flash_params(4 * MIB), PARAMS_FLAGS)
+    index += index_record(0, "more.dat", flash_params(MIB), PARAMS_FLAGS) + index_record(
+        far.address, far.name, far.data
+    )
+    stream = cpio_member("dfuinfo0.dat", index) + cpio_member("flash_params.dat", flash_params(4 * MIB))
+    stream += cpio_member("more.dat", flash_params(MIB)) + cpio_member(far.name, far.data) + TRAILER
     assert send(new_rom(), stream) != OK
     assert _refused(stream)

@@ -23,8 +23,9 @@ from esp_dfu_ext.simulator import simulate_text
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import builtin_folder
 
-from .helpers import complete, forbid
-from .linux import FolderMachine
+from .kit.commands import complete
+from .kit.files import forbid
+from .kit.machine import FolderMachine
 
 Capture = pytest.CaptureFixture[str]
 

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from esp_dfu_ext.cli import cli
 
-from .helpers import TAB_BOARDS, complete, forbid
+from .kit.commands import TAB_BOARDS, complete
+from .kit.files import forbid
 
 
 def test_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:

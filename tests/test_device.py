@@ -11,18 +11,10 @@ from esp_dfu_ext.errors import DeviceGoneError, DfuError, StallError, TransferTi
 from esp_dfu_ext.simulator.board import Effect, hang, stall
 from esp_dfu_ext.usb.bus import UsbHandle
 
-from .sim import (
-    DNLOAD,
-    ERROR,
-    FILES,
-    IDLE,
-    UPLOAD,
-    Bench,
-    Transfer,
-    archive,
-    bench,
-    chip,
-)
+from .kit.archives import FILES, archive
+from .kit.boards import Bench, Transfer, bench
+from .kit.chips import chip
+from .kit.host import DNLOAD, ERROR, IDLE, UPLOAD
 
 
 class FakeHandle(UsbHandle):

@@ -30,7 +30,9 @@ from esp_dfu_ext.events import Notice, Waiting
 from esp_dfu_ext.simulator.bus import OtherDevice
 from esp_dfu_ext.target import OtherUsb
 
-from .sim import DETACH, NAMES, Bench, Transfer, bench, chip, chips, serial_jtag
+from .kit.boards import Bench, Transfer, bench, serial_jtag
+from .kit.chips import NAMES, chip, chips
+from .kit.host import DETACH
 
 
 def _select(

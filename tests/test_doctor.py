@@ -46,9 +46,10 @@ from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import builtin_folder
 from esp_dfu_ext.ui.console import Console
 
-from .helpers import forbid, write_file
-from .linux import NODE, OURS, FolderMachine
-from .sim import Bench, bench, chip, chips, serial_jtag
+from .kit.boards import Bench, bench, serial_jtag
+from .kit.chips import chip, chips
+from .kit.files import forbid, write_file
+from .kit.machine import NODE, OURS, FolderMachine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is about files of Linux, with its owners and links")
 

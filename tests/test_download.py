@@ -25,10 +25,15 @@ from esp_dfu_ext.errors import (
 )
 from esp_dfu_ext.events import Event, EventSink, Notice, Phase, PhaseFinished, PhaseStarted, Progress, ignore
 from esp_dfu_ext.image.format import DfuImage
+from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import Answer, hang, stall
+from esp_dfu_ext.simulator.rom import ControlStall
 from esp_dfu_ext.usb.bus import UsbHandle
 
-from .sim import (
+from .kit.archives import FILES, MIB, File, archive, content, image_of, small_image
+from .kit.boards import Bench, Transfer, bench
+from .kit.chips import chip
+from .kit.host import (
     ABORT,
     APP_DETACH,
     APP_IDLE,
@@ -39,26 +44,13 @@ from .sim import (
     DNLOAD_SYNC,
     ERR_FIRMWARE,
     ERROR,
-    FILES,
     GETSTATUS,
     IDLE,
     MANIFEST,
     MANIFEST_SYNC,
-    MIB,
     OK,
     UPLOAD_IDLE,
     WAIT_RESET,
-    Bench,
-    Board,
-    ControlStall,
-    File,
-    Transfer,
-    archive,
-    bench,
-    chip,
-    content,
-    image_of,
-    small_image,
 )
 
 STREAM = bytes(small_image().stream)

@@ -15,12 +15,14 @@ from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.dfu.spec import Mode, State, Status
 from esp_dfu_ext.doctor.advice import ESP_DFU
-from esp_dfu_ext.simulator import Simulation
 from esp_dfu_ext.ui.console import Console
 
 from .conftest import MATRIX
 from .fault_matrix import BLOCKS, FILES, FIRST_FILE, IMAGE, OLD, PLACES, Cell, cells, new_cell
-from .sim import CHIP_SIZE, DNLOAD, Bench, chip, dfu_file
+from .kit.archives import CHIP_SIZE, dfu_file
+from .kit.boards import Bench, assert_flashed
+from .kit.chips import chip
+from .kit.host import DNLOAD
 
 pytestmark = pytest.mark.usefixtures("hangup_ends")
 
@@ -48,7 +50,7 @@ REQUESTS = 6 * BLOCKS + 60  # one attempt, and two that ask after each block
 @pytest.fixture(scope="session")
 def dfu_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("matrix") / "dfu.bin"
-    path.write_bytes(dfu_file(bytes(IMAGE.stream), chip()))
+    path.write_bytes(dfu_file(bytes(IMAGE.stream)))
     return path
 
 
@@ -168,7 +170,7 @@ def second_run(cell: Cell, first: Run, dfu_bin: Path, capsys: pytest.CaptureFixt
     assert (again.code, again.kind, again.err) == (0, "ok", "")
     assert holds_image(cell.rig)
     assert board.holder is None
-    assert Simulation(cell.rig.bus, cell.rig.boards).compare(IMAGE, board.path) == IMAGE.flash_size
+    assert_flashed(board.rom.flash.read, IMAGE)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from esp_dfu_ext.image.esp_image import AppDescription, read_firmware, xor_of
 
-from .helpers import app_description, esp_image, pattern, write_file
+from .kit.archives import pattern
+from .kit.files import write_file
+from .kit.projects import app_description, esp_image
 
 
 def read(folder: Path, data: bytes) -> tuple[bool, int | None, str, AppDescription | None]:

@@ -33,22 +33,13 @@ from esp_dfu_ext.events import (
     Progress,
     Waiting,
 )
+from esp_dfu_ext.simulator import Simulation
 from esp_dfu_ext.simulator.board import report
 
-from .sim import (
-    ABORT,
-    DETACH,
-    DNLOAD,
-    FILES,
-    IDLE,
-    NAMES,
-    Bench,
-    Transfer,
-    bench,
-    chip,
-    serial_jtag,
-    small_image,
-)
+from .kit.archives import FILES, small_image
+from .kit.boards import Bench, Transfer, bench, serial_jtag
+from .kit.chips import NAMES, chip
+from .kit.host import ABORT, DETACH, DNLOAD, IDLE
 
 STREAM = bytes(small_image().stream)
 BLOCKS = -(-len(STREAM) // 64)
@@ -206,7 +197,7 @@ def test_the_comparison_finds_a_flash_that_differs() -> None:
     rig.flash()
     rig.board.rom.flash.program(APP.address + 77, b"\0")
     with pytest.raises(SimulationError, match=r"app\.bin"):
-        rig.simulation.compare(small_image(), "1-1")
+        Simulation(rig.bus, tuple(rig.boards)).compare(small_image(), "1-1")
 
 
 # --- choosing ---------------------------------------------------------------------------------------------

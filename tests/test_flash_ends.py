@@ -15,7 +15,10 @@ from esp_dfu_ext.errors import DeviceGoneError, DfuError, InterruptedByUserError
 from esp_dfu_ext.events import Event, Phase, PhaseStarted, Progress
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
-from .sim import ABORT, DNLOAD, MIB, File, Transfer, bench, chip, content, image_of, small_image
+from .kit.archives import MIB, File, content, image_of, small_image
+from .kit.boards import Transfer, bench
+from .kit.chips import chip
+from .kit.host import ABORT, DNLOAD
 
 
 def test_a_second_ctrl_c_during_the_cleaning_up_claims_nothing() -> None:

@@ -17,7 +17,8 @@ from esp_dfu_ext.operations.flash import flash
 from esp_dfu_ext.operations.gang import SETTLE_TIME, Gang
 from esp_dfu_ext.simulator import simulate_text
 
-from .sim import chip, chips, small_image
+from .kit.archives import small_image
+from .kit.chips import chip, chips
 
 
 def test_boards_with_one_serial_number_are_told_apart_by_path() -> None:

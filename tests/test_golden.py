@@ -3,7 +3,7 @@
     python -m pytest tests/test_golden.py --update-golden
 
 writes the files anew; read the difference before you commit it. A file holds one or more commands, each in terminals
-of several widths and in pipes (`tests.screens` has how). In a terminal ``┄`` stands for the grey part of a bar. Where
+of several widths and in pipes (see `tests.kit.screens`). In a terminal ``┄`` stands for the grey part of a bar. Where
 boards were flashed at the same time their lines in a log come in any order; here they are sorted by port.
 """
 
@@ -22,7 +22,7 @@ if sys.platform == "win32":
     pytest.skip("pseudo-terminals and forks are there on Unix only", allow_module_level=True)
 
 from .golden_cases import CASES, make_folder
-from .screens import PIPED, Command, Shown, show
+from .kit.screens import PIPED, Command, Shown, show
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 # Yellow on white and blue on black are not to be read; white and black only on a colour that was named too.

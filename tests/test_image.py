@@ -25,18 +25,9 @@ from esp_dfu_ext.image.suffix import Suffix
 from esp_dfu_ext.image.writer import Part, split, write_image
 from esp_dfu_ext.units import parse_size
 
-from .helpers import (
-    TRAILER_MEMBER,
-    cpio_member,
-    dfu_image,
-    dfu_suffixed,
-    flash_params,
-    index_record,
-    pattern,
-    sparse_file,
-    target_by_pid,
-    write_file,
-)
+from .kit.archives import TRAILER, File, cpio_member, dfu_file, dfu_image, flash_params, index_record, pattern
+from .kit.chips import chips
+from .kit.files import sparse_file, write_file
 
 Input = tuple[int, str, int, int]
 
@@ -46,7 +37,7 @@ def build(
 ) -> bytes:
     """What the planner and the writer make of some files, in any order."""
     files = [FlashFile(address, write_file(folder / name, data)) for address, name, data in inputs]
-    target = target_by_pid(pid)
+    target = next(target for target in chips() if target.usb.pid == pid)
     size = parse_size(chip_size)
     layout = plan_layout(files, size, target, part_size)
     path = folder / "dfu.bin"
@@ -125,11 +116,11 @@ def test_the_image_is_esp_idfs_byte_for_byte(case: str, backwards: bool, tmp_pat
     assert (len(data), hashlib.sha256(data).hexdigest()) == (length, sha256)
 
 
-# Two cases of our own. The expected bytes come from the hand-made writer of helpers.py, which is checked
+# Two cases of our own. The expected bytes come from the hand-made writer of kit/archives.py, which is checked
 # against the golden hashes itself.
-def _cut(name: str, address: int, data: bytes, part_size: int) -> list[tuple[str, int, bytes]]:
+def _cut(name: str, address: int, data: bytes, part_size: int) -> list[File]:
     cuts = [(address + at, data[at : at + part_size]) for at in range(0, len(data), part_size)]
-    return [(f"{name}.{n}" if n else name, where, piece) for n, (where, piece) in enumerate(cuts)]
+    return [File(where, f"{name}.{n}" if n else name, piece) for n, (where, piece) in enumerate(cuts)]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +148,7 @@ def test_a_writer_made_by_hand_gives_the_same_bytes(case: str, tmp_path: Path) -
     if case == "full-index":
         assert len(parse_image(expected).records) == 64
     if case == "archive-exact":
-        assert expected[-16 - len(TRAILER_MEMBER) : -16] == TRAILER_MEMBER
+        assert expected[-16 - len(TRAILER) : -16] == TRAILER
 
 
 def test_the_suffix_has_the_crc_of_the_dfu_specification(tmp_path: Path) -> None:
@@ -368,12 +359,12 @@ def test_parsing_gives_back_what_was_written(
         *((name, 0) for name, _, _ in wanted),
     ]
     assert all(m.record is not None and m.record.md5 == hashlib.md5(m.data).digest() for m in image.flash_members)
-    assert image.stream[-len(TRAILER_MEMBER) :] == TRAILER_MEMBER
+    assert image.stream[-len(TRAILER) :] == TRAILER
 
 
 # --- reading ----------------------------------------------------------------------------------------------
 
-SMALL = dfu_image([("a.bin", 0x1000, b"abcdefg"), ("b.bin", 0x2000, b"xyz")])
+SMALL = dfu_image([File(0x1000, "a.bin", b"abcdefg"), File(0x2000, "b.bin", b"xyz")])
 PARAMS = cpio_member("flash_params.dat", flash_params())
 
 
@@ -404,24 +395,24 @@ MEMBER_AT = len(cpio_member("dfuinfo0.dat", index_record(0, "a.bin", b"abc")))
     ("stream", "message"),
     [
         (ONE, "no CPIO header at offset 0x"),
-        (ONE + TRAILER_MEMBER[:100], "CPIO header|damaged|ends"),
+        (ONE + TRAILER[:100], "CPIO header|damaged|ends"),
         (b"\xe9" * 300, "no CPIO header at offset 0x0"),
-        (_header_field(ONE + TRAILER_MEMBER, MEMBER_AT, 6, b"ffffffff"), "4294967295 bytes; the file ends before"),
-        (_header_field(ONE + TRAILER_MEMBER, MEMBER_AT, 6, b"0000 0x1"), f"offset {MEMBER_AT:#x} is damaged"),
-        (_header_field(ONE + TRAILER_MEMBER, MEMBER_AT, 6, b"+0000003"), f"offset {MEMBER_AT:#x} is damaged"),
-        (_header_field(ONE + TRAILER_MEMBER, MEMBER_AT, 6, b"0000_003"), f"offset {MEMBER_AT:#x} is damaged"),
-        (_header_field(ONE + TRAILER_MEMBER, MEMBER_AT, 11, b"00000000"), "name in the CPIO header"),
-        (_header_field(ONE + TRAILER_MEMBER, MEMBER_AT, 11, b"00000005"), "name in the CPIO header"),
-        (_header_field(ONE + TRAILER_MEMBER, MEMBER_AT, 11, b"ffffffff"), "name in the CPIO header"),
-        (cpio_member(b"\xff", b"abc") + TRAILER_MEMBER, "not UTF-8"),
-        (cpio_member("dfuinfo0.dat", bytes(87)) + TRAILER_MEMBER, "87 bytes, no multiple of 88"),
-        (cpio_member("dfuinfo0.dat", index_record(0, b"\xff", b"")) + TRAILER_MEMBER, "not UTF-8"),
-        (ONE + TRAILER_MEMBER + ONE, "data after the TRAILER!!!"),
+        (_header_field(ONE + TRAILER, MEMBER_AT, 6, b"ffffffff"), "4294967295 bytes; the file ends before"),
+        (_header_field(ONE + TRAILER, MEMBER_AT, 6, b"0000 0x1"), f"offset {MEMBER_AT:#x} is damaged"),
+        (_header_field(ONE + TRAILER, MEMBER_AT, 6, b"+0000003"), f"offset {MEMBER_AT:#x} is damaged"),
+        (_header_field(ONE + TRAILER, MEMBER_AT, 6, b"0000_003"), f"offset {MEMBER_AT:#x} is damaged"),
+        (_header_field(ONE + TRAILER, MEMBER_AT, 11, b"00000000"), "name in the CPIO header"),
+        (_header_field(ONE + TRAILER, MEMBER_AT, 11, b"00000005"), "name in the CPIO header"),
+        (_header_field(ONE + TRAILER, MEMBER_AT, 11, b"ffffffff"), "name in the CPIO header"),
+        (cpio_member(b"\xff", b"abc") + TRAILER, "not UTF-8"),
+        (cpio_member("dfuinfo0.dat", bytes(87)) + TRAILER, "87 bytes, no multiple of 88"),
+        (cpio_member("dfuinfo0.dat", index_record(0, b"\xff", b"")) + TRAILER, "not UTF-8"),
+        (ONE + TRAILER + ONE, "data after the TRAILER!!!"),
     ],
 )
 def test_a_damaged_archive_is_refused_with_the_place(stream: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
-        parse_image(dfu_suffixed(stream))
+        parse_image(dfu_file(stream))
 
 
 @pytest.mark.parametrize(
@@ -439,42 +430,42 @@ def test_a_damaged_archive_is_refused_with_the_place(stream: bytes, message: str
     ids=["no name", "name", "members", "records"],
 )
 def test_limits_are_exact(last: bytes, beyond: bytes, message: str) -> None:
-    assert bytes(parse_image(dfu_suffixed(last + TRAILER_MEMBER)).stream) == last + TRAILER_MEMBER
+    assert bytes(parse_image(dfu_file(last + TRAILER)).stream) == last + TRAILER
     with pytest.raises(ImageError, match=message):
-        parse_image(dfu_suffixed(beyond + TRAILER_MEMBER))
+        parse_image(dfu_file(beyond + TRAILER))
 
 
 def test_an_archive_that_ends_between_two_members_is_refused_with_the_place() -> None:
     with pytest.raises(ImageError, match=rf"ends at offset {len(ONE):#x} without a TRAILER!!!"):
-        parse_image(dfu_suffixed(ONE, multiple=1))
+        parse_image(dfu_file(ONE, multiple=1))
 
 
 def test_digits_of_a_header_may_be_of_either_case() -> None:
     stream = cpio_member("a", b"0123456789")
     assert b"0000000a" in stream
-    stream = stream.replace(b"0000000a", b"0000000A") + TRAILER_MEMBER
-    assert bytes(parse_image(dfu_suffixed(stream)).members[0].data) == b"0123456789"
+    stream = stream.replace(b"0000000a", b"0000000A") + TRAILER
+    assert bytes(parse_image(dfu_file(stream)).members[0].data) == b"0123456789"
 
 
 def test_an_archive_without_padding_after_its_trailer_is_read() -> None:
-    data = dfu_suffixed(ONE + TRAILER_MEMBER, multiple=1)
+    data = dfu_file(ONE + TRAILER, multiple=1)
     image = parse_image(data)
     assert image.sha256 == hashlib.sha256(data).hexdigest()
-    assert bytes(image.stream) == ONE + TRAILER_MEMBER
+    assert bytes(image.stream) == ONE + TRAILER
     assert [bytes(member.data) for member in image.members] == [b"abc"]
     assert image.flash_params is None
 
 
 def test_the_first_record_of_a_name_counts() -> None:
     index = index_record(0x1000, "a", b"1") + index_record(0x2000, "a", b"1")
-    image = parse_image(dfu_suffixed(cpio_member("dfuinfo0.dat", index) + cpio_member("a", b"1") + TRAILER_MEMBER))
+    image = parse_image(dfu_file(cpio_member("dfuinfo0.dat", index) + cpio_member("a", b"1") + TRAILER))
     record = image.members[0].record
     assert record is not None and record.address == 0x1000
 
 
 def test_an_index_behind_other_members_is_read_and_told() -> None:
     index = cpio_member("dfuinfo0.dat", index_record(0, "a.bin", b"abc"))
-    image = parse_image(dfu_suffixed(cpio_member("a.bin", b"abc") + index + TRAILER_MEMBER))
+    image = parse_image(dfu_file(cpio_member("a.bin", b"abc") + index + TRAILER))
     assert not image.index_first
     assert [record.name for record in image.records] == ["a.bin"]
 
@@ -502,7 +493,7 @@ def test_a_file_without_a_sound_suffix_is_refused(change: Any, message: str, tmp
 
 
 def test_each_field_of_a_suffix_is_read() -> None:
-    data = ONE + TRAILER_MEMBER + struct.pack("<HHHH3sB", 0x0203, 0x0009, 0x303A, 0x011A, b"UFD", 16)
+    data = ONE + TRAILER + struct.pack("<HHHH3sB", 0x0203, 0x0009, 0x303A, 0x011A, b"UFD", 16)
     crc = zlib.crc32(data) ^ 0xFFFFFFFF
     assert parse_image(data + struct.pack("<I", crc)).suffix == (0x303A, 0x0009, 0x0203, 0x011A)
     with pytest.raises(ImageError, match=f"DFU suffix is 12345678, the file's is {crc:08x}"):
@@ -511,7 +502,7 @@ def test_each_field_of_a_suffix_is_read() -> None:
 
 def test_a_suffix_without_anything_before_it_is_no_image() -> None:
     with pytest.raises(ImageError, match="archive ends at offset 0x0"):
-        parse_image(dfu_suffixed(b"", multiple=1))
+        parse_image(dfu_file(b"", multiple=1))
 
 
 def test_a_file_that_is_not_there_is_told_from_one_that_is_damaged(tmp_path: Path) -> None:
@@ -550,7 +541,7 @@ members = st.one_of(
         st.lists(st.builds(index_record, st.integers(0, 0xFFFFFFFF), st.binary(max_size=64), contents), max_size=3),
     ),
     st.just(PARAMS),
-    st.just(TRAILER_MEMBER),
+    st.just(TRAILER),
     st.binary(max_size=130),
 )
 
@@ -569,13 +560,13 @@ def _is_parsed_or_refused(data: bytes) -> None:
 @given(st.binary(max_size=400))
 def test_no_bytes_crash_the_parser(data: bytes) -> None:
     _is_parsed_or_refused(data)
-    _is_parsed_or_refused(dfu_suffixed(data, multiple=1))
+    _is_parsed_or_refused(dfu_file(data, multiple=1))
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(members, max_size=5), st.data())
 def test_no_archive_crashes_the_parser(pieces: list[bytes], draw: st.DataObject) -> None:
-    stream = b"".join([*pieces, TRAILER_MEMBER])
+    stream = b"".join([*pieces, TRAILER])
     at = draw.draw(st.integers(0, len(stream) - 1))
-    _is_parsed_or_refused(dfu_suffixed(stream, multiple=1))
-    _is_parsed_or_refused(dfu_suffixed(stream[:at] + draw.draw(st.binary(max_size=4)) + stream[at:], multiple=1))
+    _is_parsed_or_refused(dfu_file(stream, multiple=1))
+    _is_parsed_or_refused(dfu_file(stream[:at] + draw.draw(st.binary(max_size=4)) + stream[at:], multiple=1))

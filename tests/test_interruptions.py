@@ -34,7 +34,10 @@ from esp_dfu_ext.simulator import simulate_text
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.ui.console import Console
 
-from .sim import DETACH, bench, chip, chips, small_image
+from .kit.archives import small_image
+from .kit.boards import bench
+from .kit.chips import chip, chips
+from .kit.host import DETACH
 
 pytestmark = pytest.mark.usefixtures("hangup_ends")
 

@@ -21,7 +21,9 @@ from esp_dfu_ext.image.suffix import Suffix
 from esp_dfu_ext.image.writer import Part, write_image
 from esp_dfu_ext.target import Target
 
-from .helpers import S3, notices, sparse_file
+from .kit.chips import S3
+from .kit.files import sparse_file
+from .kit.projects import notices
 
 KIB, MIB = 1024, 1024 * 1024
 

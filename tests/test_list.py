@@ -8,7 +8,8 @@ from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import AccessDeniedError, UsbUnavailableError
 from esp_dfu_ext.operations.list import list_devices
 
-from .sim import bench, chips, serial_jtag
+from .kit.boards import bench, serial_jtag
+from .kit.chips import chips
 
 
 def test_all_devices_in_both_modes() -> None:

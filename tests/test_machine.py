@@ -11,7 +11,7 @@ import pytest
 
 from esp_dfu_ext.linux.machine import Machine
 
-from .linux import NODE, FolderMachine
+from .kit.machine import NODE, FolderMachine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is about files of Linux, with its owners and links")
 

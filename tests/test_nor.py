@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .sim import KIB, MIB, NorFlash, content
+from esp_dfu_ext.simulator.nor import NorFlash
+
+from .kit.archives import KIB, MIB, content
 
 
 def test_it_comes_erased() -> None:

@@ -22,7 +22,8 @@ from esp_dfu_ext.project import (
     read_project,
 )
 
-from .helpers import edit_json, forbid, make_project, write_file, write_json
+from .kit.files import edit_json, forbid, write_file, write_json
+from .kit.projects import make_project
 
 IDF = pytest.mark.parametrize("idf", [5, 6])
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 
 from esp_dfu_ext.dfu.spec import Mode, Status
+from esp_dfu_ext.simulator import Rom
+from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 
-from .sim import (
+from .kit.archives import FILES, MIB, TRAILER, File, archive, content, cpio_member, flash_params, index_record
+from .kit.boards import assert_flashed, bench
+from .kit.chips import NAMES
+from .kit.host import (
     ABORT,
     APP_IDLE,
     CLRSTATUS,
@@ -17,32 +22,18 @@ from .sim import (
     ERR_TARGET,
     ERR_UNKNOWN,
     ERROR,
-    FILES,
     GETSTATE,
     GETSTATUS,
     IDLE,
     MANIFEST_SYNC,
-    MIB,
-    NAMES,
     OK,
     UPLOAD,
     UPLOAD_IDLE,
-    ControlStall,
-    ControlTimeout,
-    File,
-    Rom,
-    archive,
-    bench,
-    content,
     dnload,
     get_state,
     get_status,
-    member,
     new_rom,
-    params,
-    record,
     send,
-    trailer,
 )
 
 GOOD = archive(FILES)
@@ -59,14 +50,11 @@ def _descriptor(rom: Rom, kind: int, index: int = 0, length: int = 255) -> bytes
 def _with_error(rom: Rom) -> int:
     """Bring the ROM to dfuERROR by a file that does not fit its MD5."""
     data = content(500)
-    stream = member("dfuinfo0.dat", record(0x1000, "a", b"something else")) + member("a", data) + trailer()
+    stream = (
+        cpio_member("dfuinfo0.dat", index_record(0x1000, "a", b"something else")) + cpio_member("a", data) + TRAILER
+    )
     assert send(rom, stream) == ERR_FIRMWARE
     return ERR_FIRMWARE
-
-
-def _assert_flashed(rom: Rom) -> None:
-    for file in FILES:
-        assert rom.flash.read(file.address, len(file.data)) == file.data
 
 
 # --- descriptors ------------------------------------------------------------------------------------------
@@ -218,7 +206,7 @@ def test_getstatus_between_blocks_is_not_needed(interval: int) -> None:
             assert get_status(rom) == (OK, 256, DNLOAD_IDLE)
     dnload(rom, b"")
     assert get_status(rom) == (OK, 256, IDLE)
-    _assert_flashed(rom)
+    assert_flashed(rom.flash.read, FILES)
 
 
 def test_the_block_number_is_ignored() -> None:
@@ -227,7 +215,7 @@ def test_the_block_number_is_ignored() -> None:
         dnload(rom, GOOD[position : position + 64], (number * 7919 + 5) & 0xFFFF)
     dnload(rom, b"", 0)
     assert get_status(rom) == (OK, 256, IDLE)
-    _assert_flashed(rom)
+    assert_flashed(rom.flash.read, FILES)
 
 
 @pytest.mark.parametrize("length", [1, 4, 32, 48])
@@ -237,7 +225,7 @@ def test_blocks_may_be_shorter(length: int) -> None:
         dnload(rom, GOOD[position : position + length])
     dnload(rom, b"")
     assert get_status(rom) == (OK, 256, IDLE)
-    _assert_flashed(rom)
+    assert_flashed(rom.flash.read, FILES)
 
 
 @pytest.mark.parametrize("blocks_before", [0, 10])
@@ -252,7 +240,7 @@ def test_more_than_64_bytes_are_not_consumed_and_time_out(blocks_before: int, le
         dnload(rom, GOOD[start : start + length])
     assert get_state(rom) == state
     assert send(rom, GOOD[start:]) == OK
-    _assert_flashed(rom)
+    assert_flashed(rom.flash.read, FILES)
 
 
 def test_the_zero_length_block_wants_one_getstatus_after_it() -> None:
@@ -281,7 +269,7 @@ def test_a_second_download_in_the_same_session_works() -> None:
     rom = new_rom()
     assert send(rom, archive([File(0x1000, "old.bin", content(9000, 9))])) == OK
     assert send(rom, GOOD) == OK
-    _assert_flashed(rom)
+    assert_flashed(rom.flash.read, FILES)
 
 
 def test_a_download_that_begins_with_the_zero_length_block_is_misuse() -> None:
@@ -302,7 +290,7 @@ def test_abort_in_mid_download_goes_to_idle_and_a_fresh_download_works(blocks: i
     _request(rom, ABORT)
     assert get_status(rom) == (OK, 256, IDLE)
     assert send(rom, GOOD) == OK
-    _assert_flashed(rom)
+    assert_flashed(rom.flash.read, FILES)
 
 
 def test_abort_does_nothing_in_idle() -> None:
@@ -319,7 +307,7 @@ def test_abort_keeps_an_error_and_clrstatus_takes_it_away() -> None:
     _request(rom, CLRSTATUS)
     assert get_status(rom) == (OK, 256, IDLE)
     assert send(rom, GOOD) == OK
-    _assert_flashed(rom)
+    assert_flashed(rom.flash.read, FILES)
 
 
 @pytest.mark.parametrize("state", ["idle", "download"])
@@ -444,7 +432,7 @@ def test_the_strict_variant_demands_getstatus_after_each_block() -> None:
         assert get_status(rom) == (OK, 256, DNLOAD_IDLE)
     dnload(rom, b"")
     assert get_status(rom) == (OK, 256, IDLE)
-    _assert_flashed(rom)
+    assert_flashed(rom.flash.read, FILES)
 
 
 # --- when errors come -------------------------------------------------------------------------------------
@@ -494,10 +482,10 @@ def test_the_first_bytes_of_a_file_erase_its_whole_range_and_nothing_else() -> N
 
 def test_a_file_that_never_comes_is_missed_only_at_the_end() -> None:
     data = content(2000)
-    index = record(0, "flash_params.dat", params(4 * MIB), 28) + record(0x1000, "a", data)
-    index += record(0x8000, "never", content(9))
-    stream = member("dfuinfo0.dat", index) + member("flash_params.dat", params(4 * MIB))
-    stream += member("a", data) + trailer()
+    index = index_record(0, "flash_params.dat", flash_params(4 * MIB), 28) + index_record(0x1000, "a", data)
+    index += index_record(0x8000, "never", content(9))
+    stream = cpio_member("dfuinfo0.dat", index) + cpio_member("flash_params.dat", flash_params(4 * MIB))
+    stream += cpio_member("a", data) + TRAILER
     rom = new_rom()
     for position in range(0, len(stream), 64):
         dnload(rom, stream[position : position + 64])
@@ -515,7 +503,7 @@ def test_a_restart_keeps_the_flash_and_forgets_the_download() -> None:
     dnload(rom, GOOD[:64])
     rom.restart(Mode.DFU)
     assert get_status(rom) == (OK, 256, IDLE)
-    _assert_flashed(rom)
+    assert_flashed(rom.flash.read, FILES)
     rom.fail(Status.errVENDOR)
     rom.restart(Mode.RUN_TIME)
     assert get_status(rom) == (OK, 256, APP_IDLE)

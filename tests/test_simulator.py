@@ -5,34 +5,21 @@ from __future__ import annotations
 import pytest
 
 from esp_dfu_ext import flash
-from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.clock import Clock, VirtualClock
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import SimulationError, UsageError
-from esp_dfu_ext.simulator.board import Fault, bus_reset, hang, stall, vanish
+from esp_dfu_ext.simulator import Board, simulate, simulate_text
+from esp_dfu_ext.simulator.board import AccessDenied, DeviceGone, Fault, bus_reset, hang, stall, vanish
+from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 from esp_dfu_ext.usb.bus import Bus
 
-from .sim import (
-    DETACH,
-    DNLOAD,
-    FILES,
-    MIB,
-    NAMES,
-    AccessDenied,
-    Board,
-    ControlStall,
-    ControlTimeout,
-    DeviceGone,
-    archive,
-    bench,
-    chip,
-    chips,
-    image_of,
-    simulate,
-    simulate_text,
-)
+from .kit.archives import FILES, MIB, archive, image_of
+from .kit.boards import bench
+from .kit.chips import NAMES, chip, chips
+from .kit.host import DETACH, DNLOAD
 
 
-def _board(name: str = "esp32s3", mode: Mode = Mode.RUN_TIME) -> tuple[Board, VirtualClock]:
+def _board(name: str = "esp32s3", mode: Mode = Mode.RUN_TIME) -> tuple[Board, Clock]:
     rig = bench(name, mode=mode, start=0)
     return rig.board, rig.clock
 

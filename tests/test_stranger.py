@@ -19,8 +19,22 @@ from esp_dfu_ext.operations.list import list_devices
 from esp_dfu_ext.project import _said_path, read_project
 from esp_dfu_ext.ui.console import Console
 
-from .helpers import S3, edit_json, make_project, notices, write_file
-from .sim import MIB, PARAMS_FLAGS, File, archive, bench, chips, content, dfu_file, member, params, record, trailer
+from .kit.archives import (
+    MIB,
+    PARAMS_FLAGS,
+    TRAILER,
+    File,
+    archive,
+    content,
+    cpio_member,
+    dfu_file,
+    flash_params,
+    index_record,
+)
+from .kit.boards import bench
+from .kit.chips import S3, chips
+from .kit.files import edit_json, write_file
+from .kit.projects import make_project, notices
 from .test_cli import run
 
 Capture = pytest.CaptureFixture[str]
@@ -143,10 +157,13 @@ def test_a_file_name_that_is_too_long_is_an_error_like_any_other(build_dir: Path
 
 def test_a_second_index_is_refused() -> None:
     """The ROM would take it for its index: success is reported, and the file is in no flash."""
-    rows = [record(0, "flash_params.dat", params(MIB), PARAMS_FLAGS), record(0x1000, "dfuinfo0.dat", b"data" * 22)]
-    stream = member("dfuinfo0.dat", b"".join(rows)) + member("flash_params.dat", params(MIB))
-    stream += member("dfuinfo0.dat", b"data" * 22) + trailer()
-    problems = check_image(parse_image(dfu_file(stream, S3)), S3)
+    rows = [
+        index_record(0, "flash_params.dat", flash_params(MIB), PARAMS_FLAGS),
+        index_record(0x1000, "dfuinfo0.dat", b"data" * 22),
+    ]
+    stream = cpio_member("dfuinfo0.dat", b"".join(rows)) + cpio_member("flash_params.dat", flash_params(MIB))
+    stream += cpio_member("dfuinfo0.dat", b"data" * 22) + TRAILER
+    problems = check_image(parse_image(dfu_file(stream)), S3)
     assert problems == ["There is more than one dfuinfo0.dat: the ROM would take the last for its index."]
 
 
@@ -156,7 +173,7 @@ def test_inspect_fails_when_the_simulated_rom_does(tmp_path: Path, capsys: Captu
     chip["flash"]["assumed_size"] = 16 * MIB
     write_file(tmp_path / "dfu_targets" / "esp32s3.yaml", yaml.safe_dump(chip).encode())
     stream = archive([File(3 * MIB, "far.bin", content(100))], None)
-    dfu_bin = write_file(tmp_path / "build" / "dfu.bin", dfu_file(stream, S3))
+    dfu_bin = write_file(tmp_path / "build" / "dfu.bin", dfu_file(stream))
     assert run("inspect", str(dfu_bin)) == 65
     assert "The simulated ROM reports errFIRMWARE." in capsys.readouterr().out
 

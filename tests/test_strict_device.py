@@ -13,8 +13,9 @@ from esp_dfu_ext.simulator import Board, simulate
 from esp_dfu_ext.simulator.rom import ControlStall
 from esp_dfu_ext.target import Target
 
-from .sim import chip, small_image
-from .strict_device import FUNCTIONAL, StrictDevice
+from .kit.archives import small_image
+from .kit.chips import chip
+from .kit.strict_device import FUNCTIONAL, StrictDevice
 
 
 def strict_target() -> Target:

@@ -26,7 +26,7 @@ from esp_dfu_ext.target import (
 )
 from esp_dfu_ext.units import parse_size
 
-from .helpers import write_file
+from .kit.files import write_file
 
 BUILTIN = ["esp32p4", "esp32s2", "esp32s3", "esp32s31"]
 GOOD: dict[str, Any] = yaml.safe_load((builtin_folder() / "esp32s3.yaml").read_text())

@@ -14,8 +14,8 @@ from esp_dfu_ext.linux import udev
 from esp_dfu_ext.linux.install import Change, install
 from esp_dfu_ext.linux.machine import Access, Machine
 
-from .linux import NODE, OURS, FolderMachine
-from .sim import chip, chips
+from .kit.chips import chip, chips
+from .kit.machine import NODE, OURS, FolderMachine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is about files of Linux, with its owners and links")
 

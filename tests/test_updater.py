@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from .sim import (
-    ERR_FIRMWARE,
-    ERR_TARGET,
+from esp_dfu_ext.simulator import Rom, rehearse
+from esp_dfu_ext.simulator.rom import ControlStall
+
+from .kit.archives import (
     FILES,
     MIB,
-    NAMES,
-    OK,
     PARAMS_FLAGS,
-    ControlStall,
+    TRAILER,
     File,
-    Rom,
     archive,
-    chip,
     content,
-    dnload,
+    cpio_member,
     fill,
-    get_status,
-    member,
-    new_rom,
-    params,
-    record,
-    rehearse,
-    send,
-    trailer,
+    flash_params,
+    index_record,
 )
-from .streams import BadStream, bad_streams
+from .kit.chips import NAMES, chip
+from .kit.host import ERR_FIRMWARE, ERR_TARGET, OK, dnload, get_status, new_rom, send
+from .kit.streams import BadStream, bad_streams
 
 
 def _holds(rom: Rom, address: int, data: bytes) -> bool:
@@ -110,7 +103,7 @@ def test_what_follows_the_trailer_is_ignored(extra: bytes) -> None:
 
 
 def test_232_bytes_are_enough_for_an_archive() -> None:
-    stream = fill(trailer(), 232)
+    stream = fill(TRAILER, 232)
     rom = new_rom()
     assert send(rom, stream[:232]) == OK
     assert _holds(rom, 0, b"\xff" * 4096)
@@ -121,25 +114,25 @@ def test_232_bytes_are_enough_for_an_archive() -> None:
 def test_flag_8_leaves_the_flash_unerased() -> None:
     old, new = content(4096, 1), content(1000, 2)
     mixed = bytes(a & b for a, b in zip(old, new))
-    index = record(0x1000, "a", mixed, 8)
+    index = index_record(0x1000, "a", mixed, 8)
     rom = new_rom()
     rom.flash.program(0x1000, old)
-    assert send(rom, member("dfuinfo0.dat", index) + member("a", new) + trailer()) == OK
+    assert send(rom, cpio_member("dfuinfo0.dat", index) + cpio_member("a", new) + TRAILER) == OK
     assert _holds(rom, 0x1000, mixed + old[1000:])
 
 
 @pytest.mark.parametrize(("flags", "status"), [(0, ERR_FIRMWARE), (16, OK)])
 def test_flag_16_ignores_the_md5(flags: int, status: int) -> None:
-    index = record(0x1000, "a", b"something else", flags)
+    index = index_record(0x1000, "a", b"something else", flags)
     rom = new_rom()
-    assert send(rom, member("dfuinfo0.dat", index) + member("a", content(1000)) + trailer()) == status
+    assert send(rom, cpio_member("dfuinfo0.dat", index) + cpio_member("a", content(1000)) + TRAILER) == status
     assert _holds(rom, 0x1000, content(1000))
 
 
 def test_flag_1_goes_to_ram() -> None:
-    index = record(0x1000, "a", content(1000), 1)
+    index = index_record(0x1000, "a", content(1000), 1)
     rom = new_rom()
-    assert send(rom, member("dfuinfo0.dat", index) + member("a", content(1000)) + trailer()) == OK
+    assert send(rom, cpio_member("dfuinfo0.dat", index) + cpio_member("a", content(1000)) + TRAILER) == OK
     assert _holds(rom, 0, b"\xff" * MIB)
 
 
@@ -165,9 +158,9 @@ def test_each_md5_is_checked() -> None:
     for wrong in range(3):
         data = [content(500 + n, n) for n in range(3)]
         told = [b"wrong" if n == wrong else data[n] for n in range(3)]
-        index = b"".join(record(0x1000 * (n + 1), f"f{n}", told[n]) for n in range(3))
-        body = b"".join(member(f"f{n}", data[n]) for n in range(3))
-        assert send(new_rom(), member("dfuinfo0.dat", index) + body + trailer()) == ERR_FIRMWARE
+        index = b"".join(index_record(0x1000 * (n + 1), f"f{n}", told[n]) for n in range(3))
+        body = b"".join(cpio_member(f"f{n}", data[n]) for n in range(3))
+        assert send(new_rom(), cpio_member("dfuinfo0.dat", index) + body + TRAILER) == ERR_FIRMWARE
 
 
 @pytest.mark.parametrize("place", [0, 5, 54, 94], ids=["magic", "magic's end", "filesize", "namesize"])
@@ -183,8 +176,10 @@ def test_the_chip_size_of_one_download_does_not_last_for_the_next() -> None:
     rom = new_rom()
     assert send(rom, archive([far])) == OK
     assert send(rom, archive([File(0x1000, "a", content(100))], None)) == OK
-    index = member("dfuinfo0.dat", record(0, "flash_params.dat", params(MIB), PARAMS_FLAGS) + record(*_args(far)))
-    stream = index + member("flash_params.dat", params(MIB)) + member(far.name, far.data) + trailer()
+    index = cpio_member(
+        "dfuinfo0.dat", index_record(0, "flash_params.dat", flash_params(MIB), PARAMS_FLAGS) + index_record(*_args(far))
+    )
+    stream = index + cpio_member("flash_params.dat", flash_params(MIB)) + cpio_member(far.name, far.data) + TRAILER
     assert send(rom, stream) == ERR_FIRMWARE
 
 

@@ -24,8 +24,10 @@ from esp_dfu_ext.simulator import Board, Faults
 from esp_dfu_ext.simulator.board import hang, report, vanish
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
-from .shared_clock import Bench, SharedClock
-from .sim import CHIP_SIZE, chip, chips, small_image
+from .kit.archives import CHIP_SIZE, small_image
+from .kit.boards import Bench
+from .kit.chips import chip, chips
+from .kit.clocks import SharedClock
 
 S2, S3 = "esp32s2", "esp32s3"
 
@@ -84,11 +86,6 @@ class Station:
     def count(self, kind: type[Event]) -> int:
         return sum(isinstance(event, kind) for event in self.events)
 
-    def assert_flashed(self, board: Board) -> None:
-        for member in small_image(self.name).flash_members:
-            assert member.record is not None
-            assert board.rom.flash.read(member.record.address, len(member.data)) == member.data
-
 
 def open_files() -> int:
     """Open files of this process, where Linux tells."""
@@ -110,7 +107,7 @@ def test_a_board_that_stays_on_its_port_is_flashed_once(name: str) -> None:
     board = station.board("1-1")
     result = station.watch(end=60)
     assert station.codes() == ["PASS"]
-    station.assert_flashed(board)
+    station.bench.assert_flashed(board=board)
     assert (result.passed, result.failed, result.first_error, result.stopped) == (1, 0, None, None)
     assert board.rom.mode is Mode.DFU
     assert station.count(BoardLeft) == 0
@@ -136,7 +133,7 @@ def test_a_board_with_a_serial_number_is_known_on_any_port() -> None:
     assert station.watch(end=60).passed == 2
     assert [path for path, _, _ in station.outcomes] == ["1-1", "1-1"]
     assert untouched(moved)
-    station.assert_flashed(other)
+    station.bench.assert_flashed(board=other)
     assert [event for event in station.events if isinstance(event, AlreadyFlashed)] == [
         AlreadyFlashed("1-2", "7c:df:a1:00:00:07")
     ]
@@ -169,8 +166,8 @@ def test_two_boards_with_one_serial_number_at_the_same_time_are_two() -> None:
     station = Station()
     first, second = station.board("1-1", 7), station.later("1-2", 7, 20)
     assert station.watch(end=60).passed == 2
-    station.assert_flashed(first)
-    station.assert_flashed(second)
+    station.bench.assert_flashed(board=first)
+    station.bench.assert_flashed(board=second)
 
 
 @pytest.mark.parametrize("name", [S2, S3])
@@ -191,7 +188,7 @@ def test_a_board_that_failed_is_tried_again_once_it_was_replugged(name: str, pas
     station.clock.at(65, board.plug)
     result = station.watch(end=120)
     assert station.codes() == ["dfu-status", "PASS"]
-    station.assert_flashed(board)
+    station.bench.assert_flashed(board=board)
     # Where the serial number says that it is the same board, it has passed in the end.
     assert (result.passed, result.failed) == (passed, failed)
     assert (result.first_error is None) == (failed == 0)
@@ -215,7 +212,7 @@ def test_only_boards_on_the_ports_that_are_meant() -> None:
     station = Station()
     mine, other = station.board("1-2", 1), station.board("1-3", 2)
     assert station.watch(end=30, paths=["1-2", "1-4"]).passed == 1
-    station.assert_flashed(mine)
+    station.bench.assert_flashed(board=mine)
     assert untouched(other)
 
 
@@ -272,9 +269,9 @@ def test_no_board_holds_up_another() -> None:
     assert (result.passed, result.failed) == (11, 5)
     for number, board in enumerate(boards):
         if number == 5:
-            station.assert_flashed(board)  # it did not answer for a while, and was begun again
+            station.bench.assert_flashed(board=board)  # it did not answer for a while, and was begun again
         elif expected[number] == "PASS":
-            station.assert_flashed(board)
+            station.bench.assert_flashed(board=board)
             # It took its own time: 0.4 s off the bus, two intervals until that is seen, and its blocks.
             own = 0.4 + 0.001 * (number + 1) * (blocks + 1)
             assert own <= ends[board.path] <= own + 0.2, number
@@ -288,7 +285,7 @@ def test_boards_that_are_away_together_share_the_looks_for_them() -> None:
         station.board(f"1-{port}")
     assert station.watch(count=16, end=100).passed == 16
     # Each board: when it was found, at its return, and at its end; besides them the watch, and the shared looks.
-    assert station.bench.backends <= 16 * 4 + 15
+    assert station.bench.scans <= 16 * 4 + 15
 
 
 def test_the_count_is_kept_however_many_boards_are_there() -> None:
@@ -351,7 +348,7 @@ def test_the_watch_goes_on_after_a_moment_without_sight(monkeypatch: pytest.Monk
     board = station.later("1-1", 1, 12)
     monkeypatch.setattr(station.bench.bus, "scan", Blind(station, 10, 14))
     assert station.watch(end=40).passed == 1
-    station.assert_flashed(board)
+    station.bench.assert_flashed(board=board)
 
 
 def test_a_watch_that_sees_nothing_any_more_says_so_and_ends_its_boards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +370,7 @@ def test_an_image_for_another_chip_ends_it_before_it_begins() -> None:
     station = Station()
     with pytest.raises(WrongTargetError):
         watch(small_image(S2), chip(S3), bus=station.bench.bus, clock=station.clock)
-    assert station.bench.backends == 0
+    assert station.bench.scans == 0
 
 
 # --- on and on --------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from esp_dfu_ext.ui.console import Console
 from esp_dfu_ext.ui.lines import Problem, Verdict
 from esp_dfu_ext.ui.terminal import Terminal
 
-from .shared_clock import SharedClock
+from .kit.clocks import SharedClock
 
 Capture = pytest.CaptureFixture[str]
 PASSED = Verdict("1-2", "7c:df:a1:00:00:02", "20 KiB in 3.2 s", "1 passed, 0 failed", 1, None)

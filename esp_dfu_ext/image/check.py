@@ -1,6 +1,6 @@
 """What the ROM would get wrong of an image that somebody made, before it gets a byte of it.
 
-Each check stands for a stream that was run on Espressif's ROM code; tests/streams.py has them, and the tests
+Each check stands for a stream that was run on Espressif's ROM code; tests/kit/streams.py has them, and the tests
 hold this module and the simulated ROM against each other.
 """
 

@@ -1,7 +1,7 @@
 """The ROM's updater: takes the stream, programs the flash, compares the MD5s.
 
 It believes what it reads. What it does with bad streams (raw mode, lost members, wrapped addresses, errors
-that come late) is what Espressif's ROM code did when it was executed; tests/streams.py has the table.
+that come late) is what Espressif's ROM code did when it was executed; tests/kit/streams.py has the table.
 """
 
 from __future__ import annotations

@@ -21,33 +21,30 @@ from esp_dfu_ext.commands import list as listing
 from esp_dfu_ext.commands.flash_run import FlashOptions
 from esp_dfu_ext.errors import EspDfuError
 from esp_dfu_ext.image.format import parse_image
-from esp_dfu_ext.simulator import rehearse
+from esp_dfu_ext.simulator import Board, rehearse
 from esp_dfu_ext.simulator.board import DeviceGone
+from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 from esp_dfu_ext.target import read_target
 from esp_dfu_ext.usb import bus
 
-from ..helpers import make_project, write_file
-from ..sim import (
+from ..kit.archives import (
     CHIP_SIZE,
     FILES,
     MIB,
-    OK,
     PARAMS_FLAGS,
-    Board,
-    ControlStall,
-    ControlTimeout,
+    TRAILER,
     File,
     archive,
-    chip,
     content,
+    cpio_member,
     dfu_file,
-    member,
-    new_rom,
-    params,
-    record,
-    send,
-    trailer,
+    flash_params,
+    index_record,
 )
+from ..kit.chips import chip
+from ..kit.files import write_file
+from ..kit.host import OK, new_rom, send
+from ..kit.projects import make_project
 from .guard import cpu_limit, only_inside, run
 from .lying import LyingBackend, Tape
 
@@ -69,7 +66,7 @@ def _base() -> Path:
 
 def image(data: bytes) -> None:
     """A dfu.bin: as it is, and as an archive with a suffix that fits."""
-    for text in (data, dfu_file(data, chip())):
+    for text in (data, dfu_file(data)):
         _inspect_and_flash(text)
 
 
@@ -78,8 +75,8 @@ def image_parts(data: bytes) -> None:
     tape = Tape(data)
     names = ("a", "b.bin", "n" * 63, "n" * 64, "\x1b[2J", "\u202ebin.a", "flash_params.dat", "dfuinfo0.dat", "a")
     told = CHIP_SIZE if not tape.number() & 1 else tape.number(4)
-    records = [record(0, "flash_params.dat", params(told), PARAMS_FLAGS)]
-    members = [member("flash_params.dat", params(told))]
+    records = [index_record(0, "flash_params.dat", flash_params(told), PARAMS_FLAGS)]
+    members = [cpio_member("flash_params.dat", flash_params(told))]
     while not tape.used_up and len(members) < 80:
         slips = tape.number()
         name = names[tape.number() % len(names)] if slips & 1 else f"file{len(members)}"
@@ -89,11 +86,11 @@ def image_parts(data: bytes) -> None:
         flags = tape.number() if slips & 4 else 0
         claim = tape.number(4) if slips & 8 else None
         if not slips & 16:
-            records.append(record(address, name, body if not slips & 32 else b"", flags))
+            records.append(index_record(address, name, body if not slips & 32 else b"", flags))
         if not slips & 64:
-            members.insert(len(members) if not slips & 128 else 0, member(name, body, claim))
-    index = member("dfuinfo0.dat", b"".join(records))
-    _inspect_and_flash(dfu_file(index + b"".join(members) + trailer(), chip()))
+            members.insert(len(members) if not slips & 128 else 0, cpio_member(name, body, claim))
+    index = cpio_member("dfuinfo0.dat", b"".join(records))
+    _inspect_and_flash(dfu_file(index + b"".join(members) + TRAILER))
 
 
 def _inspect_and_flash(text: bytes) -> None:
@@ -218,9 +215,7 @@ def device(data: bytes) -> None:
     """A lying device: listed, and flashed."""
     dfu_bin = _base() / "device" / "dfu.bin"
     if not dfu_bin.exists():
-        write_file(
-            dfu_bin, dfu_file(archive([*FILES[1:2], File(0x10000, "app.bin", content(2500))], CHIP_SIZE), chip())
-        )
+        write_file(dfu_bin, dfu_file(archive([*FILES[1:2], File(0x10000, "app.bin", content(2500))], CHIP_SIZE)))
     settings, lies = (data[0], data[1:]) if data else (0, b"")
     options = FlashOptions(
         strict=bool(settings & 1),

@@ -11,7 +11,10 @@ import pytest
 
 import esp_dfu_ext
 
-from ..helpers import S3, cpio_member, dfu_suffixed, flash_params, index_record, make_project, sparse_file, write_file
+from ..kit.archives import cpio_member, dfu_file, flash_params, index_record
+from ..kit.chips import S3
+from ..kit.files import sparse_file, write_file
+from ..kit.projects import make_project
 from .guard import check_output
 
 MEMORY = 768 << 20  # bytes of address space, of which an empty run takes a third
@@ -156,7 +159,7 @@ def hostile_archive(kind: str) -> bytes:
 )
 def test_a_hostile_archive_fills_neither_memory_nor_the_screen(kind: str, said: str, tmp_path: Path) -> None:
     stream = hostile_archive(kind)
-    path = write_file(tmp_path / "dfu.bin", dfu_suffixed(stream + cpio_member("TRAILER!!!", b"", mode=0, links=1)))
+    path = write_file(tmp_path / "dfu.bin", dfu_file(stream + cpio_member("TRAILER!!!", b"", mode=0, links=1)))
     code, output = esp_dfu("inspect", path)
     assert code == 65
     assert said in output

@@ -6,6 +6,7 @@ Outside the simulator nothing here is ours but the tool: what dfu-util, dfu-suff
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import re
 import signal
@@ -19,7 +20,9 @@ import pytest
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import load_target
 
-from .umockdev.bench import ESP_DFU, HERE, Bench, finish
+from ..kit.archives import File
+from ..kit.boards import assert_flashed
+from .umockdev.bench import ESP_DFU, HERE, UmockdevBench, finish
 
 pytestmark = pytest.mark.umockdev
 
@@ -38,17 +41,16 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-def flash(bench: Bench, build: Path, *options: str, **how: object) -> subprocess.CompletedProcess[str]:
+def flash(bench: UmockdevBench, build: Path, *options: str, **how: object) -> subprocess.CompletedProcess[str]:
     return bench.run(*ESP_DFU, "flash", "-q", build / "dfu.bin", *options, **how)
 
 
-def assert_flashed(bench: Bench, path: str, build: Path) -> None:
-    """The files of the build are in the board's flash, where flasher_args.json wants them."""
-    files = json.loads((build / "flasher_args.json").read_text(encoding="utf-8"))["flash_files"]
+def assert_build_in(bench: UmockdevBench, path: str, build: Path) -> None:
+    """The files of the build are in the board's flash memory, where flasher_args.json wants them."""
+    named = json.loads((build / "flasher_args.json").read_text(encoding="utf-8"))["flash_files"]
+    files = [File(int(address, 0), name, (build / name).read_bytes()) for address, name in named.items()]
     assert len(files) == 3
-    for address, name in files.items():
-        wanted = (build / name).read_bytes()
-        assert bench.read(path, int(address, 0), len(wanted)) == wanted, name
+    assert_flashed(functools.partial(bench.read, path), files)
 
 
 def lines(output: str) -> list[str]:
@@ -60,7 +62,7 @@ def lines(output: str) -> list[str]:
 
 @pytest.mark.parametrize("debian_libusb", [True, False], ids=["debian", "libusb-package"])
 def test_lists_what_dfu_util_lists(debian_libusb: bool) -> None:
-    with Bench(",".join([*CHIPS, *(f"{chip}+dfu" for chip in CHIPS)])) as bench:
+    with UmockdevBench(",".join([*CHIPS, *(f"{chip}+dfu" for chip in CHIPS)])) as bench:
         theirs = bench.run("dfu-util", "-l")
         ours = bench.run(*ESP_DFU, "list", debian_libusb=debian_libusb)
         assert ours.returncode == theirs.returncode == 0
@@ -71,13 +73,13 @@ def test_lists_what_dfu_util_lists(debian_libusb: bool) -> None:
 
 @pytest.mark.parametrize(("debian_libusb", "folder"), [(True, "/usr/lib/"), (False, "/libusb_package/")])
 def test_libusb_is_the_one_that_is_meant(debian_libusb: bool, folder: str) -> None:
-    with Bench("esp32s3") as bench:
+    with UmockdevBench("esp32s3") as bench:
         loaded = bench.run(sys.executable, HERE / "scans.py", "library", debian_libusb=debian_libusb)
         assert folder in json.loads(loaded.stdout), loaded.stderr
 
 
 def test_a_board_that_was_replugged_is_listed_with_its_new_number() -> None:
-    with Bench("esp32s3,esp32s2") as bench:
+    with UmockdevBench("esp32s3,esp32s2") as bench:
         bench.unplug("1-1")
         gone = lines(bench.run(*ESP_DFU, "list").stdout)
         assert [re.findall('path="(.*?)"', line) for line in gone] == [["1-2"]]
@@ -93,10 +95,10 @@ def test_a_board_that_was_replugged_is_listed_with_its_new_number() -> None:
 @pytest.mark.parametrize("mode", ["", "+dfu"], ids=["run-time", "dfu"])
 @pytest.mark.parametrize("chip", CHIPS)
 def test_flashes_each_chip(builds: dict[str, Path], chip: str, mode: str) -> None:
-    with Bench(chip + mode) as bench:
+    with UmockdevBench(chip + mode) as bench:
         result = flash(bench, builds[chip])
         assert (result.returncode, result.stderr) == (0, "")
-        assert_flashed(bench, "1-1", builds[chip])
+        assert_build_in(bench, "1-1", builds[chip])
         assert bench.state("1-1") == (True, 2 if mode else 3, "DFU", "dfuIDLE")
 
 
@@ -105,47 +107,47 @@ def test_flashes_each_chip(builds: dict[str, Path], chip: str, mode: str) -> Non
 def test_flashes_with_options_and_either_libusb(
     builds: dict[str, Path], options: list[str], debian_libusb: bool
 ) -> None:
-    with Bench("esp32s3") as bench:
+    with UmockdevBench("esp32s3") as bench:
         result = flash(bench, builds["esp32s3"], *options, debian_libusb=debian_libusb)
         assert (result.returncode, result.stderr) == (0, "")
-        assert_flashed(bench, "1-1", builds["esp32s3"])
+        assert_build_in(bench, "1-1", builds["esp32s3"])
 
 
 def test_app_with_the_console_detaches_in_its_own_time(builds: dict[str, Path]) -> None:
-    with Bench("esp32s2+app") as bench:
+    with UmockdevBench("esp32s2+app") as bench:
         assert flash(bench, builds["esp32s2"]).returncode == 0
-        assert_flashed(bench, "1-1", builds["esp32s2"])
+        assert_build_in(bench, "1-1", builds["esp32s2"])
 
 
 def test_waits_for_a_board(builds: dict[str, Path]) -> None:
-    with Bench("esp32s3") as bench:
+    with UmockdevBench("esp32s3") as bench:
         bench.unplug("1-1")
         process = bench.start(*ESP_DFU, "flash", builds["esp32s3"] / "dfu.bin", "--wait", "30")
         bench.plug("1-1")
         assert finish(process).returncode == 0
-        assert_flashed(bench, "1-1", builds["esp32s3"])
+        assert_build_in(bench, "1-1", builds["esp32s3"])
 
 
 def test_two_of_four_boards_by_path(builds: dict[str, Path]) -> None:
-    with Bench("esp32s3,esp32s3+dfu,esp32s2,esp32s3") as bench:
+    with UmockdevBench("esp32s3,esp32s3+dfu,esp32s2,esp32s3") as bench:
         assert flash(bench, builds["esp32s3"]).returncode == 64
         result = flash(bench, builds["esp32s3"], "--path", "1-4", "--path", "1-2")
         assert (result.returncode, result.stderr) == (0, "")
         for path in ("1-2", "1-4"):
-            assert_flashed(bench, path, builds["esp32s3"])
+            assert_build_in(bench, path, builds["esp32s3"])
         for path in ("1-1", "1-3"):
             assert bench.read(path, 0, 4096) == bench.read(path, 0x10000, 4096) == ERASED
 
 
 def test_four_boards_by_path_and_one_by_serial(builds: dict[str, Path]) -> None:
-    with Bench("esp32p4,esp32p4,esp32p4+dfu,esp32p4,esp32p4") as bench:
+    with UmockdevBench("esp32p4,esp32p4,esp32p4+dfu,esp32p4,esp32p4") as bench:
         paths = [f"1-{port}" for port in range(1, 5)]
         result = flash(bench, builds["esp32p4"], *(word for path in paths for word in ("--path", path)))
         assert (result.returncode, result.stderr) == (0, "")
         assert bench.read("1-5", 0x10000, 4096) == ERASED
         assert flash(bench, builds["esp32p4"], "--serial", "7C:DF:A1:00:00:05").returncode == 0
         for path in [*paths, "1-5"]:
-            assert_flashed(bench, path, builds["esp32p4"])
+            assert_build_in(bench, path, builds["esp32p4"])
 
 
 # --- judges -----------------------------------------------------------------------------------------------
@@ -153,21 +155,21 @@ def test_four_boards_by_path_and_one_by_serial(builds: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize(("chip", "mode"), [("esp32s2", "+dfu"), ("esp32s3", ""), ("esp32p4", "+dfu")])
 def test_dfu_util_flashes_our_image(builds: dict[str, Path], chip: str, mode: str) -> None:
-    with Bench(chip + mode) as bench:
+    with UmockdevBench(chip + mode) as bench:
         result = bench.run("dfu-util", "-d", f"303a:{PID[chip]}", "-D", builds[chip] / "dfu.bin")
         assert result.returncode == 0, result.stderr
         assert "Done!" in result.stdout
-        assert_flashed(bench, "1-1", builds[chip])
+        assert_build_in(bench, "1-1", builds[chip])
 
 
 def test_dfu_util_and_we_take_turns(builds: dict[str, Path]) -> None:
     """dfu-util leaves its claim to the system."""
-    with Bench("esp32s3+dfu") as bench:
+    with UmockdevBench("esp32s3+dfu") as bench:
         theirs = ("dfu-util", "-d", "303a:9", "-D", builds["esp32s3"] / "dfu.bin")
         assert bench.run(*theirs).returncode == 0
         assert flash(bench, builds["esp32s3"], "--strict").returncode == 0
         assert bench.run(*theirs).returncode == 0
-        assert_flashed(bench, "1-1", builds["esp32s3"])
+        assert_build_in(bench, "1-1", builds["esp32s3"])
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -202,7 +204,7 @@ def test_dfu_suffix_and_cpio_read_our_image(builds: dict[str, Path], chip: str) 
     ],
 )
 def test_faults(builds: dict[str, Path], fault: str, exit_code: int, code: str) -> None:
-    with Bench("esp32s3" + fault) as bench:
+    with UmockdevBench("esp32s3" + fault) as bench:
         result = flash(bench, builds["esp32s3"], user=True)
         assert f"[{code}]" in result.stderr, result.stderr
         assert result.returncode == exit_code
@@ -210,10 +212,10 @@ def test_faults(builds: dict[str, Path], fault: str, exit_code: int, code: str) 
 
 @pytest.mark.parametrize("fault", ["stall", "hang"])
 def test_a_lost_request_is_made_up_for(builds: dict[str, Path], fault: str) -> None:
-    with Bench(f"esp32s3+dfu+{fault}@600") as bench:
+    with UmockdevBench(f"esp32s3+dfu+{fault}@600") as bench:
         result = bench.run(*ESP_DFU, "flash", builds["esp32s3"] / "dfu.bin")
         assert (result.returncode, result.stderr.count("starting again")) == (0, 1), result.stderr
-        assert_flashed(bench, "1-1", builds["esp32s3"])
+        assert_build_in(bench, "1-1", builds["esp32s3"])
 
 
 @pytest.mark.parametrize(
@@ -224,19 +226,19 @@ def test_a_lost_request_is_made_up_for(builds: dict[str, Path], fault: str) -> N
     ],
 )
 def test_a_board_that_left_and_what_came_then(builds: dict[str, Path], fault: str, fact: str) -> None:
-    with Bench(f"esp32s3+dfu+{fault}@600") as bench:
+    with UmockdevBench(f"esp32s3+dfu+{fault}@600") as bench:
         result = flash(bench, builds["esp32s3"])
         assert fact in result.stderr, result.stderr
         assert "The flash may be incomplete." in result.stderr
         if fault == "vanish":
             bench.plug("1-1")
         assert flash(bench, builds["esp32s3"]).returncode == 0
-        assert_flashed(bench, "1-1", builds["esp32s3"])
+        assert_build_in(bench, "1-1", builds["esp32s3"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_the_board_idle(builds: dict[str, Path], number: signal.Signals) -> None:
-    with Bench("esp32s3+dfu+slow") as bench:
+    with UmockdevBench("esp32s3+dfu+slow") as bench:
         process = bench.start(*ESP_DFU, "flash", builds["esp32s3"] / "dfu.bin")
         bench.wait_for(lambda: bench.state("1-1")[3] == "dfuDNLOAD-IDLE")
         process.send_signal(number)
@@ -247,7 +249,7 @@ def test_a_signal_leaves_the_board_idle(builds: dict[str, Path], number: signal.
 
 
 def test_pulled_in_mid_transfer_as_other_host_controllers_say_it(builds: dict[str, Path]) -> None:
-    with Bench("esp32s3+vanish@600", gone=errno.EPROTO) as bench:
+    with UmockdevBench("esp32s3+vanish@600", gone=errno.EPROTO) as bench:
         result = flash(bench, builds["esp32s3"])
         assert "[device-gone]" in result.stderr, result.stderr
         assert result.returncode == 74
@@ -259,7 +261,7 @@ def test_never_comes_back(builds: dict[str, Path], tmp_path: Path) -> None:
     hasty, count = re.subn("return_timeout: *[0-9]+", "return_timeout: 1", ours)
     assert count == 1
     (tmp_path / "esp32s3.yaml").write_text(hasty, encoding="utf-8")
-    with Bench("esp32s3+no-return") as bench:
+    with UmockdevBench("esp32s3+no-return") as bench:
         result = flash(bench, builds["esp32s3"], more={"ESP_DFU_TARGETS": str(tmp_path)})
         assert "[no-return]" in result.stderr
         assert result.returncode == 74
@@ -272,13 +274,13 @@ def test_never_comes_back(builds: dict[str, Path], tmp_path: Path) -> None:
 def test_board_is_not_there_or_not_unique(
     builds: dict[str, Path], boards: str, options: list[str], exit_code: int
 ) -> None:
-    with Bench(boards) as bench:
+    with UmockdevBench(boards) as bench:
         assert flash(bench, builds["esp32s3"], *options).returncode == exit_code
         assert lines(bench.run(*ESP_DFU, "list").stdout) == lines(bench.run("dfu-util", "-l").stdout)
 
 
 def test_no_access_is_listed_with_its_reason() -> None:
-    with Bench("esp32s3+no-access,esp32s2") as bench:
+    with UmockdevBench("esp32s3+no-access,esp32s2") as bench:
         result = bench.run(*ESP_DFU, "list", user=True)
         assert result.returncode == 0
         assert len(lines(result.stdout)) == 2
@@ -286,26 +288,26 @@ def test_no_access_is_listed_with_its_reason() -> None:
 
 
 def test_second_program_finds_the_board_busy_and_does_no_harm(builds: dict[str, Path]) -> None:
-    with Bench("esp32s3+dfu+slow") as bench:
+    with UmockdevBench("esp32s3+dfu+slow") as bench:
         first = bench.start(*ESP_DFU, "flash", "-q", builds["esp32s3"] / "dfu.bin")
         bench.wait_for(lambda: bench.state("1-1")[3] == "dfuDNLOAD-IDLE")
         second = flash(bench, builds["esp32s3"])
         assert bench.state("1-1")[3] == "dfuDNLOAD-IDLE"
         assert ("[device-busy]" in second.stderr, second.returncode) == (True, 75)
         assert finish(first).returncode == 0
-        assert_flashed(bench, "1-1", builds["esp32s3"])
+        assert_build_in(bench, "1-1", builds["esp32s3"])
 
 
 # --- what is left behind ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def three() -> Iterator[Bench]:
-    with Bench("esp32s3,esp32s2+dfu,esp32p4") as bench:
+def three() -> Iterator[UmockdevBench]:
+    with UmockdevBench("esp32s3,esp32s2+dfu,esp32p4") as bench:
         yield bench
 
 
-def leavings(bench: Bench, what: str, *, debian_libusb: bool = True) -> list[int]:
+def leavings(bench: UmockdevBench, what: str, *, debian_libusb: bool = True) -> list[int]:
     """Run one of scans.py; libusb must not complain that a context ends before its devices."""
     # Memory that was freed is overwritten, so that using it does not go well by chance.
     more = {"LIBUSB_DEBUG": "2", "MALLOC_PERTURB_": "165"}
@@ -319,31 +321,31 @@ def leavings(bench: Bench, what: str, *, debian_libusb: bool = True) -> list[int
 
 @pytest.mark.parametrize("debian_libusb", [True, False], ids=["debian", "libusb-package"])
 @pytest.mark.parametrize("what", ["listing", "opening", "waiting"])
-def test_scans_leave_no_file_open(three: Bench, what: str, debian_libusb: bool) -> None:
+def test_scans_leave_no_file_open(three: UmockdevBench, what: str, debian_libusb: bool) -> None:
     counts = leavings(three, what, debian_libusb=debian_libusb)
     assert len(counts) == 50
     assert counts[-1] == counts[1]
 
 
 def test_refusals_leave_no_file_open() -> None:
-    with Bench("esp32s3+busy") as bench:
+    with UmockdevBench("esp32s3+busy") as bench:
         counts = leavings(bench, "opening")
         assert counts[-1] == counts[1]
 
 
 @pytest.mark.parametrize("what", ["orders", "inner"])
-def test_devices_are_freed_before_their_context_in_every_order(three: Bench, what: str) -> None:
+def test_devices_are_freed_before_their_context_in_every_order(three: UmockdevBench, what: str) -> None:
     counts = leavings(three, what)
     assert counts[-1] <= counts[0] + 4  # one context may stay
 
 
-def test_nothing_crashes_when_the_interpreter_ends(three: Bench) -> None:
+def test_nothing_crashes_when_the_interpreter_ends(three: UmockdevBench) -> None:
     leavings(three, "at_exit")
 
 
 @pytest.mark.parametrize("mode", ["", "+dfu"], ids=["run-time", "dfu"])
 def test_libusb_has_no_complaint_about_a_flash(builds: dict[str, Path], mode: str) -> None:
-    with Bench("esp32s3" + mode) as bench:
+    with UmockdevBench("esp32s3" + mode) as bench:
         more = {"LIBUSB_DEBUG": "2", "MALLOC_PERTURB_": "165"}
         result = flash(bench, builds["esp32s3"], "--reset", more=more)
         assert result.returncode == 0

@@ -34,17 +34,17 @@ from esp_dfu_ext.simulator.board import Answer, Effect, bus_reset, hang, report,
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.usb.bus import Bus
 
-from ...sim import chip
-from ...strict_device import StrictDevice
+from ...kit.chips import chip
+from ...kit.strict_device import StrictDevice
 from ..usbip import Described, attach, detach, wait_until
 from .conftest import (
     LIBUSBS,
     NOBODY,
     PLUGDEV,
-    Bench,
     Image,
     MakeImage,
     Result,
+    VmBench,
     esp_dfu,
     esp_dfu_command,
     finish,
@@ -73,7 +73,7 @@ def assert_failed(result: Result, exit_code: int, code: str) -> None:
 
 
 @BOTH_LIBUSBS
-def test_the_list_is_that_of_dfu_util(bench: Bench, libusb: str) -> None:
+def test_the_list_is_that_of_dfu_util(bench: VmBench, libusb: str) -> None:
     bench.add("esp32s2", "1-1")
     bench.add("esp32s3", "1-2", Mode.DFU)
     bench.add("esp32p4", "1-8")
@@ -85,7 +85,7 @@ def test_the_list_is_that_of_dfu_util(bench: Bench, libusb: str) -> None:
 
 
 @BOTH_LIBUSBS
-def test_a_device_without_dfu_is_named(bench: Bench, libusb: str) -> None:
+def test_a_device_without_dfu_is_named(bench: VmBench, libusb: str) -> None:
     serial_jtag = Described(
         bytes.fromhex("120100020000 0040 3a30 0110 0001 000000 01".replace(" ", "")),
         bytes.fromhex("09021200010100c0fa 0904000000ff000000".replace(" ", "")),
@@ -97,7 +97,7 @@ def test_a_device_without_dfu_is_named(bench: Bench, libusb: str) -> None:
 
 
 @BOTH_LIBUSBS
-def test_boards_come_and_go_with_new_numbers(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+def test_boards_come_and_go_with_new_numbers(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
     board = bench.add()
     first = bench.number(board)
     assert f"devnum={first}, " in esp_dfu("list", libusb=libusb).out
@@ -119,7 +119,7 @@ def test_boards_come_and_go_with_new_numbers(bench: Bench, image_for: MakeImage,
 
 
 @MODES
-def test_dfu_util_flashes_our_image(bench: Bench, image_for: MakeImage, mode: Mode) -> None:
+def test_dfu_util_flashes_our_image(bench: VmBench, image_for: MakeImage, mode: Mode) -> None:
     board, image = bench.add(mode=mode), image_for("esp32s3")
     result = run("dfu-util", "-d", "303a:0009", "-D", image.path)
     assert result.code == 0, result
@@ -129,7 +129,7 @@ def test_dfu_util_flashes_our_image(bench: Bench, image_for: MakeImage, mode: Mo
 @MODES
 @BOTH_LIBUSBS
 @pytest.mark.parametrize("name", ["esp32s2", "esp32s3"])
-def test_we_flash(bench: Bench, image_for: MakeImage, mode: Mode, libusb: str, name: str) -> None:
+def test_we_flash(bench: VmBench, image_for: MakeImage, mode: Mode, libusb: str, name: str) -> None:
     board, image = bench.add(name, mode=mode), image_for(name)
     result = esp_dfu("flash", image.path, libusb=libusb)
     assert result.code == 0, result
@@ -137,7 +137,7 @@ def test_we_flash(bench: Bench, image_for: MakeImage, mode: Mode, libusb: str, n
 
 
 @pytest.mark.parametrize("options", [["--strict"], ["--quiet"]], ids=str)
-def test_options(bench: Bench, image_for: MakeImage, options: list[str]) -> None:
+def test_options(bench: VmBench, image_for: MakeImage, options: list[str]) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
     result = esp_dfu("flash", *options, image.path)
     assert result.code == 0, result
@@ -146,7 +146,7 @@ def test_options(bench: Bench, image_for: MakeImage, options: list[str]) -> None
 
 @BOTH_LIBUSBS
 @pytest.mark.parametrize("boots_app", [False, True])
-def test_reset_tells_what_came_after(bench: Bench, image_for: MakeImage, libusb: str, boots_app: bool) -> None:
+def test_reset_tells_what_came_after(bench: VmBench, image_for: MakeImage, libusb: str, boots_app: bool) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
     board.boots_app = boots_app
     result = esp_dfu("flash", "--reset", image.path, libusb=libusb)
@@ -157,7 +157,7 @@ def test_reset_tells_what_came_after(bench: Bench, image_for: MakeImage, libusb:
     assert ("nothing" if boots_app else "in run-time mode") in seen[1]
 
 
-def plug_in_while_it_waits(bench: Bench, board: Board, image: Image, libusb: str, user: Sequence[str] = ()) -> None:
+def plug_in_while_it_waits(bench: VmBench, board: Board, image: Image, libusb: str, user: Sequence[str] = ()) -> None:
     """A flash that begins without its board, and ends well."""
     bench.hub.unplug(board)
     waiting = start(esp_dfu_command("flash", "--wait", "30", image.path, libusb=libusb), user)
@@ -172,13 +172,13 @@ def plug_in_while_it_waits(bench: Bench, board: Board, image: Image, libusb: str
 
 
 @BOTH_LIBUSBS
-def test_a_board_that_is_plugged_in_later(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+def test_a_board_that_is_plugged_in_later(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
     board, image = bench.add(), image_for("esp32s3")
     plug_in_while_it_waits(bench, board, image, libusb)
 
 
 @BOTH_LIBUSBS
-def test_an_app_with_the_roms_console(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+def test_an_app_with_the_roms_console(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
     board, image = bench.add(), image_for("esp32s3")
     board.console_app = True
     result = esp_dfu("flash", image.path, libusb=libusb)
@@ -189,7 +189,7 @@ def test_an_app_with_the_roms_console(bench: Bench, image_for: MakeImage, libusb
 # --- several boards ---------------------------------------------------------------------------------------
 
 
-def test_four_boards_one_of_another_chip(bench: Bench, image_for: MakeImage) -> None:
+def test_four_boards_one_of_another_chip(bench: VmBench, image_for: MakeImage) -> None:
     boards = [bench.add("esp32s3", f"1-{port}") for port in (1, 2, 3)]
     other = bench.add("esp32s2", "1-4")
     s3, s2 = image_for("esp32s3"), image_for("esp32s2")
@@ -208,7 +208,7 @@ def test_four_boards_one_of_another_chip(bench: Bench, image_for: MakeImage) -> 
     s2.assert_in(other)
 
 
-def test_several_paths_one_after_the_other(bench: Bench, image_for: MakeImage) -> None:
+def test_several_paths_one_after_the_other(bench: VmBench, image_for: MakeImage) -> None:
     first, untouched, last = (bench.add("esp32s2", f"1-{port}") for port in (1, 2, 3))
     image = image_for("esp32s2")
     result = esp_dfu("flash", "--path", "1-3", "--path", "1-1", image.path)
@@ -249,7 +249,7 @@ def doctor(user: Sequence[str] = (), libusb: str = LIBUSBS[0]) -> tuple[int, dic
 
 
 @BOTH_LIBUSBS
-def test_an_ordinary_user_and_the_rule(bench: Bench, image_for: MakeImage, no_rule: None, libusb: str) -> None:
+def test_an_ordinary_user_and_the_rule(bench: VmBench, image_for: MakeImage, no_rule: None, libusb: str) -> None:
     board, image = bench.add(), image_for("esp32s3")
     settle()
     refused = esp_dfu("flash", image.path, libusb=libusb, user=PLUGDEV)
@@ -287,7 +287,7 @@ def test_an_ordinary_user_and_the_rule(bench: Bench, image_for: MakeImage, no_ru
     assert ":uaccess:" in tags
 
 
-def test_installing_the_rule_again_and_over_anothers(bench: Bench, no_rule: None) -> None:
+def test_installing_the_rule_again_and_over_anothers(bench: VmBench, no_rule: None) -> None:
     rules = Path("/etc/udev/rules.d/60-esp-dfu.rules")
     assert "Wrote" in install_rule().out
     assert "Already there, unchanged" in install_rule().out
@@ -300,7 +300,7 @@ def test_installing_the_rule_again_and_over_anothers(bench: Bench, no_rule: None
     assert [path.name for path in rules.parent.iterdir() if "60-esp" in path.name] == [rules.name]
 
 
-def test_a_rule_that_another_one_overrules(bench: Bench, no_rule: None) -> None:
+def test_a_rule_that_another_one_overrules(bench: VmBench, no_rule: None) -> None:
     bench.add()
     later = Path("/etc/udev/rules.d/61-other.rules")
     later.parent.mkdir(parents=True, exist_ok=True)
@@ -314,7 +314,7 @@ def test_a_rule_that_another_one_overrules(bench: Bench, no_rule: None) -> None:
         later.unlink()
 
 
-def test_the_doctor_sees_who_holds_a_board(bench: Bench) -> None:
+def test_the_doctor_sees_who_holds_a_board(bench: VmBench) -> None:
     board = bench.add(mode=Mode.DFU)
     settle()
     assert doctor() == (0, {}, [])
@@ -336,14 +336,14 @@ def test_the_doctor_sees_who_holds_a_board(bench: Bench) -> None:
 
 
 @BOTH_LIBUSBS
-def test_a_user_waits_for_a_board_and_for_udev(bench: Bench, image_for: MakeImage, no_rule: None, libusb: str) -> None:
+def test_user_waits_for_board_and_udev(bench: VmBench, image_for: MakeImage, no_rule: None, libusb: str) -> None:
     board, image = bench.add(), image_for("esp32s3")
     install_rule()
     plug_in_while_it_waits(bench, board, image, libusb, PLUGDEV)
 
 
 @BOTH_LIBUSBS
-def test_cdc_acm_keeps_its_interfaces(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+def test_cdc_acm_keeps_its_interfaces(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
     settle()
     with Path("/dev/ttyACM0").open("rb", buffering=0):
@@ -364,7 +364,7 @@ input()
 
 @BOTH_LIBUSBS
 @MODES
-def test_another_program_has_claimed_it(bench: Bench, image_for: MakeImage, libusb: str, mode: Mode) -> None:
+def test_another_program_has_claimed_it(bench: VmBench, image_for: MakeImage, libusb: str, mode: Mode) -> None:
     board, image = bench.add(mode=mode), image_for("esp32s3")
     other = start([sys.executable, "-c", CLAIM])
     try:
@@ -402,7 +402,7 @@ LATE_BLOCK = 200  # behind the blocks that erase, for which the tool waits longe
     ids=["vanish", "bus reset by somebody else", "error status"],
 )
 def test_a_fault_in_mid_file(
-    bench: Bench, image_for: MakeImage, libusb: str, effect: Effect, code: str, fact: str
+    bench: VmBench, image_for: MakeImage, libusb: str, effect: Effect, code: str, fact: str
 ) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
     board.faults.plan(effect, LATE_BLOCK)
@@ -422,7 +422,7 @@ def test_a_fault_in_mid_file(
     ("effect", "code", "fact"), [(stall, "usb-stall", "refused the block"), (hang, "usb-timeout", "no answer in time")]
 )
 def test_a_lost_request_is_made_up_for(
-    bench: Bench, image_for: MakeImage, libusb: str, effect: Effect, code: str, fact: str
+    bench: VmBench, image_for: MakeImage, libusb: str, effect: Effect, code: str, fact: str
 ) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
     board.faults.plan(effect, LATE_BLOCK)
@@ -441,7 +441,7 @@ def test_a_lost_request_is_made_up_for(
     assert again.code == 0, again
 
 
-def test_another_chip_comes_back(bench: Bench, image_for: MakeImage) -> None:
+def test_another_chip_comes_back(bench: VmBench, image_for: MakeImage) -> None:
     board, image = bench.add(), image_for("esp32s3")
     other = chip("esp32s2")
 
@@ -463,7 +463,7 @@ def test_another_chip_comes_back(bench: Bench, image_for: MakeImage) -> None:
 @BOTH_LIBUSBS
 @pytest.mark.parametrize(("signal_number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_it_in_order(
-    bench: Bench, image_for: MakeImage, libusb: str, signal_number: int, exit_code: int
+    bench: VmBench, image_for: MakeImage, libusb: str, signal_number: int, exit_code: int
 ) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
     board.faults.block_time = 0.02
@@ -480,7 +480,7 @@ def test_a_signal_ends_it_in_order(
     image.assert_in(board)
 
 
-def test_it_does_not_come_back_as_it_should(bench: Bench, image_for: MakeImage) -> None:
+def test_it_does_not_come_back_as_it_should(bench: VmBench, image_for: MakeImage) -> None:
     gone, other_mode = bench.add("esp32s3", "1-1"), bench.add("esp32s3", "1-2")
     gone.faults.no_return = True
     other_mode.faults.return_mode = Mode.RUN_TIME
@@ -494,7 +494,7 @@ def test_it_does_not_come_back_as_it_should(bench: Bench, image_for: MakeImage) 
 
 
 @BOTH_LIBUSBS
-def test_access_comes_late(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+def test_access_comes_late(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
     """As with a slow udev: after the return in DFU mode the node is not the user's for a second."""
     board, image = bench.add(), image_for("esp32s3")
     settle()
@@ -509,7 +509,7 @@ def test_access_comes_late(bench: Bench, image_for: MakeImage, libusb: str) -> N
     image.assert_in(board)
 
 
-def test_slow_and_strict_boards(bench: Bench, image_for: MakeImage) -> None:
+def test_slow_and_strict_boards(bench: VmBench, image_for: MakeImage) -> None:
     slow, strict = bench.add("esp32s3", "1-1", Mode.DFU), bench.add("esp32s3", "1-2", Mode.DFU)
     slow.faults.block_time = 0.003
     strict.rom.wants_status = True
@@ -560,7 +560,7 @@ def large_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @MODES
 @BOTH_LIBUSBS
 def test_a_device_that_insists_on_every_step(
-    bench: Bench, image_for: MakeImage, large_blocks: None, mode: Mode, libusb: str
+    bench: VmBench, image_for: MakeImage, large_blocks: None, mode: Mode, libusb: str
 ) -> None:
     clock = SystemClock()
     device = StrictDevice(chip("esp32s3"), clock)
@@ -601,7 +601,7 @@ class Target:
 
 
 @BOTH_LIBUSBS
-def test_the_dfu_device_of_pypis_usbip(bench: Bench, image_for: MakeImage, libusb: str) -> None:
+def test_the_dfu_device_of_pypis_usbip(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
     """Device and USB/IP server are that package's; only the kernel and we are the same."""
     usbip, classes = importlib.import_module("usbip"), importlib.import_module("usbip.classes.device.dfu")
     flash = Target()
@@ -636,7 +636,7 @@ def import_device(connection: socket.socket, bus_id: str) -> None:
     assert answer[:8] == struct.pack(">HHI", 0x0111, 0x0003, 0)
 
 
-def test_pypis_pydfuutil_flashes_our_image(bench: Bench, image_for: MakeImage) -> None:
+def test_pypis_pydfuutil_flashes_our_image(bench: VmBench, image_for: MakeImage) -> None:
     board, image = bench.add(), image_for("esp32s3")
     command: list[str | Path] = [sys.executable, "-m", "pydfuutil", "-D", image.path]
     # It gives up when the ROM leaves the bus inside DFU_DETACH, as it does; it must be called again.
@@ -667,7 +667,7 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def test_sixteen_boards_with_one_serial_number(bench: Bench, image_for: MakeImage, no_collector: None) -> None:
+def test_sixteen_boards_with_one_serial_number(bench: VmBench, image_for: MakeImage, no_collector: None) -> None:
     """In this process, so that what is left behind can be counted."""
     paths = [f"{bus}-{port}" for bus in (1, 3) for port in range(1, 9)]
     boards = [bench.add("esp32s2", path) for path in paths]
@@ -684,7 +684,7 @@ def test_sixteen_boards_with_one_serial_number(bench: Bench, image_for: MakeImag
     assert open_files() == before
 
 
-def test_a_watch_leaves_nothing_behind(bench: Bench, image_for: MakeImage, no_collector: None) -> None:
+def test_a_watch_leaves_nothing_behind(bench: VmBench, image_for: MakeImage, no_collector: None) -> None:
     """A board after the other on four ports, some of which fail; real libusb, real udev, a person who changes them."""
     total = int(os.environ.get("ESP_DFU_SOAK_BOARDS", "24"))
     boards = [bench.add("esp32s2", f"1-{port}") for port in range(1, 5)]

@@ -19,7 +19,8 @@ from esp_dfu_ext.image.format import DfuImage, parse_image
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.sample import write_sample_project
 
-from ...sim import chip
+from ...kit.boards import assert_flashed
+from ...kit.chips import chip
 from ..usbip import Hub, device_number
 
 SYSTEM_LIBUSB = "import libusb_package; libusb_package.get_library_path = lambda: None\n"
@@ -86,10 +87,7 @@ class Image:
 
     def assert_in(self, board: Board) -> None:
         """The board's flash holds every file of the image."""
-        files = [(m.record.address, m.data) for m in self.parsed.flash_members if m.record is not None]
-        assert files
-        for address, data in files:
-            assert board.rom.flash.read(address, len(data)) == data
+        assert_flashed(board.rom.flash.read, self.parsed)
 
 
 MakeImage = Callable[[str], Image]
@@ -113,7 +111,7 @@ def image_for(tmp_path_factory: pytest.TempPathFactory) -> MakeImage:
     return make
 
 
-class Bench:
+class VmBench:
     """Boards that are added are on the bus."""
 
     def __init__(self, hub: Hub) -> None:
@@ -134,9 +132,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+def bench() -> Iterator[VmBench]:
     """An empty bus; all that is put on it is pulled out afterwards."""
     if not os.environ.get("ESP_DFU_VM"):
         pytest.fail("this runs in the virtual machine only: tests/real_usb/vm/boot.py")
     with Hub() as hub:
-        yield Bench(hub)
+        yield VmBench(hub)

@@ -30,7 +30,7 @@ from esp_dfu_ext.errors import (
 from esp_dfu_ext.simulator.board import report, vanish
 
 from ..usbip import wait_until
-from .conftest import Bench, Image, MakeImage, run, settle
+from .conftest import Image, MakeImage, VmBench, run, settle
 
 pytestmark = [pytest.mark.vm, pytest.mark.filterwarnings("default")]
 
@@ -172,7 +172,7 @@ def driver(place: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return target.get_driver("EspDfuDriver")
 
 
-def test_the_page(bench: Bench, image: Image, farm: Farm) -> None:
+def test_the_page(bench: VmBench, image: Image, farm: Farm) -> None:
     """From run-time mode: the board goes and comes back within the flash."""
     left, right = bench.add("esp32s3", "1-1"), bench.add("esp32s3", "1-2")
     acquire, release = commands_of_the_page("Places")[4:]
@@ -190,7 +190,7 @@ def test_the_page(bench: Bench, image: Image, farm: Farm) -> None:
 
 
 def test_events_and_the_other_board(
-    bench: Bench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch
+    bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left, right = bench.add("esp32s3", "1-1"), bench.add("esp32s3", "1-2", Mode.DFU)
     seen: list[events.Event] = []
@@ -211,7 +211,7 @@ def test_events_and_the_other_board(
 
 
 def test_errors_come_back_as_they_were(
-    bench: Bench, image: Image, acquired: None, image_for: MakeImage, monkeypatch: pytest.MonkeyPatch
+    bench: VmBench, image: Image, acquired: None, image_for: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = bench.add("esp32s3", "1-1")
     board = driver("left", monkeypatch)
@@ -232,7 +232,7 @@ def test_errors_come_back_as_they_were(
 
 
 def test_pulled_out_and_plugged_in_again(
-    bench: Bench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch
+    bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = bench.add("esp32s3", "1-1")
     board = driver("left", monkeypatch)
@@ -269,7 +269,7 @@ imports: [esp_dfu_ext.labgrid]
 
 
 @pytest.mark.parametrize("kind", ["USBFlashableDevice", "DFUDevice"])
-def test_on_this_machine(bench: Bench, image: Image, farm: Farm, tmp_path: Path, kind: str) -> None:
+def test_on_this_machine(bench: VmBench, image: Image, farm: Farm, tmp_path: Path, kind: str) -> None:
     """Without coordinator and ssh; a DFUDevice is there in DFU mode only, as the page says."""
     from labgrid import Environment
     from labgrid.exceptions import NoResourceFoundError
@@ -295,7 +295,7 @@ def test_on_this_machine(bench: Bench, image: Image, farm: Farm, tmp_path: Path,
     assert [device["path"] for device in board.list()] == ["1-1"]
 
 
-def test_the_tool_is_not_there(bench: Bench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tool_is_not_there(bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch) -> None:
     left = bench.add("esp32s3", "1-1")
     board = driver("left", monkeypatch)
     board.tool = "/nowhere/esp-dfu"
@@ -306,7 +306,7 @@ def test_the_tool_is_not_there(bench: Bench, image: Image, acquired: None, monke
     assert left.rom.flash.read(0, 4096) == b"\xff" * 4096
 
 
-def test_a_client_that_is_stopped(bench: Bench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_client(bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C here ends the flash there, and leaves a board that can be flashed."""
     left = bench.add("esp32s3", "1-1", Mode.DFU)
     board = driver("left", monkeypatch)

@@ -18,7 +18,7 @@ from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import vanish
 
-from ...sim import chip
+from ...kit.chips import chip
 from ..usbip import Server, detach, device_number, wait_until
 from .checks import assert_failed
 from .conftest import MakeImage, esp_dfu, run

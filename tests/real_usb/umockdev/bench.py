@@ -28,7 +28,7 @@ AS_USER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-ca
 ESP_DFU = (sys.executable, "-m", "esp_dfu_ext")
 
 
-class Bench:
+class UmockdevBench:
     """Simulated boards on a bus of their own; a context manager.
 
     Args:
@@ -40,7 +40,7 @@ class Bench:
         self._boards = boards
         self._gone = gone
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> UmockdevBench:
         if not SERVER_PYTHON.exists():
             raise RuntimeError(f"{SERVER_PYTHON} is missing: run {HERE / 'setup.sh'} as root first.")
         environment = {"PATH": os.environ["PATH"], "LD_PRELOAD": PRELOAD, "PYTHONPATH": str(CHECKOUT)}
@@ -153,7 +153,7 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 64
     command = sys.argv[3:] or [os.environ.get("SHELL", "sh")]
-    with Bench(sys.argv[1]) as bench:
+    with UmockdevBench(sys.argv[1]) as bench:
         return subprocess.run(command, env=bench.environment(), check=False).returncode
 
 

@@ -17,12 +17,12 @@ from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import load_target
 
-from .bench import ESP_DFU, Bench
+from .bench import ESP_DFU, UmockdevBench
 
 APP_SIZE = (256 << 10) - 24_000  # with bootloader and partition table: 256 KiB
 
 
-def timed(bench: Bench, command: tuple[str, ...]) -> tuple[float, float]:
+def timed(bench: UmockdevBench, command: tuple[str, ...]) -> tuple[float, float]:
     """Seconds that a program took, and seconds of CPU time."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     result = bench.run(*command)
@@ -35,7 +35,7 @@ def timed(bench: Bench, command: tuple[str, ...]) -> tuple[float, float]:
 def main() -> None:
     """Measure and print the table."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    with TemporaryDirectory() as folder, Bench("esp32s3+dfu") as bench:
+    with TemporaryDirectory() as folder, UmockdevBench("esp32s3+dfu") as bench:
         project = write_sample_project(Path(folder), load_target("esp32s3"), app_size=APP_SIZE)
         image = str(build(project).path)
         commands = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from esp_dfu_ext.linux.machine import Machine
 
-from .helpers import write_file
+from .files import write_file
 
 NODE = "/dev/bus/usb/001/002"
 OURS = 'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", ATTR{idProduct}=="00??", MODE="0660", GROUP="plugdev", TAG+="uaccess"'

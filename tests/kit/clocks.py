@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-
-from esp_dfu_ext.clock import Clock
-from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.simulator import Board
-from esp_dfu_ext.simulator.bus import SimulatedBackend
-from esp_dfu_ext.usb.bus import Bus
+from collections.abc import Callable
 
 _LOOK = 0.001  # real seconds until a sleeper looks again whether all sleep
 
@@ -62,40 +56,3 @@ class SharedClock:
             self._plans.pop(0)[1]()
         self._changed.notify_all()
         return True
-
-
-class Bench:
-    """A bus on which boards come and go.
-
-    Attributes:
-        boards: those that there are, plugged in or not.
-        backends: how many were made.
-    """
-
-    def __init__(self, boards: Iterable[Board] = (), clock: Clock | None = None) -> None:
-        self.boards: list[Board] = []
-        self.clock = clock or SharedClock()
-        self.backends = 0
-        self.bus = Bus(self._backend)
-        self._addresses = [1]
-        for board in boards:
-            self.add(board)
-
-    def _backend(self) -> SimulatedBackend:
-        self.backends += 1
-        return SimulatedBackend(self.boards, self.clock)
-
-    def add(self, board: Board) -> None:
-        """Plug a new board in."""
-        board.share_addresses(self._addresses)
-        self.boards.append(board)
-
-    def remove(self, board: Board) -> None:
-        """Pull a board out for good."""
-        board.unplug()
-        self.boards.remove(board)
-
-
-def replug(board: Board, mode: Mode = Mode.RUN_TIME) -> Callable[[], object]:
-    """Plugs it in (again)."""
-    return lambda: board.plug(mode)

@@ -45,9 +45,9 @@ from esp_dfu_ext.simulator import Board, simulate, simulate_text
 from esp_dfu_ext.target import load_targets
 from esp_dfu_ext.ui import bars
 
-from . import idf_py
-from .linux import FolderMachine
-from .shared_clock import SharedClock, replug
+from .. import idf_py
+from .clocks import SharedClock
+from .machine import FolderMachine
 
 # Imported once, before the forks.
 for _module in pkgutil.walk_packages(esp_dfu_ext.__path__, "esp_dfu_ext."):
@@ -55,7 +55,7 @@ for _module in pkgutil.walk_packages(esp_dfu_ext.__path__, "esp_dfu_ext."):
         importlib.import_module(_module.name)
 
 PIPED = 0  # columns
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _FACTS = {"python_version": "3.13.0", "system": "Linux", "release": "6.1.0", "machine": "x86_64"}
 _TRACEBACK = 99  # exit code
 _PATIENCE = 30  # real seconds, for a command that hangs
@@ -255,7 +255,7 @@ def _plug_in(command: Command, clock: SharedClock, machine: FolderMachine) -> No
     simulation = simulate_text(command.boards, targets, clock) if command.boards else simulate([], clock)
     for board, seconds in zip(simulation.boards, command.plug):
         board.unplug()
-        clock.at(seconds, replug(board))
+        clock.at(seconds, board.plug)
     host = Host(clock, simulate=lambda *args: simulation)
     if command.linux is not None:
         command.linux(machine)

@@ -5,23 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from .sim import (
-    ERR_FILE,
-    ERR_FIRMWARE,
-    ERR_TARGET,
+from .archives import (
     KIB,
     MIB,
-    OK,
     PARAMS_FLAGS,
+    TRAILER,
     File,
     archive,
     content,
+    cpio_member,
     fill,
-    member,
-    params,
-    record,
-    trailer,
+    flash_params,
+    index_record,
 )
+from .host import ERR_FILE, ERR_FIRMWARE, ERR_TARGET, OK
 
 A = File(0x1000, "a.bin", content(3000, 1))
 B = File(0x8000, "b.bin", content(3000, 2))
@@ -53,8 +50,8 @@ class BadStream:
 
 
 def _param_parts(chip_size: int = 4 * MIB) -> tuple[bytes, bytes]:
-    data = params(chip_size)
-    return record(0, "flash_params.dat", data, PARAMS_FLAGS), member("flash_params.dat", data)
+    data = flash_params(chip_size)
+    return index_record(0, "flash_params.dat", data, PARAMS_FLAGS), cpio_member("flash_params.dat", data)
 
 
 def _put(file: File) -> tuple[int, bytes]:
@@ -63,7 +60,7 @@ def _put(file: File) -> tuple[int, bytes]:
 
 def _stray_length(size: int) -> bytes:
     """A sound archive of exactly `size` bytes: trailer, with its name field longer than the name."""
-    stream = member("dfuinfo0.dat", b"") + trailer()
+    stream = cpio_member("dfuinfo0.dat", b"") + TRAILER
     assert len(stream) >= size
     return stream[:size]
 
@@ -80,20 +77,22 @@ def _named(name: str) -> File:
 
 def _claims_ffffffff() -> bytes:
     param_record, param_member = _param_parts()
-    index = param_record + record(A.address, A.name, A.data) + record(B.address, B.name, B.data)
-    stream = member("dfuinfo0.dat", index) + param_member
-    return stream + member(A.name, A.data, 0xFFFFFFFF) + member(B.name, B.data) + trailer()
+    index = param_record + index_record(A.address, A.name, A.data) + index_record(B.address, B.name, B.data)
+    stream = cpio_member("dfuinfo0.dat", index) + param_member
+    return stream + cpio_member(A.name, A.data, 0xFFFFFFFF) + cpio_member(B.name, B.data) + TRAILER
 
 
 @cache
 def bad_streams() -> tuple[BadStream, ...]:
     """All of them."""
     param_record, param_member = _param_parts()
-    members = param_member + member(A.name, A.data) + member(B.name, B.data)
-    index = member("dfuinfo0.dat", param_record + record(A.address, A.name, A.data) + record(B.address, B.name, B.data))
+    members = param_member + cpio_member(A.name, A.data) + cpio_member(B.name, B.data)
+    index = cpio_member(
+        "dfuinfo0.dat", param_record + index_record(A.address, A.name, A.data) + index_record(B.address, B.name, B.data)
+    )
     raw = content(1000, 7)
     long_raw = content(9000, 8)
-    stray = member("stray.bin", content(3000, 3))
+    stray = cpio_member("stray.bin", content(3000, 3))
     neighbour = File(0x1C00, "b.bin", content(1000, 2))
     odd_parts = [
         File(0x10000, "app.bin", content(6000, 4)),
@@ -112,36 +111,36 @@ def bad_streams() -> tuple[BadStream, ...]:
         BadStream("not CPIO", raw, OK, present=((0, raw),)),
         BadStream("not CPIO, several sectors", long_raw, OK, present=((0, long_raw),)),
         BadStream("not CPIO, 1 byte", b"x", OK, present=((0, b"x"),)),
-        BadStream("CPIO of another kind", b"070702" + index[6:] + members + trailer(), OK, erased=((MIB, MIB),)),
+        BadStream("CPIO of another kind", b"070702" + index[6:] + members + TRAILER, OK, erased=((MIB, MIB),)),
         BadStream("231 bytes of CPIO", _stray_length(231), OK, present=((0, _stray_length(231)),)),
-        BadStream("bare trailer", trailer(), OK, present=((0, trailer()),)),
-        BadStream("no index", members + trailer(), OK, erased=((0, MIB),)),
-        BadStream("empty index", member("dfuinfo0.dat", b"") + members + trailer(), OK, erased=((0, MIB),)),
-        BadStream("trailer only, padded", fill(trailer(), 10240), OK, erased=((0, MIB),)),
+        BadStream("bare trailer", TRAILER, OK, present=((0, TRAILER),)),
+        BadStream("no index", members + TRAILER, OK, erased=((0, MIB),)),
+        BadStream("empty index", cpio_member("dfuinfo0.dat", b"") + members + TRAILER, OK, erased=((0, MIB),)),
+        BadStream("trailer only, padded", fill(TRAILER, 10240), OK, erased=((0, MIB),)),
         BadStream(
             "index after the members",
-            members + index + trailer(),
+            members + index + TRAILER,
             ERR_TARGET,
             absent=(_put(A), _put(B)),
             erased=((0, MIB),),
         ),
         BadStream(
             "index between the members",
-            param_member + member(A.name, A.data) + index + member(B.name, B.data) + trailer(),
+            param_member + cpio_member(A.name, A.data) + index + cpio_member(B.name, B.data) + TRAILER,
             ERR_TARGET,
             present=(_put(B),),
             erased=((0x1000, 0x1000),),
         ),
         BadStream(
             "member that is not in the index",
-            index + param_member + member(A.name, A.data) + stray + member(B.name, B.data) + trailer(),
+            index + param_member + cpio_member(A.name, A.data) + stray + cpio_member(B.name, B.data) + TRAILER,
             OK,
             present=(_put(A), _put(B)),
             erased=((0x2000, 0x6000), (0x9000, MIB)),
         ),
         BadStream(
             "record without a member",
-            index + param_member + member(B.name, B.data) + trailer(),
+            index + param_member + cpio_member(B.name, B.data) + TRAILER,
             ERR_TARGET,
             present=(_put(B),),
             erased=((0x1000, 0x1000),),
@@ -253,6 +252,6 @@ def bad_streams() -> tuple[BadStream, ...]:
             _claims_ffffffff(),
             ERR_TARGET,
             absent=(_put(B),),
-            present=((A.address, A.data), (A.address + 3000, member(B.name, B.data))),
+            present=((A.address, A.data), (A.address + 3000, cpio_member(B.name, B.data))),
         ),
     )

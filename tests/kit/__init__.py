@@ -1,0 +1,1 @@
+"""What several tests share, one module for each kind of thing: archives, projects, boards, machines, commands, ..."""

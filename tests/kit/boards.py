@@ -1,0 +1,210 @@
+"""Simulated boards on a bus that logs every control transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from esp_dfu_ext import flash
+from esp_dfu_ext.clock import Clock, VirtualClock
+from esp_dfu_ext.dfu.discovery import Selector
+from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.events import Event, Notice, PhaseStarted
+from esp_dfu_ext.image.format import DfuImage
+from esp_dfu_ext.operations.flash import FlashResult
+from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.bus import OtherDevice, SimulatedBackend
+from esp_dfu_ext.target import Target
+from esp_dfu_ext.usb.bus import Bus
+
+from .archives import CHIP_SIZE, File, small_image
+from .chips import chip, chips
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A control transfer as the host asked for it; `timeout` in seconds."""
+
+    path: str
+    request_type: int
+    request: int
+    value: int
+    index: int
+    data: bytes
+    timeout: float
+    when: float
+
+    @property
+    def is_dfu(self) -> bool:
+        """True for a class request to an interface."""
+        return self.request_type in (0x21, 0xA1)
+
+
+Hook = Callable[[Transfer], None]
+
+
+class Bench:
+    """Boards on one bus, their clock, and a log of the control transfers.
+
+    Attributes:
+        log: control transfers in the order in which they were sent.
+        events: events of `flash`.
+        resets: paths of the ports that were reset.
+        scans: number of backends made.
+        handles: number of handles open now.
+        before: called before a transfer reaches the board; may raise.
+        after: called after the board has answered; may raise.
+        on_event: called with each event of `flash`.
+    """
+
+    def __init__(self, boards: Iterable[Board] = (), clock: Clock | None = None, others: Iterable[OtherDevice] = ()):
+        self.boards: list[Board] = []
+        self.clock = clock or VirtualClock()
+        self.others = tuple(others)
+        self.log: list[Transfer] = []
+        self.events: list[Event] = []
+        self.resets: list[str] = []
+        self.scans = 0
+        self.handles = 0
+        self.before: Hook | None = None
+        self.after: Hook | None = None
+        self.on_event: Callable[[Event], None] | None = None
+        self.bus = Bus(self.backend)
+        self._addresses = [1]
+        for board in boards:
+            self.add(board)
+
+    def add(self, board: Board) -> None:
+        """Plug in a new board."""
+        board.share_addresses(self._addresses)
+        self.boards.append(board)
+
+    def remove(self, board: Board) -> None:
+        """Unplug a board for good."""
+        board.unplug()
+        self.boards.remove(board)
+
+    def backend(self) -> Any:
+        """Return a pyusb backend that shows these boards."""
+        self.scans += 1
+        return _LoggingBackend(self)
+
+    @property
+    def board(self) -> Board:
+        """The only board."""
+        (board,) = self.boards
+        return board
+
+    def handle(self, event: Event) -> None:
+        """Record an event."""
+        self.events.append(event)
+        if self.on_event is not None:
+            self.on_event(event)
+
+    def flash(
+        self,
+        image: DfuImage | None = None,
+        target: Target | None = None,
+        *,
+        path: str | None = None,
+        serial: str | None = None,
+        wait: float = 0.0,
+        strict: bool = False,
+        reset: bool = False,
+    ) -> FlashResult:
+        """Flash a board of this bench."""
+        target = target or self.boards[0].target
+        return flash(
+            image or small_image(target.name),
+            target,
+            bus=self.bus,
+            selector=Selector(path=path, serial=serial),
+            targets=chips(),
+            wait=wait,
+            strict=strict,
+            reset=reset,
+            clock=self.clock,
+            on_event=self.handle,
+        )
+
+    def dfu(self, request: int) -> list[Transfer]:
+        """Return the DFU requests of one kind, in order."""
+        return [t for t in self.log if t.is_dfu and t.request == request]
+
+    def notices(self) -> list[str]:
+        """Return the codes of the notices."""
+        return [e.code for e in self.events if isinstance(e, Notice)]
+
+    def phases(self) -> list[str]:
+        """Return the names of the phases that started."""
+        return [e.phase.value for e in self.events if isinstance(e, PhaseStarted)]
+
+    def assert_flashed(self, image: DfuImage | None = None, board: Board | None = None) -> None:
+        """Assert that the flash memory holds the image."""
+        board = board or self.board
+        image = image or small_image(board.target.name)
+        assert_flashed(board.rom.flash.read, image)
+
+
+def assert_flashed(read: Callable[[int, int], bytes], files: DfuImage | Iterable[File]) -> None:
+    """Assert that flash memory, read by address and size, holds the files or those of an image."""
+    if isinstance(files, DfuImage):
+        files = [File(m.record.address, m.name, bytes(m.data)) for m in files.flash_members if m.record is not None]
+    files = list(files)
+    assert files
+    for file in files:
+        assert read(file.address, len(file.data)) == file.data, file.name
+
+
+class _LoggingBackend(SimulatedBackend):
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench.boards, bench.clock, bench.others)
+        self._bench = bench
+
+    def ctrl_transfer(
+        self, handle: Any, request_type: int, request: int, value: int, index: int, data: Any, timeout: int
+    ) -> int:
+        bench = self._bench
+        out = b"" if request_type & 0x80 else bytes(data)
+        path, now = handle.owner.path, bench.clock.monotonic()
+        transfer = Transfer(path, request_type, request, value, index, out, timeout / 1000, now)
+        bench.log.append(transfer)
+        if bench.before is not None:
+            bench.before(transfer)
+        answer = super().ctrl_transfer(handle, request_type, request, value, index, data, timeout)
+        if bench.after is not None:
+            bench.after(transfer)
+        return answer
+
+    def open_device(self, device: Any) -> Any:
+        handle = super().open_device(device)
+        self._bench.handles += 1
+        return handle
+
+    def close_device(self, handle: Any) -> None:
+        self._bench.handles -= 1
+        super().close_device(handle)
+
+    def reset_device(self, handle: Any) -> None:
+        self._bench.resets.append(handle.owner.path)
+        super().reset_device(handle)
+
+
+def bench(*names: str, mode: Mode = Mode.RUN_TIME, others: Sequence[OtherDevice] = (), start: float = 100.0) -> Bench:
+    """Return boards on ports 1-1, 1-2, ... that were plugged in `start` seconds ago."""
+    clock = VirtualClock()
+    boards = [
+        Board.make(chip(name), f"1-{number}", clock, number=number, flash_size=CHIP_SIZE)
+        for number, name in enumerate(names or ("esp32s3",), 1)
+    ]
+    for board in boards:
+        board.rom.mode = mode
+    clock.sleep(start)
+    return Bench(boards, clock, others)
+
+
+def serial_jtag(path: str = "1-9") -> OtherDevice:
+    """Return the USB-Serial-JTAG device, 303a:1001."""
+    known = next(o for target in chips() for o in target.other_usb if (o.vid, o.pid) == (0x303A, 0x1001))
+    return OtherDevice(known, path, 99)

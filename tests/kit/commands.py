@@ -1,0 +1,85 @@
+"""Run esp-dfu, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import esp_dfu_ext
+from esp_dfu_ext import cli
+
+PACKAGE = Path(esp_dfu_ext.__file__).parent
+CHECKOUT = Path(__file__).resolve().parents[2]
+TIMEOUT = 60.0  # seconds; for a process that should take one
+TAB_BOARDS = "esp32s3,esp32s2,esp32p4+no-access,303a:1001"
+
+
+def run(*words: str | Path) -> int:
+    """Run esp-dfu in this process; return its exit code."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(sys, "argv", ["esp-dfu", *map(str, words)])
+        sys.exit(cli.main())  # type: ignore[func-returns-value]
+    return int(stop.value.code or 0)
+
+
+def environment(boards: str | None = None, **more: str) -> dict[str, str]:
+    """Return the environment of a process that imports this package, with these simulated boards."""
+    simulate = {} if boards is None else {"ESP_DFU_SIMULATE": boards}
+    return {**os.environ, "PYTHONPATH": str(PACKAGE.parent), **simulate, **more}
+
+
+def esp_dfu(
+    *words: str | Path,
+    boards: str | None = None,
+    code: str | None = None,
+    prefix: Sequence[str] = (),
+    env: dict[str, str] | None = None,
+    **options: Any,
+) -> subprocess.CompletedProcess[str]:
+    """Run esp-dfu in a process of its own; its output is text.
+
+    Args:
+        words: the command's arguments.
+        boards: simulated boards, as ESP_DFU_SIMULATE takes them.
+        code: Python code to run in place of `python -m esp_dfu_ext`.
+        prefix: a command that runs another one, such as `nice`.
+        env: more environment variables.
+        options: of subprocess.run.
+    """
+    program = [sys.executable, *(["-m", "esp_dfu_ext"] if code is None else ["-c", code])]
+    return subprocess.run(
+        [*prefix, *program, *map(str, words)],
+        env=environment(boards, **(env or {})),
+        text=True,
+        timeout=TIMEOUT,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
+
+
+def unread(stdout: str = "a pipe without a reader") -> int:
+    """Open what takes no output: a pipe whose reader has left, or a file such as /dev/full."""
+    if stdout.startswith("/"):
+        return os.open(stdout, os.O_WRONLY)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    return write_end
+
+
+def complete(monkeypatch: pytest.MonkeyPatch, words: str, boards: str = TAB_BOARDS) -> list[str]:
+    """Return what TAB offers for the last of the words, with descriptions."""
+    monkeypatch.setenv("ESP_DFU_SIMULATE", boards)
+    count = len(shlex.split(words)) - (not words.endswith(" "))
+    env = {"_ESP_DFU_COMPLETE": "zsh_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+    done = CliRunner().invoke(cli.cli, [], env=env, prog_name="esp-dfu")
+    assert done.stderr_bytes in (None, b"")
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    lines = done.stdout.replace("\\:", ":").splitlines()
+    return [f"{value}: {text}" if kind == "plain" else kind for kind, value, text in zip(*[iter(lines)] * 3)]
