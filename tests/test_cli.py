@@ -6,14 +6,13 @@ import errno
 import json
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from pytest_mock import MockerFixture
 
-from esp_dfu_ext import cli, inspect, load_target, load_targets
+from esp_dfu_ext import inspect, load_target, load_targets
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import SIMULATE_VARIABLE
@@ -23,7 +22,7 @@ from esp_dfu_ext.simulator import simulate_text
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import builtin_folder
 
-from .kit.commands import complete
+from .kit.commands import complete, esp_dfu, run
 from .kit.files import forbid
 from .kit.machine import FolderMachine
 
@@ -45,18 +44,6 @@ def dfu_bin(build_dir: Path, capsys: Capture) -> Path:
 @pytest.fixture(autouse=True)
 def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(VirtualClock()))
-
-
-def run(*args: str) -> int:
-    before = sys.argv
-    sys.argv = ["esp-dfu", *args]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def simulate(monkeypatch: pytest.MonkeyPatch, boards: str) -> None:
@@ -346,29 +333,17 @@ def test_every_target_can_be_rehearsed(name: str, tmp_path: Path, capsys: Captur
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_every_code_page_will_do(encoding: str, build_dir: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent), "PYTHONIOENCODING": encoding}
-    command = [sys.executable, "-m", "esp_dfu_ext", "build", str(build_dir)]
-    done = subprocess.run(command, capture_output=True, env=env, timeout=60)
-    assert (done.returncode, done.stderr) == (0, b"")
-    shown = done.stdout.decode(encoding)
-    assert ("žluťoučký" in shown) == (encoding == "utf-8")
-    assert "[red]k" in shown
+    done = esp_dfu("build", build_dir, env={"PYTHONIOENCODING": encoding}, encoding=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("žluťoučký" in done.stdout) == (encoding == "utf-8")
+    assert "[red]k" in done.stdout
 
 
 def test_python_m_is_the_same_and_a_closed_pipe_is_no_traceback(dfu_bin: Path) -> None:
-    command = [sys.executable, "-m", "esp_dfu_ext"]
-    path = str(Path(cli.__file__).parent.parent)
-    env = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "", "ESP_DFU_SIMULATE": "esp32s3"}
-    done = subprocess.run([*command, "--version"], capture_output=True, text=True, env=env, timeout=60)
-    assert done.stdout.startswith("esp-dfu, version ")
+    assert esp_dfu("--version").stdout.startswith("esp-dfu, version ")
     # What is for people is not missed; what is for programs and could not be written is an error.
     for words, code in ((["inspect", str(dfu_bin)], 0), (["list"], 141), (["list", "--json"], 141), (["--help"], 1)):
-        read_end, write_end = os.pipe()
-        os.close(read_end)
-        done = subprocess.run(
-            [*command, *words], stdout=write_end, stderr=subprocess.PIPE, text=True, env=env, timeout=60
-        )
-        os.close(write_end)
+        done = esp_dfu(*words, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread="pipe")
         assert (done.returncode, done.stderr) == (code, "")
 
 
@@ -464,16 +439,7 @@ def test_an_output_that_is_no_file_stays_what_it_is(build_dir: Path, tmp_path: P
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("stdout", ["a pipe without a reader", "/dev/full"])
+@pytest.mark.parametrize("stdout", ["pipe", "/dev/full"])
 def test_a_log_that_takes_no_more_does_not_stop_the_flash(stdout: str, dfu_bin: Path) -> None:
-    path = str(Path(cli.__file__).parent.parent)
-    env = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "", "ESP_DFU_SIMULATE": "esp32s3"}
-    if stdout == "/dev/full":
-        write_end = os.open(stdout, os.O_WRONLY)
-    else:
-        read_end, write_end = os.pipe()
-        os.close(read_end)
-    command = [sys.executable, "-m", "esp_dfu_ext", "flash", str(dfu_bin)]
-    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, env=env, timeout=60)
-    os.close(write_end)
+    done = esp_dfu("flash", dfu_bin, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread=stdout)
     assert (done.returncode, done.stderr) == (0, "")

@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.simulator.sample import write_sample_project
+
+from .kit.commands import run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "targets" / "README.md"])
@@ -66,13 +68,6 @@ def boards(line: str) -> str:
     return ",".join(["esp32s3"] * (3 if re.search(r"--(path|serial|all)\b", line) else 1))
 
 
-def run(words: Sequence[str]) -> int:
-    """The exit code of esp-dfu."""
-    with pytest.raises(SystemExit) as stop:
-        sys.exit(cli.main(list(words), prog_name="esp-dfu", standalone_mode=False))
-    return int(stop.value.code or 0)
-
-
 def test_the_pages_show_commands() -> None:
     assert len(ESP_DFU) >= 12
     assert len(IDF_PY) >= 8
@@ -88,7 +83,7 @@ def test_an_esp_dfu_command_of_the_pages_runs(line: str, folder: Path, monkeypat
         assert name is not None and command is not None
         command.make_context(name, rest, parent=group)
         return
-    assert run(words) == 0
+    assert run(*words) == 0
 
 
 @pytest.mark.parametrize("line", IDF_PY)
@@ -136,7 +131,7 @@ def schema(name: str) -> dict[str, Any]:
 
 def said(words: str, capsys: pytest.CaptureFixture[str]) -> list[Any]:
     """The JSON that a command prints."""
-    run(words.split())
+    run(*words.split())
     text = capsys.readouterr().out
     return [json.loads(line) for line in text.splitlines()] if words.startswith("flash") else [json.loads(text)]
 

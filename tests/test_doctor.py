@@ -48,6 +48,7 @@ from esp_dfu_ext.ui.console import Console
 
 from .kit.boards import Bench, bench, serial_jtag
 from .kit.chips import chip, chips
+from .kit.commands import MAIN, esp_dfu
 from .kit.files import forbid, write_file
 from .kit.machine import NODE, OURS, FolderMachine
 
@@ -463,27 +464,15 @@ def test_a_file_that_cannot_be_had(
 # --- the command ------------------------------------------------------------------------------------------
 
 
-def esp_dfu(folder: Path, *args: str, prelude: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    code = f"{prelude}\nfrom esp_dfu_ext.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *args],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent), **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 def test_nothing_in_the_way_is_0(tmp_path: Path) -> None:
-    done = esp_dfu(tmp_path, "doctor", ESP_DFU_SIMULATE="esp32s3,303a:1001")
+    done = esp_dfu("doctor", boards="esp32s3,303a:1001", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("Nothing stands in the way.\n")
     assert "\x1b" not in done.stdout
 
 
 def test_a_problem_is_1_with_the_next_step_on_stderr(tmp_path: Path) -> None:
-    done = esp_dfu(tmp_path, "doctor", ESP_DFU_SIMULATE="303a:1001")
+    done = esp_dfu("doctor", boards="303a:1001", cwd=tmp_path)
     assert done.returncode == 1
     assert "PROBLEM  board" in done.stdout
     assert "[other-usb]" in done.stdout
@@ -492,7 +481,7 @@ def test_a_problem_is_1_with_the_next_step_on_stderr(tmp_path: Path) -> None:
 
 
 def test_json_is_one_versioned_document(tmp_path: Path) -> None:
-    done = esp_dfu(tmp_path, "doctor", "--json", ESP_DFU_SIMULATE="esp32s2+no-access")
+    done = esp_dfu("doctor", "--json", boards="esp32s2+no-access", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     document = json.loads(done.stdout)
     assert (document["version"], document["ok"]) == (1, False)
@@ -514,7 +503,7 @@ NO_LIBUSB = (
     ids=["pyusb", "libusb"],
 )
 def test_without_pyusb_or_libusb_the_rest_is_still_told(tmp_path: Path, prelude: str, topic: str, install: str) -> None:
-    done = esp_dfu(tmp_path, "doctor", "--json", prelude=prelude)
+    done = esp_dfu("doctor", "--json", code=prelude + MAIN, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     document = json.loads(done.stdout)
     by_topic = {fact["topic"]: fact for fact in document["facts"]}
@@ -548,7 +537,7 @@ def test_nothing_about_a_project_ends_the_report(tmp_path: Path, monkeypatch: py
 
 
 def test_our_own_version_is_told(tmp_path: Path) -> None:
-    document = json.loads(esp_dfu(tmp_path, "doctor", "--json", ESP_DFU_SIMULATE="esp32s3").stdout)
+    document = json.loads(esp_dfu("doctor", "--json", boards="esp32s3", cwd=tmp_path).stdout)
     first = document["facts"][0]
     assert (first["topic"], first["state"]) == ("version", "ok")
     assert first["data"] == {"version": esp_dfu_ext.__version__, "path": str(PACKAGE)}
@@ -569,7 +558,7 @@ def test_a_folder_of_chips_that_may_not_be_read(
 
 
 def test_a_folder_of_chips_that_is_none(tmp_path: Path) -> None:
-    done = esp_dfu(tmp_path, "doctor", ESP_DFU_SIMULATE="esp32s3", ESP_DFU_TARGETS="/nowhere")
+    done = esp_dfu("doctor", boards="esp32s3", env={"ESP_DFU_TARGETS": "/nowhere"}, cwd=tmp_path)
     assert done.returncode == 1
     assert "[target-file]" in done.stdout
     assert "Traceback" not in done.stderr
@@ -579,16 +568,16 @@ def test_a_broken_chip_hides_no_other(tmp_path: Path) -> None:
     text = (builtin_folder() / "esp32s3.yaml").read_text(encoding="utf-8")
     (tmp_path / "mychip.yaml").write_text(text.replace("name: esp32s3", "name: mychip"), encoding="utf-8")
     (tmp_path / "broken.yaml").write_text("schema: [")
-    done = esp_dfu(tmp_path, "doctor", ESP_DFU_SIMULATE="mychip", ESP_DFU_TARGETS=str(tmp_path))
+    done = esp_dfu("doctor", boards="mychip", env={"ESP_DFU_TARGETS": str(tmp_path)}, cwd=tmp_path)
     assert done.returncode == 1
     assert "PROBLEM  chips" in done.stdout
     assert re.search(r"ok +board +found on port 1-1", done.stdout)
 
 
 def test_the_rule_is_printed_and_only_root_may_install_it(tmp_path: Path) -> None:
-    assert esp_dfu(tmp_path, "udev").stdout == OURS + "\n"
+    assert esp_dfu("udev", cwd=tmp_path).stdout == OURS + "\n"
     prelude = "import esp_dfu_ext.linux.machine as m; m.Machine.is_root = False; m.sys.platform = 'linux'"
-    done = esp_dfu(tmp_path, "udev", "--install", prelude=prelude)
+    done = esp_dfu("udev", "--install", code=prelude + MAIN, cwd=tmp_path)
     assert done.returncode == 77
     assert "[needs-root]" in done.stderr
     assert re.search(

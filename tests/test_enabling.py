@@ -15,6 +15,7 @@ from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.ui.console import Console
 
+from .kit.commands import esp_dfu
 from .test_idf_actions import VERSIONS, idf_py, idf_py_lists, project, site_packages
 
 __all__ = ["project"]  # the fixture
@@ -37,8 +38,8 @@ def test_an_enabled_project_has_the_actions_and_a_disabled_one_has_not(
 ) -> None:
     env = {"PYTHONPATH": str(site_packages(idf_project.parent / "site", entry_point=False))}
     for command, file_there in (("enable", True), ("enable", True), ("disable", False), ("disable", False)):
-        done = subprocess.run([sys.executable, "-m", "esp_dfu_ext", command, str(idf_project)], capture_output=True)
-        assert (done.returncode, done.stderr) == (0, b"")
+        done = esp_dfu(command, idf_project)
+        assert (done.returncode, done.stderr) == (0, "")
         assert (idf_project / "idf_ext.py").exists() == file_there
         if file_there:
             idf_py_lists(idf_project, env, version)

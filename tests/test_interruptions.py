@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,7 @@ from esp_dfu_ext.ui.console import Console
 from .kit.archives import small_image
 from .kit.boards import bench
 from .kit.chips import chip, chips
+from .kit.commands import environment, esp_dfu
 from .kit.host import DETACH
 
 pytestmark = pytest.mark.usefixtures("hangup_ends")
@@ -73,10 +75,6 @@ os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 @pytest.fixture
 def dfu_bin(tmp_path: Path) -> Path:
     return build(write_sample_project(tmp_path / "my [bold]project[/bold] ž", chip(), app_size=100_000)).path
-
-
-def environment(boards: str = "") -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "ESP_DFU_SIMULATE": boards, "TERM": "xterm"}
 
 
 def read_until(stream: int, words: bytes) -> bytes:
@@ -219,9 +217,8 @@ def test_a_terminal_that_took_stderr_with_it(dfu_bin: Path, tmp_path: Path) -> N
 # --- disks ------------------------------------------------------------------------------------------------
 
 
-def rebuild(dfu_bin: Path, *prefix: str, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [*prefix, sys.executable, "-m", "esp_dfu_ext", "build", str(dfu_bin.parent)]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=DEADLINE, **options)  # type: ignore[call-overload, no-any-return]
+def rebuild(dfu_bin: Path, *prefix: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return esp_dfu("build", dfu_bin.parent, prefix=prefix, **options)
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], dfu_bin: Path, before: bytes, words: str) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from esp_dfu_ext import build, cli, errors, events, load_target
+from esp_dfu_ext import build, errors, events, load_target
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import SIMULATE_VARIABLE
@@ -27,6 +24,8 @@ from esp_dfu_ext.operations.flash import FlashResult
 from esp_dfu_ext.operations.gang import FlashOutcome
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.ui.json_lines import error_line, event_line, read_line, result_line
+
+from .kit.commands import esp_dfu, run
 
 Capture = pytest.CaptureFixture[str]
 
@@ -69,9 +68,7 @@ def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def flash(*args: str | Path) -> int:
-    with pytest.raises(SystemExit) as stop:
-        cli.cli.main(["flash", "--json", *map(str, args)], standalone_mode=False)
-    return int(stop.value.code or 0)
+    return run("flash", "--json", *args)
 
 
 # --- the lines --------------------------------------------------------------------------------------------
@@ -210,18 +207,9 @@ def test_bad_files_and_options_are_lines_too(dfu_bin: Path, tmp_path: Path, caps
     assert isinstance(usage, errors.UsageError)
 
 
-@pytest.mark.parametrize("stdout", ["a pipe without a reader", "/dev/full"])
+@pytest.mark.parametrize("stdout", ["pipe", "/dev/full"])
 def test_a_flash_without_a_reader_ends(dfu_bin: Path, stdout: str) -> None:
-    command = [sys.executable, "-m", "esp_dfu_ext", "flash", "--json", str(dfu_bin)]
-    path = str(Path(cli.__file__).parent.parent)
-    env = {**os.environ, SIMULATE_VARIABLE: "esp32s3", "PYTHONPATH": path, "PYTHONUNBUFFERED": ""}
-    if stdout == "/dev/full":
-        write_end = os.open(stdout, os.O_WRONLY)
-    else:
-        read_end, write_end = os.pipe()
-        os.close(read_end)
-    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, env=env, timeout=60)
-    os.close(write_end)
+    done = esp_dfu("flash", "--json", dfu_bin, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread=stdout)
     assert done.returncode == (1 if stdout == "/dev/full" else 141), done
     assert "Traceback" not in done.stderr
     assert "Flashed" not in done.stderr

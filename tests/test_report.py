@@ -17,12 +17,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from esp_dfu_ext import build, cli, load_image, load_target
+from esp_dfu_ext import build, load_image, load_target
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.errors import OutputError
 from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed
 from esp_dfu_ext.operations.record import LOCK_TIME, Line, Recorder, Report
 from esp_dfu_ext.simulator.sample import write_sample_project
+
+from .kit.commands import esp_dfu, run
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 LINE = Line(
@@ -58,13 +60,7 @@ def dfu_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def flash(dfu_bin: Path, report: Path, boards: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """The command, in a process of its own."""
-    command = [sys.executable, "-m", "esp_dfu_ext", "flash", str(dfu_bin), "--report", str(report), *options]
-    return subprocess.run(command, env=environment(boards), capture_output=True, text=True, timeout=60)
-
-
-def environment(boards: str) -> Mapping[str, str]:
-    return {**os.environ, "ESP_DFU_SIMULATE": boards}
+    return esp_dfu("flash", dfu_bin, "--report", report, *options, boards=boards)
 
 
 # --- what is in a line ------------------------------------------------------------------------------------
@@ -217,14 +213,12 @@ def test_a_report_that_cannot_be_opened_is_said_before_a_board_is_touched(
     monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
     flashed = []
     monkeypatch.setattr("esp_dfu_ext.operations.flash.flash", lambda *args, **options: flashed.append(args))
-    monkeypatch.setattr(sys, "argv", ["esp-dfu", "flash", str(dfu_bin), "--report", str(tmp_path / what)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 73
+    assert run("flash", dfu_bin, "--report", tmp_path / what) == 73
     assert not flashed
     assert "[output]" in capsys.readouterr().err
 
 
+FOUR = "esp32s3,esp32s3,esp32s3,esp32s3"
 FULL = """
 import resource, sys
 from esp_dfu_ext import cli
@@ -243,15 +237,7 @@ def test_a_disk_that_fills_up_stops_no_board(dfu_bin: Path, tmp_path: Path, room
             opened.append(LINE)
     before = report.read_bytes()
     options = ["flash", str(dfu_bin), "--all", "-q", "--report", str(report)]
-    command = [sys.executable, "-c", FULL, str(len(before) + room), *options]
-    done = subprocess.run(
-        command,
-        env=environment("esp32s3,esp32s3,esp32s3,esp32s3"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-    )
+    done = esp_dfu(len(before) + room, *options, code=FULL, boards=FOUR, cwd=tmp_path)
     assert done.returncode == 73, done.stderr
     assert "cannot be written" in done.stderr
     if room < 1000:
@@ -336,10 +322,7 @@ def test_without_locks_no_line_of_another_process_is_cut_off(tmp_path: Path, mon
 @pytest.mark.skipif(sys.platform == "win32", reason="no file size limit there")
 def test_a_program_gets_one_last_line_also_when_the_report_fails(dfu_bin: Path, tmp_path: Path) -> None:
     options = ["flash", str(dfu_bin), "--all", "--json", "--report", str(tmp_path / "report.jsonl")]
-    command = [sys.executable, "-c", FULL, "1200", *options]
-    done = subprocess.run(
-        command, env=environment("esp32s3,esp32s3,esp32s3,esp32s3"), capture_output=True, text=True, timeout=60
-    )
+    done = esp_dfu(1200, *options, code=FULL, boards=FOUR)
     said = [json.loads(line) for line in done.stdout.splitlines()]
     events = [line["event"] for line in said]
     assert (events.count("result"), events.count("error"), events[-1]) == (1, 0, "result")

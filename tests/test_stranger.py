@@ -33,9 +33,9 @@ from .kit.archives import (
 )
 from .kit.boards import bench
 from .kit.chips import S3, chips
+from .kit.commands import run
 from .kit.files import edit_json, write_file
 from .kit.projects import make_project, notices
-from .test_cli import run
 
 Capture = pytest.CaptureFixture[str]
 

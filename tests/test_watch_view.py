@@ -6,12 +6,11 @@ import io
 import os
 import re
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
-from esp_dfu_ext import build, cli, load_target
+from esp_dfu_ext import build, load_target
 from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import SIMULATE_VARIABLE
 from esp_dfu_ext.events import (
@@ -31,6 +30,7 @@ from esp_dfu_ext.ui.lines import Problem, Verdict
 from esp_dfu_ext.ui.terminal import Terminal
 
 from .kit.clocks import SharedClock
+from .kit.commands import run
 
 Capture = pytest.CaptureFixture[str]
 PASSED = Verdict("1-2", "7c:df:a1:00:00:02", "20 KiB in 3.2 s", "1 passed, 0 failed", 1, None)
@@ -60,10 +60,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SharedClock:
 
 def flash(monkeypatch: pytest.MonkeyPatch, dfu_bin: Path, boards: str, *options: str) -> int:
     monkeypatch.setenv(SIMULATE_VARIABLE, boards)
-    monkeypatch.setattr(sys, "argv", ["esp-dfu", "flash", str(dfu_bin), *options])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    return int(stop.value.code or 0)
+    return run("flash", dfu_bin, *options)
 
 
 # --- the command ------------------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import esp_dfu_ext
-
+from ..kit import commands
 from ..kit.archives import cpio_member, dfu_file, flash_params, index_record
 from ..kit.chips import S3
 from ..kit.files import sparse_file, write_file
@@ -35,15 +34,16 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 def esp_dfu(*arguments: str | Path) -> tuple[int, str]:
     """Run the command under limits; its exit code and what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", _RUN.format(memory=MEMORY, seconds=SECONDS), *map(str, arguments)],
-        stdout=subprocess.PIPE,
+    done = commands.esp_dfu(
+        *arguments,
+        code=_RUN.format(memory=MEMORY, seconds=SECONDS),
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": str(Path(esp_dfu_ext.__file__).parent.parent), "PYTHONIOENCODING": "utf-8"},
+        env={"PYTHONIOENCODING": "utf-8"},
+        encoding="utf-8",
         timeout=10 * SECONDS,
     )
-    check_output(done.stdout)
-    return done.returncode, done.stdout.decode()
+    check_output(done.stdout.encode())
+    return done.returncode, done.stdout
 
 
 @pytest.fixture

@@ -200,8 +200,9 @@ def bench(*names: str, mode: Mode = Mode.RUN_TIME, others: Sequence[OtherDevice]
     ]
     for board in boards:
         board.rom.mode = mode
+    made = Bench(boards, clock, others)
     clock.sleep(start)
-    return Bench(boards, clock, others)
+    return made
 
 
 def serial_jtag(path: str = "1-9") -> OtherDevice:

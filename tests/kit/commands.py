@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +19,31 @@ from esp_dfu_ext import cli
 PACKAGE = Path(esp_dfu_ext.__file__).parent
 CHECKOUT = Path(__file__).resolve().parents[2]
 TIMEOUT = 60.0  # seconds; for a process that should take one
+MAIN = "\nfrom esp_dfu_ext.cli import main; main()"
 TAB_BOARDS = "esp32s3,esp32s2,esp32p4+no-access,303a:1001"
 
 
-def run(*words: str | Path) -> int:
+def run(*words: object) -> int:
     """Run esp-dfu in this process; return its exit code."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
         patch.setattr(sys, "argv", ["esp-dfu", *map(str, words)])
-        sys.exit(cli.main())  # type: ignore[func-returns-value]
+        cli.main()
     return int(stop.value.code or 0)
 
 
 def environment(boards: str | None = None, **more: str) -> dict[str, str]:
     """Return the environment of a process that imports this package, with these simulated boards."""
     simulate = {} if boards is None else {"ESP_DFU_SIMULATE": boards}
-    return {**os.environ, "PYTHONPATH": str(PACKAGE.parent), **simulate, **more}
+    return {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "TERM": "xterm", **simulate, **more}
 
 
 def esp_dfu(
-    *words: str | Path,
+    *words: object,
     boards: str | None = None,
     code: str | None = None,
     prefix: Sequence[str] = (),
-    env: dict[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    unread: str | None = None,
     **options: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run esp-dfu in a process of its own; its output is text.
@@ -52,25 +54,20 @@ def esp_dfu(
         code: Python code to run in place of `python -m esp_dfu_ext`.
         prefix: a command that runs another one, such as `nice`.
         env: more environment variables.
-        options: of subprocess.run.
+        unread: where stdout goes: "pipe" for one whose reader has left, or a file such as /dev/full.
+        options: more options of subprocess.run.
     """
     program = [sys.executable, *(["-m", "esp_dfu_ext"] if code is None else ["-c", code])]
-    return subprocess.run(
-        [*prefix, *program, *map(str, words)],
-        env=environment(boards, **(env or {})),
-        text=True,
-        timeout=TIMEOUT,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
-    )
-
-
-def unread(stdout: str = "a pipe without a reader") -> int:
-    """Open what takes no output: a pipe whose reader has left, or a file such as /dev/full."""
-    if stdout.startswith("/"):
-        return os.open(stdout, os.O_WRONLY)
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    return write_end
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": TIMEOUT, **options}
+    if unread == "pipe":
+        read_end, options["stdout"] = os.pipe()
+        os.close(read_end)
+    elif unread is not None:
+        options["stdout"] = os.open(unread, os.O_WRONLY)
+    done = subprocess.run([*prefix, *program, *map(str, words)], env=environment(boards, **(env or {})), **options)
+    if unread is not None:
+        os.close(options["stdout"])
+    return done
 
 
 def complete(monkeypatch: pytest.MonkeyPatch, words: str, boards: str = TAB_BOARDS) -> list[str]:
