@@ -4,63 +4,67 @@
 
     EspDfuError
     ├── UsageError                 64  the request contradicts itself
-    │   └── SeveralDevicesError        more than one board fits and none was chosen
-    ├── DataError                  65  a file says something that cannot be used
-    │   ├── TargetFileError            a chip's YAML
-    │   ├── ProjectError               a project's or build folder's file
-    │   │   ├── NoTargetError              none of them says which chip it is for
-    │   │   ├── BuildFileError             one that ESP-IDF wrote into the build folder is damaged
-    │   │   └── OutsideProjectError        it names files outside of both
+    │   └── SeveralDevicesError        more than one board matches, and none was chosen
+    ├── DataError                  65  a file has contents that cannot be used
+    │   ├── TargetFileError            a chip's YAML file
+    │   ├── ProjectError               a file of a project or build folder
+    │   │   ├── NoTargetError              no file names the chip
+    │   │   ├── BuildFileError             a damaged file that ESP-IDF wrote into the build folder
+    │   │   └── OutsideProjectError        a file that names files outside the project and its build folder
     │   ├── TargetNotSupportedError    the chip has no USB DFU in its ROM
     │   ├── LayoutError                files that the ROM would flash wrongly
-    │   ├── FirmwareError              an ESP image for another chip, or damaged
-    │   └── ImageError                 a dfu.bin that is damaged
-    │       └── WrongTargetError       a sound dfu.bin, made for another chip
-    ├── InputMissingError          66  a file that should be there is not
-    ├── DeviceNotFoundError        69  no board fits; itself: nothing of the chips' vendors is there
+    │   ├── FirmwareError              an ESP image that is damaged or for another chip
+    │   └── ImageError                 a damaged dfu.bin
+    │       └── WrongTargetError       an intact dfu.bin for another chip
+    ├── InputMissingError          66  a file that does not exist or cannot be read
+    ├── DeviceNotFoundError        69  no board matches; this class: no device of the chips' vendors found
     │   ├── OtherUsbError              only another USB device of a chip, such as USB-Serial/JTAG
-    │   ├── AppRunningError            a device that is no chip's ROM: an app
+    │   ├── AppRunningError            a device that is not a chip's ROM: an app
     │   ├── OtherChipError             the ROM of another chip
     │   ├── UnreadableDeviceError      a device whose descriptors cannot be read
-    │   ├── OtherPathError             boards, but not on the port that was named
+    │   ├── OtherPathError             boards, but none on the port that was named
     │   └── OtherSerialError           boards, but none with the serial number that was named
     ├── UsbUnavailableError        72  pyusb or libusb is missing or cannot start
-    ├── UdevError                  72  udev is not there, or does not do what the rule says (Linux)
+    ├── UdevError                  72  udev is missing, or does not apply the rule (Linux)
     ├── OutputError                73  a file cannot be written
     ├── UsbError                   74  a transfer failed
     │   ├── StallError                 the device refused the request (EPIPE)
-    │   ├── TransferTimeoutError       no answer in time
+    │   ├── TransferTimeoutError       the device did not answer in time
     │   ├── DeviceGoneError            the device left the bus
-    │   ├── AccessDeniedError      77  no permission to open it
-    │   ├── DriverMissingError     78  the system has no driver that lets us in (Windows)
-    │   └── DeviceBusyError        75  somebody else holds the interface
-    ├── DfuError                   74  the device did not do what DFU 1.1 says
+    │   ├── AccessDeniedError      77  no permission to open the device
+    │   ├── DriverMissingError     78  the system has no driver that gives access to the device (Windows)
+    │   └── DeviceBusyError        75  another program has claimed the interface
+    ├── DfuError                   74  the device did not follow DFU 1.1
     │   ├── DfuStatusError             it reported an error status
-    │   ├── DfuStateError              it is in a state in which it should not be
+    │   ├── DfuStateError              it is in an unexpected state
     │   ├── DfuAnswerError             its answer is malformed
     │   ├── ReenumerationError         it did not come back after DFU_DETACH
     │   │   └── NoDfuModeError         it came back, but not in DFU mode
-    │   └── SimulationError            a rehearsal's flash differs from the image
+    │   └── SimulationError            the simulated flash memory differs from the image
     ├── NeedsRootError             77  only root may do this
-    ├── RemoteError                76  esp-dfu on another machine did not run, or is not understood
-    └── InterruptedByUserError    130  Ctrl-C; 143 SIGTERM, 129 SIGHUP
+    ├── RemoteError                76  esp-dfu on another machine did not run, or its output is not understood
+    └── InterruptedByUserError    130  Ctrl-C; 143 for SIGTERM, 129 for SIGHUP
 
-The numbers are the exit codes, those of ``sysexits.h`` where one fits; `EXIT_CODES` has them all. Inside
-the package an error carries facts (what, where, which state and status) and no advice: advice depends on who asks, see
-`hints`.
+The numbers are exit codes, from ``sysexits.h`` where it has one that fits; `EXIT_CODES` lists all of them. An error
+states facts (what failed, where, with which state and status) and gives no advice: `doctor.advice` does, because advice
+depends on how esp-dfu was called.
+
+Errors can be pickled and copied.
 """
 
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from typing_extensions import Self
 
-# In a word or three; docs/reference.md has more.
+
+# Short meanings, for --help; docs/reference.md says more.
 EXIT_CODES = {
     0: "done",
     1: "doctor found a problem",
@@ -80,16 +84,17 @@ EXIT_CODES = {
     141: "pipe closed",
     143: "ended by SIGTERM",
 }
-PIPE_CLOSED = 141  # 128 and SIGPIPE, as shells have it
+PIPE_CLOSED = 141  # 128 and SIGPIPE, the convention of shells
 
 
 class EspDfuError(Exception):
-    """Base of all errors that a user, a file or a device can cause.
+    """Base class of all errors that a user, a file or a device can cause.
 
     Attributes:
-        code: stable name of the kind of error, to search for and to compare with.
-        exit_code: what the command returns, see the module's tree.
-        notes: further lines of facts, shown below the message.
+        code: Stable name of the kind of error, for searching and comparing.
+        exit_code: Exit code of the command; see the tree in this module's docstring.
+        message: What failed, with which value, and what was expected.
+        notes: Further lines of facts, shown below the message.
     """
 
     code: ClassVar[str] = "error"
@@ -100,6 +105,28 @@ class EspDfuError(Exception):
         self.message = message
         self.notes = tuple(notes)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Attributes other than `message` and `notes`: what the class adds."""
+        return {name: value for name, value in vars(self).items() if name not in ("message", "notes", "__notes__")}
+
+    @classmethod
+    def restore(cls, message: str, notes: Sequence[str], facts: Mapping[str, Any]) -> Self:
+        """Return an error of this class from its attributes, whatever its constructor takes."""
+        error = cls.__new__(cls, message)
+        vars(error).update(facts, message=message, notes=tuple(notes))
+        return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.restore, (self.message, self.notes, vars(self))
+
+
+def all_errors(kind: type[EspDfuError] = EspDfuError) -> Iterator[type[EspDfuError]]:
+    """Return `kind` and all classes below it."""
+    yield kind
+    for below in kind.__subclasses__():
+        yield from all_errors(below)
+
 
 class UsageError(EspDfuError):
     code = "usage"
@@ -107,10 +134,10 @@ class UsageError(EspDfuError):
 
 
 class SeveralDevicesError(UsageError):
-    """More than one board fits.
+    """More than one board matches.
 
     Attributes:
-        paths: the ports they are on, as ``bus-port.port``.
+        paths: USB ports of these boards, as ``bus-port.port``.
     """
 
     code = "several-devices"
@@ -146,17 +173,17 @@ class OutsideProjectError(ProjectError):
 
 
 class TargetNotSupportedError(DataError):
-    """The chip has no DFU, or nobody described it yet.
+    """The chip has no DFU, or no YAML file describes it.
 
     Attributes:
-        target: the name as `idf.py set-target` knows it.
-        supported: names of the targets that are described.
+        target: Name of the chip, as `idf.py set-target` takes it.
+        supported: Names of the chips that a YAML file describes.
     """
 
     code = "target-not-supported"
 
     def __init__(self, target: str, *, supported: Sequence[str]) -> None:
-        super().__init__(f"{target} cannot be flashed over USB DFU: no chip of that name with DFU in its ROM is known.")
+        super().__init__(f"{target} is not supported: no known chip with USB DFU in its ROM has that name.")
         self.target = target
         self.supported = tuple(supported)
 
@@ -177,26 +204,26 @@ class WrongTargetError(ImageError):
     """A DFU image for another chip.
 
     Attributes:
-        image_target: what it was made for, a name or ``vvvv:pppp``.
-        target: what was asked for.
+        image_target: The chip that it is for, by name or as ``vvvv:pppp``.
+        target: Name of the chip that was asked for.
     """
 
     code = "wrong-target"
 
     def __init__(self, path: str, *, image_target: str, target: str) -> None:
-        super().__init__(f"{path} was made for {image_target}, this is {target}.")
+        super().__init__(f"{path} is for {image_target}, but the target is {target}.")
         self.image_target = image_target
         self.target = target
 
 
 class InputMissingError(EspDfuError):
-    """A file is not there (or cannot be read).
+    """A file does not exist or cannot be read.
 
     Attributes:
-        path: which one.
-        role: ``dfu.bin``, ``flasher_args.json``, ``flash file``, ``build folder``.
-        reason: as it was seen: ``missing``; ``unreadable``, this user may not read it; ``no-file``, something else
-            is there, such as a folder; ``failed``, the message has the system's words.
+        path: Path of the file.
+        role: What the file is: ``dfu.bin``, ``flasher_args.json``, ``flash file`` or ``build folder``.
+        reason: ``missing``; ``unreadable``, this user has no permission to read it; ``no-file``, the path is
+            something else, such as a folder; ``failed``, for any other reason, which the message quotes.
     """
 
     code = "input-missing"
@@ -211,7 +238,7 @@ class InputMissingError(EspDfuError):
 
     @classmethod
     def of(cls, error: OSError, path: Path, role: str) -> InputMissingError:
-        """What the system said when `path` was looked at or read."""
+        """Return the error for an OSError that was raised when `path` was examined or read."""
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             reason = "missing"
         else:
@@ -220,14 +247,14 @@ class InputMissingError(EspDfuError):
 
 
 class DeviceNotFoundError(EspDfuError):
-    """No board fits what was asked for; the class says what was seen instead, this one: nothing of the vendors."""
+    """No board matches the request; the class says what was found instead (this class: no device of the vendors)."""
 
     code = "no-device"
     exit_code = 69
 
 
 class OtherUsbError(DeviceNotFoundError):
-    """Only devices that a chip's file lists under `other_usb`: USB-Serial/JTAG."""
+    """Only devices found that a chip's YAML file lists under `other_usb`, such as USB-Serial/JTAG."""
 
     code = "other-usb"
 
@@ -256,7 +283,7 @@ class UsbUnavailableError(EspDfuError):
     """USB cannot be used on this machine at all.
 
     Attributes:
-        missing: ``pyusb``, ``libusb`` or ``""`` when both are there and libusb does not start.
+        missing: ``pyusb`` or ``libusb``; ``""`` if both are installed and libusb does not start.
     """
 
     code = "usb-unavailable"
@@ -281,7 +308,7 @@ class UsbError(EspDfuError):
     """A transfer failed.
 
     Attributes:
-        path: the port, as ``bus-port.port``; None where the error is of no port, or does not say.
+        path: USB port, as ``bus-port.port``; None if unknown or if the error does not concern a port.
     """
 
     code = "usb-io"
@@ -305,7 +332,7 @@ class DeviceGoneError(UsbError):
     """The device left the bus.
 
     Attributes:
-        restarted: a device was on its port again soon after.
+        restarted: True if a device appeared on its port again soon after.
     """
 
     code = "device-gone"
@@ -336,7 +363,7 @@ class DfuStatusError(DfuError):
     """The device reported an error in its answer to DFU_GETSTATUS.
 
     Attributes:
-        status: bStatus, name of DFU 1.1 section 6.1.2 such as ``errFIRMWARE``.
+        status: bStatus, by its name in DFU 1.1 section 6.1.2, such as ``errFIRMWARE``.
         state: bState, such as ``dfuERROR``.
     """
 
@@ -349,7 +376,7 @@ class DfuStatusError(DfuError):
 
 
 class DfuStateError(DfuError):
-    """The device reports no error, but a state in which it should not be.
+    """The device reports no error, but an unexpected state.
 
     Attributes:
         state: bState, such as ``dfuUPLOAD-IDLE``.
@@ -369,16 +396,16 @@ class DfuAnswerError(DfuError):
 
 
 class ReenumerationError(DfuError):
-    """After DFU_DETACH the board did not come back."""
+    """The board did not come back after DFU_DETACH."""
 
     code = "no-return"
 
 
 class NoDfuModeError(ReenumerationError):
-    """It, or something else, is on its port, but not in DFU mode.
+    """After DFU_DETACH the board or another device is on its port, but not in DFU mode.
 
     Attributes:
-        seen: what it was in the end: ``run-time`` or ``vvvv:pppp``.
+        seen: The device that was last seen there: ``run-time`` or ``vvvv:pppp``.
     """
 
     code = "no-dfu-mode"
@@ -403,10 +430,10 @@ class RemoteError(EspDfuError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: what has to be done is what has to be done upon Ctrl-C.
+    """SIGTERM or SIGHUP, handled like Ctrl-C.
 
     Attributes:
-        number: of the signal.
+        number: Number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -415,10 +442,10 @@ class Terminated(KeyboardInterrupt):
 
 
 class InterruptedByUserError(EspDfuError):
-    """Ctrl-C, SIGTERM or SIGHUP; the message says what state the chip was left in.
+    """Ctrl-C, SIGTERM or SIGHUP; the message says in which state the chip was left.
 
     Attributes:
-        incomplete: something was written to a board, and not all of it.
+        incomplete: True if a part of the image was written to a board, but not all of it.
     """
 
     code = "interrupted"
@@ -430,7 +457,7 @@ class InterruptedByUserError(EspDfuError):
 
     @classmethod
     def by(cls, stop: KeyboardInterrupt, where: str = "", *, incomplete: bool = False) -> InterruptedByUserError:
-        """Stopped by `stop`; `where` goes on with the sentence."""
+        """Return the error for `stop`; `where` completes the sentence "Stopped"."""
         name = f" by {signal.Signals(stop.number).name}" if isinstance(stop, Terminated) else ""
         error = cls(f"Stopped{name}{where}.", incomplete=incomplete)
         error.exit_code = stopped_exit_code(stop)
@@ -438,5 +465,5 @@ class InterruptedByUserError(EspDfuError):
 
 
 def stopped_exit_code(stop: BaseException | None) -> int:
-    """128 and the signal's number, as shells have it; SIGINT if `stop` does not know."""
+    """Return 128 plus the number of the signal, the convention of shells; SIGINT's if `stop` is not a `Terminated`."""
     return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)

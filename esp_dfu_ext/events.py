@@ -1,25 +1,28 @@
-"""What happens during a job, as data: the jobs report it, a face shows it, nobody prints in between.
+"""What an operation reports while it runs.
 
-The order of one board's flash is fixed::
+Operations call an event sink and never print. The events of one flashed board come in this order::
 
     Waiting*  DeviceFound  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)  BoardLeft?
 
-and its phases come in the order of `Phase`; one that is not needed is left out. A ``restart`` or ``strict-restart``
-ends the phase that is open, and the download comes again. Other notices may stand anywhere. With several boards a
-failure is an event, with one it is an exception. Only a watch tells `AlreadyFlashed`, in the place of all the rest, and
-`BoardLeft`.
+Phases come in the order of `Phase`; phases that are not needed are left out. A ``restart`` or ``strict-restart`` notice
+ends the phase that is running, and the download phase starts again. Any other notice may come at any point. An
+operation on one board raises its error; an operation on several boards reports each error as `Failed`. Only a watch
+reports `BoardLeft`, and `AlreadyFlashed` instead of all the other events.
+
+Each event has a tag, its name in the JSON lines of `esp-dfu flash --json`.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Annotated, Optional, Union
+
+import msgspec
 
 
 class Phase(enum.Enum):
-    """The steps of a flash, in their order."""
+    """The steps of a flash, in order."""
 
     DETACH = "detach"
     RECOVER = "recover"
@@ -28,34 +31,54 @@ class Phase(enum.Enum):
     RESET = "reset"
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """No board fits yet; `seconds` are left until we give up."""
+class Waiting(msgspec.Struct, frozen=True, tag_field="event", tag="waiting"):
+    """No matching board is connected yet.
+
+    Attributes:
+        seconds: Time left until esp-dfu gives up.
+    """
 
     seconds: float
 
 
-@dataclass(frozen=True)
-class DeviceFound:
-    """A board was chosen."""
+class DeviceFound(msgspec.Struct, frozen=True, tag_field="event", tag="device-found"):
+    """A board was chosen.
+
+    Attributes:
+        path: Its USB port, ``bus-port.port``.
+        mode: ``run-time`` or ``DFU``, as DFU 1.1 names the two modes.
+        serial: Its serial number; None if it has none or could not be read.
+    """
 
     path: str
-    mode: str
+    mode: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["run-time", "DFU"]})]
     serial: Optional[str]
 
 
-@dataclass(frozen=True)
-class PhaseStarted:
-    """A phase begins; `total` is its size in bytes, 0 if it has none."""
+class PhaseStarted(msgspec.Struct, frozen=True, tag_field="event", tag="phase-started"):
+    """A phase starts.
+
+    Attributes:
+        path: The board's USB port.
+        phase: The phase.
+        total: Size of the phase in bytes; 0 if it transfers nothing.
+    """
 
     path: str
     phase: Phase
     total: int = 0
 
 
-@dataclass(frozen=True)
-class Progress:
-    """`done` of `total` bytes are on the device; `name` is the file being written, empty outside one."""
+class Progress(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
+    """A part of a phase is done.
+
+    Attributes:
+        path: The board's USB port.
+        phase: The phase.
+        done: Bytes sent so far.
+        total: Bytes to send in this phase.
+        name: File being sent; empty between files.
+    """
 
     path: str
     phase: Phase
@@ -64,21 +87,28 @@ class Progress:
     name: str = ""
 
 
-@dataclass(frozen=True)
-class PhaseFinished:
-    """A phase is over after `seconds`."""
+class PhaseFinished(msgspec.Struct, frozen=True, tag_field="event", tag="phase-finished"):
+    """A phase is complete.
+
+    Attributes:
+        path: The board's USB port.
+        phase: The phase.
+        seconds: How long it took.
+    """
 
     path: str
     phase: Phase
     seconds: float
 
 
-@dataclass(frozen=True)
-class Notice:
-    """Something the user should know, though nothing failed.
+class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):
+    """Something that users should know, although nothing failed.
 
-    `code` is stable: ``restart``, ``strict-restart``, ``part-size-raised``, ``renamed``, ``encryption``,
-    ``secure-boot``, ``forced``, ``detach-again``, ``report``.
+    Attributes:
+        code: Stable name of the notice: ``restart``, ``strict-restart``, ``part-size-raised``, ``renamed``,
+            ``encryption``, ``secure-boot``, ``forced``, ``detach-again`` or ``report``.
+        message: The notice, for people.
+        path: USB port of the board it is about; empty if it is not about a board.
     """
 
     code: str
@@ -86,9 +116,16 @@ class Notice:
     path: str = ""
 
 
-@dataclass(frozen=True)
-class Flashed:
-    """A board is done: `size` bytes in `seconds`; `status` and `state` are its last answer."""
+class Flashed(msgspec.Struct, frozen=True, tag_field="event", tag="flashed"):
+    """A board was flashed, and the chip confirmed it.
+
+    Attributes:
+        path: The board's USB port.
+        size: Bytes written to flash memory.
+        seconds: Time from the first contact to the last answer.
+        status: Last bStatus, such as ``OK``.
+        state: Last bState, such as ``dfuIDLE``.
+    """
 
     path: str
     size: int
@@ -97,26 +134,38 @@ class Flashed:
     state: str
 
 
-@dataclass(frozen=True)
-class Failed:
-    """Of several boards this one is done with, and not flashed; `code` and `message` are its error's."""
+class Failed(msgspec.Struct, frozen=True, tag_field="event", tag="failed"):
+    """One of several boards could not be flashed.
+
+    Attributes:
+        path: The board's USB port.
+        code: Code of the error, as in docs/errors.md.
+        message: Message of the error.
+    """
 
     path: str
     code: str
     message: str
 
 
-@dataclass(frozen=True)
-class AlreadyFlashed:
-    """A board that this watch has flashed is there again, and is left alone."""
+class AlreadyFlashed(msgspec.Struct, frozen=True, tag_field="event", tag="already-flashed"):
+    """A board that this watch has flashed was connected again; it is not flashed a second time.
+
+    Attributes:
+        path: The board's USB port.
+        serial: Its serial number, by which it was recognized.
+    """
 
     path: str
     serial: str
 
 
-@dataclass(frozen=True)
-class BoardLeft:
-    """A board that is done with has left its port; the port is free for the next one."""
+class BoardLeft(msgspec.Struct, frozen=True, tag_field="event", tag="board-left"):
+    """A finished board was unplugged; its port is free for the next board.
+
+    Attributes:
+        path: The USB port.
+    """
 
     path: str
 
@@ -128,4 +177,4 @@ EventSink = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """The sink for those who do not want to know."""
+    """Drop the event; the default sink."""

@@ -1,6 +1,6 @@
-"""Versions of this package and of every format that other programs read.
+"""Versions of this package and of each format that other programs read or that users write.
 
-A format's version grows with each change that a reader must know about; a new key alone is not such a change.
+A format's version is raised when a change breaks readers; adding a key does not.
 """
 
 from __future__ import annotations
@@ -11,3 +11,4 @@ DOCTOR_DOCUMENT = 1  # `dfu-doctor --json`
 FLASH_LINES = 1  # `flash --json`, one JSON object a line
 LIST_DOCUMENT = 1  # `dfu-list --json`
 RECORD_LINE = 1  # `--report FILE`
+TARGET_FILE = 1  # a chip's YAML file

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from ..doctor.advice import next_step
 from ..doctor.environment import Plugin
@@ -13,8 +11,8 @@ from ..doctor.report import Report, diagnose
 from ..errors import EspDfuError
 from ..project import DFU_BIN
 from ..target import builtin_folder, read_target
+from ..ui import documents
 from ..ui.text import Styled
-from ..versions import DOCTOR_DOCUMENT
 from .session import Session
 
 PROBLEM = 1  # exit code; sysexits.h has none for "something is wrong", and each problem has its own code in the report
@@ -50,7 +48,7 @@ def doctor(
     )
     steps = next_step(report.facts, session.names, report.target)
     if as_json:
-        session.console.data(json.dumps(_document(report, steps), indent=2))
+        session.console.data(documents.to_json(_document(report, steps)))
     else:
         _show(session, report, steps)
     return PROBLEM if report.problems else 0
@@ -72,19 +70,18 @@ def _show(session: Session, report: Report, steps: list[str]) -> None:
         session.console.advice(step)
 
 
-def _document(report: Report, steps: list[str]) -> dict[str, Any]:
-    return {
-        "version": DOCTOR_DOCUMENT,
-        "ok": not report.problems,
-        "facts": [
-            {
-                "topic": fact.topic,
-                "state": fact.state.value,
-                "code": fact.code or None,
-                "text": fact.text,
-                "data": dict(fact.data),
-            }
+def _document(report: Report, steps: list[str]) -> documents.Diagnosis:
+    return documents.Diagnosis(
+        ok=not report.problems,
+        facts=[
+            documents.Finding(
+                topic=fact.topic,
+                state=fact.state.value,
+                code=fact.code or None,
+                text=fact.text,
+                data=dict(fact.data),
+            )
             for fact in report.facts
         ],
-        "next": steps,
-    }
+        next=steps,
+    )

@@ -1,16 +1,15 @@
-"""`dfu-list`: show which devices are there."""
+"""`dfu-list`: list connected devices."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
+from ..dfu.spec import Mode
 from ..errors import DeviceNotFoundError
 from ..operations import list as operation
 from ..operations.list import ListedDevice
+from ..ui import documents
 from ..ui.console import Console
-from ..versions import LIST_DOCUMENT
 from .session import Explained, Session
 
 
@@ -19,7 +18,7 @@ def list_devices(session: Session, *, as_json: bool = False) -> int:
     targets = session.targets()
     found = operation.list_devices(session.bus(session.simulation(targets)), targets)
     if as_json:
-        session.console.data(json.dumps(_list_document(found), indent=2))
+        session.console.data(documents.to_json(_document(found)))
         return 0
     for listed in found:
         for number in range(len(listed.interfaces)):
@@ -50,7 +49,7 @@ def _explain(console: Console, below: Explained) -> None:
 def dfu_util_line(listed: ListedDevice, number: int) -> str:
     """The line that dfu-util 0.11 prints for an interface."""
     interface, device = listed.interfaces[number], listed.device
-    found = "DFU" if str(interface.mode) == "DFU" else "Runtime"
+    found = "DFU" if interface.mode is Mode.DFU else "Runtime"
     descriptor = interface.descriptor
     return (
         f"Found {found}: [{device.usb_id}] ver={device.bcd_device:04x}, devnum={device.address}, "
@@ -65,33 +64,30 @@ def _quotable(text: str | None) -> str:
     return (text or "UNKNOWN").replace('"', "?")
 
 
-def _list_document(found: Sequence[ListedDevice]) -> dict[str, Any]:
-    return {
-        "version": LIST_DOCUMENT,
-        "devices": [
-            {
-                "path": listed.device.path,
-                "vid": f"{listed.device.vid:04x}",
-                "pid": f"{listed.device.pid:04x}",
-                "bcd_device": f"{listed.device.bcd_device:04x}",
-                "devnum": listed.device.address,
-                "serial": listed.serial,
-                "target": listed.target.name if listed.target is not None and listed.interfaces else None,
-                "description": listed.description,
-                "problem": None
-                if listed.problem is None
-                else {"code": listed.problem.code, "message": listed.problem.message},
-                "interfaces": [
-                    {
-                        "mode": "dfu" if str(interface.mode) == "DFU" else "run-time",
-                        "configuration": interface.descriptor.configuration,
-                        "interface": interface.descriptor.number,
-                        "alternate": interface.descriptor.alternate,
-                        "name": name,
-                    }
-                    for interface, name in zip(listed.interfaces, listed.names)
-                ],
-            }
-            for listed in found
+def _document(found: Sequence[ListedDevice]) -> documents.DeviceList:
+    return documents.DeviceList(devices=[_document_device(listed) for listed in found])
+
+
+def _document_device(listed: ListedDevice) -> documents.Device:
+    device, problem = listed.device, listed.problem
+    return documents.Device(
+        path=device.path,
+        vid=f"{device.vid:04x}",
+        pid=f"{device.pid:04x}",
+        bcd_device=f"{device.bcd_device:04x}",
+        devnum=device.address,
+        serial=listed.serial,
+        target=listed.target.name if listed.target is not None and listed.interfaces else None,
+        description=listed.description,
+        problem=documents.Problem(code=problem.code, message=problem.message) if problem is not None else None,
+        interfaces=[
+            documents.Interface(
+                mode="dfu" if interface.mode is Mode.DFU else "run-time",
+                configuration=interface.descriptor.configuration,
+                interface=interface.descriptor.number,
+                alternate=interface.descriptor.alternate,
+                name=name,
+            )
+            for interface, name in zip(listed.interfaces, listed.names)
         ],
-    }
+    )

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Annotated, Literal, Optional
 
 import msgspec
 
@@ -30,34 +30,34 @@ _LOCK_INTERVAL = 0.02
 _PROBE = b" " * 1024  # longer than most lines
 
 
-class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One board's end.
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of one board.
 
     Attributes:
-        format: of the line, 1.
-        time: of the verdict, ISO 8601 in UTC with milliseconds.
-        result: ``pass`` or ``fail``.
-        path: the port, ``bus-port.port``.
-        serial: the board's serial number, None if it has none or could not be asked.
-        target: the chip, as `idf.py set-target` knows it.
-        image_sha256: of the whole dfu.bin.
-        project: name of the app's project, None if there is no app in the image.
-        version: the app's version, None likewise.
-        bytes: that were flashed and compared by the chip; 0 if it failed.
-        seconds: from the first contact to the verdict.
-        error: None, or the code of the error; docs/errors.md has the list.
-        message: None, or what was seen.
-        simulated: the board was a simulated one.
-        tool: name and version of this package.
+        format: Version of this format; new keys do not change it.
+        time: When the result was known: ISO 8601, UTC, with milliseconds, such as 2026-11-23T04:05:06.789Z.
+        result: pass: the chip compared every MD5 with its flash memory and reported OK. fail: anything else.
+        path: USB port, bus-port.port, as dfu-list shows it.
+        serial: Serial number of the board; null if it has none or could not be read. Some chips all have the same one.
+        target: Chip, as idf.py set-target names it.
+        image_sha256: SHA-256 of the whole dfu.bin, hexadecimal.
+        project: Project name of the app; null if the image contains no app.
+        version: Version of the app; null if the image contains no app.
+        bytes: Bytes that were flashed and verified by the chip; 0 if it failed.
+        seconds: Time from the first contact to the result.
+        error: Error code, as in docs/errors.md; null if the result is pass.
+        message: What failed, for people; null if the result is pass.
+        simulated: True if the board was simulated.
+        tool: Name and version of the program.
     """
 
-    format: int
-    time: str
+    format: Annotated[int, msgspec.Meta(extra_json_schema={"const": RECORD_LINE})]
+    time: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
     result: Literal["pass", "fail"]
     path: str
     serial: Optional[str]
     target: str
-    image_sha256: str
+    image_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     project: Optional[str]
     version: Optional[str]
     bytes: int

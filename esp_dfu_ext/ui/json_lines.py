@@ -1,171 +1,183 @@
-"""A flash as lines of JSON: `esp-dfu flash --json` writes them, another program reads them, `labgrid` for one.
+"""One flash as lines of JSON: `esp-dfu flash --json` writes them; programs such as the labgrid driver read them.
 
-Each line is an object with `version` and `event`. The events are those of `events`, in their order and with their
-fields; the last line is ``result`` or ``error``. A reader ignores events and fields that it does not know.
+Each line is an object with the keys `version` and `event`, followed by the fields of that event. The last line is a
+``result`` or an ``error``. Readers ignore unknown events and unknown keys.
 """
 
 from __future__ import annotations
 
-import enum
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import msgspec
 
-from .. import events
-from ..errors import EspDfuError, InputMissingError, RemoteError
+from ..errors import EspDfuError, InputMissingError, RemoteError, all_errors
 from ..events import Event
 from ..operations.flash import FlashResult
 from ..operations.gang import FlashOutcome
 from ..versions import FLASH_LINES
 
-_KINDS: dict[str, Any] = {
-    "waiting": events.Waiting,
-    "device-found": events.DeviceFound,
-    "phase-started": events.PhaseStarted,
-    "progress": events.Progress,
-    "phase-finished": events.PhaseFinished,
-    "notice": events.Notice,
-    "flashed": events.Flashed,
-    "failed": events.Failed,
-    "already-flashed": events.AlreadyFlashed,
-    "board-left": events.BoardLeft,
-}
-_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+class Error(msgspec.Struct, kw_only=True):
+    """An error.
+
+    Attributes:
+        code: Error code, as in docs/errors.md.
+        message: What failed.
+        notes: Further lines.
+        exit_code: Exit code of the command.
+        facts: Attributes that the error's class adds; docs/python-api.md lists them.
+    """
+
+    code: str
+    message: str
+    notes: tuple[str, ...] = ()
+    exit_code: int
+    facts: dict[str, Any] = {}
 
 
-class _Line(msgspec.Struct):
+class ErrorLine(Error, tag_field="event", tag="error", kw_only=True):
+    """The last line of a flash that failed before any board had a result."""
+
+
+class Board(msgspec.Struct, kw_only=True):
+    """One board of a result; without the keys from `size` to `after_reset` if it was not flashed.
+
+    Attributes:
+        path: USB port, bus-port.port.
+        serial: Serial number; null if it has none or could not be read.
+        size: Bytes written to flash memory.
+        seconds: Time from the first contact to the last answer.
+        status: Last bStatus.
+        state: Last bState.
+        after_reset: Device found on the port after a bus reset; null if there was no reset.
+        error: Why the board was not flashed; null if it was.
+    """
+
+    path: str
+    serial: Optional[str] = None
+    size: Union[int, msgspec.UnsetType] = msgspec.UNSET
+    seconds: Union[float, msgspec.UnsetType] = msgspec.UNSET
+    status: Union[str, msgspec.UnsetType] = msgspec.UNSET
+    state: Union[str, msgspec.UnsetType] = msgspec.UNSET
+    after_reset: Union[str, msgspec.UnsetType, None] = msgspec.UNSET
+    error: Optional[Error] = None
+
+
+class Result(msgspec.Struct, tag_field="event", tag="result", kw_only=True):
+    """The last line of a flash.
+
+    Attributes:
+        exit_code: Exit code of the command.
+        boards: The boards, in order.
+    """
+
+    exit_code: int
+    boards: list[Board]
+
+
+Line = Union[Event, Result, ErrorLine]
+
+
+class _Header(msgspec.Struct):
     version: int
     event: str
 
 
-class _Error(msgspec.Struct):
-    """An error; `facts` are the attributes that its class adds."""
-
-    code: str
-    message: str
-    exit_code: int
-    notes: tuple[str, ...] = ()
-    facts: dict[str, Any] = {}
-
-
-class _Board(msgspec.Struct):
-    path: str
-    serial: Optional[str] = None
-    size: int = 0
-    seconds: float = 0.0
-    status: str = ""
-    state: str = ""
-    after_reset: Optional[str] = None
-    error: Optional[_Error] = None
-
-
-class _Result(msgspec.Struct):
-    boards: list[_Board]
-    exit_code: int
+_KNOWN = {kind.__struct_config__.tag for kind in Line.__args__}  # type: ignore[attr-defined]
 
 
 # --- writing ----------------------------------------------------------------------------------------------
 
 
 def event_line(event: Event) -> str:
-    """The line for an event."""
-    return _line(_NAMES[type(event)], asdict(event))
+    """Return the line for an event."""
+    return _line(event)
 
 
 def error_line(error: EspDfuError) -> str:
-    """The last line of a flash that came to nothing."""
-    return _line("error", _error_fields(error))
+    """Return the last line of a flash that failed before any board had a result."""
+    return _line(ErrorLine(**_error_fields(error)))
 
 
 def result_line(outcomes: Sequence[FlashOutcome], exit_code: int) -> str:
-    """The last line of a flash: each board with its verdict or its error."""
-    return _line("result", {"exit_code": exit_code, "boards": [_board_fields(outcome) for outcome in outcomes]})
+    """Return the last line of a flash: the result or the error of each board."""
+    return _line(Result(exit_code=exit_code, boards=[_board(outcome) for outcome in outcomes]))
 
 
-def _line(event: str, fields: dict[str, Any]) -> str:
-    return json.dumps({"version": FLASH_LINES, "event": event, **fields}, default=_plain)
-
-
-def _plain(value: object) -> Any:
-    return value.value if isinstance(value, enum.Enum) else str(value)
+def _line(line: Line) -> str:
+    return json.dumps({"version": FLASH_LINES, **msgspec.to_builtins(line, enc_hook=str)})
 
 
 def _error_fields(error: EspDfuError) -> dict[str, Any]:
-    facts = {name: value for name, value in vars(error).items() if name not in ("message", "notes")}
     return {
         "code": error.code,
         "message": error.message,
         "notes": error.notes,
         "exit_code": error.exit_code,
-        "facts": facts,
+        "facts": error.facts,
     }
 
 
-def _board_fields(outcome: FlashOutcome) -> dict[str, Any]:
-    fields: dict[str, Any] = {"path": outcome.path, "serial": outcome.serial}
+def _board(outcome: FlashOutcome) -> Board:
     if outcome.result is not None:
-        fields |= asdict(outcome.result)
-    fields["error"] = None if outcome.error is None else _error_fields(outcome.error)
-    return fields
+        return Board(**asdict(outcome.result))
+    error = None if outcome.error is None else Error(**_error_fields(outcome.error))
+    return Board(path=outcome.path, serial=outcome.serial, error=error)
 
 
 # --- reading ----------------------------------------------------------------------------------------------
 
-Said = Union[Event, EspDfuError, "list[FlashOutcome]"]
 
-
-def read_line(text: str) -> Said | None:
-    """What a line says: an event, the error, or the outcome of each board; None for an event of a later version.
+def read_line(text: str) -> Event | EspDfuError | list[FlashOutcome] | None:
+    """Return what a line says: an event, the error, or the outcome of each board; None for an unknown event.
 
     Raises:
-        RemoteError: it is no such line.
+        RemoteError: The line is not JSON of this format, or its version differs.
     """
     try:
         document = json.loads(text)
-        line = msgspec.convert(document, _Line)
-        if line.version != FLASH_LINES:
-            raise RemoteError(f"The other esp-dfu speaks version {line.version} of --json, this one {FLASH_LINES}.")
-        if line.event == "error":
-            return _error_of(msgspec.convert(document, _Error))
-        if line.event == "result":
-            return [_outcome_of(board) for board in msgspec.convert(document, _Result).boards]
-        kind = _KINDS.get(line.event)
-        event: Event | None = msgspec.convert(document, kind) if kind is not None else None
-        return event
+        header = msgspec.convert(document, _Header)
+        if header.version != FLASH_LINES:
+            raise RemoteError(
+                f"The other esp-dfu writes version {header.version} of --json; this one reads version {FLASH_LINES}."
+            )
+        if header.event not in _KNOWN:
+            return None
+        line: Line = msgspec.convert(document, Line)
     except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise RemoteError(
-            f"A line that should be an event of esp-dfu is none: {text.strip()[:200]!r}.", notes=[str(error)]
+            f"Expected a JSON line of esp-dfu, got {text.strip()[:200]!r}.", notes=[str(error)]
         ) from error
+    if isinstance(line, ErrorLine):
+        return _error_of(line)
+    return [_outcome_of(board) for board in line.boards] if isinstance(line, Result) else line
 
 
-def _error_of(said: _Error) -> EspDfuError:
-    """The error as it was raised; one of an unknown kind keeps its code."""
-    kind = next((kind for kind in _error_kinds(EspDfuError) if kind.code == said.code), EspDfuError)
-    error = kind.__new__(kind)
-    EspDfuError.__init__(error, said.message, notes=said.notes)
-    facts = {name: tuple(value) if isinstance(value, list) else value for name, value in said.facts.items()}
-    if isinstance(error, InputMissingError):
+def _error_of(line: Error) -> EspDfuError:
+    """Return the error as it was raised; one of an unknown class keeps its code and exit code."""
+    facts = {name: tuple(value) if isinstance(value, list) else value for name, value in line.facts.items()}
+    kind = next((kind for kind in all_errors() if kind.code == line.code), None)
+    if kind is None:
+        kind, facts = EspDfuError, {**facts, "code": line.code, "exit_code": line.exit_code}
+    if kind is InputMissingError:
         facts["path"] = Path(str(facts.get("path", "")))
-    vars(error).update(facts)
-    if kind.code != said.code:
-        vars(error).update(code=said.code, exit_code=said.exit_code)
-    return error
+    return kind.restore(line.message, line.notes, facts)
 
 
-def _error_kinds(kind: type[EspDfuError]) -> Iterator[type[EspDfuError]]:
-    yield kind
-    for sub in kind.__subclasses__():
-        yield from _error_kinds(sub)
-
-
-def _outcome_of(board: _Board) -> FlashOutcome:
+def _outcome_of(board: Board) -> FlashOutcome:
     if board.error is not None:
         return FlashOutcome(board.path, board.serial, None, _error_of(board.error))
     result = FlashResult(
-        board.path, board.serial, board.size, board.seconds, board.status, board.state, board.after_reset
+        board.path,
+        board.serial,
+        board.size or 0,
+        board.seconds or 0.0,
+        board.status or "",
+        board.state or "",
+        board.after_reset or None,
     )
     return FlashOutcome(board.path, board.serial, result, None)

@@ -1,0 +1,124 @@
+"""The JSON documents that commands print with `--json`: `dfu-list` and `dfu-doctor`.
+
+docs/schemas.py generates the JSON Schemas from these classes and their docstrings.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, Optional
+
+import msgspec
+
+from ..versions import DOCTOR_DOCUMENT, LIST_DOCUMENT
+
+Hex4 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4}$")]
+
+
+class Problem(msgspec.Struct, kw_only=True):
+    """Why a device cannot be used.
+
+    Attributes:
+        code: Error code, as in docs/errors.md.
+        message: The problem, for people.
+    """
+
+    code: str
+    message: str
+
+
+class Interface(msgspec.Struct, kw_only=True):
+    """A DFU interface of a device.
+
+    Attributes:
+        mode: Mode that DFU 1.1 defines for the interface.
+        configuration: bConfigurationValue.
+        interface: bInterfaceNumber.
+        alternate: bAlternateSetting.
+        name: String descriptor of the interface; null if it has none or could not be read.
+    """
+
+    mode: Literal["dfu", "run-time"]
+    configuration: int
+    interface: int
+    alternate: int
+    name: Optional[str]
+
+
+class Device(msgspec.Struct, kw_only=True):
+    """A USB device.
+
+    Attributes:
+        path: USB port, bus-port.port; it stays the same when the board is unplugged and plugged in again.
+        vid: idVendor, hexadecimal.
+        pid: idProduct, hexadecimal.
+        bcd_device: bcdDevice, hexadecimal.
+        devnum: Device number on the bus; it changes with each re-enumeration.
+        serial: Serial number; null if it has none or could not be read.
+        target: Chip, as idf.py set-target names it; null without a DFU interface or if the chip is unknown.
+        description: What the device is, for people.
+        problem: Why it cannot be opened; null if it can.
+        interfaces: Its DFU interfaces.
+    """
+
+    path: str
+    vid: Hex4
+    pid: Hex4
+    bcd_device: Hex4
+    devnum: int
+    serial: Optional[str]
+    target: Optional[str]
+    description: str
+    problem: Optional[Problem]
+    interfaces: list[Interface]
+
+
+class DeviceList(msgspec.Struct, kw_only=True):
+    """Connected devices of the chips' vendors.
+
+    Attributes:
+        version: Version of this format; new keys do not change it.
+        devices: The devices, by port.
+    """
+
+    version: Annotated[int, msgspec.Meta(extra_json_schema={"const": LIST_DOCUMENT})] = LIST_DOCUMENT
+    devices: list[Device]
+
+
+class Finding(msgspec.Struct, kw_only=True):
+    """One thing that the doctor checked.
+
+    Attributes:
+        topic: What was checked.
+        state: Result of the check.
+        code: Code of the problem, as in docs/errors.md; null if there is none.
+        text: What was found, for people.
+        data: What was found, for programs; the keys depend on the topic.
+    """
+
+    topic: str
+    state: Literal["ok", "problem", "not-applicable"]
+    code: Optional[str]
+    text: str
+    data: dict[str, Any]
+
+
+class Diagnosis(msgspec.Struct, kw_only=True):
+    """What the doctor found, and what to do next.
+
+    Attributes:
+        version: Version of this format; new keys do not change it.
+        ok: True if no check found a problem.
+        facts: The checks, in order.
+        next: The shortest next step, for people; empty if there is nothing to do.
+    """
+
+    version: Annotated[int, msgspec.Meta(extra_json_schema={"const": DOCTOR_DOCUMENT})] = DOCTOR_DOCUMENT
+    ok: bool
+    facts: list[Finding]
+    next: list[str]
+
+
+def to_json(document: DeviceList | Diagnosis) -> str:
+    """Return the document as indented ASCII JSON."""
+    return json.dumps(msgspec.to_builtins(document), indent=2)
