@@ -18,14 +18,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from esp_dfu_ext import watch
+from esp_dfu_ext import Flasher
 from esp_dfu_ext.events import BoardLeft, Event
-from esp_dfu_ext.operations.gang import FlashOutcome
-from esp_dfu_ext.operations.watch import WatchResult
+from esp_dfu_ext.operations.results import FlashOutcome, WatchResult
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import vanish
 from esp_dfu_ext.simulator.bus import SimulatedBackend
-from tests.kit.archives import CHIP_SIZE, small_image
+from tests.kit.archives import CHIP_SIZE, checked
 from tests.kit.boards import Bench
 from tests.kit.chips import chip, chips
 from tests.kit.clocks import SharedClock
@@ -89,16 +88,8 @@ def main() -> None:
     gc.collect()
     gc.disable()
     started = time.perf_counter()
-    watch(
-        small_image(),
-        chip(),
-        bus=bench.bus,
-        targets=chips(),
-        clock=bench.clock,
-        count=boards,
-        on_event=note,
-        on_outcome=take,
-    )
+    flasher = Flasher(bus=bench.bus, targets=chips(), clock=bench.clock, on_event=note)
+    flasher.watch(checked(), count=boards, on_outcome=take)
     print(
         f"\nafterwards: {len(ALIVE)} of {bench.scans} backends alive, {threading.active_count()} thread, "
         f"{bench.clock.monotonic() / 60:.0f} minutes of virtual time"

@@ -212,9 +212,9 @@ def flash(dfu_bin: Path, quiet: bool, path: tuple[str, ...], **chosen: Any) -> N
 
     def job(session: Session) -> int:
         from .commands.flash import flash
-        from .commands.flash_run import FlashOptions
+        from .commands.flash_run import FlashArguments
 
-        return flash(session, dfu_bin, FlashOptions(paths=path, **chosen))
+        return flash(session, dfu_bin, FlashArguments(paths=path, **chosen))
 
     _run(job, dfu_bin=dfu_bin, quiet=quiet, as_json=chosen["json"])
 

@@ -214,7 +214,7 @@ def _dfu_flash(
         from pathlib import Path
 
         from .commands import flash as command
-        from .commands.flash_run import FlashOptions
+        from .commands.flash_run import FlashArguments
         from .project import DFU_BIN, read_project
 
         build_dir = Path(args.build_dir)
@@ -224,7 +224,7 @@ def _dfu_flash(
             return command.flash(
                 session,
                 build_dir / DFU_BIN,
-                FlashOptions(paths=path, **options),
+                FlashArguments(paths=path, **options),
                 target_name=project.target,
                 build_dir=build_dir,
             )

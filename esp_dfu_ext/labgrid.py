@@ -22,8 +22,7 @@ from labgrid.util.managedfile import ManagedFile
 
 from .errors import DeviceNotFoundError, EspDfuError, InputMissingError, RemoteError, UsageError
 from .events import EventSink, Progress, ignore
-from .operations.flash import FlashResult
-from .operations.gang import FlashOutcome
+from .operations.results import FlashOutcome, FlashResult
 from .ui.json_lines import read_line
 from .versions import LIST_DOCUMENT
 

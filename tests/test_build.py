@@ -32,7 +32,7 @@ from esp_dfu_ext.image.format import read_image
 from esp_dfu_ext.image.layout import Layout, plan_layout
 from esp_dfu_ext.operations import build as building
 from esp_dfu_ext.operations.build import build
-from esp_dfu_ext.operations.inspect import inspect, load_image, newer_inputs
+from esp_dfu_ext.operations.inspect import CheckedImage, inspect, load_image, newer_inputs
 from esp_dfu_ext.target import TARGETS_VARIABLE, builtin_folder, load_target
 
 from .kit.archives import File, cpio_member, dfu_file, dfu_image, flash_params
@@ -378,15 +378,16 @@ def test_an_image_is_read_and_its_chip_named(tmp_path: Path) -> None:
     assert (result.path, result.problems) == (path, ())
     assert result.target is not None and result.target.name == "esp32p4"
     assert [(m.name, bytes(m.data)) for m in result.image.flash_members] == [("a.bin", b"abc")]
-    assert load_image(path) == result
-    assert load_image(path, load_target("esp32p4")) == result
+    checked = CheckedImage(path, result.image, result.target)
+    assert load_image(path) == checked
+    assert load_image(str(path), load_target("esp32p4")) == checked
 
 
 def test_an_image_for_a_chip_that_nobody_knows_is_read_but_not_flashed(tmp_path: Path) -> None:
     path = write_file(tmp_path / "dfu.bin", dfu_image([File(0, "a.bin", b"abc")], pid=0x1001))
     result = inspect(path)
     assert result.target is None
-    assert result.problems == ("No chip with the USB ID 303a:1001 is known.",)
+    assert result.problems == ("No known chip has the USB ID 303a:1001.",)
     with pytest.raises(ImageError) as caught:
         load_image(path)
     assert "303a:1001" in caught.value.notes[0]

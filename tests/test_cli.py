@@ -254,9 +254,11 @@ def test_full_disk_is_73_and_leaves_the_old_image(dfu_bin: Path, mocker: MockerF
 
 
 def test_interrupt_is_130(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
-    mocker.patch("esp_dfu_ext.operations.flash.flash", side_effect=KeyboardInterrupt)
+    mocker.patch("esp_dfu_ext.operations.flasher.flash_board", side_effect=KeyboardInterrupt)
     assert run("flash", str(dfu_bin), "--simulate") == 130
-    mocker.patch("esp_dfu_ext.operations.flash.flash", side_effect=InterruptedByUserError("Stopped.", incomplete=True))
+    mocker.patch(
+        "esp_dfu_ext.operations.flasher.flash_board", side_effect=InterruptedByUserError("Stopped.", incomplete=True)
+    )
     assert run("flash", str(dfu_bin), "--simulate") == 130
     assert f"Start again: esp-dfu flash '{dfu_bin}'" in capsys.readouterr().err
 
@@ -296,7 +298,7 @@ def test_all_without_a_board_is_69(dfu_bin: Path, monkeypatch: pytest.MonkeyPatc
 def test_of_several_paths_all_must_be_there_before_one_is_touched(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, capsys: Capture
 ) -> None:
-    flash = mocker.patch("esp_dfu_ext.operations.gang.flash")
+    flash = mocker.patch("esp_dfu_ext.operations.gang.flash_board")
     simulate(monkeypatch, "esp32s3")
     assert run("flash", str(dfu_bin), "--path", "1-1", "--path", "1-2") == 69
     assert not flash.called

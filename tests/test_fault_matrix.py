@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from esp_dfu_ext.commands import flash as flashing
-from esp_dfu_ext.commands.flash_run import FlashOptions
+from esp_dfu_ext.commands.flash_run import FlashArguments
 from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.dfu.spec import Mode, State, Status
@@ -68,7 +68,7 @@ class Run:
     ) -> None:
         started, requests, threads = rig.clock.monotonic(), len(rig.log), set(threading.enumerate())
         session = Session(Console(), ESP_DFU, host=Host(rig.clock))
-        options = FlashOptions(strict=strict, reset=reset)
+        options = FlashArguments(strict=strict, reset=reset)
         self.code = session.run(lambda session: flashing.flash(session, dfu_bin, options))
         self.out, self.err = capsys.readouterr()
         self.text = self.out + self.err
@@ -110,8 +110,8 @@ def assert_true(run: Run, cell: Cell) -> None:
     old_device = [device for device in here if device.address == cell.first_address]
     truths = {
         "Nothing was written": board.rom.flash.read(0, CHIP_SIZE) == OLD,
-        "The flash may be incomplete": any(t.value >= FIRST_FILE for t in data),
-        "All of it was sent": any(t.value == BLOCKS - 1 for t in data),
+        "The image in flash memory may be incomplete": any(t.value >= FIRST_FILE for t in data),
+        "The whole image was sent": any(t.value == BLOCKS - 1 for t in data),
         "it is in dfuIDLE and takes a new download": board.present
         and (board.rom.state, board.rom.status) == (State.dfuIDLE, Status.OK),
         "does not answer any more": cell.dead,
@@ -136,7 +136,7 @@ def assert_true(run: Run, cell: Cell) -> None:
         assert truth or words not in text, f"{words!r} is not true"
     assert (run.code == 0) == ("The chip reported OK in state dfuIDLE" in run.out)
     if run.code:
-        written = ("Nothing was written", "The flash may be incomplete", "All of it was sent")
+        written = ("Nothing was written", "The image in flash memory may be incomplete", "The whole image was sent")
         # Every failure in DFU mode says what is in the flash now.
         assert any(words in text for words in (*written, "after the flash")) or not data
         if cell.place.name in ("first", "middle", "last", "zero", "final"):

@@ -5,28 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from functools import partial
 
 import pytest
 
-from esp_dfu_ext import flash_all
+from esp_dfu_ext import Flasher, FlashOptions
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.errors import DeviceNotFoundError, InterruptedByUserError, OtherChipError
 from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed, Progress, Waiting, ignore
-from esp_dfu_ext.operations.flash import flash
+from esp_dfu_ext.operations.flash import FlashSetup
 from esp_dfu_ext.operations.gang import SETTLE_TIME, Gang
 from esp_dfu_ext.simulator import simulate_text
 
-from .kit.archives import small_image
+from .kit.archives import checked, small_image
 from .kit.chips import chip, chips
 
 
 def test_boards_with_one_serial_number_are_told_apart_by_path() -> None:
     simulation = simulate_text(",".join(["esp32s2"] * 5), chips())
     events: list[Event] = []
-    outcomes = flash_all(
-        small_image("esp32s2"), chip("esp32s2"), bus=simulation.bus, targets=chips(), on_event=events.append
-    )
+    flasher = Flasher(bus=simulation.bus, targets=chips(), on_event=events.append)
+    outcomes = flasher.flash_all(checked(target=chip("esp32s2")))
     assert [(outcome.path, outcome.serial) for outcome in outcomes] == [(f"1-{n}", "0") for n in range(1, 6)]
     for outcome in outcomes:
         assert outcome.error is None
@@ -56,7 +54,7 @@ def test_a_slow_and_a_failing_board_hold_up_no_other() -> None:
         if isinstance(event, Flashed) and event.path == "1-3":
             quick_is_done.set()
 
-    outcomes = flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), on_event=sink)
+    outcomes = Flasher(bus=simulation.bus, targets=chips(), on_event=sink).flash_all(checked())
     codes = {outcome.path: outcome.error.code if outcome.error else "OK" for outcome in outcomes}
     assert codes == {"1-1": "OK", "1-2": "device-gone", "1-3": "OK"}
     assert [event.path for event in events if isinstance(event, Failed)] == ["1-2"]
@@ -65,7 +63,7 @@ def test_a_slow_and_a_failing_board_hold_up_no_other() -> None:
 def test_nothing_is_touched_unless_every_board_is_there() -> None:
     simulation = simulate_text("esp32s3,esp32s3", chips())
     with pytest.raises(DeviceNotFoundError, match="on port 1-9"):
-        flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), paths=["1-1", "1-9"])
+        Flasher(bus=simulation.bus, targets=chips()).flash_all(checked(), paths=["1-1", "1-9"])
     assert [board.address for board in simulation.boards] == [2, 3]
 
 
@@ -87,9 +85,9 @@ def test_boards_that_are_waited_for_are_all_flashed(paths: tuple[str, ...]) -> N
             second.plug(after=0.8 * SETTLE_TIME)
             third.plug(after=5.0)
 
-    outcomes = flash_all(
-        small_image(), chip(), bus=simulation.bus, targets=chips(), paths=paths, wait=9.0, clock=clock, on_event=sink
-    )
+    options = FlashOptions(wait=9.0)
+    flasher = Flasher(options, bus=simulation.bus, targets=chips(), clock=clock, on_event=sink)
+    outcomes = flasher.flash_all(checked(), paths=paths)
     assert [(outcome.path, outcome.error) for outcome in outcomes] == [("1-1", None), ("1-2", None)]
     assert waits[0] == 9.0
 
@@ -97,8 +95,7 @@ def test_boards_that_are_waited_for_are_all_flashed(paths: tuple[str, ...]) -> N
 def test_a_serial_number_is_that_of_this_board_and_not_of_the_one_before() -> None:
     clock = VirtualClock()
     simulation = simulate_text("esp32s3", chips(), clock)
-    flash_one = partial(flash, small_image(), chip(), targets=chips())
-    gang = Gang(flash_one, bus=simulation.bus, clock=clock, on_event=ignore)
+    gang = Gang(FlashSetup(checked(), FlashOptions(), simulation.bus, chips(), clock, ignore))
     flashed = gang.flash("1-1")
     assert flashed.error is None
     assert flashed.serial is not None
@@ -113,9 +110,8 @@ def test_waiting_for_boards_ends() -> None:
     simulation = simulate_text("esp32s3,esp32s2", chips(), clock)
     started = clock.monotonic()
     with pytest.raises(OtherChipError, match="on port 1-2"):
-        flash_all(
-            small_image(), chip(), bus=simulation.bus, targets=chips(), paths=["1-1", "1-2"], wait=3.0, clock=clock
-        )
+        flasher = Flasher(FlashOptions(wait=3.0), bus=simulation.bus, targets=chips(), clock=clock)
+        flasher.flash_all(checked(), paths=["1-1", "1-2"])
     assert clock.monotonic() - started == pytest.approx(3.0)
 
 
@@ -130,7 +126,7 @@ def test_ctrl_c_brings_every_board_to_an_end() -> None:
             if len(started) == 3:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    outcomes = flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), on_event=sink)
+    outcomes = Flasher(bus=simulation.bus, targets=chips(), on_event=sink).flash_all(checked())
     assert [type(outcome.error) for outcome in outcomes] == [InterruptedByUserError] * 3
     for outcome, board in zip(outcomes, simulation.boards):
         assert outcome.error is not None

@@ -22,20 +22,20 @@ from typing import Any
 import pytest
 
 import esp_dfu_ext
+from esp_dfu_ext import Flasher
 from esp_dfu_ext.commands import flash as flashing
-from esp_dfu_ext.commands.flash_run import FlashOptions
+from esp_dfu_ext.commands.flash_run import FlashArguments
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.errors import DeviceBusyError, DeviceNotFoundError, Terminated
 from esp_dfu_ext.events import Event, Phase, PhaseStarted, Progress
 from esp_dfu_ext.operations.build import build
-from esp_dfu_ext.operations.gang import flash_all
 from esp_dfu_ext.signals import as_interrupts
 from esp_dfu_ext.simulator import simulate_text
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.ui.console import Console
 
-from .kit.archives import small_image
+from .kit.archives import checked
 from .kit.boards import bench
 from .kit.chips import chip, chips
 from .kit.commands import environment, esp_dfu
@@ -159,7 +159,7 @@ def test_sigterm_reaches_every_board() -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with as_interrupts():
-        outcomes = flash_all(small_image(), chip(), bus=simulation.bus, targets=chips(), on_event=sink)
+        outcomes = Flasher(bus=simulation.bus, targets=chips(), on_event=sink).flash_all(checked())
     assert [outcome.error and (outcome.error.code, outcome.error.exit_code) for outcome in outcomes] == [
         ("interrupted", 143)
     ] * 2
@@ -261,7 +261,7 @@ def test_a_clock_that_jumps_changes_nothing(dfu_bin: Path, monkeypatch: pytest.M
     monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
     session = Session(Console(), ESP_DFU)
     started = time.monotonic()
-    assert session.run(lambda session: flashing.flash(session, dfu_bin, FlashOptions(wait=30))) == 0
+    assert session.run(lambda session: flashing.flash(session, dfu_bin, FlashArguments(wait=30))) == 0
     assert time.monotonic() - started < 20
     assert next(jumps) >= 0
 

@@ -20,8 +20,7 @@ from esp_dfu_ext.errors import (
     SeveralDevicesError,
 )
 from esp_dfu_ext.events import Phase
-from esp_dfu_ext.operations.flash import FlashResult
-from esp_dfu_ext.operations.gang import FlashOutcome
+from esp_dfu_ext.operations.results import FlashOutcome, FlashResult
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.ui.json_lines import error_line, event_line, read_line, result_line
 

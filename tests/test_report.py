@@ -109,7 +109,7 @@ def test_a_verdict_that_anybody_sees_is_in_the_file(dfu_bin: Path, tmp_path: Pat
             if isinstance(event, (Flashed, Failed)):
                 seen.append(lines(tmp_path / "report.jsonl")[-1])
 
-        recorder = Recorder(report, load_image(dfu_bin), load_target("esp32s3"), False, clock, view)
+        recorder = Recorder(report, load_image(dfu_bin), False, clock, view)
         recorder(DeviceFound("1-2", "run-time", "aa"))
         clock.sleep(2.0)
         recorder(Failed("1-2", "usb-io", "It\x1b broke."))
@@ -207,7 +207,7 @@ def test_a_report_that_cannot_be_opened_is_said_before_a_board_is_touched(
 ) -> None:
     monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
     flashed = []
-    monkeypatch.setattr("esp_dfu_ext.operations.flash.flash", lambda *args, **options: flashed.append(args))
+    monkeypatch.setattr("esp_dfu_ext.operations.flasher.flash_board", lambda *args, **options: flashed.append(args))
     assert run("flash", dfu_bin, "--report", tmp_path / what) == 73
     assert not flashed
     assert "[output]" in capsys.readouterr().err

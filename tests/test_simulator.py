@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from esp_dfu_ext import flash
+from esp_dfu_ext import Flasher
 from esp_dfu_ext.clock import Clock, VirtualClock
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import SimulationError, UsageError
@@ -13,7 +13,7 @@ from esp_dfu_ext.simulator.board import AccessDenied, DeviceGone, Fault, bus_res
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 from esp_dfu_ext.usb.bus import Bus
 
-from .kit.archives import FILES, MIB, archive, image_of
+from .kit.archives import FILES, MIB, archive, checked, image_of
 from .kit.boards import bench
 from .kit.chips import NAMES, chip, chips
 from .kit.host import DETACH, DNLOAD
@@ -140,7 +140,7 @@ def test_each_chip_can_be_simulated(name: str) -> None:
     clock = VirtualClock()
     simulation = simulate_text(name, chips(), clock)
     image = image_of(FILES, chip(name))
-    flash(image, chip(name), bus=simulation.bus, targets=chips(), clock=clock)
+    Flasher(bus=simulation.bus, targets=chips(), clock=clock).flash(checked(image, chip(name)))
     assert simulation.compare(image, "1-1") == image.flash_size
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from esp_dfu_ext import flash
+from esp_dfu_ext import Flasher, FlashOptions
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.spec import Mode, State
 from esp_dfu_ext.events import Event, Notice, Phase, PhaseStarted
@@ -13,7 +13,7 @@ from esp_dfu_ext.simulator import Board, simulate
 from esp_dfu_ext.simulator.rom import ControlStall
 from esp_dfu_ext.target import Target
 
-from .kit.archives import small_image
+from .kit.archives import checked, small_image
 from .kit.chips import chip
 from .kit.strict_device import FUNCTIONAL, StrictDevice
 
@@ -34,15 +34,9 @@ def test_it_is_flashed_and_reset(mode: Mode, strict: bool) -> None:
     events: list[Event] = []
     image = small_image("esp32s3")
     started = clock.monotonic()
-    result = flash(
-        image,
-        strict_target(),
-        bus=simulation.bus,
-        targets=[strict_target()],
-        strict=strict,
-        clock=clock,
-        on_event=events.append,
-    )
+    options, known = FlashOptions(strict=strict), [strict_target()]
+    flasher = Flasher(options, bus=simulation.bus, targets=known, clock=clock, on_event=events.append)
+    result = flasher.flash(checked(image, strict_target()))
     assert bytes(device.received) == bytes(image.stream)
     blocks = -(-len(image.stream) // FUNCTIONAL.transfer_size)
     assert clock.monotonic() - started >= blocks * 0.05 + 3.0

@@ -14,17 +14,16 @@ from typing import Any
 
 import pytest
 
-from esp_dfu_ext import watch
+from esp_dfu_ext import EventSink, Flasher, FlashOptions
 from esp_dfu_ext.dfu.spec import Mode, Status
-from esp_dfu_ext.errors import InterruptedByUserError, UsbError, WrongTargetError
+from esp_dfu_ext.errors import InterruptedByUserError, UsbError
 from esp_dfu_ext.events import AlreadyFlashed, BoardLeft, Event, Flashed, Progress
-from esp_dfu_ext.operations.gang import FlashOutcome
-from esp_dfu_ext.operations.watch import WatchResult
+from esp_dfu_ext.operations.results import FlashOutcome, WatchResult
 from esp_dfu_ext.simulator import Board, Faults
 from esp_dfu_ext.simulator.board import hang, report, vanish
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
-from .kit.archives import CHIP_SIZE, small_image
+from .kit.archives import CHIP_SIZE, checked, small_image
 from .kit.boards import Bench
 from .kit.chips import chip, chips
 from .kit.clocks import SharedClock
@@ -61,22 +60,21 @@ class Station:
         self.outcomes.append((outcome.path, outcome.serial, code))
         self.results.append(so_far)
 
-    def watch(self, end: float | None = None, **options: Any) -> WatchResult:
+    def watch(
+        self, end: float | None = None, reset: bool = False, on_event: EventSink | None = None, **boards: Any
+    ) -> WatchResult:
         if end is not None:
             self.clock.at(end, self.stop.set)
         before = threading.active_count()
-        image = small_image(self.name)
-        options = {"on_event": self.events.append, **options}
-        result = watch(
-            image,
-            chip(self.name),
+        image = checked(target=chip(self.name))
+        flasher = Flasher(
+            FlashOptions(reset=reset),
             bus=self.bench.bus,
             targets=chips(),
             clock=self.clock,
-            stop=self.stop,
-            on_outcome=self.take,
-            **options,
+            on_event=on_event or self.events.append,
         )
+        result = flasher.watch(image, stop=self.stop, on_outcome=self.take, **boards)
         assert threading.active_count() == before
         return result
 
@@ -364,13 +362,6 @@ def test_a_watch_that_sees_nothing_any_more_says_so_and_ends_its_boards(monkeypa
     monkeypatch.setattr(station.bench.bus, "scan", Blind(station, 0, 1000))
     with pytest.raises(UsbError, match="USB scan"):
         Station.watch(station)
-
-
-def test_an_image_for_another_chip_ends_it_before_it_begins() -> None:
-    station = Station()
-    with pytest.raises(WrongTargetError):
-        watch(small_image(S2), chip(S3), bus=station.bench.bus, clock=station.clock)
-    assert station.bench.scans == 0
 
 
 # --- on and on --------------------------------------------------------------------------------------------

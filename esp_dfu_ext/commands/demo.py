@@ -15,7 +15,7 @@ from . import build as build_command
 from . import flash as flash_command
 from . import inspect as inspect_command
 from . import list as list_command
-from .flash_run import FlashOptions
+from .flash_run import FlashArguments
 from .session import Session
 
 
@@ -27,7 +27,7 @@ def demo(session: Session, name: str) -> int:
         (f"build {build_dir}", lambda: build_command.build(session, build_dir)),
         (f"inspect {dfu_bin}", lambda: inspect_command.inspect(session, dfu_bin)),
         ("list", lambda: list_command.list_devices(session)),
-        (f"flash {dfu_bin}", lambda: flash_command.flash(session, dfu_bin, FlashOptions())),
+        (f"flash {dfu_bin}", lambda: flash_command.flash(session, dfu_bin, FlashArguments())),
     ]
     session.boards = name
     with _scratch_folder():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..events import EventSink
-from ..operations.inspect import InspectResult
+from ..operations.flash import FlashOptions
+from ..operations.flasher import Flasher
+from ..operations.inspect import CheckedImage
 from ..target import Target
 from ..usb.bus import Bus
 from .session import Session
@@ -21,15 +23,12 @@ _LONGEST_WAIT = 24 * 3600  # seconds
 
 
 @dataclass(frozen=True)
-class FlashOptions:
-    """Options of `dfu-flash` and `esp-dfu flash`."""
+class FlashArguments(FlashOptions):
+    """Options of `dfu-flash` and `esp-dfu flash`: how to flash, which boards, and what to show."""
 
     paths: Sequence[str] = ()
     all: bool = False
     serial: str | None = None
-    wait: float = 0.0
-    strict: bool = False
-    reset: bool = False
     simulate: bool = False
     json: bool = False
     watch: bool = False
@@ -64,34 +63,22 @@ class FlashRun:
     """A flash that is about to begin, and everything it needs."""
 
     session: Session
-    loaded: InspectResult
-    target: Target
+    image: CheckedImage
     bus: Bus
     targets: Sequence[Target]
-    options: FlashOptions
+    arguments: FlashArguments
     simulation: Simulation | None
     recorder: Recorder | None = None
 
     @property
     def title(self) -> str:
         """What is flashed, in words: the chip, and whether it is simulated."""
-        return f"{'simulated ' if self.simulation else ''}{self.target.chip}"
+        return f"{'simulated ' if self.simulation else ''}{self.image.target.chip}"
 
-    def sink(self, view: EventSink) -> EventSink:
-        """Return where the events go: to the view, and before that into the report if there is one."""
-        if self.recorder is None:
-            return view
-        self.recorder.on_event = view
-        return self.recorder
-
-    def common(self, on_event: EventSink) -> dict[str, Any]:
-        """Return the arguments that flashing one board and flashing several share."""
-        return {
-            "bus": self.bus,
-            "targets": self.targets,
-            "wait": self.options.wait,
-            "strict": self.options.strict,
-            "reset": self.options.reset,
-            "clock": self.session.clock,
-            "on_event": self.sink(on_event),
-        }
+    def flasher(self, view: EventSink) -> Flasher:
+        """Return what flashes the boards and reports to `view`, and before that to the report if there is one."""
+        sink = view
+        if self.recorder is not None:
+            self.recorder.on_event = view
+            sink = self.recorder
+        return Flasher(self.arguments, bus=self.bus, targets=self.targets, clock=self.session.clock, on_event=sink)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from ..errors import stopped_exit_code
-from ..operations import watch as watching
-from ..operations.gang import FlashOutcome
-from ..operations.watch import WatchResult
+from ..operations.results import FlashOutcome, WatchResult
 from ..ui import views
 from ..ui.lines import Problem, Verdict
 from ..units import format_seconds, format_size
@@ -17,7 +15,7 @@ def watch(run: FlashRun) -> int:
 
     Without a count, Ctrl-C is how it ends, and no failure; with one it is, as long as boards are missing.
     """
-    options, session = run.options, run.session
+    arguments, session, target = run.arguments, run.session, run.image.target
     view = views.watch_view(session.console, run.title)
 
     def show(outcome: FlashOutcome, so_far: WatchResult) -> None:
@@ -25,37 +23,25 @@ def watch(run: FlashRun) -> int:
         figures = ""
         if outcome.error is not None:
             error = outcome.error
-            problem = Problem(error.message, error.code, *session.explained(error, run.target))
+            problem = Problem(error.message, error.code, *session.explained(error, target))
             figures = error.code
         elif outcome.result is not None:
             if run.simulation is not None:
-                run.simulation.compare(run.loaded.image, outcome.path)
+                run.simulation.compare(run.image.image, outcome.path)
             figures = f"{format_size(outcome.result.size)} in {format_seconds(outcome.result.seconds)}"
             if outcome.result.after_reset is not None:
                 figures += f"; after the reset: {outcome.result.after_reset}"
         done = so_far.passed + so_far.failed
-        serial = outcome.serial if run.target.usb.serial != "fixed" else None  # it says nothing
+        serial = outcome.serial if target.usb.serial != "fixed" else None  # it says nothing
         view.verdict(Verdict(outcome.path, serial, figures, _tally(so_far), done, problem))
 
     with view:
-        view.begin(f" on port {', '.join(options.paths)}" if options.paths else "", options.count)
-        result = watching.watch(
-            run.loaded.image,
-            run.target,
-            bus=run.bus,
-            paths=options.paths,
-            count=options.count,
-            targets=run.targets,
-            strict=options.strict,
-            reset=options.reset,
-            clock=session.clock,
-            on_event=run.sink(view),
-            on_outcome=show,
-        )
+        view.begin(f" on port {', '.join(arguments.paths)}" if arguments.paths else "", arguments.count)
+        result = run.flasher(view).watch(run.image, paths=arguments.paths, count=arguments.count, on_outcome=show)
     session.console.result(f"Done: {_tally(result)}.", good=result.first_error is None)
     if result.first_error is not None:
         return result.first_error.exit_code
-    missing = options.count is not None and result.passed < options.count
+    missing = arguments.count is not None and result.passed < arguments.count
     return stopped_exit_code(result.stopped) if missing else 0
 
 

@@ -59,10 +59,10 @@ class BuildResult:
 
 
 def build(
-    build_dir: Path,
+    build_dir: str | os.PathLike[str],
     *,
-    project_dir: Path | None = None,
-    output: Path | None = None,
+    project_dir: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | None = None,
     part_size: int | None = None,
     sections: Collection[str] = (),
     force: bool = False,
@@ -89,6 +89,9 @@ def build(
         FirmwareError: an image for another chip, or a damaged one, unless `force`.
         OutputError: dfu.bin cannot be written.
     """
+    build_dir = Path(build_dir)
+    project_dir = Path(project_dir) if project_dir is not None else None
+    output = Path(output) if output is not None else None
     project = read_project(build_dir, project_dir)
     target = load_target(project.target, project.project_dir)
     before = _fingerprint(build_dir / FLASHER_ARGS)

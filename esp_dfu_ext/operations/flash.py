@@ -1,13 +1,13 @@
-"""From a checked image to a flashed board."""
+"""Flash one board: find it, change it to DFU mode, send the image, and say what became of the board."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from ..clock import Clock, SystemClock
+from ..clock import Clock
 from ..dfu.detach import detach_and_wait
 from ..dfu.device import DfuDevice
 from ..dfu.discovery import SCAN_INTERVAL, DfuInterface, Selector, describe, device_at, select
@@ -15,153 +15,126 @@ from ..dfu.download import RESET_STATES, download
 from ..dfu.opening import PERMISSION_DELAY, open_when_permitted, when_permitted
 from ..dfu.recovery import back_to_idle
 from ..dfu.spec import Mode, StatusResponse
-from ..errors import (
-    DeviceGoneError,
-    DfuError,
-    InterruptedByUserError,
-    TransferTimeoutError,
-    UsbError,
-    WrongTargetError,
-)
-from ..events import (
-    DeviceFound,
-    Event,
-    EventSink,
-    Flashed,
-    Phase,
-    PhaseFinished,
-    PhaseStarted,
-    Progress,
-    ignore,
-)
-from ..image.format import DfuImage
-from ..target import Target, load_targets
+from ..errors import DeviceGoneError, DfuError, InterruptedByUserError, TransferTimeoutError, UsbError
+from ..events import DeviceFound, Event, EventSink, Flashed, Phase, PhaseFinished, PhaseStarted, Progress
+from ..target import Target
 from ..usb.bus import Bus
+from .inspect import CheckedImage
+from .results import FlashResult
 
-LEAVING_TIME = 0.5  # seconds that a hub may take to notice that a device was pulled out
-RETURN_TIME = 1.5  # seconds that a chip which restarted may take to be back; 0.3 to 0.6 were seen
-
-
-class _Written(enum.Enum):
-    """What a flash has done to the chip's flash so far."""
-
-    NOTHING = "Nothing was written."
-    PART = "The flash may be incomplete."
-    ALL = "All of it was sent, but the chip has not confirmed it."
-    CONFIRMED = "The flash is complete."
+LEAVING_TIME = 0.5  # seconds that a hub may take to notice that a device was unplugged
+RETURN_TIME = 1.5  # seconds that a restarted chip may take to come back; 0.3 to 0.6 were seen
 
 
 @dataclass(frozen=True)
-class FlashResult:
-    """A board that was flashed, and what it said.
+class FlashOptions:
+    """How to flash.
 
     Attributes:
-        path: of the board.
-        serial: its serial number, None if it has none or could not be asked.
-        size: bytes that went into its flash.
-        seconds: from the first contact to the last answer.
-        status: its last bStatus.
-        state: its last bState.
-        after_reset: what was seen on its port after a bus reset; None if there was none, because nobody asked for
-            it and the device needs none.
+        wait: Seconds to wait for a board.
+        strict: Ask the chip for its status after each block.
+        reset: Try to start the app by a bus reset after the flash.
     """
 
-    path: str
-    serial: str | None
-    size: int
-    seconds: float
-    status: str
-    state: str
-    after_reset: str | None
+    wait: float = 0.0
+    strict: bool = False
+    reset: bool = False
 
 
-def flash(
-    image: DfuImage,
-    target: Target,
-    *,
-    bus: Bus | None = None,
-    selector: Selector | None = None,
-    targets: Sequence[Target] | None = None,
-    wait: float = 0.0,
-    strict: bool = False,
-    reset: bool = False,
-    clock: Clock | None = None,
-    on_event: EventSink = ignore,
-) -> FlashResult:
+@dataclass(frozen=True)
+class FlashSetup:
+    """Everything a flash needs except the board.
+
+    Attributes:
+        image: Image to flash.
+        options: How to flash it.
+        bus: Where the boards are.
+        targets: Known chips, to describe other devices.
+        clock: Time.
+        on_event: Called with each event, in the order that `events` documents.
+    """
+
+    image: CheckedImage
+    options: FlashOptions
+    bus: Bus
+    targets: Sequence[Target]
+    clock: Clock
+    on_event: EventSink
+
+
+class BoardSkipped(Exception):
+    """The board has a serial number that was to be left alone; nothing was sent to it."""
+
+    def __init__(self, serial: str) -> None:
+        super().__init__(serial)
+        self.serial = serial
+
+
+def flash_board(setup: FlashSetup, selector: Selector, skip: Collection[str] = ()) -> FlashResult:
     """Flash one board.
 
     Args:
-        image: as `load_image` returns it.
-        target: the chip.
-        bus: where the board is; None for this machine's USB.
-        selector: which board; None for the only one there is.
-        targets: the chips that are known, to name what was seen instead; None for all.
-        wait: seconds to wait for the board.
-        strict: ask the device for its status after each block.
-        reset: try to start the app by a bus reset afterwards.
-        clock: time; None for the real one.
-        on_event: gets what happens, in the order that `events` gives.
+        setup: What to flash, and how.
+        selector: Which board.
+        skip: Serial numbers of boards to leave alone.
 
     Raises:
-        WrongTargetError: the image is for another chip.
-        DeviceNotFoundError, SeveralDevicesError, UsageError: the board is not there or not unique.
-        ReenumerationError: it did not come back after DFU_DETACH.
-        DfuStatusError, DfuError: it reported an error.
-        UsbError: a transfer failed; the kind says how.
-        InterruptedByUserError: Ctrl-C, SIGTERM or SIGHUP.
+        BoardSkipped: The board's serial number is one of `skip`.
+        EspDfuError: See `Flasher.flash`.
     """
-    refuse_wrong_target(image, target)
-    known = load_targets() if targets is None else targets
-    job = _Flash(image, target, bus or Bus(), known, clock or SystemClock(), on_event)
+    flash = _BoardFlash(setup)
     try:
-        return job.run(selector or Selector(), wait=wait, strict=strict, reset=reset)
+        return flash.run(selector, skip)
     except KeyboardInterrupt as stop:
-        incomplete = job.written in (_Written.PART, _Written.ALL)
-        raise InterruptedByUserError.by(stop, job.standing, incomplete=incomplete) from None
+        incomplete = flash.written in (_Written.PART, _Written.ALL)
+        raise InterruptedByUserError.by(stop, flash.progress, incomplete=incomplete) from None
 
 
-def refuse_wrong_target(image: DfuImage, target: Target) -> None:
-    """Raises WrongTargetError if the image is for another chip."""
-    suffix = image.suffix
-    if (suffix.vid, suffix.pid) != (target.usb.vid, target.usb.pid):
-        raise WrongTargetError("The image", image_target=f"{suffix.vid:04x}:{suffix.pid:04x}", target=target.name)
+class _Written(enum.Enum):
+    """What a flash has written to flash memory so far."""
+
+    NOTHING = "Nothing was written."
+    PART = "The image in flash memory may be incomplete."
+    ALL = "The whole image was sent, but the chip has not confirmed it."
+    CONFIRMED = "The chip has confirmed the whole image."
 
 
-class _Flash:
-    """One board's flash; `standing` says how far it is, for somebody who stops it, `written` what that means."""
+class _BoardFlash:
+    """The flash of one board.
 
-    def __init__(
-        self,
-        image: DfuImage,
-        target: Target,
-        bus: Bus,
-        targets: Sequence[Target],
-        clock: Clock,
-        on_event: EventSink,
-    ) -> None:
-        self._image = image
-        self._target = target
-        self._bus = bus
-        self._targets = targets
-        self._clock = clock
-        self._on_event = on_event
+    Attributes:
+        progress: How far it is, to end the sentence "Stopped..." after Ctrl-C.
+        written: What it has written so far.
+    """
+
+    def __init__(self, setup: FlashSetup) -> None:
+        self._image = setup.image.image
+        self._target = setup.image.target
+        self._options = setup.options
+        self._bus = setup.bus
+        self._targets = setup.targets
+        self._clock = setup.clock
+        self._on_event = setup.on_event
         self._path = ""
-        self.standing = " while looking for a board; nothing was written"
+        self.progress = " while looking for a board; nothing was written"
         self.written = _Written.NOTHING
 
-    def run(self, selector: Selector, *, wait: float, strict: bool, reset: bool) -> FlashResult:
+    def run(self, selector: Selector, skip: Collection[str]) -> FlashResult:
+        wait = self._options.wait
         interface = select(
             self._bus, self._target, selector, self._targets, clock=self._clock, wait=wait, on_event=self._on_event
         )
         self._path = interface.path
-        self.standing = f" before anything was written to the board on port {self._path}"
+        self.progress = f" before anything was written to the board on port {self._path}"
         started = self._clock.monotonic()
-        # One that was waited for may just have been plugged in, and not be ours yet: udev.
+        # A board that was waited for may have been plugged in just now, before udev gave access to it.
         permitted = started + (PERMISSION_DELAY if wait else 0.0)
         if interface.functional is not None and not interface.functional.can_download:
-            raise DfuError(f"The device on port {self._path} takes no downloads (bitCanDnload is 0).")
+            raise DfuError(f"The device on port {self._path} does not accept downloads (bitCanDnload is 0).")
         try:
             serial = self._serial_of(interface, permitted)
+            if serial is not None and serial in skip:
+                raise BoardSkipped(serial)
             self._on_event(DeviceFound(self._path, str(interface.mode), serial))
             patience = max(0.0, permitted - self._clock.monotonic())
             if interface.mode is Mode.RUN_TIME:
@@ -169,10 +142,10 @@ class _Flash:
                 patience = PERMISSION_DELAY
             with open_when_permitted(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
-                answer = self._download(device, interface, strict)
+                answer = self._download(device, interface)
                 seconds = self._clock.monotonic() - started
                 after_reset = None
-                if reset or answer.state in RESET_STATES:
+                if self._options.reset or answer.state in RESET_STATES:
                     after_reset = self._reset(device, interface)
         except DeviceGoneError as error:
             error.restarted, now = self._look_again(interface)
@@ -189,8 +162,17 @@ class _Flash:
         yield
         self._on_event(PhaseFinished(self._path, phase, self._clock.monotonic() - started))
 
+    def _serial_of(self, interface: DfuInterface, permitted: float) -> str | None:
+        patience = permitted - self._clock.monotonic()
+        try:
+            return when_permitted(interface.read_serial, clock=self._clock, patience=patience)
+        except DeviceGoneError:
+            raise
+        except UsbError:
+            return None
+
     def _detach(self, interface: DfuInterface, patience: float) -> DfuInterface:
-        self.standing = f" while the board on port {self._path} was changing to DFU mode; nothing was written"
+        self.progress = f" while the board on port {self._path} was changing to DFU mode; nothing was written"
         with self._phase(Phase.DETACH):
             return detach_and_wait(
                 interface,
@@ -202,9 +184,9 @@ class _Flash:
                 on_event=self._on_event,
             )
 
-    def _download(self, device: DfuDevice, interface: DfuInterface, strict: bool) -> StatusResponse:
-        # Until something better is known: a second Ctrl-C may end the cleaning up below.
-        self.standing = f". The state of the board on port {self._path} is not known"
+    def _download(self, device: DfuDevice, interface: DfuInterface) -> StatusResponse:
+        # Until more is known: a second Ctrl-C may end the recovery below.
+        self.progress = f". The state of the board on port {self._path} is unknown"
         try:
             answer = download(
                 device,
@@ -213,7 +195,7 @@ class _Flash:
                 transfer_size=self._transfer_size(interface),
                 path=self._path,
                 clock=self._clock,
-                strict=strict,
+                strict=self._options.strict,
                 tolerant=interface.functional is None or interface.functional.manifestation_tolerant,
                 on_event=self._note_written,
             )
@@ -226,26 +208,22 @@ class _Flash:
             raise
         except BaseException:
             # Ctrl-C, or an event sink that fails.
-            self.standing = f". {self.written.value} The state of the board on port {self._path} is not known"
-            left_so = self._back_to_idle(device)
-            self.standing = f". {self.written.value} The board on port {self._path}: {left_so}"
+            self.progress = f". {self.written.value} The state of the board on port {self._path} is unknown"
+            state = self._back_to_idle(device)
+            self.progress = f". {self.written.value} The board on port {self._path}: {state}"
             raise
         self.written = _Written.CONFIRMED
-        self.standing = f" after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
+        self.progress = f" after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
         return answer
 
-    def _serial_of(self, interface: DfuInterface, permitted: float) -> str | None:
-        patience = permitted - self._clock.monotonic()
-        try:
-            return when_permitted(interface.read_serial, clock=self._clock, patience=patience)
-        except DeviceGoneError:
-            raise
-        except UsbError:
-            return None
+    def _transfer_size(self, interface: DfuInterface) -> int:
+        """Return the device's own wTransferSize, but not more than the ROM can take by the chip's YAML file."""
+        functional, limit = interface.functional, self._target.usb.transfer_size
+        return min(functional.transfer_size, limit) if functional and functional.transfer_size else limit
 
     def _note_written(self, event: Event) -> None:
         if isinstance(event, Progress) and event.name:
-            self.written = _Written.PART  # its first bytes, which erase its sectors, come next
+            self.written = _Written.PART  # the file's first bytes come next, and erase its sectors
         elif isinstance(event, PhaseStarted) and event.phase is Phase.VERIFY:
             self.written = _Written.ALL
         self._on_event(event)
@@ -254,7 +232,7 @@ class _Flash:
         return back_to_idle(device, self._clock)
 
     def _has_left(self, interface: DfuInterface) -> bool:
-        """After an I/O error: some host controllers say that, and the system notices a little later."""
+        """Tell whether the device is gone: some host controllers report an I/O error first."""
         deadline = self._clock.monotonic() + LEAVING_TIME
         while True:
             with suppress(UsbError):
@@ -266,33 +244,28 @@ class _Flash:
             self._clock.sleep(SCAN_INTERVAL)
 
     def _look_again(self, interface: DfuInterface) -> tuple[bool, str]:
-        """What is on the port of a board that left the bus: is it a new device, and which?"""
+        """Look at the port of a board that left the bus: is a new device on it, and which?"""
         deadline = self._clock.monotonic() + RETURN_TIME
         now = None
         while True:
             with suppress(UsbError):
                 now = device_at(self._bus, self._path)
             if now is not None and now.address != interface.device.address:
-                return True, f"A new device is on port {self._path} since: {describe(now, self._targets)}."
+                return True, f"A new device is on port {self._path} now: {describe(now, self._targets)}."
             if self._clock.monotonic() >= deadline:
                 return False, f"{'Nothing' if now is None else 'Still the same device'} is on port {self._path} now."
             self._clock.sleep(SCAN_INTERVAL)
 
-    def _transfer_size(self, interface: DfuInterface) -> int:
-        """The device's own wTransferSize, but never more than the chip's file says its ROM can take."""
-        functional, limit = interface.functional, self._target.usb.transfer_size
-        return min(functional.transfer_size, limit) if functional and functional.transfer_size else limit
-
     def _reset(self, device: DfuDevice, interface: DfuInterface) -> str:
-        """Reset the bus, which arms the ROM's watchdog, and say what then was on the port; nothing is guessed."""
+        """Reset the bus, which arms the ROM's watchdog, and return what was on the port afterwards."""
         with self._phase(Phase.RESET):
             with suppress(UsbError):
-                device.reset_bus()  # the chip restarts inside it, so that an error here says nothing
+                device.reset_bus()  # the chip restarts during it, so an error here means nothing
             seen, restarted = "nothing", False
             deadline = self._clock.monotonic() + self._target.dfu.return_timeout / 3
             while self._clock.monotonic() < deadline:
                 self._clock.sleep(SCAN_INTERVAL)
-                with suppress(UsbError):  # the board is flashed; not to see it is no failure
+                with suppress(UsbError):  # the board is flashed, so not seeing it is not a failure
                     now = device_at(self._bus, self._path)
                     seen = f"{describe(now, self._targets)} (device {now.address})" if now else "nothing"
                     restarted = now is None or now.address != interface.device.address

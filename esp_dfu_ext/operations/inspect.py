@@ -1,7 +1,8 @@
-"""Reading a dfu.bin back: what is in it, and may it be flashed?"""
+"""Read a dfu.bin back: what it contains, and whether it may be flashed."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ from ..target import Target, find_target_by_usb_id, load_targets
 
 @dataclass(frozen=True)
 class InspectResult:
-    """A dfu.bin, read.
+    """Contents of a dfu.bin, and what is wrong with it.
 
     Attributes:
-        path: of the file.
-        image: its contents.
-        target: the chip it was made for, None if nobody described it.
-        app: what the app in it says of itself, None if there is none.
-        problems: what the ROM would get wrong, one sentence each; empty if all is well.
+        path: Path of dfu.bin.
+        image: Contents of dfu.bin.
+        target: Chip that the image is for, None if it is unknown.
+        app: Description that the app carries, None if there is none.
+        problems: What the ROM would flash wrongly, one sentence each; empty if nothing.
     """
 
     path: Path
@@ -34,52 +35,79 @@ class InspectResult:
     problems: tuple[str, ...]
 
 
-def inspect(path: Path, targets: Sequence[Target] | None = None) -> InspectResult:
-    """Read a dfu.bin and say what the ROM would get wrong.
+@dataclass(frozen=True)
+class CheckedImage:
+    """A dfu.bin that has passed all checks, ready to be flashed.
+
+    Attributes:
+        path: Path of dfu.bin.
+        image: Contents of dfu.bin.
+        target: Chip that the image is for.
+        app: Description that the app carries, None if there is none.
+    """
+
+    path: Path
+    image: DfuImage
+    target: Target
+    app: AppDescription | None = None
+
+
+def inspect(path: str | os.PathLike[str], targets: Sequence[Target] | None = None) -> InspectResult:
+    """Read a dfu.bin and list what the ROM would flash wrongly.
+
+    Args:
+        path: Path of dfu.bin.
+        targets: Known chips; None for all.
 
     Raises:
-        InputMissingError: it is not there.
-        ImageError: suffix, CRC or archive is damaged.
-        TargetFileError: a chip's file is broken.
+        InputMissingError: The file does not exist or cannot be read.
+        ImageError: Suffix, CRC or archive are damaged.
+        TargetFileError: A chip's YAML file is broken.
     """
+    path = Path(path)
     image = read_image(path)
     known = load_targets() if targets is None else targets
     target = find_target_by_usb_id(image.suffix.vid, image.suffix.pid, known)
     app = next(filter(None, (app_description(member.data) for member in image.flash_members)), None)
     if target is None:
-        usb_id = f"{image.suffix.vid:04x}:{image.suffix.pid:04x}"
-        return InspectResult(path, image, None, app, (f"No chip with the USB ID {usb_id} is known.",))
+        return InspectResult(path, image, None, app, (f"No known chip has the USB ID {_usb_id(image)}.",))
     return InspectResult(path, image, target, app, tuple(check_image(image, target)))
 
 
-def load_image(path: Path, target: Target | None = None, targets: Sequence[Target] | None = None) -> InspectResult:
-    """Read a dfu.bin that is to be flashed; only a faultless one is returned.
+def load_image(
+    path: str | os.PathLike[str], target: Target | None = None, targets: Sequence[Target] | None = None
+) -> CheckedImage:
+    """Read and check a dfu.bin that is to be flashed.
 
     Args:
-        path: of the file.
-        target: the chip it must be for; None to take the one that it says.
-        targets: the chips that are known; None for all.
+        path: Path of dfu.bin.
+        target: Chip that it must be for; None for the chip that it names.
+        targets: Known chips; None for all.
 
     Raises:
-        InputMissingError: it is not there.
-        WrongTargetError: it is for another chip.
-        ImageError: it is damaged, or the ROM would get something wrong; `notes` has one line for each.
+        InputMissingError: The file does not exist or cannot be read.
+        WrongTargetError: The image is for another chip than `target`.
+        ImageError: The image is damaged, or the ROM would flash it wrongly; `notes` has one line for each problem.
+        TargetFileError: A chip's YAML file is broken.
     """
     known = load_targets() if targets is None else list(targets)
     result = inspect(path, known if target is None else [target, *known])
     if target is not None and result.target != target:
-        suffix = result.image.suffix
-        name = result.target.name if result.target is not None else f"{suffix.vid:04x}:{suffix.pid:04x}"
+        name = result.target.name if result.target is not None else _usb_id(result.image)
         raise WrongTargetError(str(path), image_target=name, target=target.name)
-    if result.problems:
-        raise ImageError(f"{path} cannot be flashed as it is.", notes=result.problems)
-    return result
+    if result.target is None or result.problems:
+        raise ImageError(f"{path} cannot be flashed.", notes=result.problems)
+    return CheckedImage(result.path, result.image, result.target, result.app)
 
 
 def newer_inputs(dfu_bin: Path, build_dir: Path) -> list[Path]:
-    """The flash files of the build that are newer than dfu.bin: it does not hold what was built last."""
+    """Return the flash files of a build that are newer than dfu.bin, which then holds an older build."""
     with suppress(EspDfuError, OSError):
         made = dfu_bin.stat().st_mtime
         files = [file.path for file in read_flasher_args(build_dir).files]
         return [path for path in files if path.is_file() and path.stat().st_mtime > made]
     return []
+
+
+def _usb_id(image: DfuImage) -> str:
+    return f"{image.suffix.vid:04x}:{image.suffix.pid:04x}"

@@ -20,10 +20,9 @@ import msgspec
 from ..clock import Clock, SystemClock
 from ..errors import EspDfuError, OutputError
 from ..events import DeviceFound, Event, EventSink, Failed, Flashed, Notice, ignore
-from ..target import Target
 from ..units import clean
 from ..versions import RECORD_LINE, __version__
-from .inspect import InspectResult
+from .inspect import CheckedImage
 
 LOCK_TIME = 5.0  # seconds to wait for another process that writes; a line takes it milliseconds
 _LOCK_INTERVAL = 0.02
@@ -199,8 +198,7 @@ class Recorder:
 
     Attributes:
         report: the file.
-        loaded: what is flashed.
-        target: the chip.
+        image: what is flashed.
         simulated: the boards are no real ones.
         clock: time, for durations.
         on_event: where the events go.
@@ -209,8 +207,7 @@ class Recorder:
     """
 
     report: Report
-    loaded: InspectResult
-    target: Target
+    image: CheckedImage
     simulated: bool
     clock: Clock
     on_event: EventSink = ignore
@@ -244,15 +241,15 @@ class Recorder:
     ) -> None:
         now = self.clock.monotonic()
         started, serial = self._found.get(path, (now, None))
-        app = self.loaded.app
+        app = self.image.app
         line = Line(
             format=RECORD_LINE,
             time=self.now().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
             result="pass" if code is None else "fail",
             path=path,
             serial=serial,
-            target=self.target.name,
-            image_sha256=self.loaded.image.sha256,
+            target=self.image.target.name,
+            image_sha256=self.image.image.sha256,
             project=clean(app.project) if app is not None else None,
             version=clean(app.version) if app is not None else None,
             bytes=size,

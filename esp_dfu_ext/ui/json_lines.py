@@ -16,8 +16,7 @@ import msgspec
 
 from ..errors import EspDfuError, InputMissingError, RemoteError, all_errors
 from ..events import Event
-from ..operations.flash import FlashResult
-from ..operations.gang import FlashOutcome
+from ..operations.results import FlashOutcome, FlashResult
 from ..versions import FLASH_LINES
 
 

@@ -18,7 +18,7 @@ from esp_dfu_ext.commands import build as building
 from esp_dfu_ext.commands import flash as flashing
 from esp_dfu_ext.commands import inspect as inspecting
 from esp_dfu_ext.commands import list as listing
-from esp_dfu_ext.commands.flash_run import FlashOptions
+from esp_dfu_ext.commands.flash_run import FlashArguments
 from esp_dfu_ext.errors import EspDfuError
 from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.simulator import Board, rehearse
@@ -97,7 +97,7 @@ def _inspect_and_flash(text: bytes) -> None:
     path = write_file(_base() / "image" / "dfu.bin", text)
     with cpu_limit(), only_inside(path.parent):
         code = run(lambda session: inspecting.inspect(session, path))
-        flashed = run(lambda session: flashing.flash(session, path, FlashOptions(simulate=True)))
+        flashed = run(lambda session: flashing.flash(session, path, FlashArguments(simulate=True)))
         assert (code == 0) == (flashed == 0), (code, flashed)
         try:
             loaded = load_image(path, chip()).image
@@ -197,7 +197,7 @@ def target_yaml(data: bytes) -> None:
                 dfu_bin = build / "dfu.bin"
                 run(lambda session: inspecting.inspect(session, dfu_bin), project_dir=_project())
                 run(
-                    lambda session: flashing.flash(session, dfu_bin, FlashOptions(simulate=True)),
+                    lambda session: flashing.flash(session, dfu_bin, FlashArguments(simulate=True)),
                     project_dir=_project(),
                 )
                 with mock.patch.dict(os.environ, ESP_DFU_SIMULATE="esp32s3"):
@@ -217,7 +217,7 @@ def device(data: bytes) -> None:
     if not dfu_bin.exists():
         write_file(dfu_bin, dfu_file(archive([*FILES[1:2], File(0x10000, "app.bin", content(2500))], CHIP_SIZE)))
     settings, lies = (data[0], data[1:]) if data else (0, b"")
-    options = FlashOptions(
+    options = FlashArguments(
         strict=bool(settings & 1),
         reset=bool(settings & 2),
         all=bool(settings & 4),

@@ -8,7 +8,9 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
+from esp_dfu_ext import CheckedImage
 from esp_dfu_ext.image.format import DfuImage, parse_image
 from esp_dfu_ext.target import Target
 
@@ -108,3 +110,9 @@ CHIP_SIZE = MIB
 def small_image(name: str = "esp32s3") -> DfuImage:
     """Return an image of three files, about 130 blocks."""
     return image_of(FILES, chip(name), CHIP_SIZE)
+
+
+def checked(image: DfuImage | None = None, target: Target | None = None) -> CheckedImage:
+    """Return an image as `load_image` does; the small one by default."""
+    target = target or chip()
+    return CheckedImage(Path("dfu.bin"), image or small_image(target.name), target)

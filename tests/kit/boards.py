@@ -6,19 +6,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from esp_dfu_ext import flash
+from esp_dfu_ext import Flasher, FlashOptions, FlashResult
 from esp_dfu_ext.clock import Clock, VirtualClock
-from esp_dfu_ext.dfu.discovery import Selector
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.events import Event, Notice, PhaseStarted
 from esp_dfu_ext.image.format import DfuImage
-from esp_dfu_ext.operations.flash import FlashResult
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.bus import OtherDevice, SimulatedBackend
 from esp_dfu_ext.target import Target
 from esp_dfu_ext.usb.bus import Bus
 
-from .archives import CHIP_SIZE, File, small_image
+from .archives import CHIP_SIZE, File, checked, small_image
 from .chips import chip, chips
 
 
@@ -115,18 +113,9 @@ class Bench:
     ) -> FlashResult:
         """Flash a board of this bench."""
         target = target or self.boards[0].target
-        return flash(
-            image or small_image(target.name),
-            target,
-            bus=self.bus,
-            selector=Selector(path=path, serial=serial),
-            targets=chips(),
-            wait=wait,
-            strict=strict,
-            reset=reset,
-            clock=self.clock,
-            on_event=self.handle,
-        )
+        options = FlashOptions(wait=wait, strict=strict, reset=reset)
+        flasher = Flasher(options, bus=self.bus, targets=chips(), clock=self.clock, on_event=self.handle)
+        return flasher.flash(checked(image, target), path=path, serial=serial)
 
     def dfu(self, request: int) -> list[Transfer]:
         """Return the DFU requests of one kind, in order."""

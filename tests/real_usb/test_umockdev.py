@@ -222,14 +222,14 @@ def test_a_lost_request_is_made_up_for(builds: dict[str, Path], fault: str) -> N
     ("fault", "fact"),
     [
         ("vanish", "Nothing is on port 1-1 now."),
-        ("reset", "A new device is on port 1-1 since: 303a:0009, ESP32-S3 with DFU in run-time mode."),
+        ("reset", "A new device is on port 1-1 now: 303a:0009, ESP32-S3 with DFU in run-time mode."),
     ],
 )
 def test_a_board_that_left_and_what_came_then(builds: dict[str, Path], fault: str, fact: str) -> None:
     with UmockdevBench(f"esp32s3+dfu+{fault}@600") as bench:
         result = flash(bench, builds["esp32s3"])
         assert fact in result.stderr, result.stderr
-        assert "The flash may be incomplete." in result.stderr
+        assert "The image in flash memory may be incomplete." in result.stderr
         if fault == "vanish":
             bench.plug("1-1")
         assert flash(bench, builds["esp32s3"]).returncode == 0

@@ -27,8 +27,8 @@ import pytest
 from esp_dfu_ext import flash_all, watch
 from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.spec import Mode, Request, State, Status
-from esp_dfu_ext.operations.gang import FlashOutcome
-from esp_dfu_ext.operations.watch import WatchResult
+from esp_dfu_ext.operations.inspect import CheckedImage
+from esp_dfu_ext.operations.results import FlashOutcome, WatchResult
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import Answer, Effect, bus_reset, hang, report, stall, vanish
 from esp_dfu_ext.simulator.sample import write_sample_project
@@ -396,7 +396,7 @@ LATE_BLOCK = 200  # behind the blocks that erase, for which the tool waits longe
     ("effect", "code", "fact"),
     [
         (vanish, "device-gone", "Nothing is on port 1-1 now"),
-        (bus_reset, "device-gone", "A new device is on port 1-1 since: 303a:0009, ESP32-S3 with DFU in run-time mode"),
+        (bus_reset, "device-gone", "A new device is on port 1-1 now: 303a:0009, ESP32-S3 with DFU in run-time mode"),
         (report(Status.errWRITE), "dfu-status", "errWRITE"),
     ],
     ids=["vanish", "bus reset by somebody else", "error status"],
@@ -409,7 +409,7 @@ def test_a_fault_in_mid_file(
     failed = esp_dfu("flash", image.path, libusb=libusb)
     assert_failed(failed, 74, code)
     assert fact in failed.err, failed
-    assert "The flash may be incomplete." in failed.err, failed
+    assert "The image in flash memory may be incomplete." in failed.err, failed
     if effect is vanish:
         bench.hub.plug(board)
     result = esp_dfu("flash", image.path, libusb=libusb)
@@ -673,7 +673,7 @@ def test_sixteen_boards_with_one_serial_number(bench: VmBench, image_for: MakeIm
     boards = [bench.add("esp32s2", path) for path in paths]
     image = image_for("esp32s2")
     before = open_files()
-    outcomes = flash_all(image.parsed, chip("esp32s2"))
+    outcomes = flash_all(CheckedImage(image.path, image.parsed, chip("esp32s2")))
     assert [(outcome.path, outcome.serial, outcome.error) for outcome in outcomes] == [(p, "0", None) for p in paths]
     for board in boards:
         image.assert_in(board)
@@ -716,7 +716,7 @@ def test_a_watch_leaves_nothing_behind(bench: VmBench, image_for: MakeImage, no_
     for person in people:
         person.start()
     try:
-        result = watch(image.parsed, chip("esp32s2"), count=total, on_outcome=take)
+        result = watch(CheckedImage(image.path, image.parsed, chip("esp32s2")), count=total, on_outcome=take)
     finally:
         for _ in people:
             changes.put(None)

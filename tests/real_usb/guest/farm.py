@@ -240,7 +240,7 @@ def test_pulled_out_and_plugged_in_again(
     with pytest.raises(DeviceGoneError) as gone:
         board.flash()
     assert gone.value.code == "device-gone"
-    assert "The flash may be incomplete." in gone.value.notes
+    assert "The image in flash memory may be incomplete." in gone.value.notes
     with pytest.raises(DeviceNotFoundError):  # from labgrid or from esp-dfu, whoever is the first to notice
         board.flash()
     bench.hub.plug(left)

@@ -117,4 +117,4 @@ def test_pulled_out_of_the_other_machine(board: Board, server: Server, image_for
     board.faults.plan(vanish, 100)
     gone = esp_dfu("flash", image_for("esp32s3").path)
     assert_failed(gone, 74, "device-gone")
-    assert "The flash may be incomplete." in gone.err
+    assert "The image in flash memory may be incomplete." in gone.err

@@ -1,0 +1,65 @@
+"""What flashing returns: for one board, for one of several boards, for a watch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import EspDfuError
+
+
+@dataclass(frozen=True)
+class FlashResult:
+    """A board that was flashed, and its last answer.
+
+    Attributes:
+        path: Port of the board.
+        serial: Serial number, None if the board has none or it could not be read.
+        size: Bytes written to flash memory.
+        seconds: Time from the first contact to the last answer.
+        status: Last bStatus.
+        state: Last bState.
+        after_reset: What was on the port after a bus reset; None without one: it was not asked for, and the device
+            does not need it.
+    """
+
+    path: str
+    serial: str | None
+    size: int
+    seconds: float
+    status: str
+    state: str
+    after_reset: str | None
+
+
+@dataclass(frozen=True)
+class FlashOutcome:
+    """How flashing one of several boards ended: with a `result` or with an `error`.
+
+    Attributes:
+        path: Port of the board.
+        serial: Serial number, None if the board has none or it could not be read.
+        result: Result of the flash, None if it failed.
+        error: Why it failed, None if it did not.
+    """
+
+    path: str
+    serial: str | None
+    result: FlashResult | None
+    error: EspDfuError | None
+
+
+@dataclass(frozen=True)
+class WatchResult:
+    """How the boards of a watch ended; one that failed first and passed later counts as passed.
+
+    Attributes:
+        passed: Number of boards that were flashed.
+        failed: Number of boards that were not.
+        first_error: Error of the first board that failed, None if all passed.
+        stopped: What ended the watch, Ctrl-C or a signal; None if nothing did.
+    """
+
+    passed: int
+    failed: int
+    first_error: EspDfuError | None
+    stopped: KeyboardInterrupt | None
