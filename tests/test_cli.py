@@ -125,7 +125,7 @@ FAILURES = [
     ("esp32s3+vanish@50", (), 74, ["left the bus", "Check the cable"]),
     ("esp32s3+stall@50+stall@51+stall@52", (), 74, ["refused the block at offset 0x0", "[usb-stall]"]),
     ("esp32s3+error@50", (), 74, ["errTARGET", "dfuERROR", "it is in dfuIDLE and takes a new download"]),
-    ("frog", (), 64, ["'frog' cannot be simulated", "esp32s3"]),
+    ("frog", (), 64, ["Cannot simulate 'frog'", "esp32s3"]),
 ]
 
 

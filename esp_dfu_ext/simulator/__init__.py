@@ -1,9 +1,8 @@
-"""Chips as programs: the ROM's DFU device, its flash, and boards that come and go on a bus.
+"""Simulate chips: the ROM's DFU device, its flash memory, and boards that connect to a bus and leave it.
 
-The rest of the package reaches all of it through `simulate_text` and `simulate_boards` (boards under the real
-pyusb), `rehearse` (what the ROM would say of an image, without a bus), and `sample` (a project to flash). What is
-modelled is what Espressif's ROM code did when it was executed, or says where it was disassembled; nothing was
-compared with silicon.
+The rest of the package uses `simulate_text` and `simulate_boards` (boards under the real pyusb), `rehearse` (the
+status that the ROM reports for an image, without a bus), and `sample` (a project to flash). The model follows what
+Espressif's ROM code did when it was executed, or what its disassembly says. It was never compared with silicon.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from .rom import Rom
 
 @dataclass(frozen=True)
 class Simulation:
-    """Simulated boards and the bus they are on."""
+    """Simulated boards on their bus."""
 
     bus: Bus
     boards: tuple[Board, ...]
 
     def compare(self, image: DfuImage, path: str) -> int:
-        """Compare a board's flash with an image that was sent to it.
+        """Compare a board's flash memory with the image that was sent to it.
 
         Returns:
-            How many bytes were compared.
+            Number of bytes compared.
 
         Raises:
-            SimulationError: they differ; the message names the file and the address.
+            SimulationError: They differ; the message names the file and the address.
         """
         board = next(board for board in self.boards if board.path == path)
         for member in image.flash_members:
@@ -43,15 +42,15 @@ class Simulation:
                 continue
             address = member.record.address
             if board.rom.flash.read(address, len(member.data)) != member.data:
-                raise SimulationError(f"The simulated flash differs from {member.name} at {address:#x}.")
+                raise SimulationError(f"The simulated flash memory differs from {member.name} at {address:#x}.")
         return image.flash_size
 
 
 def simulate(boards: Sequence[Board], clock: Clock, others: Sequence[tuple[str, OtherUsb]] = ()) -> Simulation:
-    """Put boards (and other devices, with their paths) on a simulated bus."""
+    """Put boards, and other devices with their paths, on a simulated bus."""
 
     def backend() -> object:
-        # Imported here: pyusb may be missing, and the ROM alone does not need it.
+        # Imported here: pyusb may be missing, and the ROM on its own does not need it.
         from .bus import OtherDevice, SimulatedBackend
 
         devices = [OtherDevice(known, path, 100 + n) for n, (path, known) in enumerate(others)]
@@ -64,15 +63,15 @@ def simulate(boards: Sequence[Board], clock: Clock, others: Sequence[tuple[str, 
 
 
 def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = None) -> Simulation:
-    """Boards from a list such as ``esp32s3,esp32s2+busy,303a:1001``, on ports 1-1, 1-2, 1-3.
+    """Return boards from a list such as ``esp32s3,esp32s2+busy,303a:1001``, on ports 1-1, 1-2, 1-3.
 
-    After the chip's name follow, each with a ``+``: ``dfu`` (in DFU mode already), ``app`` (runs an app with
-    the ROM's USB console), ``boots`` (a reset starts the app), ``slow`` (1.5 ms a block, like a real one),
-    ``strict`` (wants DFU_GETSTATUS after each block), or a fault: ``no-access``, ``busy``, ``no-return``, and once
-    at block N ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N``, ``reset@N`` (of the bus, by somebody else).
+    Options follow the chip's name, each after a ``+``: ``dfu`` (already in DFU mode), ``app`` (runs an app with the
+    ROM's USB console), ``boots`` (a reset starts the app), ``slow`` (1.5 ms per block, like a real board), ``strict``
+    (demands DFU_GETSTATUS after each block), or a fault: ``no-access``, ``busy``, ``no-return``, and, once at block N,
+    ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N`` and ``reset@N`` (another program resets the bus).
 
     Raises:
-        UsageError: something in the list is not known.
+        UsageError: The list names an unknown chip, option or fault.
     """
     clock = clock or SystemClock()
     boards: list[Board] = []
@@ -90,14 +89,14 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
                 _apply(board, option)
             boards.append(board)
         else:
-            raise UsageError(f"{name!r} cannot be simulated; there are {', '.join([*by_name, *known])}.")
+            raise UsageError(f"Cannot simulate {name!r}; expected one of {', '.join([*by_name, *known])}.")
     return simulate(boards, clock, others)
 
 
 def simulate_boards(
     target: Target, clock: Clock | None = None, paths: Sequence[str] = (), serial: str | None = None
 ) -> Simulation:
-    """Boards of one chip, where somebody expects them: on `paths`, with `serial`; without either one on 1-1."""
+    """Return boards of one chip on the ports `paths` (by default 1-1); the first has the serial number `serial`."""
     clock = clock or SystemClock()
     boards = [Board.make(target, path, clock, number=n + 1) for n, path in enumerate(dict.fromkeys(paths or ["1-1"]))]
     if serial is not None:
@@ -115,7 +114,7 @@ def _apply(board: Board, option: str) -> None:
     if word in _AT_BLOCK and block.isdecimal() and block.isascii():
         faults.plan(_AT_BLOCK[word], int(block))
     elif block:
-        raise UsageError(f"{option!r} is no fault at a block; there are {_AT_BLOCK_NAMES}.")
+        raise UsageError(f"Unknown fault {option!r}; expected one of {_AT_BLOCK_NAMES}.")
     elif word == "dfu":
         board.rom.mode = Mode.DFU
     elif word == "app":
@@ -134,13 +133,13 @@ def _apply(board: Board, option: str) -> None:
         faults.block_time = 0.0015
     else:
         raise UsageError(
-            f"{word!r} is no option of a simulated board; there are dfu, app, boots, strict, slow, no-access, "
+            f"Unknown option {word!r} of a simulated board; expected one of dfu, app, boots, strict, slow, no-access, "
             f"busy, no-return, {_AT_BLOCK_NAMES}."
         )
 
 
 def rehearse(stream: bytes | memoryview, target: Target) -> Status:
-    """What the ROM would report after this stream, on an empty flash as large as it can address."""
+    """Return the status that the ROM reports for a stream, with erased flash memory as large as it can address."""
     board = Board.make(target, "1-1", VirtualClock())
     board.rom.restart(Mode.DFU)
     if not stream:

@@ -1,4 +1,4 @@
-"""A board on a port: how the chip comes and goes on the bus, and what goes wrong on request."""
+"""A board on a port: how the device connects and leaves, and the faults that a test or a user plans."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .nor import NorFlash
 from .rom import ControlStall, ControlTimeout, Rom
 
 _GET_STRING = (0x80, 0x06, 0x03)  # bmRequestType, bRequest, high byte of wValue
-DETACH_TIME = 0.4  # seconds off the bus after DFU_DETACH
-CONSOLE_APP_TIME = 0.05  # how long an app with the ROM's USB console is back before it restarts
+DETACH_TIME = 0.4  # seconds for which the device is off the bus after DFU_DETACH
+CONSOLE_APP_TIME = 0.05  # seconds for which an app with the ROM's USB console is back before it restarts
 
 
 class DeviceGone(Exception):
-    """The device is not on the bus (any more)."""
+    """The device is not on the bus."""
 
 
 class AccessDenied(Exception):
-    """The host's system does not let us open it."""
+    """The operating system does not allow the device to be opened."""
 
 
 class Busy(Exception):
-    """Another program holds the interface."""
+    """Another program has claimed the interface."""
 
 
 class Moment(enum.Enum):
-    """When something can go wrong, besides at a DFU request."""
+    """A point at which a fault can strike, other than a DFU request."""
 
     OPEN = "a program opens it"
     STRING = "a string descriptor is read"
@@ -43,14 +43,15 @@ Effect = Callable[["Board", Answer], bytes]
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong once.
+    """A fault that strikes once.
 
     Attributes:
-        effect: what happens. It gets the board and the ROM, which it may ask for its own answer; it returns an
-            answer, or raises what `Board.control` raises.
-        block: not before so many blocks have come since the board appeared; the zero-length one counts.
-        at: the first of these then.
-        mode: only in this mode; None for either.
+        effect: What happens. It receives the board and a function that returns the ROM's answer; it returns an
+            answer or raises what `Board.control` raises.
+        block: Number of blocks received since the board appeared before the fault can strike; the zero-length block
+            counts.
+        at: Request or moment at which it then strikes.
+        mode: Mode in which it strikes; None for both.
     """
 
     effect: Effect
@@ -60,29 +61,29 @@ class Fault:
 
 
 def stall(board: Board, answer: Answer) -> bytes:
-    """An effect: the device refuses the request."""
+    """Effect: the device stalls the request."""
     raise ControlStall
 
 
 def hang(board: Board, answer: Answer) -> bytes:
-    """An effect: the request is lost, and never answered."""
+    """Effect: the request is lost and never answered."""
     raise ControlTimeout
 
 
 def vanish(board: Board, answer: Answer) -> bytes:
-    """An effect: the device is pulled out."""
+    """Effect: the board is unplugged."""
     board.unplug()
     raise DeviceGone
 
 
 def bus_reset(board: Board, answer: Answer) -> bytes:
-    """An effect: somebody else resets the bus, which restarts the ROM in DFU mode."""
+    """Effect: another program resets the bus, which restarts a ROM in DFU mode."""
     board.reset_bus()
     return answer()
 
 
 def report(status: Status) -> Effect:
-    """An effect: the device takes the request, and is in dfuERROR with this status afterwards."""
+    """Return an effect: the device accepts the request and is in dfuERROR with this status afterwards."""
 
     def effect(board: Board, answer: Answer) -> bytes:
         answered = answer()
@@ -94,15 +95,16 @@ def report(status: Status) -> Effect:
 
 @dataclass
 class Faults:
-    """What shall go wrong.
+    """Faults of one board.
 
     Attributes:
-        planned: what shall go wrong once each.
-        no_access: opening is refused; `access_after` seconds after it appears it no longer is.
-        busy: claiming is refused.
-        no_return: after DFU_DETACH it never comes back.
-        return_mode: what it comes back as after DFU_DETACH.
-        block_time: seconds that each block takes.
+        no_access: Opening fails.
+        access_after: Seconds after the board appears from which opening succeeds despite `no_access`.
+        busy: Claiming fails.
+        no_return: The board never returns after DFU_DETACH.
+        return_mode: Mode in which the board returns after DFU_DETACH.
+        block_time: Seconds per block.
+        planned: Faults that strike once each.
     """
 
     no_access: bool = False
@@ -120,24 +122,27 @@ class Faults:
         at: Request | Moment = Request.DFU_DNLOAD,
         mode: Mode | None = None,
     ) -> None:
-        """Let something go wrong once; see Fault."""
+        """Plan a fault that strikes once; see Fault."""
         self.planned.append(Fault(effect, block, at, mode))
 
 
 @dataclass
 class Board:
-    """One simulated board.
+    """A simulated board.
 
     Attributes:
-        target: the chip.
-        path: ``bus-port.port``.
-        clock: the time that its comings and goings follow.
-        rom: the chip's ROM, with its flash.
-        faults: what shall go wrong.
-        console_app: in run-time mode it is an app with the ROM's USB console.
-        boots_app: the straps let the app start after a reset, and it has no USB.
-        blocks: that have come since it appeared.
-        holder: the open handle that has claimed its DFU interface; the host's system lets no other in.
+        target: Data of the chip.
+        path: USB port path, ``bus-port.port``.
+        clock: Clock by which the board connects and leaves.
+        rom: The chip's ROM with its flash memory.
+        faults: Faults of the board.
+        console_app: In run-time mode an app with the ROM's USB console is running.
+        boots_app: The strapping pins let the app start after a reset; the app has no USB.
+        present: The device is on the bus.
+        address: Address on the bus.
+        blocks: Number of blocks received since the board appeared.
+        appeared: Time at which the board appeared.
+        holder: Open handle that has claimed the DFU interface; the operating system allows no second one.
     """
 
     target: Target
@@ -152,35 +157,35 @@ class Board:
     blocks: int = 0
     appeared: float = 0.0
     holder: object | None = None
-    # What comes: (time, mode to appear in or None to leave).
+    # Coming events: (time, mode to appear in or None to leave).
     _schedule: list[tuple[float, Mode | None]] = field(default_factory=list)
     _bus_addresses: list[int] = field(default_factory=lambda: [0])
 
     @classmethod
     def make(cls, target: Target, path: str, clock: Clock, *, number: int = 0, flash_size: int | None = None) -> Board:
-        """A board as it comes out of the bag: download mode, empty flash."""
+        """Return a new board: in download mode, with erased flash memory."""
         fixed = target.usb.serial == "fixed"
         serial = "0" if fixed else f"7c:df:a1:00:{number >> 8:02x}:{number & 0xFF:02x}"
         flash = NorFlash(flash_size or target.flash.limit, target.flash.sector)
         return cls(target, path, clock, Rom(target, flash, serial))
 
     def share_addresses(self, counter: list[int]) -> None:
-        """Draw addresses from a bus's counter, as the host does at each enumeration."""
+        """Take addresses from the counter of a bus, as the host does at each enumeration."""
         self._bus_addresses = counter
         self._appear(self.rom.mode)
 
     def plug(self, mode: Mode = Mode.RUN_TIME, *, after: float = 0.0) -> None:
-        """Plug it in (again), now or in so many seconds."""
+        """Plug the board in, now or `after` seconds from now."""
         self._schedule[:] = [(self.clock.monotonic() + after, mode)]
         self.update()
 
     def unplug(self) -> None:
-        """Pull it out, now."""
+        """Unplug the board now."""
         self._schedule.clear()
         self.present = False
 
     def update(self) -> None:
-        """Let everything happen that is due."""
+        """Carry out everything that is due."""
         while self._schedule and self._schedule[0][0] <= self.clock.monotonic():
             _, mode = self._schedule.pop(0)
             if mode is None:
@@ -198,23 +203,23 @@ class Board:
         self.holder = None
 
     def open(self) -> None:
-        """A program opens it; raises AccessDenied, or what a fault wants."""
+        """Open the device; raise AccessDenied, or what a fault raises."""
         self.check_access()
-        self._meet(Moment.OPEN, bytes)
+        self._answer(Moment.OPEN, bytes)
 
     def check_access(self) -> None:
-        """Raises AccessDenied as long as the host's system would not let us open it."""
+        """Raise AccessDenied while the operating system does not allow the device to be opened."""
         after = self.faults.access_after
         waited = self.clock.monotonic() - self.appeared
         if self.faults.no_access and (after is None or waited < after):
             raise AccessDenied
 
     def control(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
-        """A control transfer.
+        """Carry out a control transfer; see `Rom.control` for the arguments.
 
         Raises:
-            ControlStall, ControlTimeout: as the ROM does, or as a fault wants it.
-            DeviceGone: it is not there, or leaves because of this request.
+            ControlStall, ControlTimeout: The ROM or a fault raises it.
+            DeviceGone: The device is not on the bus, or leaves because of this request.
         """
         self.update()
         if not self.present:
@@ -229,13 +234,13 @@ class Board:
 
         is_dfu = request_type & 0x60 == 0x20
         if is_dfu and request in Request.__members__.values():
-            return self._meet(Request(request), answer)
+            return self._answer(Request(request), answer)
         if (request_type, request, value >> 8) == _GET_STRING:
-            return self._meet(Moment.STRING, answer)
+            return self._answer(Moment.STRING, answer)
         return answer()
 
-    def _meet(self, at: Request | Moment, answer: Answer) -> bytes:
-        """The ROM's answer, or what the first fault makes of it that is planned for now."""
+    def _answer(self, at: Request | Moment, answer: Answer) -> bytes:
+        """Return the ROM's answer, changed by the first fault that is due."""
         if at is Request.DFU_DNLOAD and self.faults.block_time:
             self.clock.sleep(self.faults.block_time)
         due = next((fault for fault in self.faults.planned if self._is_due(fault, at)), None)
@@ -250,7 +255,7 @@ class Board:
         return fault.at is at and fault.block <= self.blocks and fault.mode in (None, self.rom.mode)
 
     def _detach(self) -> None:
-        """Leave the bus inside the request, and come back a little later."""
+        """Leave the bus during the request and return later."""
         self.present = False
         if self.faults.no_return:
             return
@@ -262,11 +267,11 @@ class Board:
             self._schedule = [(back, self.faults.return_mode)]
 
     def reset_bus(self) -> None:
-        """A bus reset; the chip's ROM restarts upon one in DFU mode, also in the middle of a download."""
+        """Reset the bus; in DFU mode this restarts the ROM, even in the middle of a download."""
         self.update()
         if not self.present:
             raise DeviceGone
-        self._meet(Moment.RESET, self._reset)
+        self._answer(Moment.RESET, self._reset)
 
     def _reset(self) -> bytes:
         mode = self.rom.mode_after_reset()

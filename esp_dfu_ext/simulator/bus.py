@@ -1,4 +1,4 @@
-"""Simulated boards under the real pyusb: a backend, so that everything from `usb.core.find` on is real."""
+"""A pyusb backend for simulated boards, so that everything from `usb.core.find` on is real."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..target import OtherUsb
 from .board import AccessDenied, Board, Busy, DeviceGone
 from .rom import ControlStall, ControlTimeout
 
-# What libusb reports: its error code and the errno that pyusb adds.
+# What libusb reports: its text, its error code, and the errno that pyusb adds.
 _ERRORS: dict[type[Exception], tuple[str, int, int]] = {
     AccessDenied: ("Access denied (insufficient permissions)", -3, errno.EACCES),
     Busy: ("Resource busy", -6, errno.EBUSY),
@@ -28,7 +28,7 @@ _ERRORS: dict[type[Exception], tuple[str, int, int]] = {
 
 @dataclass
 class OtherDevice:
-    """A device of the vendor that is no DFU device: one vendor-specific interface."""
+    """Another device of the vendor, without DFU: it has one vendor-specific interface."""
 
     known: OtherUsb
     path: str
@@ -36,23 +36,23 @@ class OtherDevice:
 
     @property
     def device_descriptor(self) -> bytes:
-        """18 bytes."""
+        """The 18 bytes that the device sends."""
         vid, pid = self.known.vid.to_bytes(2, "little"), self.known.pid.to_bytes(2, "little")
         return bytes.fromhex("120100020000 0040") + vid + pid + bytes.fromhex("0001 000000 01")
 
     @property
     def configuration_descriptor(self) -> bytes:
-        """18 bytes."""
+        """The 18 bytes that the device sends."""
         return bytes.fromhex("09021200010100c0fa 0904000000ff000000")
 
 
 class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
-    """A pyusb backend that shows boards.
+    """A pyusb backend that shows simulated boards.
 
     Args:
-        boards: on different ports.
-        clock: the one of the boards.
-        others: further devices.
+        boards: Boards, on different ports.
+        clock: Clock of the boards.
+        others: Devices without DFU.
     """
 
     def __init__(self, boards: Sequence[Board], clock: Clock, others: Sequence[OtherDevice] = ()) -> None:
@@ -61,7 +61,7 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
         self._clock = clock
 
     def enumerate_devices(self) -> Iterator[_Device]:
-        """Those that are on the bus now."""
+        """Yield the devices that are on the bus now."""
         for board in self._boards:
             board.update()
             if board.present:
@@ -70,7 +70,7 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
             yield _Device(other, other.address)
 
     def get_device_descriptor(self, device: _Device) -> SimpleNamespace:
-        """As pyusb's libusb backend gives it, with the device's place on the bus."""
+        """Return it as pyusb's libusb backend does, with the device's position on the bus."""
         raw = (
             device.owner.device_descriptor
             if isinstance(device.owner, OtherDevice)
@@ -88,16 +88,16 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
         )
 
     def get_configuration_descriptor(self, device: _Device, config: int) -> SimpleNamespace:
-        """The only one."""
+        """Return the only configuration descriptor."""
         return self._configuration(device, config)
 
     def get_interface_descriptor(self, device: _Device, intf: int, alt: int, config: int) -> SimpleNamespace:
-        """By index; IndexError behind the last, which is how pyusb finds the end."""
+        """Return it by index; raise IndexError after the last, by which pyusb finds the end."""
         interface: SimpleNamespace = self._configuration(device, config).interfaces[intf][alt]
         return interface
 
     def get_endpoint_descriptor(self, device: _Device, ep: int, intf: int, alt: int, config: int) -> SimpleNamespace:
-        """By index."""
+        """Return it by index."""
         endpoint: SimpleNamespace = self._configuration(device, config).interfaces[intf][alt].endpoints[ep]
         return endpoint
 
@@ -107,25 +107,25 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
         return parse_configuration(device.configuration_descriptor)
 
     def open_device(self, device: _Device) -> _Device:
-        """Refused when the board's faults say so."""
+        """Open a device, unless a fault of the board prevents it."""
         board = self._present(device)
         if board is not None:
             self._try(board.open)
         return device
 
     def close_device(self, handle: _Device) -> None:
-        """What it has claimed is free again."""
-        self._let_go(handle)
+        """Close a handle; this releases what it has claimed."""
+        self._release(handle)
 
     def get_configuration(self, handle: _Device) -> int:
-        """bConfigurationValue."""
+        """Return bConfigurationValue."""
         return 1
 
     def set_configuration(self, handle: _Device, value: int) -> None:
-        """Nothing to do."""
+        """Do nothing: there is one configuration."""
 
     def claim_interface(self, handle: _Device, intf: int) -> None:
-        """Refused when another handle has it, or the board's faults say so."""
+        """Claim the interface, unless another handle has it or a fault of the board prevents it."""
         board = self._present(handle)
         if board is None:
             return
@@ -134,16 +134,16 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
         board.holder = handle
 
     def release_interface(self, handle: _Device, intf: int) -> None:
-        """Free for others again."""
-        self._let_go(handle)
+        """Release the interface."""
+        self._release(handle)
 
     @staticmethod
-    def _let_go(handle: _Device) -> None:
+    def _release(handle: _Device) -> None:
         if isinstance(handle.owner, Board) and handle.owner.holder is handle:
             handle.owner.holder = None
 
     def is_kernel_driver_active(self, handle: _Device, intf: int) -> bool:
-        """No driver binds to DFU."""
+        """Return False: no kernel driver binds to DFU."""
         return False
 
     def ctrl_transfer(
@@ -156,7 +156,7 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
         data: Any,
         timeout: int,
     ) -> int:
-        """Ask the board's ROM; returns how many bytes went over."""
+        """Pass a control transfer to the board's ROM; return the number of bytes transferred."""
         board = self._present(handle)
         if board is None:
             raise _usb_error(ControlStall())
@@ -175,7 +175,7 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
         return len(answer)
 
     def reset_device(self, handle: _Device) -> None:
-        """A bus reset."""
+        """Reset the bus."""
         board = self._present(handle)
         if board is not None:
             self._try(board.reset_bus)
@@ -197,7 +197,7 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
 
 
 class _Device:
-    """A board as one enumeration saw it: descriptors are read once, as libusb does."""
+    """A device as one enumeration saw it; like libusb, it reads the descriptors once."""
 
     def __init__(self, owner: Board | OtherDevice, address: int) -> None:
         self.owner = owner
@@ -238,7 +238,7 @@ def _fields(layout: str, raw: bytes) -> dict[str, int]:
 
 
 def parse_configuration(raw: bytes) -> SimpleNamespace:
-    """Take a configuration descriptor apart, as libusb does for pyusb."""
+    """Parse a configuration descriptor, as libusb does for pyusb."""
     configuration = SimpleNamespace(**_fields(_CONFIGURATION_FIELDS, raw), extra_descriptors=[], interfaces=[])
     current: Any = configuration
     position = raw[0]

@@ -1,4 +1,4 @@
-"""A NOR flash chip: erasing sets all bits of a sector, programming can only clear bits."""
+"""NOR flash memory: erasing sets all bits of a sector, programming can only clear bits."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ ADDRESS_SPACE = 1 << 24  # the ROM sends 24-bit addresses
 
 
 class NorFlash:
-    """SPI flash of `size` bytes; addresses wrap, first at 24 bits and then at the chip's real size.
+    """SPI flash memory whose addresses wrap, first at 24 bits and then at the real size.
 
     Args:
-        size: bytes, a multiple of the sector.
-        sector: bytes that are erased together.
+        size: Size in bytes, a multiple of the sector.
+        sector: Number of bytes erased together.
     """
 
     def __init__(self, size: int, sector: int = 4096) -> None:
-        self.size = min(size, ADDRESS_SPACE)  # what lies beyond it is never reached
+        self.size = min(size, ADDRESS_SPACE)  # no address reaches what lies beyond
         self.sector = sector
         self._cells = bytearray(b"\xff" * self.size)
 
     def read(self, address: int, size: int) -> bytes:
-        """Read `size` bytes, wrapping at the end."""
-        return b"".join(bytes(self._cells[start:end]) for start, end in self._pieces(address, size))
+        """Return `size` bytes, wrapping at the end."""
+        return b"".join(bytes(self._cells[start:end]) for start, end in self._ranges(address, size))
 
     def erase(self, address: int, size: int) -> None:
         """Erase every sector that a range touches."""
@@ -28,13 +28,13 @@ class NorFlash:
             return
         first = address // self.sector * self.sector
         last = -(-(address + size) // self.sector) * self.sector
-        for start, end in self._pieces(first, min(last - first, self.size)):
+        for start, end in self._ranges(first, min(last - first, self.size)):
             self._cells[start:end] = b"\xff" * (end - start)
 
     def program(self, address: int, data: bytes) -> None:
-        """Clear the bits that are 0 in `data`."""
+        """Clear the bits that are 0 in `data`; never set one."""
         done = 0
-        for start, end in self._pieces(address, len(data)):
+        for start, end in self._ranges(address, len(data)):
             length = end - start
             old, new = self._cells[start:end], data[done : done + length]
             if old.count(0xFF) != length:
@@ -43,13 +43,13 @@ class NorFlash:
             self._cells[start:end] = new
             done += length
 
-    def _pieces(self, address: int, size: int) -> list[tuple[int, int]]:
-        """The range cut where addresses wrap."""
-        pieces = []
+    def _ranges(self, address: int, size: int) -> list[tuple[int, int]]:
+        """Split a range where addresses wrap."""
+        ranges = []
         while size > 0:
             start = address % ADDRESS_SPACE % self.size
             length = min(size, self.size - start, ADDRESS_SPACE - address % ADDRESS_SPACE)
-            pieces.append((start, start + length))
+            ranges.append((start, start + length))
             address += length
             size -= length
-        return pieces
+        return ranges

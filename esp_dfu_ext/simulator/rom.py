@@ -1,7 +1,6 @@
 """The DFU device in the chip's ROM: descriptors, control requests, the state machine.
 
-It answers as Espressif's ROM code answered when it was executed, with everything that is odd about it.
-How it comes and goes on a bus is the matter of `board`.
+It answers as Espressif's ROM code did when it was executed, oddities included. `board` connects it to a bus.
 """
 
 from __future__ import annotations
@@ -32,25 +31,24 @@ _PROTOCOL_OFFSET = len(_CONFIGURATION) - 9 - 2
 
 
 class ControlStall(Exception):
-    """The device refuses a control request."""
+    """The device stalls a control request."""
 
 
 class ControlTimeout(Exception):
-    """The device takes a control request and never answers."""
+    """The device never answers a control request."""
 
 
 class Rom:
-    """The ROM of one chip, with its flash.
+    """The ROM of one chip with its flash memory.
 
     Args:
-        target: which chip.
-        flash: what it is soldered to.
-        serial: its serial number.
-        wants_status: behave as DFU 1.1 allows and the executed ROMs do not: demand a DFU_GETSTATUS after
-            each block.
+        target: Data of the chip.
+        flash: Flash memory of the chip.
+        serial: Serial number of the device.
+        wants_status: Demand DFU_GETSTATUS after each block. DFU 1.1 allows it; the executed ROMs do not do it.
     """
 
-    will_detach = True  # leaves the bus inside DFU_DETACH, and wants no bus reset
+    will_detach = True  # leaves the bus inside DFU_DETACH, without a bus reset
 
     def __init__(self, target: Target, flash: NorFlash, serial: str, *, wants_status: bool = False) -> None:
         self.target = target
@@ -68,11 +66,11 @@ class Rom:
         self._upload_block = 0
 
     def mode_after_reset(self) -> Mode | None:
-        """What a bus reset makes of it: in DFU mode it always restarts the chip. None if nothing changes."""
+        """Return the mode after a bus reset, which restarts the chip in DFU mode; None if nothing changes."""
         return Mode.RUN_TIME if self.mode is Mode.DFU else None
 
     def restart(self, mode: Mode) -> None:
-        """Come up again in a mode; the flash keeps its content."""
+        """Restart in a mode; the flash memory keeps its content."""
         self.mode = mode
         self.state = State.appIDLE if mode is Mode.RUN_TIME else State.dfuIDLE
         self.status = Status.OK
@@ -88,7 +86,7 @@ class Rom:
 
     @property
     def device_descriptor(self) -> bytes:
-        """18 bytes, as the ROM sends them."""
+        """The 18 bytes that the ROM sends."""
         usb = self.target.usb
         return struct.pack(
             "<BBHBBBBHHHBBBB",
@@ -98,7 +96,7 @@ class Rom:
 
     @property
     def configuration_descriptor(self) -> bytes:
-        """93 bytes; one of them tells run-time from DFU mode."""
+        """The 93 bytes that the ROM sends; one of them distinguishes run-time from DFU mode."""
         data = bytearray(_CONFIGURATION)
         data[_PROTOCOL_OFFSET] = self.mode
         return bytes(data)
@@ -115,18 +113,18 @@ class Rom:
     # Control requests
 
     def control(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
-        """Answer a control request; wIndex does not matter to the ROM.
+        """Answer a control request; the ROM ignores wIndex.
 
         Args:
             request_type: bmRequestType.
             request: bRequest.
             value: wValue.
-            data: of the data stage to the device.
+            data: Data stage to the device.
             length: wLength of a data stage from the device.
 
         Raises:
-            ControlStall: it refuses.
-            ControlTimeout: it hangs.
+            ControlStall: The device stalls the request.
+            ControlTimeout: The device never answers.
         """
         kind = request_type & 0x60
         if kind == 0x00:
@@ -134,7 +132,7 @@ class Rom:
         if kind != 0x20:
             raise ControlStall
         if request not in Request.__members__.values():
-            return b""  # CDC's line coding and the like
+            return b""  # CDC requests such as SET_LINE_CODING
         return self._dfu(Request(request), value, data, length)[:length]
 
     def _standard(self, request: int, value: int) -> bytes:
@@ -167,14 +165,14 @@ class Rom:
         if self.mode is Mode.RUN_TIME:
             if request is not Request.DFU_DETACH:
                 raise ControlStall
-            return b""  # the board sees to it that the chip leaves the bus
+            return b""  # Board then removes the device from the bus
         if request is Request.DFU_DETACH:
             self.state = State.appIDLE
             raise ControlStall
         if self.state is State.dfuERROR:
             if request is Request.DFU_CLRSTATUS:
                 self._to_idle()
-            elif request is not Request.DFU_ABORT:  # which is taken, and keeps the updater's error
+            elif request is not Request.DFU_ABORT:  # accepted, but the updater's error stays
                 raise ControlStall
             return b""
         if request is Request.DFU_DNLOAD:
@@ -201,7 +199,7 @@ class Rom:
         self._upload_position, self._upload_block = self._upload_start, 0
 
     def fail(self, status: Status) -> None:
-        """Go to dfuERROR."""
+        """Enter dfuERROR with this status."""
         self.state, self.status = State.dfuERROR, status
 
     def _misuse(self) -> None:
@@ -214,7 +212,7 @@ class Rom:
         if self.state is State.dfuIDLE and data:
             self._updater = self._new_updater()
         elif self.state is not State.dfuDNLOAD_IDLE:
-            self._misuse()  # for the empty block in dfuIDLE that is DFU 1.1's word; the ROM's is not known
+            self._misuse()  # an empty block in dfuIDLE: as DFU 1.1 says; what the ROM does is unknown
         self._flash_driver_ready = True
         if data:
             self._updater.feed(data)
@@ -240,11 +238,11 @@ class Rom:
             raise ControlTimeout
         self.state = State.dfuUPLOAD_IDLE
         if block != self._upload_block & 0xFFFF:
-            self.fail(Status.errUNKNOWN)  # without a stall: only DFU_GETSTATUS tells
+            self.fail(Status.errUNKNOWN)  # without a stall: only DFU_GETSTATUS reports it
             return bytes(length)
         size = min(length, self._upload_end - self._upload_position)
-        # The flash driver is set up by a download; what comes before one is not known.
-        # It refuses to read beyond the chip size that it was told.
+        # A download sets up the flash driver; what an upload before one returns is unknown.
+        # The driver does not read beyond the chip size of flash_params.dat.
         in_reach = self._upload_position + size <= self._chip_size
         content = self.flash.read(self._upload_position, size) if self._flash_driver_ready and in_reach else bytes(size)
         self._upload_position += size

@@ -1,6 +1,6 @@
-"""A small built project out of thin air: real ESP images, a partition table, and the files that describe them.
+"""Write a small built project: valid ESP images, a partition table, and the files that describe them.
 
-For the demo and the tests, where no ESP-IDF is at hand. The firmware does nothing; its format is right.
+The demo and the tests use it where ESP-IDF is not installed. The firmware has the right format and does nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LOAD_ADDRESS = 0x3FFB0000
 
 
 def esp_image(chip_id: int, payload: bytes) -> bytes:
-    """An ESP image with one segment, checksum and SHA-256; ESP-IDF, esp_app_format.h."""
+    """Return an ESP image with one segment, checksum and SHA-256 (ESP-IDF, esp_app_format.h)."""
     payload += bytes(-len(payload) % 4)
     header = struct.pack("<BBBBIB3sHBHH4sB", 0xE9, 1, 2, 0x20, 0x40080000, 0xEE, b"", chip_id, 0, 0, 99, b"", 1)
     data = header + struct.pack("<II", _LOAD_ADDRESS, len(payload)) + payload
@@ -31,7 +31,7 @@ def esp_image(chip_id: int, payload: bytes) -> bytes:
 
 
 def app_description(project: str, version: str, idf_version: str) -> bytes:
-    """esp_app_desc_t, 256 bytes; ESP-IDF, esp_app_desc.h."""
+    """Return esp_app_desc_t, 256 bytes (ESP-IDF, esp_app_desc.h)."""
     return struct.pack(
         "<I12x32s32s16s16s32s32s80x",
         0xABCD5432,
@@ -45,7 +45,7 @@ def app_description(project: str, version: str, idf_version: str) -> bytes:
 
 
 def partition_table() -> bytes:
-    """nvs, phy_init and factory, with the MD5 record; ESP-IDF, gen_esp32part.py."""
+    """Return a table of nvs, phy_init and factory with its MD5 record (ESP-IDF, gen_esp32part.py)."""
     rows = (
         (1, 2, 0x9000, 0x6000, b"nvs"),
         (1, 1, 0xF000, 0x1000, b"phy_init"),
@@ -72,7 +72,7 @@ def write_sample_project(
     """Write a project as ESP-IDF leaves it after a build.
 
     Returns:
-        Its build folder.
+        Path of the build folder.
     """
     build = folder / "build"
     chip_id = target.firmware.chip_id

@@ -1,7 +1,7 @@
-"""The ROM's updater: takes the stream, programs the flash, compares the MD5s.
+"""The ROM's updater: read the stream, program the flash memory, compare the MD5s.
 
-It believes what it reads. What it does with bad streams (raw mode, lost members, wrapped addresses, errors
-that come late) is what Espressif's ROM code did when it was executed; tests/kit/streams.py has the table.
+The updater trusts its input. For bad streams (raw mode, lost members, wrapped addresses, late errors) it does what
+Espressif's ROM code did when it was executed; tests/kit/streams.py has the table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INDEX_NAME = b"dfuinfo0.dat"
 TRAILER = b"TRAILER!!!"
 MAGIC = b"070701"
 HEADER_LENGTH = 110
-# Of the fields only c_filesize and c_namesize count; int() alone would also take "-1" and "1_0".
+# Only the fields c_filesize and c_namesize count. int() alone would also accept "-1" and "1_0".
 _HEADER = re.compile(MAGIC + rb".{48}[0-9A-Fa-f]{8}.{32}[0-9A-Fa-f]{8}", re.DOTALL)
 ASSUMED_CHIP_SIZE = 2 << 20
 
@@ -34,20 +34,16 @@ class _Record:
     flags: int
     name: bytes
     md5: bytes
-    size: int = -1  # of the member once it came
-
-    @property
-    def came(self) -> bool:
-        return self.size >= 0
+    size: int | None = None  # of the member, once it has been received
 
 
 class Updater:
-    """One download's worth of the ROM's state.
+    """State of one download.
 
     Args:
-        flash: what is written.
-        index_limit: records that fit into the index.
-        raw_below: a stream with fewer bytes is taken for raw data.
+        flash: Flash memory to program.
+        index_limit: Number of records that fit into the index.
+        raw_below: Length in bytes below which the ROM takes a stream for raw data.
     """
 
     def __init__(self, flash: NorFlash, index_limit: int, raw_below: int) -> None:
@@ -61,7 +57,7 @@ class Updater:
         self._started = False
         self._trailer_seen = False
         self._records: list[_Record] = []
-        # The member that is coming: its record (None: it is skipped), bytes done and missing, padding.
+        # The member being received: its record (None: skip the member), bytes done and left, padding.
         self._in_member = False
         self._member: _Record | None = None
         self._is_index = False
@@ -71,17 +67,17 @@ class Updater:
         self._padding = 0
 
     def feed(self, data: bytes) -> None:
-        """Take a block; the buffer is worked off whenever it is full, so that errors come late."""
+        """Accept a block; errors come late, because the ROM processes its buffer only when it is full."""
         if self.status is not Status.OK or self._trailer_seen:
             return
         self._buffer += data
         if len(self._buffer) >= BUFFER_SIZE:
-            self._work_off()
+            self._process_buffer()
 
     def finish(self) -> Status:
-        """The stream is over: work off the rest, then check every file's MD5 against the flash."""
+        """End the stream: process the rest, then check the MD5 of every file in the flash memory."""
         if self.status is Status.OK and not self._trailer_seen:
-            self._work_off()
+            self._process_buffer()
         if self.status is Status.OK and self._raw_address is None:
             if self._in_member or not self._trailer_seen:
                 self.status = Status.errTARGET
@@ -89,7 +85,7 @@ class Updater:
                 self.status = self._check()
         return self.status
 
-    def _work_off(self) -> None:
+    def _process_buffer(self) -> None:
         if not self._started:
             self._started = True
             if len(self._buffer) < self._raw_below or not self._buffer.startswith(MAGIC):
@@ -97,7 +93,7 @@ class Updater:
         if self._raw_address is not None:
             sector = self._flash.sector
             end = self._raw_address + len(self._buffer)
-            first_new = -(-self._raw_address // sector) * sector  # what is before was erased by a buffer before
+            first_new = -(-self._raw_address // sector) * sector  # the previous buffer erased up to here
             if first_new < end:
                 self._flash.erase(first_new, end - first_new)
             self._flash.program(self._raw_address, bytes(self._buffer))
@@ -105,12 +101,12 @@ class Updater:
             self._buffer.clear()
             return
         while self.status is Status.OK and not self._trailer_seen:
-            if not (self._take_data() if self._in_member else self._take_header()):
+            if not (self._read_data() if self._in_member else self._read_header()):
                 return
         self._buffer.clear()
 
-    def _take_header(self) -> bool:
-        """Begin the next member; False if the buffer does not hold its whole header yet."""
+    def _read_header(self) -> bool:
+        """Start the next member; return False until the buffer holds its whole header."""
         buffer = self._buffer
         if len(buffer) < HEADER_LENGTH:
             return False
@@ -133,10 +129,10 @@ class Updater:
         if name == TRAILER:
             self._trailer_seen = True
             return True
-        self._begin_member(name, size)
+        self._start_member(name, size)
         return True
 
-    def _begin_member(self, name: bytes, size: int) -> None:
+    def _start_member(self, name: bytes, size: int) -> None:
         self._in_member = True
         self._is_index = name == INDEX_NAME
         self._member = next((record for record in self._records if record.name == name), None)
@@ -145,8 +141,8 @@ class Updater:
         if self._is_index and size > self._index_limit * _RECORD.size:
             self.status = Status.errFILE
 
-    def _take_data(self) -> bool:
-        """Take what the buffer has of the member; False if more must come."""
+    def _read_data(self) -> bool:
+        """Consume the member's bytes in the buffer; return False if more must come."""
         if self._left:
             data = bytes(self._buffer[: self._left])
             if not data:
@@ -166,7 +162,7 @@ class Updater:
         return True
 
     def _erase(self, record: _Record) -> None:
-        """The first bytes erase the member's whole range at once, as far as the chip is believed to go."""
+        """Erase the member's whole range at its first bytes, up to the chip size that the ROM assumes."""
         if not record.flags & (FLAG_LOAD_RAM | FLAG_NO_ERASE | FLAG_PARAMS):
             room = self.chip_size - record.address
             if room > 0:
@@ -178,7 +174,7 @@ class Updater:
             self._collected += data
         elif record is not None and not record.flags & FLAG_LOAD_RAM:
             address = record.address + self._done
-            # The SPI driver refuses these without an error that anybody reads; the MD5 tells in the end.
+            # The SPI driver rejects other writes with an error that the ROM ignores; the MD5 check finds them.
             if address % 4 == 0 and address + len(data) <= self.chip_size:
                 self._flash.program(address, data)
 
@@ -187,7 +183,7 @@ class Updater:
         if self._is_index:
             whole = len(self._collected) // _RECORD.size * _RECORD.size
             self._records = [
-                _Record(address, flags, (name + md5).partition(b"\0")[0], md5)  # a string in C
+                _Record(address, flags, (name + md5).partition(b"\0")[0], md5)  # a C string
                 for address, flags, name, md5 in _RECORD.iter_unpack(bytes(self._collected[:whole]))
             ]
         elif self._member is not None:
@@ -199,7 +195,7 @@ class Updater:
         for record in self._records:
             if record.flags & (FLAG_IGNORE_MD5 | FLAG_LOAD_RAM):
                 continue
-            if not record.came:
+            if record.size is None:
                 return Status.errTARGET
             in_reach = record.address + record.size <= self.chip_size
             content = self._flash.read(record.address, record.size) if in_reach else b""
