@@ -1,4 +1,4 @@
-"""The documentation: its commands run, its JSON documents are those of their schemas, its links lead somewhere."""
+"""The documentation: its commands run, its links lead somewhere, and JSON output matches the published schemas."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
 
 
 def code_lines(page: Path) -> Iterator[str]:
-    """The lines of a page's code blocks, without comments."""
+    """Yield the lines of a page's code blocks, without comments."""
     for indented, fenced in CODE.findall(page.read_text(encoding="utf-8")):
         for line in (indented or fenced).splitlines():
             yield re.sub(r"\s+#.*", "", line).strip()
 
 
 def commands(program: str) -> list[str]:
-    """Every command of this program that a page shows."""
+    """Return every command of this program that a page shows."""
     found = {line for page in PAGES for line in code_lines(page) if line.startswith(program + " ")}
     return sorted(found)
 
 
 ESP_DFU = commands("esp-dfu")
 IDF_PY = [line for line in commands("idf.py") if line.split()[1].startswith("dfu")]
-# Goes on until somebody ends it, waits for a hundred boards, or changes this machine.
+# These run until Ctrl-C, wait for a hundred boards, or change this machine.
 ONLY_PARSED = ("--watch", "--install")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the pages' names are there: a project, an image."""
+    """Create the project and the image that the pages name, and work there."""
     project = tmp_path / "my_project"
     write_sample_project(project, load_target("esp32s3"), app_size=8000)
     (project / "CMakeLists.txt").touch()
@@ -64,17 +64,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def boards(line: str) -> str:
-    """As many as the command is about."""
+    """Return the simulated boards that a command needs."""
     return ",".join(["esp32s3"] * (3 if re.search(r"--(path|serial|all)\b", line) else 1))
 
 
-def test_the_pages_show_commands() -> None:
+def test_pages_show_commands() -> None:
     assert len(ESP_DFU) >= 12
     assert len(IDF_PY) >= 8
 
 
 @pytest.mark.parametrize("line", ESP_DFU)
-def test_an_esp_dfu_command_of_the_pages_runs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_esp_dfu_command_runs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESP_DFU_SIMULATE", boards(line))
     words = shlex.split(line.partition(" > ")[0].partition(" | ")[0])[1:]
     if any(word in ONLY_PARSED for word in words):
@@ -87,7 +87,7 @@ def test_an_esp_dfu_command_of_the_pages_runs(line: str, folder: Path, monkeypat
 
 
 @pytest.mark.parametrize("line", IDF_PY)
-def test_an_idf_py_command_of_the_pages_runs(line: str, folder: Path) -> None:
+def test_idf_py_command_runs(line: str, folder: Path) -> None:
     words = shlex.split(line.replace("7c:df:a1:..", "7c:df:a1:00:00:01"))[1:]
     if "--watch" in words:
         words = [*words, "--count", "1"]
@@ -100,22 +100,31 @@ def test_an_idf_py_command_of_the_pages_runs(line: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_links_lead_to_files() -> None:
-    missing = [
-        f"{page.relative_to(ROOT)}: {target}"
-        for page in PAGES
-        for link in LINK.findall(page.read_text(encoding="utf-8"))
-        for target in ["".join(link).partition("#")[0]]
-        if target and not re.match(r"[a-z]+:", target) and not (page.parent / target).exists()
-    ]
-    assert missing == []
+def anchors(page: Path) -> set[str]:
+    """The anchors that forges and the site give to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def leads_somewhere(page: Path, link: str) -> bool:
+    """Whether a link of this page leads to a file and, with an anchor, to a heading in it."""
+    path, _, anchor = link.partition("#")
+    target = page.parent / path if path else page
+    return target.exists() and (not anchor or anchor in anchors(target))
+
+
+def test_links_lead_to_files_and_headings() -> None:
+    links = [(page, "".join(link)) for page in PAGES for link in LINK.findall(page.read_text(encoding="utf-8"))]
+    local = [(page, link) for page, link in links if not re.match(r"[a-z]+:", link)]
+    assert len(local) > 50
+    assert [f"{page.name}: {link}" for page, link in local if not leads_somewhere(page, link)] == []
 
 
 # --- JSON -------------------------------------------------------------------------------------------------
 
 
 def schema(name: str) -> dict[str, Any]:
-    """A schema of docs/, whose objects take no key that it does not name."""
+    """Return a schema of docs/, closed: its objects accept no key that it does not name."""
 
     def close(part: Any) -> Any:
         if isinstance(part, dict):
@@ -129,8 +138,8 @@ def schema(name: str) -> dict[str, Any]:
     return document
 
 
-def said(words: str, capsys: pytest.CaptureFixture[str]) -> list[Any]:
-    """The JSON that a command prints."""
+def printed(words: str, capsys: pytest.CaptureFixture[str]) -> list[Any]:
+    """Return the JSON documents that a command prints."""
     run(*words.split())
     text = capsys.readouterr().out
     return [json.loads(line) for line in text.splitlines()] if words.startswith("flash") else [json.loads(text)]
@@ -149,7 +158,7 @@ def said(words: str, capsys: pytest.CaptureFixture[str]) -> list[Any]:
         ("flash", "flash --json dfu.bin --all", "esp32s3,esp32s3+busy,esp32s3+error@50"),
     ],
 )
-def test_a_document_is_that_of_its_schema(
+def test_json_matches_its_schema(
     name: str,
     words: str,
     boards: str,
@@ -159,13 +168,13 @@ def test_a_document_is_that_of_its_schema(
 ) -> None:
     monkeypatch.setenv("ESP_DFU_SIMULATE", boards)
     validator = jsonschema.Draft202012Validator(schema(name))
-    documents = said(words, capsys)
+    documents = printed(words, capsys)
     assert documents
     for document in documents:
         validator.validate(document)
 
 
-def test_a_schema_refuses_what_it_does_not_know() -> None:
+def test_schema_refuses_unknown_keys_and_events() -> None:
     validator = jsonschema.Draft202012Validator(schema("flash"))
     good = {"version": 1, "event": "board-left", "path": "1-1"}
     validator.validate(good)
