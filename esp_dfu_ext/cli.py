@@ -157,7 +157,7 @@ def build(
         path = Path(output) if output else None
         return build(session, build_dir, output=path, part_size=part_size, sections=only, force=force)
 
-    _run(job, build_dir=build_dir, quiet=quiet)
+    _run(job, quiet=quiet)
 
 
 @cli.command(short_help="Show what is in a DFU.BIN.")

@@ -1,4 +1,4 @@
-"""Whatever the ROM would flash wrongly is refused on the host; whatever the host takes, the ROM flashes well."""
+"""check_image and the simulated ROM agree: what the host accepts, the ROM flashes correctly."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .kit.streams import BadStream, bad_streams
 
 
 def _refused(stream: bytes, name: str = "esp32s3") -> list[str]:
-    """Why the host refuses a stream; empty if it takes it."""
+    """Return why the host refuses a stream; empty if it accepts it."""
     target = chip(name)
     try:
         return check_image(parse_image(dfu_file(stream, target.usb.pid)), target)
@@ -57,12 +57,12 @@ def test_bad_stream_is_refused(case: BadStream, name: str) -> None:
         tuple(File(0x1000 * n, f"f{n}", content(40 + n, n)) for n in range(63)),
     ],
 )
-def test_good_stream_is_taken(files: tuple[File, ...], name: str) -> None:
+def test_good_stream_is_accepted(files: tuple[File, ...], name: str) -> None:
     assert _refused(archive(files), name) == []
 
 
 @pytest.mark.parametrize(
-    ("stream", "fact"),
+    ("stream", "detail"),
     [
         (archive([File(0x1002, "odd.bin", content(10))]), "odd.bin"),
         (archive([File(0x1000, "a.bin", content(10)), File(0x1C00, "b.bin", content(10))]), "0x1000"),
@@ -72,11 +72,11 @@ def test_good_stream_is_taken(files: tuple[File, ...], name: str) -> None:
         (archive([File(16 * MIB, "high.bin", content(10))], 32 * MIB), "high.bin"),
     ],
 )
-def test_the_refusal_names_what_it_is_about(stream: bytes, fact: str) -> None:
-    assert any(fact in problem for problem in _refused(stream))
+def test_refusal_names_what_it_is_about(stream: bytes, detail: str) -> None:
+    assert any(detail in problem for problem in _refused(stream))
 
 
-def _flashed_as_told(stream: bytes, files: dict[int, bytes]) -> bool:
+def _is_flashed_correctly(stream: bytes, files: dict[int, bytes]) -> bool:
     rom = new_rom(flash_size=4 * MIB)
     rom.flash.program(0, content(256 * KIB, 1234))
     if send(rom, stream) != OK:
@@ -91,7 +91,7 @@ _CHIP_SIZES = (None, 64 * KIB, MIB, 2 * MIB, 4 * MIB)
 
 
 def _random_stream(dice: random.Random) -> tuple[bytes, dict[int, bytes]]:
-    """An archive with a slip or two, and what it says should be in the flash."""
+    """Return an archive with a mistake or two, and what flash memory should hold after it."""
     names = dice.sample(_NAMES, dice.randrange(1, 4))
     if dice.random() < 0.1:
         names.append(names[0])
@@ -106,7 +106,7 @@ def _random_stream(dice: random.Random) -> tuple[bytes, dict[int, bytes]]:
     records = [index_record(f.address, f.name, f.data, dice.choice((0,) * 12 + (8, 16, 1, 28))) for f in files]
     members = [cpio_member(f.name, f.data) for f in files]
     if chip_size is not None:
-        # Most often where it belongs; a member after the files tells the ROM too late.
+        # Usually where it belongs; after the files it comes too late for the ROM.
         place = dice.choice((0, 0, 0, len(members)))
         members.insert(place, cpio_member("flash_params.dat", flash_params(chip_size)))
         records.insert(0, index_record(0, "flash_params.dat", flash_params(chip_size), PARAMS_FLAGS))
@@ -123,18 +123,18 @@ def _random_stream(dice: random.Random) -> tuple[bytes, dict[int, bytes]]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_the_host_takes_the_rom_flashes_as_told(seed: int) -> None:
+def test_what_host_accepts_rom_flashes_correctly(seed: int) -> None:
     dice = random.Random(seed)
-    taken = 0
+    accepted = 0
     for _ in range(150):
         stream, files = _random_stream(dice)
         if not _refused(stream):
-            taken += 1
-            assert _flashed_as_told(stream, files), files.keys()
-    assert taken > 10
+            accepted += 1
+            assert _is_flashed_correctly(stream, files), files.keys()
+    assert accepted > 10
 
 
-def test_a_name_twice_in_the_index_and_once_in_the_archive_is_refused() -> None:
+def test_name_twice_in_index_and_once_in_archive_is_refused() -> None:
     data = content(100)
     index = index_record(0, "flash_params.dat", flash_params(4 * MIB), PARAMS_FLAGS)
     index += index_record(0x1000, "twin.bin", data) + index_record(0x8000, "twin.bin", data)
@@ -144,8 +144,8 @@ def test_a_name_twice_in_the_index_and_once_in_the_archive_is_refused() -> None:
     assert any("twin.bin" in problem for problem in _refused(stream))
 
 
-def test_flash_params_behind_the_files_are_refused() -> None:
-    """The ROM believes in 2 MiB until they come."""
+def test_flash_params_after_files_are_refused() -> None:
+    """The ROM assumes 2 MiB until they arrive."""
     far = File(3 * MIB, "far.bin", content(100))
     index = index_record(0, "flash_params.dat", flash_params(4 * MIB), PARAMS_FLAGS) + index_record(
         far.address, far.name, far.data
@@ -156,8 +156,8 @@ def test_flash_params_behind_the_files_are_refused() -> None:
     assert _refused(stream)
 
 
-def test_a_second_flash_params_is_refused() -> None:
-    """The ROM believes the last one it got."""
+def test_second_flash_params_are_refused() -> None:
+    """The ROM uses the last it received."""
     far = File(3 * MIB, "far.bin", content(100))
     index = index_record(0, "flash_params.dat", flash_params(4 * MIB), PARAMS_FLAGS)
     index += index_record(0, "more.dat", flash_params(MIB), PARAMS_FLAGS) + index_record(

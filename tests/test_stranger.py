@@ -16,7 +16,7 @@ from esp_dfu_ext.image.check import check_image
 from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.operations.list import list_devices
-from esp_dfu_ext.project import _said_path, read_project
+from esp_dfu_ext.project import _local_path, read_project
 from esp_dfu_ext.ui.console import Console
 
 from .kit.archives import (
@@ -108,7 +108,7 @@ def test_a_link_does_not_bring_dfu_bin_to_another_place(build_dir: Path) -> None
     with pytest.raises(OutputError, match="leads out of the project"):
         build(build_dir)
     assert target.read_bytes() == b"PATH=..."
-    with pytest.raises(OutputError, match="no DFU image"):
+    with pytest.raises(OutputError, match="not a DFU image"):
         build(build_dir, output=build_dir / "dfu.bin")
     assert target.read_bytes() == b"PATH=..."
     target.write_bytes(b"")
@@ -133,7 +133,7 @@ def test_windows_is_not_asked_for_a_share_on_another_machine(
     """It would introduce itself there with its user's name and the hash of the password."""
     mocker.patch("esp_dfu_ext.project.os.path", ntpath)
     folder = mocker.Mock(absolute=lambda: build_dir)
-    assert (_said_path(said, folder) is not None) is taken
+    assert (_local_path(said, folder) is not None) is taken
 
 
 def test_a_relative_project_path_is_not_looked_for_where_one_happens_to_stand(
@@ -149,7 +149,7 @@ def test_a_relative_project_path_is_not_looked_for_where_one_happens_to_stand(
 def test_a_file_name_that_is_too_long_is_an_error_like_any_other(build_dir: Path, capsys: Capture) -> None:
     add_flash_file(build_dir, "a" * 300)
     assert run("build", str(build_dir)) == 66
-    assert "is not there" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
 
 
 # --- images -----------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_a_second_index_is_refused() -> None:
     stream = cpio_member("dfuinfo0.dat", b"".join(rows)) + cpio_member("flash_params.dat", flash_params(MIB))
     stream += cpio_member("dfuinfo0.dat", b"data" * 22) + TRAILER
     problems = check_image(parse_image(dfu_file(stream)), S3)
-    assert problems == ["There is more than one dfuinfo0.dat: the ROM would take the last for its index."]
+    assert problems == ["There are several members named dfuinfo0.dat: the ROM would use the last as its index."]
 
 
 def test_inspect_fails_when_the_simulated_rom_does(tmp_path: Path, capsys: Capture) -> None:

@@ -1,4 +1,4 @@
-"""`dfu`: make the image, and show what is in it."""
+"""`esp-dfu build` and `idf.py dfu`: make dfu.bin and show what is in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def build(
     sections: Collection[str] = (),
     force: bool = False,
 ) -> int:
-    """Make dfu.bin and show what is in it."""
+    """Make dfu.bin and show what is in it; returns the exit code."""
     result = operation.build(
         near(build_dir),
         project_dir=project_dir,
@@ -49,15 +49,15 @@ def _part_size(text: str | None) -> int | None:
 
 
 def show_build(session: Session, result: operation.BuildResult) -> None:
-    """The table, the map, and where dfu.bin is."""
+    """Print the flash files as a table and a map, and the path of dfu.bin."""
     console = session.console
     name = result.project.name
     if result.app is not None:
         name = f"{result.app.project} {result.app.version} (ESP-IDF {result.app.idf_version})"
-    console.info(f"{name or 'Image'} for {result.target.chip} with {format_size(result.chip_size)} of flash")
+    console.info(f"{name or 'Image'} for {result.target.chip} with {format_size(result.chip_size)} of flash memory")
     rows = [
         _row(result.target, file.address, size, _relative(file.path, result.project.build_dir))
-        for file, size in result.layout.files
+        for file, size in result.files
     ]
     show_flash_map(console, rows, result.chip_size)
     console.result(f"Wrote {_relative(result.path, Path.cwd())} ({format_size(result.size)}).")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import EspDfuError, InputMissingError
 from ..operations.inspect import load_image, newer_inputs
-from ..project import DFU_BIN, Project, chip_size, read_flasher_args, read_project
+from ..project import DFU_BIN, Project, read_plan, read_project
 from ..target import Target, load_target
 from ..units import format_size
 from .facts import Fact, not_applicable, ok, problem, raised
@@ -39,7 +39,7 @@ def facts(project: Project, targets: list[Target]) -> list[Fact]:
 
 def _size(project: Project) -> Fact:
     try:
-        size = chip_size(project, read_flasher_args(project.build_dir))
+        size = read_plan(project).chip_size
     except EspDfuError as error:
         return raised("flash", error)
     return ok("flash", f"{format_size(size)}, as the project is configured", size=size)

@@ -1,5 +1,6 @@
-"""dfu.bin: a CPIO archive of flash files with an index, and a DFU suffix.
+"""dfu.bin: a CPIO archive of flash files with an index, followed by a DFU suffix.
 
-`layout` decides what goes where, `firmware` asks esptool what an ESP image is, `writer` writes the file from that;
-`image` reads it back, and `check` tells what the ROM would get wrong. `cpio` and `suffix` are the two formats.
+`plan` reads the files of a build, `layout` decides which bytes go where, `esp_image` has esptool check them, and
+`writer` writes dfu.bin. `format` reads a dfu.bin back, and `check` lists what the ROM would get wrong. `cpio` and
+`suffix` are the two file formats.
 """

@@ -1,7 +1,7 @@
-"""What the ROM would get wrong of an image that somebody made, before it gets a byte of it.
+"""What the ROM would get wrong about an image, found before a byte is sent.
 
-Each check stands for a stream that was run on Espressif's ROM code; tests/kit/streams.py has them, and the tests
-hold this module and the simulated ROM against each other.
+Each check stands for a stream that was run on Espressif's ROM code; tests/kit/streams.py has the streams, and the tests
+compare this module with the simulated ROM.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from .layout import Region, check_regions
 
 
 def check_image(image: DfuImage, target: Target) -> list[str]:
-    """Say what is wrong with the image; one sentence each, nothing when the ROM would flash it as meant."""
+    """Return what is wrong with the image, one sentence for each problem; the ROM flashes an image without any."""
     limits = target.dfu
     problems = []
     if len(image.stream) < limits.raw_below:
         problems.append(
-            f"The stream has {len(image.stream)} bytes; below {limits.raw_below} the ROM takes it for raw data "
-            "and programs it at flash address 0."
+            f"The stream has {len(image.stream)} bytes; the ROM treats fewer than {limits.raw_below} as raw data "
+            "and writes them to flash address 0."
         )
     if not image.records:
-        problems.append("There is no index, or an empty one: the ROM would report success and write nothing.")
+        problems.append(f"{INDEX_NAME} is missing or empty: the ROM would report success and write nothing.")
     elif not image.index_first:
-        problems.append("The index is not the first member: the ROM would lose the members before it.")
+        problems.append(f"{INDEX_NAME} is not the first member: the ROM would drop the members before it.")
     if len(image.records) > limits.index_records:
         problems.append(
-            f"The index has {len(image.records)} records; more than {limits.index_records} end with errFILE."
+            f"The index has {len(image.records)} records; with more than {limits.index_records} the ROM fails with "
+            "errFILE."
         )
     problems += _name_problems(image, limits.name_length)
     problems += _content_problems(image)
@@ -50,18 +51,18 @@ def _name_problems(image: DfuImage, longest: int) -> list[str]:
     ):
         for name, count in Counter(names).items():
             if count > 1:
-                problems.append(f"{count} {kind}s are called {name}: the ROM would write all to the first's address.")
+                problems.append(f"{count} {kind}s are named {name}: the ROM would write all to the first address.")
     if INDEX_NAME in (m.name for m in image.members):
-        problems.append(f"There is more than one {INDEX_NAME}: the ROM would take the last for its index.")
+        problems.append(f"There are several members named {INDEX_NAME}: the ROM would use the last as its index.")
     present = {m.name for m in image.members}
     for record in image.records:
         if len(record.name.encode("utf-8")) > longest:
-            problems.append(f"The name {record.name} has more than {longest} bytes: the ROM would never find it.")
+            problems.append(f"The name {record.name} is longer than {longest} bytes: the ROM would not find the file.")
         elif record.name not in present:
-            problems.append(f"{record.name} is in the index, but not in the archive.")
+            problems.append(f"{record.name} is in the index but not in the archive.")
     for member in image.members:
         if member.record is None:
-            problems.append(f"{member.name} is in the archive, but not in the index: the ROM would skip it.")
+            problems.append(f"{member.name} is in the archive but not in the index: the ROM would skip it.")
     return problems
 
 
@@ -69,15 +70,15 @@ def _content_problems(image: DfuImage) -> list[str]:
     problems = []
     params = [n for n, m in enumerate(image.members) if m.record is not None and m.record.flags & FLAG_PARAMS]
     if params and params[0] > 0:
-        problems.append("The flash parameters come after other members, for which the ROM would not know them.")
+        problems.append("The flash parameters come after other members: the ROM would write those with its defaults.")
     if len(params) > 1:
-        problems.append(f"{len(params)} members hold flash parameters: the ROM would believe the last.")
+        problems.append(f"{len(params)} members hold flash parameters: the ROM would use the last.")
     for member in image.members:
         record = member.record
         if record is None:
             continue
         if record.flags not in (0, FLASH_PARAMS_FLAGS):
-            problems.append(f"{member.name} has the flags {record.flags:#x}, which no flash file has.")
+            problems.append(f"{member.name} has flags {record.flags:#x} in the index; a flash file has 0x0.")
         elif not record.flags & FLAG_PARAMS and md5(member.data).digest() != record.md5:
-            problems.append(f"{member.name} does not have the MD5 that the index says.")
+            problems.append(f"{member.name} does not match its MD5 in the index.")
     return problems

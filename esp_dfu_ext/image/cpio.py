@@ -1,7 +1,7 @@
 """CPIO archives in the "newc" format (magic 070701), as far as the ROM reads them: cpio(5), FreeBSD.
 
-A member is a header of 110 ASCII characters, the name with its NUL, and the data; header with name, and
-data, are each padded with zeros to a multiple of four bytes. The member ``TRAILER!!!`` ends the archive.
+A member is a header of 110 ASCII characters, the name with a NUL at its end, and the data. Header and name together,
+and the data, are each padded with zeros to a multiple of four bytes. The member ``TRAILER!!!`` ends the archive.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from ..errors import ImageError
 MAGIC = b"070701"
 HEADER_LENGTH = 110
 TRAILER = "TRAILER!!!"
-MOST_MEMBERS = 1024  # far more than any ROM takes; keeps a hostile archive from filling memory and screen
-LONGEST_NAME = 256  # the same, bytes
+MOST_MEMBERS = 1024  # far more than any ROM accepts; keeps a hostile archive from filling memory and screen
+LONGEST_NAME = 256  # bytes, for the same reason
 MODE_FILE = 0o0100644
 
-# Which of the 13 fields of eight hexadecimal digits is which, from cpio(5).
+# A header has 13 fields of eight hexadecimal digits, cpio(5); these are the indexes of those we use.
 _FIELD_COUNT = 13
 _MODE, _NLINK, _FILESIZE, _NAMESIZE = 1, 4, 6, 11
 _DIGITS = frozenset(b"0123456789abcdefABCDEF")
 
 
 def padding(size: int, multiple: int = 4) -> int:
-    """How many bytes are missing to the next multiple."""
+    """Return how many bytes are missing to the next multiple."""
     return -size % multiple
 
 
 def header(name: str, size: int) -> bytes:
-    """Header, name and padding of a file member of `size` bytes, or of the trailer."""
+    """Return header, name and padding of a file member of `size` bytes, or of the trailer."""
     is_trailer = name == TRAILER
     encoded = name.encode("utf-8") + b"\0"
     fields = [0] * _FIELD_COUNT
@@ -43,7 +43,7 @@ def header(name: str, size: int) -> bytes:
 
 
 class CpioMember(NamedTuple):
-    """Where a member's data lie in the archive: at `offset`, `size` bytes."""
+    """A member whose data are `size` bytes at `offset` in the archive."""
 
     name: str
     offset: int
@@ -56,10 +56,10 @@ class CpioMember(NamedTuple):
 
 
 def members(archive: memoryview) -> Iterator[CpioMember]:
-    """Walk through the archive, the trailer included.
+    """Yield each member of the archive, including the trailer.
 
     Raises:
-        ImageError: at the first place that breaks the format; the message names the offset.
+        ImageError: The archive is damaged; the message names the first offset that breaks the format.
     """
     position = 0
     for _ in range(MOST_MEMBERS):
@@ -76,7 +76,7 @@ def _member(archive: memoryview, start: int) -> CpioMember:
     if len(head) < HEADER_LENGTH:
         raise ImageError(f"The archive ends at offset {start:#x} without a {TRAILER} member.")
     if not head.startswith(MAGIC):
-        raise ImageError(f"There is no CPIO header at offset {start:#x}.")
+        raise ImageError(f"No CPIO header found at offset {start:#x}.")
     size = _field(head, _FILESIZE, start)
     name_size = _field(head, _NAMESIZE, start)
     name_start = start + HEADER_LENGTH
@@ -90,13 +90,13 @@ def _member(archive: memoryview, start: int) -> CpioMember:
     offset = name_end + padding(HEADER_LENGTH + name_size)
     member = CpioMember(name, offset, size)
     if member.end > len(archive):
-        raise ImageError(f"{name!r} at offset {start:#x} is said to have {size} bytes; the file ends before.")
+        raise ImageError(f"{name!r} at offset {start:#x} should have {size} bytes, but the file ends before.")
     return member
 
 
 def _field(head: bytes, index: int, start: int) -> int:
     digits = head[len(MAGIC) + 8 * index :][:8]
-    # int() alone would also take "+1", " 1" and "1_0".
+    # int() alone would also accept "+1", " 1" and "1_0".
     if not _DIGITS.issuperset(digits):
         raise ImageError(f"The CPIO header at offset {start:#x} is damaged.")
     return int(digits, 16)

@@ -1,9 +1,9 @@
-"""What a dfu.bin is, and how to read one; `writer` writes it.
+"""The format of dfu.bin, and how to read one; `writer` writes it.
 
-The stream that the ROM gets is a CPIO archive: ``dfuinfo0.dat`` (the index, one record per file),
-``flash_params.dat`` (the size and geometry of the flash), the flash files, the trailer. On disk the archive
-is padded with zeros to a multiple of 10240 bytes and followed by the DFU suffix. The format is the one of
-ESP-IDF's tools/mkdfu.py; tests hold its bytes.
+The stream sent to the ROM is a CPIO archive: ``dfuinfo0.dat`` (the index, one record per file), ``flash_params.dat``
+(size and geometry of flash memory), the flash files, and the trailer. On disk the archive is padded with zeros to a
+multiple of 10240 bytes and followed by the DFU suffix. The format is that of ESP-IDF's tools/mkdfu.py; tests compare
+the bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .suffix import Suffix
 INDEX_NAME = "dfuinfo0.dat"
 FLASH_PARAMS_NAME = "flash_params.dat"
 
-# Flags of an index record, from the ROM.
+# Flags of an index record, as the ROM reads them.
 FLAG_PARAMS, FLAG_NO_ERASE, FLAG_IGNORE_MD5 = 4, 8, 16
 FLASH_PARAMS_FLAGS = FLAG_PARAMS | FLAG_NO_ERASE | FLAG_IGNORE_MD5
 
@@ -33,7 +33,7 @@ Buffer = Union[bytes, memoryview]
 
 
 class FlashParams(NamedTuple):
-    """What flash_params.dat says of the flash; sizes in bytes."""
+    """The contents of flash_params.dat: size and geometry of flash memory, in bytes."""
 
     chip_size: int
     block: int = 65536
@@ -42,19 +42,23 @@ class FlashParams(NamedTuple):
     status_mask: int = 0xFFFF
 
     def encode(self) -> bytes:
-        """Eight 32-bit words, of which the ROM leaves the first three unused."""
+        """Return eight 32-bit words; the ROM does not use the first three."""
         return _PARAMS.pack(0, 0, 0, *self)
 
     @classmethod
     def decode(cls, data: bytes) -> FlashParams:
-        """Raises ImageError if `data` has another length."""
+        """Read flash_params.dat.
+
+        Raises:
+            ImageError: `data` has another length.
+        """
         if len(data) != _PARAMS.size:
             raise ImageError(f"{FLASH_PARAMS_NAME} has {len(data)} bytes instead of {_PARAMS.size}.")
         return cls(*_PARAMS.unpack(data)[3:])
 
 
 class IndexRecord(NamedTuple):
-    """One record of dfuinfo0.dat: where the member `name` goes in the flash, and its MD5."""
+    """One record of dfuinfo0.dat: the flash address of the member `name`, and its MD5."""
 
     address: int
     flags: int
@@ -62,13 +66,13 @@ class IndexRecord(NamedTuple):
     md5: bytes
 
     def encode(self) -> bytes:
-        """88 bytes, little endian."""
+        """Return the record's 88 bytes, little endian."""
         return _RECORD.pack(self.address, self.flags, self.name.encode("utf-8"), self.md5)
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file in the archive. `record` is its index record, None when the index does not know it."""
+    """A file in the archive; `record` is its index record, None if the index has none."""
 
     name: str
     offset: int
@@ -78,15 +82,15 @@ class Member:
 
 @dataclass(frozen=True)
 class DfuImage:
-    """A dfu.bin as read from disk; its structure is sound, whether it makes sense says `check`.
+    """A dfu.bin whose structure is intact; `check` decides whether the ROM would flash it correctly.
 
     Attributes:
-        suffix: the DFU suffix.
-        stream: what the device gets: the archive up to and with its trailer, without padding.
-        records: the index, in its order.
-        members: the archive's files in their order, without index and trailer.
-        index_first: the index is the first member.
-        file: the whole file, padding and suffix included.
+        suffix: The DFU suffix.
+        stream: What is sent to the device: the archive including its trailer, without padding.
+        records: The index, in its order.
+        members: The files of the archive in their order, without index and trailer.
+        index_first: Whether the index is the first member.
+        file: The whole file, including padding and suffix.
     """
 
     suffix: Suffix
@@ -98,12 +102,12 @@ class DfuImage:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the file, in hexadecimal, as sha256sum prints it."""
+        """SHA-256 of the file in hexadecimal, as sha256sum prints it."""
         return hashlib.sha256(self.file).hexdigest()
 
     @property
     def flash_params(self) -> FlashParams | None:
-        """What the image says of the flash; None if it says nothing."""
+        """The image's flash parameters, None if it has none."""
         for member in self.members:
             if member.record is not None and member.record.flags & FLAG_PARAMS:
                 return FlashParams.decode(bytes(member.data))
@@ -111,25 +115,25 @@ class DfuImage:
 
     @property
     def flash_members(self) -> list[Member]:
-        """The members that end up in the flash, in stream order."""
+        """The members that are written to flash memory, in stream order."""
         return [m for m in self.members if m.record is not None and not m.record.flags & FLAG_PARAMS]
 
     @property
     def flash_size(self) -> int:
-        """How many bytes end up in the flash."""
+        """How many bytes are written to flash memory."""
         return sum(len(m.data) for m in self.flash_members)
 
 
 def md5(data: Buffer = b"") -> hashlib._Hash:
-    """MD5 as a mere checksum: the ROM's choice, and allowed where policy forbids it for security."""
+    """Return an MD5 object, allowed also where policy forbids MD5 for security: here it is the ROM's checksum."""
     return hashlib.md5(data, usedforsecurity=False)
 
 
 def parse_image(data: Buffer) -> DfuImage:
-    """Read a whole dfu.bin; the inverse of `write_image`. Nothing is copied.
+    """Read the bytes of a dfu.bin, without copying them.
 
     Raises:
-        ImageError: the suffix, its CRC, the archive or the index is damaged.
+        ImageError: The suffix, its CRC, the archive or the index is damaged.
     """
     view = memoryview(data)
     dfu_suffix = suffix.decode(view)
@@ -137,13 +141,13 @@ def parse_image(data: Buffer) -> DfuImage:
     found = list(cpio.members(archive))
     stream = archive[: found[-1].end]
     if any(archive[len(stream) :]):
-        raise ImageError(f"There is data after the {cpio.TRAILER} at offset {len(stream):#x}.")
+        raise ImageError(f"Data follows the {cpio.TRAILER} member, at offset {len(stream):#x}.")
     files = found[:-1]
     index = next((m for m in files if m.name == INDEX_NAME), None)
     records = _records(archive[index.offset : index.offset + index.size]) if index else ()
     by_name: dict[str, IndexRecord] = {}
     for record in records:
-        # The ROM takes the first record that has the name.
+        # The ROM uses the first record with a name.
         by_name.setdefault(record.name, record)
     members = tuple(
         Member(m.name, m.offset, archive[m.offset : m.offset + m.size], by_name.get(m.name))
@@ -155,7 +159,7 @@ def parse_image(data: Buffer) -> DfuImage:
 
 def _records(data: memoryview) -> tuple[IndexRecord, ...]:
     if len(data) % RECORD_LENGTH:
-        raise ImageError(f"{INDEX_NAME} has {len(data)} bytes, no multiple of {RECORD_LENGTH}.")
+        raise ImageError(f"{INDEX_NAME} has {len(data)} bytes, which is not a multiple of {RECORD_LENGTH}.")
     if len(data) > cpio.MOST_MEMBERS * RECORD_LENGTH:
         raise ImageError(f"{INDEX_NAME} has more than {cpio.MOST_MEMBERS} records.")
     records = []
@@ -168,20 +172,20 @@ def _records(data: memoryview) -> tuple[IndexRecord, ...]:
     return tuple(records)
 
 
-# Larger than any image: 16 MiB of flash in parts, index and headers. Keeps a wrong file out of memory.
+# Larger than any image, which has 16 MiB of flash memory in parts, index and headers; keeps a wrong file out of memory.
 MAX_FILE_SIZE = 64 << 20
 
 
 def read_image(path: Path) -> DfuImage:
-    """Read dfu.bin from disk, whole: what is checked is what is sent, whatever happens to the file.
+    """Read dfu.bin once, whole: what is checked is what is sent, whatever happens to the file.
 
     Raises:
-        InputMissingError: it is not there or cannot be read.
-        ImageError: it is no sound DFU image; the message names the file.
+        InputMissingError: The file does not exist or cannot be read.
+        ImageError: The file is damaged or not a DFU image; the message names it.
     """
     try:
         if path.exists() and not path.is_file():
-            what = "a folder" if path.is_dir() else "no regular file"
+            what = "a folder" if path.is_dir() else "not a regular file"
             raise InputMissingError(f"{path} is {what}.", path=path, role="dfu.bin", reason="no-file")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
@@ -191,7 +195,7 @@ def read_image(path: Path) -> DfuImage:
         raise InputMissingError.of(error, path, "dfu.bin") from error
     try:
         image = parse_image(data)
-        _ = image.flash_params  # its length is part of what is sound
+        _ = image.flash_params  # raises if its length is wrong
         return image
     except ImageError as error:
-        raise ImageError(f"{path} is damaged or no DFU image. {error.message}") from error
+        raise ImageError(f"{path} is damaged or not a DFU image. {error.message}") from error

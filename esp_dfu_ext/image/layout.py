@@ -1,45 +1,27 @@
-"""From flash files to the parts of an image: names, part size, and what the ROM would get wrong.
+"""From flash files to the parts of an image: their names, their size, and what the ROM would get wrong.
 
-Everything that is refused here would end, on the chip, in lost data or in an error after minutes.
+Everything refused here would end in lost data on the chip, or in an error after minutes.
 """
 
 from __future__ import annotations
 
 import itertools
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import InputMissingError, LayoutError, UsageError
+from ..errors import LayoutError, UsageError
 from ..events import Notice
 from ..target import Target
 from ..units import format_size
 from .cpio import TRAILER
 from .format import FLASH_PARAMS_NAME, INDEX_NAME
+from .plan import FlashFile, LoadedFile
 from .writer import Part, split
 
 
-@dataclass(frozen=True)
-class FlashFile:
-    """A file of the build and the flash address it goes to.
-
-    Attributes:
-        address: in bytes from the start of the flash.
-        path: where it lies.
-        section: its name in flasher_args.json (``app``, ``bootloader``, ...), empty if it has none there.
-        encrypted: the build marks it to be encrypted.
-    """
-
-    address: int
-    path: Path
-    section: str = ""
-    encrypted: bool = False
-
-
 class Region(NamedTuple):
-    """A stretch of flash and the file that fills it."""
+    """A stretch of flash memory and the file that fills it."""
 
     address: int
     size: int
@@ -47,7 +29,7 @@ class Region(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The first address after it."""
+        """The first address after the region."""
         return self.address + self.size
 
     def __str__(self) -> str:
@@ -56,106 +38,104 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """What goes where, ready to be written.
+    """The parts of an image, ready to be written.
 
     Attributes:
-        files: the flash files with their size in bytes, by address.
-        parts: the members to be, by address.
-        part_size: the size the files were cut to, in bytes.
-        notices: what was changed on the way, for the user.
+        parts: The parts, by address.
+        part_size: Size that files were cut to, in bytes.
+        notices: What was changed on the way, for the user.
     """
 
-    files: tuple[tuple[FlashFile, int], ...]
     parts: tuple[Part, ...]
     part_size: int
     notices: tuple[Notice, ...]
 
 
+def flash_end(chip_size: int, target: Target) -> int:
+    """Return the address where the flash memory that the ROM can write ends."""
+    return min(chip_size, target.flash.limit)
+
+
 def check_regions(regions: Sequence[Region], chip_size: int, target: Target) -> list[str]:
-    """Say what the ROM would flash wrongly of these regions; one sentence each, nothing when all is well.
+    """Return what the ROM would write wrongly, one sentence for each problem.
 
     Args:
-        regions: in any order.
-        chip_size: what the image will tell the ROM, in bytes.
-        target: the chip.
+        regions: In any order.
+        chip_size: Bytes of flash memory, as the image will tell the ROM.
+        target: The chip.
     """
     problems = []
     sector = target.flash.sector
-    end = min(chip_size, target.flash.limit)
+    end = flash_end(chip_size, target)
     ordered = sorted(regions)
     for region in ordered:
         if region.size == 0:
             problems.append(f"{region.name} for {region.address:#x} is empty.")
         if region.address % 4:
-            problems.append(f"{region} does not start at a multiple of 4; the ROM cannot write there.")
+            problems.append(f"{region} does not start at a multiple of 4: the ROM cannot write there.")
         if region.end > end:
-            what = "the chip's flash" if chip_size <= target.flash.limit else "what the ROM can address"
-            problems.append(f"{region} goes beyond {what}, which ends at {end:#x} ({format_size(end)}).")
+            what = "the chip's flash memory" if chip_size <= target.flash.limit else "what the ROM can address"
+            problems.append(f"{region} extends beyond {what}, which ends at {end:#x} ({format_size(end)}).")
     for before, after in zip(ordered, ordered[1:]):
         if before.end > after.address:
             problems.append(f"{before} and {after} overlap.")
         elif before.size and (before.end - 1) // sector == after.address // sector:
             problems.append(
-                f"{before} and {after} share the {sector}-byte sector at {after.address // sector * sector:#x}; "
-                "erasing it for the second would lose the first."
+                f"{before} and {after} share the {sector}-byte sector at {after.address // sector * sector:#x}: "
+                "erasing it for the second file would destroy the end of the first."
             )
     return problems
 
 
-def plan_layout(files: Sequence[FlashFile], chip_size: int, target: Target, part_size: int | None = None) -> Layout:
-    """Decide names and parts; every check that concerns the ROM is made here, before a byte is written.
+def plan_layout(files: Sequence[LoadedFile], chip_size: int, target: Target, part_size: int | None = None) -> Layout:
+    """Cut files into named parts, after every check that concerns the ROM.
 
     Args:
-        files: in any order; of two entries with one address and one file, one is enough.
-        chip_size: bytes of flash on the board.
-        target: the chip.
-        part_size: bytes; None for the chip's default.
+        files: The files, by address.
+        chip_size: Bytes of flash memory on the board.
+        target: The chip.
+        part_size: Bytes, None for the chip's default.
 
     Raises:
-        UsageError: `part_size` cuts in the middle of a sector.
-        InputMissingError: a file is not there.
-        LayoutError: the ROM would lose data; `notes` has one line for each problem.
+        UsageError: `part_size` would cut files in the middle of a sector.
+        LayoutError: The ROM would lose data; `notes` has one line for each problem.
     """
+    sector = target.flash.sector
     wanted = part_size if part_size is not None else target.dfu.part_size
-    if wanted < target.flash.sector or wanted % target.flash.sector:
-        raise UsageError(
-            f"A part size of {wanted} bytes would cut files in the middle of a sector; "
-            f"it must be a multiple of {target.flash.sector}."
-        )
-    unique = sorted(dict.fromkeys(files), key=lambda file: file.address)
-    sized = tuple((file, _size(file)) for file in unique)
-    regions = [Region(file.address, size, file.path.name) for file, size in sized]
+    if wanted < sector or wanted % sector:
+        raise UsageError(f"Invalid part size {wanted}: it must be a multiple of {sector}, the sector size in bytes.")
+    regions = [Region(loaded.file.address, loaded.size, loaded.file.path.name) for loaded in files]
     problems = check_regions(regions, chip_size, target)
-    if not sized:
-        problems.append("There is nothing to flash.")
+    if not files:
+        problems.append("The build has no files to flash.")
     free_records = target.dfu.index_records - 1
-    if len(sized) > free_records:
-        problems.append(f"{len(sized)} files are more than the {free_records} that the ROM's index can hold.")
+    if len(files) > free_records:
+        problems.append(f"The build has {len(files)} files, but the ROM's index holds at most {free_records}.")
     _refuse(problems)
 
     notices = []
-    actual = _part_size_that_fits([size for _, size in sized], wanted, free_records, target.flash.sector)
+    actual = _part_size_that_fits([loaded.size for loaded in files], wanted, free_records, sector)
     if actual != wanted:
         notices.append(
             Notice(
                 "part-size-raised",
                 f"Part size raised from {format_size(wanted)} to {format_size(actual)}: "
-                f"the ROM's index holds {free_records} parts.",
+                f"the ROM's index holds at most {free_records} parts.",
             )
         )
     parts: list[Part] = []
     taken = {INDEX_NAME, FLASH_PARAMS_NAME, TRAILER}
-    for file, size in sized:
-        name = _free_name(file, -(-size // actual), taken, target.dfu.name_length)
+    for loaded in files:
+        file = loaded.file
+        name = _free_name(file, -(-loaded.size // actual), taken, target.dfu.name_length)
         if name != file.path.name:
-            notices.append(Notice("renamed", f"{file.path} is called {name} in the image."))
-        new = list(split(name, file.address, file.path, size, actual))
+            notices.append(Notice("renamed", f"{file.path} is named {name} in the image."))
+        new = list(split(name, file.address, loaded.data, actual))
         taken.update(part.name for part in new)
         parts += new
-    # A file that starts within a sector is cut within sectors.
-    problems = check_regions([Region(part.address, part.size, part.name) for part in parts], chip_size, target)
-    _refuse(problems)
-    return Layout(sized, tuple(parts), actual, tuple(notices))
+    # A file that starts in the middle of a sector is cut in the middle of sectors.
+    _refuse(check_regions([Region(part.address, len(part.data), part.name) for part in parts], chip_size, target))
+    return Layout(tuple(parts), actual, tuple(notices))
 
 
 def _refuse(problems: Sequence[str]) -> None:
@@ -163,22 +143,8 @@ def _refuse(problems: Sequence[str]) -> None:
         raise LayoutError("These files cannot be flashed over DFU.", notes=problems)
 
 
-def _size(file: FlashFile) -> int:
-    path = file.path
-    where = f"{path} for {file.address:#x}"
-    try:
-        found = path.stat()
-    except PermissionError as error:
-        raise InputMissingError.of(error, path, "flash file") from error
-    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL in it, is not there either
-        raise InputMissingError(f"{where} is not there.", path=path, role="flash file") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise InputMissingError(f"{where} is no regular file.", path=path, role="flash file", reason="no-file")
-    return found.st_size
-
-
 def _part_size_that_fits(sizes: Sequence[int], wanted: int, parts: int, sector: int) -> int:
-    """The smallest part size from `wanted` on, in whole sectors, that makes no more than `parts` parts."""
+    """Return the smallest part size from `wanted` on, in whole sectors, that makes at most `parts` parts."""
     low, high = wanted // sector, max(wanted, *sizes) // sector + 1
     while low < high:
         middle = (low + high) // 2
@@ -190,7 +156,7 @@ def _part_size_that_fits(sizes: Sequence[int], wanted: int, parts: int, sector: 
 
 
 def _free_name(file: FlashFile, part_count: int, taken: set[str], longest: int) -> str:
-    """The file's own name where the ROM can tell it apart, else one with its address in it."""
+    """Return the file's own name if the ROM can tell it apart, or one with the address in it."""
 
     def names(first: str) -> set[str]:
         return {first} | {f"{first}.{number}" for number in range(1, part_count)}

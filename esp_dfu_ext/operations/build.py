@@ -1,36 +1,21 @@
-"""From a built project to dfu.bin."""
+"""Make dfu.bin from a built project."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import (
-    FirmwareError,
-    InputMissingError,
-    OutputError,
-    OutsideProjectError,
-    ProjectError,
-)
+from ..errors import FirmwareError, OutputError, OutsideProjectError, ProjectError
 from ..events import EventSink, Notice, ignore
-from ..image.esp_image import AppDescription, FirmwareReport, read_firmware
+from ..image.esp_image import AppDescription, EspImage, read_esp_image
 from ..image.format import FlashParams
-from ..image.layout import FlashFile, Layout, plan_layout
+from ..image.layout import flash_end, plan_layout
+from ..image.plan import FlashFile, FlashPlan, LoadedFile, load_files
 from ..image.suffix import LENGTH, SIGNATURE, Suffix
 from ..image.writer import write_image
-from ..project import (
-    DFU_BIN,
-    FLASHER_ARGS,
-    FlasherArgs,
-    Project,
-    chip_size,
-    inside,
-    only,
-    read_flasher_args,
-    read_project,
-)
+from ..project import DFU_BIN, FLASHER_ARGS, Project, is_inside, read_plan, read_project
 from ..target import Target, load_target
 from ..units import format_size, parse_size
 
@@ -40,13 +25,13 @@ class BuildResult:
     """A dfu.bin that was written.
 
     Attributes:
-        path: of dfu.bin.
-        size: of dfu.bin in bytes.
-        project: it was made from.
-        target: the chip.
-        chip_size: bytes of flash on the board.
-        layout: what goes where.
-        app: what the app says of itself, None if it says nothing.
+        path: Path of dfu.bin.
+        size: Size of dfu.bin in bytes.
+        project: The project it was made from.
+        target: The chip it is for.
+        chip_size: Bytes of flash memory on the board.
+        files: The flash files in it with their sizes in bytes, by address.
+        app: What the app says about itself, None if it says nothing.
     """
 
     path: Path
@@ -54,7 +39,7 @@ class BuildResult:
     project: Project
     target: Target
     chip_size: int
-    layout: Layout
+    files: tuple[tuple[FlashFile, int], ...]
     app: AppDescription | None
 
 
@@ -71,64 +56,117 @@ def build(
     """Make dfu.bin from a built ESP-IDF project; everything is checked before a byte is written.
 
     Args:
-        build_dir: the project's build folder.
-        project_dir: the project's folder; None where the build folder must tell.
-        output: where to write; None for dfu.bin in the build folder.
-        part_size: bytes into which larger files are cut; None for the chip's default.
-        sections: of flasher_args.json that are flashed; all if empty.
-        force: take images that the host believes to be for another chip, or damaged, and files from anywhere.
-        on_event: gets notices.
+        build_dir: The project's build folder.
+        project_dir: The project folder, None to find it from the build folder.
+        output: Where to write, None for dfu.bin in the build folder.
+        part_size: Bytes that larger files are cut to, None for the chip's default.
+        sections: Sections of flasher_args.json to take, all if empty.
+        force: Accept images that look damaged or are for another chip, and files outside the project.
+        on_event: Receives notices.
 
     Raises:
-        InputMissingError: nothing was built, or a file is missing.
-        ProjectError, TargetNotSupportedError, TargetFileError: of the project or the chip; also when a build that
-            runs at the same time changes its files.
-        OutsideProjectError: a file lies neither in the build folder nor in the project, unless `force`.
-        UsageError: an impossible part size or section.
-        LayoutError: the ROM would lose data.
-        FirmwareError: an image for another chip, or a damaged one, unless `force`.
+        InputMissingError: Nothing was built, or a file is missing.
+        ProjectError: The project's files cannot be used.
+        TargetNotSupportedError, TargetFileError: The chip has no USB DFU, or its YAML file is broken.
+        OutsideProjectError: A file lies neither in the build folder nor in the project, unless `force`.
+        UsageError: The part size or a section is invalid.
+        LayoutError: The ROM would lose data.
+        FirmwareError: An image is damaged or for another chip, unless `force`.
         OutputError: dfu.bin cannot be written.
     """
-    build_dir = Path(build_dir)
-    project_dir = Path(project_dir) if project_dir is not None else None
-    output = Path(output) if output is not None else None
-    project = read_project(build_dir, project_dir)
+    project = read_project(Path(build_dir), None if project_dir is None else Path(project_dir))
     target = load_target(project.target, project.project_dir)
-    before = _fingerprint(build_dir / FLASHER_ARGS)
-    args = read_flasher_args(build_dir)
-    files = only(args.files, sections)
-    # From here to the end they must stay as they are: sizes, checks and contents are read one after the other.
-    inputs = {build_dir / FLASHER_ARGS: before, **{file.path: _fingerprint(file.path) for file in files}}
-    size = _chip_size(project, args, target)
+    plan = read_plan(project)
+    files = plan.select(sections)
+    _check_chip_size(plan.chip_size, target)
     _check_inside(files, project, force, on_event)
-    layout = plan_layout(files, size, target, part_size)
+    loaded = load_files(files, flash_end(plan.chip_size, target))
+    layout = plan_layout(loaded, plan.chip_size, target, part_size)
     for notice in layout.notices:
         on_event(notice)
-    app = _check_firmware([file for file, _ in layout.files], target, force, on_event)
-    _warn_of_security(project, layout, on_event)
-    path = _output_path(output, project, args)
+    app = _check_esp_images(loaded, target, force, on_event)
+    _warn_of_security(plan, files, on_event)
+    path = _output_path(None if output is None else Path(output), project, plan)
     flash = target.flash
-    params = FlashParams(size, flash.block, flash.sector, flash.page, flash.status_mask)
-    dfu_suffix = Suffix(target.usb.vid, target.usb.pid)
-    written = write_image(path, layout.parts, params, dfu_suffix, lambda: _refuse_changed(inputs))
-    return BuildResult(path, written, project, target, size, layout, app)
+    params = FlashParams(plan.chip_size, flash.block, flash.sector, flash.page, flash.status_mask)
+    size = write_image(path, layout.parts, params, Suffix(target.usb.vid, target.usb.pid))
+    sizes = tuple((each.file, each.size) for each in loaded)
+    return BuildResult(path, size, project, target, plan.chip_size, sizes, app)
 
 
-def _output_path(output: Path | None, project: Project, args: FlasherArgs) -> Path:
-    """Where dfu.bin is written; nothing but a dfu.bin is ever replaced there."""
+def _check_chip_size(size: int, target: Target) -> None:
+    if size not in map(parse_size, target.flash.sizes):
+        allowed = ", ".join(target.flash.sizes)
+        raise ProjectError(f"The project sets a flash size of {format_size(size)}; {target.chip} can have {allowed}.")
+
+
+def _check_inside(files: Sequence[FlashFile], project: Project, force: bool, on_event: EventSink) -> None:
+    """Refuse files from elsewhere: a build folder may come from a stranger, and everyone can read a dfu.bin."""
+    outside = [f"{file} is outside the project." for file in files if not is_inside(file.path, project)]
+    if outside and not force:
+        message = f"{project.build_dir / FLASHER_ARGS} lists files outside the build folder and the project."
+        raise OutsideProjectError(message, notes=outside)
+    for problem in outside:
+        on_event(Notice("forced", problem))
+
+
+def _check_esp_images(
+    loaded: Iterable[LoadedFile], target: Target, force: bool, on_event: EventSink
+) -> AppDescription | None:
+    """Check each ESP image, and return the description of the first app by address."""
+    problems = []
+    app = None
+    for each in loaded:
+        image = read_esp_image(each.data)
+        app = app or (image.app if image is not None else None)
+        problems += [f"{each.file} {problem}." for problem in _problems(each.file, image, target)]
+    if problems and not force:
+        raise FirmwareError(f"These images are damaged or not for {target.chip}.", notes=problems)
+    for problem in problems:
+        on_event(Notice("forced", problem))
+    return app
+
+
+def _problems(file: FlashFile, image: EspImage | None, target: Target) -> list[str]:
+    firmware = target.firmware
+    must_be_image = file.section in ("app", "bootloader")
+    if image is None:
+        return [f"is the {file.section} but not an ESP image"] if must_be_image else []
+    if not must_be_image and image.app is None:
+        return []  # data may start with any byte
+    problems = []
+    if image.chip_id is not None and image.chip_id != firmware.chip_id:
+        problems.append(f"is for chip ID {image.chip_id}, but {target.chip} is chip ID {firmware.chip_id}")
+    if image.problem:
+        problems.append(f"is damaged: {image.problem}")
+    if file.section == "bootloader" and file.address != firmware.bootloader_offset:
+        problems.append(f"is the bootloader, but {target.chip} expects it at {firmware.bootloader_offset:#x}")
+    return problems
+
+
+def _warn_of_security(plan: FlashPlan, files: Iterable[FlashFile], on_event: EventSink) -> None:
+    fact = "A new chip accepts this first, unencrypted image; once the app has booted, USB DFU is closed permanently."
+    if plan.flash_encryption or any(file.encrypted for file in files):
+        on_event(Notice("encryption", f"The project uses flash encryption. {fact}"))
+    if plan.secure_boot:
+        on_event(Notice("secure-boot", f"The project uses Secure Boot. {fact}"))
+
+
+def _output_path(output: Path | None, project: Project, plan: FlashPlan) -> Path:
+    """Return where to write dfu.bin, which may only replace another dfu.bin."""
     path = output if output is not None else project.build_dir / DFU_BIN
     if path.is_symlink():
-        if output is None and not inside(path, project):
-            raise OutputError(f"{path} is a symbolic link that leads out of the project; it will not be followed.")
+        if output is None and not is_inside(path, project):
+            raise OutputError(f"{path} is a symbolic link that leads out of the project; it is not followed.")
         path = path.resolve()
     if not path.exists():
         return path
     if not path.is_file():
-        raise OutputError(f"{path} is no regular file; dfu.bin cannot be written there.")
-    if any(file.path.exists() and path.samefile(file.path) for file in args.files):
-        raise OutputError(f"{path} is one of the files to be flashed; it will not be overwritten.")
+        raise OutputError(f"{path} is not a regular file; dfu.bin cannot be written there.")
+    if any(file.path.exists() and path.samefile(file.path) for file in plan.files):
+        raise OutputError(f"{path} is one of the files to flash; it will not be overwritten.")
     if output is not None and not _may_be_replaced(path):
-        raise OutputError(f"{path} is there already and is no DFU image; it will not be overwritten.")
+        raise OutputError(f"{path} already exists and is not a DFU image; it will not be overwritten.")
     return path
 
 
@@ -140,82 +178,3 @@ def _may_be_replaced(path: Path) -> bool:
             return size == 0 or SIGNATURE in file.read()
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _fingerprint(path: Path) -> tuple[int, ...]:
-    """Another one after each change of the file; empty if it is not there."""
-    try:
-        found = path.stat()
-    except (OSError, ValueError):  # a name with a NUL in it is refused elsewhere
-        return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _refuse_changed(inputs: Mapping[Path, tuple[int, ...]]) -> None:
-    for path, before in inputs.items():
-        if _fingerprint(path) != before:
-            raise ProjectError(f"{path} changed while it was read; is a build running?")
-
-
-def _chip_size(project: Project, args: FlasherArgs, target: Target) -> int:
-    size = chip_size(project, args)
-    if size not in map(parse_size, target.flash.sizes):
-        allowed = ", ".join(target.flash.sizes)
-        raise ProjectError(f"The project says {format_size(size)} of flash; {target.chip} can have {allowed}.")
-    return size
-
-
-def _check_inside(files: Sequence[FlashFile], project: Project, force: bool, on_event: EventSink) -> None:
-    """A build folder may come from a stranger; what its dfu.bin holds is public."""
-    strays = [f"{file.path} for {file.address:#x} lies outside." for file in files if not inside(file.path, project)]
-    if strays and not force:
-        message = f"{project.build_dir / FLASHER_ARGS} names files outside of the build folder and the project."
-        raise OutsideProjectError(message, notes=strays)
-    for stray in strays:
-        on_event(Notice("forced", stray))
-
-
-def _check_firmware(
-    files: Sequence[FlashFile], target: Target, force: bool, on_event: EventSink
-) -> AppDescription | None:
-    """Read each ESP image with esptool; what it finds is an opinion of the host, which `force` overrules."""
-    problems = []
-    app = None
-    for file in files:
-        try:
-            report = read_firmware(file.path)
-        except OSError as error:
-            raise InputMissingError.of(error, file.path, "flash file") from error
-        app = app or report.app  # the first by address, as whoever reads dfu.bin sees it
-        where = f"{file.path} for {file.address:#x}"
-        problems += [f"{where} {problem}." for problem in _firmware_problems(file, report, target)]
-    if problems and not force:
-        raise FirmwareError(f"These images are not right for {target.chip}.", notes=problems)
-    for problem in problems:
-        on_event(Notice("forced", problem))
-    return app
-
-
-def _firmware_problems(file: FlashFile, report: FirmwareReport, target: Target) -> list[str]:
-    wanted = target.firmware
-    should_be_one = file.section in ("app", "bootloader")
-    if not report.is_esp_image:
-        return [f"is the {file.section}, but no ESP image"] if should_be_one else []
-    if not should_be_one and report.app is None:
-        return []  # data may begin with any byte
-    problems = []
-    if report.chip_id is not None and report.chip_id != wanted.chip_id:
-        problems.append(f"is for chip id {report.chip_id}, {target.chip} has {wanted.chip_id}")
-    if report.problem:
-        problems.append(f"is damaged: {report.problem}")
-    if file.section == "bootloader" and file.address != wanted.bootloader_offset:
-        problems.append(f"is the bootloader, which {target.chip} looks for at {wanted.bootloader_offset:#x}")
-    return problems
-
-
-def _warn_of_security(project: Project, layout: Layout, on_event: EventSink) -> None:
-    door = "A virgin chip takes this first plaintext flash; once the app has booted, USB DFU is closed for good."
-    if project.flash_encryption or any(file.encrypted for file, _ in layout.files):
-        on_event(Notice("encryption", f"The project uses flash encryption. {door}"))
-    if project.secure_boot:
-        on_event(Notice("secure-boot", f"The project uses Secure Boot. {door}"))

@@ -101,6 +101,18 @@ sys.addaudithook(_listen)
 
 
 @contextmanager
+def opened_files() -> Iterator[list[tuple[str, str]]]:
+    """Record the path of every file that is opened, with "read" or "write"."""
+    global _watched
+    opened: list[tuple[str, str]] = []
+    _watched = opened
+    try:
+        yield opened
+    finally:
+        _watched = None
+
+
+@contextmanager
 def only_inside(folder: Path, *, reads: bool = True) -> Iterator[None]:
     """Every file that is opened must lie in `folder`, symbolic links followed; code may be read elsewhere.
 
@@ -111,13 +123,8 @@ def only_inside(folder: Path, *, reads: bool = True) -> Iterator[None]:
     Raises:
         AssertionError: another file was opened.
     """
-    global _watched
-    opened: list[tuple[str, str]] = []
-    _watched = opened
-    try:
+    with opened_files() as opened:
         yield
-    finally:
-        _watched = None
     inside = os.path.realpath(folder) + os.sep
     for path, purpose in opened:
         real = os.path.realpath(path)
