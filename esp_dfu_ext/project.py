@@ -92,7 +92,7 @@ def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
         ProjectError: Another file cannot be read.
     """
     if not _is(stat.S_ISDIR, build_dir, "build folder"):
-        raise InputMissingError(f"No build folder found at {build_dir}.", path=build_dir, role="build folder")
+        raise InputMissingError(f"The build folder {build_dir} does not exist.", path=build_dir, role="build folder")
     description = _read_description(build_dir)
     trusted = project_dir is not None
     if project_dir is None:

@@ -39,7 +39,7 @@ def test_suffix_crc_follows_dfu_specification() -> None:
         (lambda data: data + bytes(16), "not end with a DFU suffix"),
         (lambda data: data[:-8] + b"DFU" + data[-5:], "not end with a DFU suffix"),
         (lambda data: data[:-5] + b"\x11" + data[-4:], "not end with a DFU suffix"),
-        (lambda data: data[:-4] + bytes(4), "CRC in the DFU suffix is 00000000"),
+        (lambda data: data[:-4] + bytes(4), "DFU suffix has CRC 00000000"),
     ],
 )
 def test_missing_or_damaged_suffix_is_refused(change: Any, message: str, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_every_suffix_field_is_read() -> None:
     data = ONE + TRAILER + struct.pack("<HHHH3sB", 0x0203, 0x0009, 0x303A, 0x011A, b"UFD", 16)
     crc = zlib.crc32(data) ^ 0xFFFFFFFF
     assert parse_image(data + struct.pack("<I", crc)).suffix == (0x303A, 0x0009, 0x0203, 0x011A)
-    with pytest.raises(ImageError, match=f"DFU suffix is 12345678, but the file's is {crc:08x}"):
+    with pytest.raises(ImageError, match=f"DFU suffix has CRC 12345678, but the file's CRC is {crc:08x}"):
         parse_image(data + struct.pack("<I", 0x12345678))
 
 

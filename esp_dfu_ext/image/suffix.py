@@ -49,5 +49,5 @@ def decode(data: memoryview) -> Suffix:
         raise ImageError("The file does not end with a DFU suffix.")
     found, expected = bytes(data[-4:]), crc(zlib.crc32(data[:-4]))
     if found != expected:
-        raise ImageError(f"The CRC in the DFU suffix is {found[::-1].hex()}, but the file's is {expected[::-1].hex()}.")
+        raise ImageError(f"The DFU suffix has CRC {found[::-1].hex()}, but the file's CRC is {expected[::-1].hex()}.")
     return Suffix(vid, pid, bcd_device, bcd_dfu)
