@@ -16,7 +16,7 @@ from esp_dfu_ext import inspect, load_target, load_targets
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import SIMULATE_VARIABLE
-from esp_dfu_ext.doctor.facts import Fact, State
+from esp_dfu_ext.doctor.findings import Finding, Level
 from esp_dfu_ext.errors import InterruptedByUserError, UsbUnavailableError
 from esp_dfu_ext.simulator import simulate_text
 from esp_dfu_ext.simulator.sample import write_sample_project
@@ -150,7 +150,7 @@ def test_failures_have_their_own_exit_code_and_next_step(
 def test_a_simulated_fault_is_not_explained_by_this_machine(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, capsys: Capture
 ) -> None:
-    fact = Fact("port 1-1", State.PROBLEM, "seen here", "no-rule")
+    fact = Finding("port 1-1", Level.PROBLEM, "seen here", "no-rule")
     explain = mocker.patch("esp_dfu_ext.doctor.explain.explain", return_value=[fact])
     simulate(monkeypatch, "esp32s3+no-access")
     assert run("flash", str(dfu_bin)) == 77
@@ -161,7 +161,7 @@ def test_a_simulated_fault_is_not_explained_by_this_machine(
     capsys.readouterr()
     mocker.patch("esp_dfu_ext.usb.bus.libusb_backend", side_effect=UsbUnavailableError("libusb does not start."))
     assert run("flash", str(dfu_bin)) == 72
-    assert "  Port 1-1: seen here.\n  > Let yourself in, once: sudo " in capsys.readouterr().err
+    assert "  Port 1-1: seen here.\n  > Give yourself access (once): sudo " in capsys.readouterr().err
 
 
 def test_usage_errors_are_64(capsys: Capture) -> None:
@@ -181,22 +181,22 @@ def test_a_folder_in_the_place_of_a_file_is_not_a_question_of_permissions(dfu_bi
     assert run("flash", str(dfu_bin.parent)) == 66
     err = " ".join(capsys.readouterr().err.split())
     assert f"{dfu_bin.parent} is a folder. [input-missing]" in err
-    assert err.endswith("> Name the file itself, such as build/dfu.bin.")
+    assert err.endswith("> Give the file itself, such as build/dfu.bin.")
     assert run("build", str(dfu_bin)) == 66
-    assert capsys.readouterr().err.endswith("> Name a folder, such as build.\n")
+    assert capsys.readouterr().err.endswith("> Give a folder, such as build.\n")
 
 
 def test_a_file_that_may_not_be_read(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     forbid(monkeypatch, dfu_bin)
     assert run("flash", str(dfu_bin)) == 66
     assert capsys.readouterr().err.endswith(
-        "cannot be read: Permission denied. [input-missing]\n  > Look at its permissions.\n"
+        "cannot be read: Permission denied. [input-missing]\n  > Check its permissions.\n"
     )
     app = dfu_bin.parent / "hello_world.bin"
     forbid(monkeypatch, app)
     assert run("build", str(dfu_bin.parent)) == 66
     assert capsys.readouterr().err.endswith(
-        f"{app} cannot be read: Permission denied. [input-missing]\n  > Look at its permissions.\n"
+        f"{app} cannot be read: Permission denied. [input-missing]\n  > Check its permissions.\n"
     )
 
 
@@ -221,8 +221,8 @@ def test_what_this_machine_shows_is_below_every_error(
     )
     err = capsys.readouterr().err
     for path, node in nodes.items():
-        assert err.count(f"  Port {path}: ada may not open {node}, which is root:root 0664:") == 1
-    assert err.count("Let yourself in, once:") == 1
+        assert err.count(f"  Port {path}: ada cannot open {node} (root:root 0664):") == 1
+    assert err.count("Give yourself access (once):") == 1
 
 
 def test_damaged_image_is_65_before_the_bus_is_touched(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
@@ -260,7 +260,7 @@ def test_interrupt_is_130(dfu_bin: Path, mocker: MockerFixture, capsys: Capture)
         "esp_dfu_ext.operations.flasher.flash_board", side_effect=InterruptedByUserError("Stopped.", incomplete=True)
     )
     assert run("flash", str(dfu_bin), "--simulate") == 130
-    assert f"Start again: esp-dfu flash '{dfu_bin}'" in capsys.readouterr().err
+    assert f"Flash again: esp-dfu flash '{dfu_bin}'" in capsys.readouterr().err
 
 
 def test_several_paths_are_flashed_together(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

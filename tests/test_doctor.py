@@ -23,12 +23,12 @@ from esp_dfu_ext.commands.doctor import doctor
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.doctor import environment, permission, usb
-from esp_dfu_ext.doctor.advice import ESP_DFU, IDF_PY, advice_for, next_step
-from esp_dfu_ext.doctor.cures import own_command
+from esp_dfu_ext.doctor.advice import ESP_DFU, IDF_PY, advice_for, next_steps
+from esp_dfu_ext.doctor.advice_machine import own_command
+from esp_dfu_ext.doctor.diagnosis import diagnose
 from esp_dfu_ext.doctor.environment import Plugin
 from esp_dfu_ext.doctor.explain import explain
-from esp_dfu_ext.doctor.facts import Fact, State
-from esp_dfu_ext.doctor.report import diagnose
+from esp_dfu_ext.doctor.findings import Finding, Level
 from esp_dfu_ext.errors import (
     AccessDeniedError,
     AppRunningError,
@@ -62,11 +62,11 @@ def machine(tmp_path: Path) -> FolderMachine:
     return FolderMachine(tmp_path / "root")
 
 
-def problems(facts: list[Fact]) -> dict[str, str]:
-    return {fact.topic: fact.code for fact in facts if fact.state is State.PROBLEM}
+def problems(facts: list[Finding]) -> dict[str, str]:
+    return {fact.topic: fact.code for fact in facts if fact.level is Level.PROBLEM}
 
 
-def look_at_bus(machine: Machine, rig: Bench, wanted: str | None = "esp32s3") -> list[Fact]:
+def look_at_bus(machine: Machine, rig: Bench, wanted: str | None = "esp32s3") -> list[Finding]:
     return usb.bus(machine, chips(), chip(wanted) if wanted else None, rig.bus, simulated=False)
 
 
@@ -81,14 +81,14 @@ def test_a_board_that_may_be_opened(machine: FolderMachine) -> None:
     (port,) = (fact for fact in facts if fact.topic == "port 1-1")
     assert port.text.startswith("303a:0009, ESP32-S3 with DFU in DFU mode; /dev/bus/usb/001/002 is root:root 0664")
     assert (port.data["mode"], port.data["drivers"]) == ("DFU", {"0": "cdc_acm", "1": "cdc_acm"})
-    assert facts[-1] == Fact("board", State.OK, "found on port 1-1, the only ESP32-S3", "", {"paths": ["1-1"]})
+    assert facts[-1] == Finding("board", Level.OK, "found on port 1-1, the only ESP32-S3", "", {"paths": ["1-1"]})
 
 
 @pytest.mark.parametrize(
     ("rule", "group", "on_record", "code", "step"),
     [
         ("", "root", False, "no-rule", "udev --install"),
-        (OURS, "root", False, "rule-not-applied", "Plug the board in again, or: sudo udevadm"),
+        (OURS, "root", False, "rule-not-applied", "Unplug the board and plug it in again, or: sudo udevadm"),
         (OURS, "plugdev", False, "not-in-group", "sudo usermod -aG plugdev ada"),
         (OURS, "plugdev", True, "old-session", "newgrp plugdev"),
         (OURS.replace("plugdev", "dfu"), "root", False, "no-group", "sudo groupadd --system dfu && sudo usermod"),
@@ -105,8 +105,8 @@ def test_a_board_that_may_not_be_opened(
     facts = look_at_bus(machine, bench())
     assert problems(facts) == {"port 1-1": code}
     found = next(fact for fact in facts if fact.code)
-    assert f"ada may not open {NODE}, which is root:{group} 0664" in found.text
-    assert step in next_step([found], IDF_PY, chip())[0]
+    assert f"ada cannot open {NODE} (root:{group} 0664)" in found.text
+    assert step in next_steps([found], IDF_PY, chip())[0]
     # A flash that fails ends with the same.
     assert explain(AccessDeniedError("x"), [chip()], machine) == [found]
 
@@ -114,7 +114,7 @@ def test_a_board_that_may_not_be_opened(
 @pytest.mark.parametrize(
     ("file", "step"),
     [
-        ("/.dockerenv", "there, not in the container: esp-dfu udev --install"),
+        ("/.dockerenv", "Run there, not in the container: esp-dfu udev --install"),
         ("/proc/sys/kernel/osrelease", "sudo tee -a /etc/wsl.conf"),
         ("/etc/hostname", "Start udev"),
     ],
@@ -126,7 +126,7 @@ def test_a_board_where_no_udev_runs(machine: FolderMachine, file: str, step: str
     machine.plug()
     (found,) = explain(AccessDeniedError("x"), [chip()], machine)
     assert found.code == "no-udev"
-    assert step in next_step([found], IDF_PY, chip())[0]
+    assert step in next_steps([found], IDF_PY, chip())[0]
 
 
 def test_a_board_without_a_node(machine: FolderMachine) -> None:
@@ -142,14 +142,14 @@ def test_a_board_that_a_program_holds(machine: FolderMachine) -> None:
     assert problems(facts) == {"port 1-1": "device-busy"}
     (found,) = explain(DeviceBusyError("x"), [chip()], machine)
     assert found in facts
-    assert found.text == f"a program has claimed interface 2; qemu-system (process 77) has {NODE} open"
-    assert next_step([found], IDF_PY, chip()) == ["Close qemu-system (process 77), then try again."]
+    assert found.text == f"interface 2 is claimed; {NODE} is open in qemu-system (process 77)"
+    assert next_steps([found], IDF_PY, chip()) == ["Close qemu-system (process 77), then try again."]
 
 
 def test_nobody_is_named_who_was_not_seen(machine: FolderMachine) -> None:
     machine.plug(drivers=("cdc_acm", "cdc_acm", "usbfs"))
     (found,) = explain(DeviceBusyError("x"), [chip()], machine)
-    assert found.text.endswith("which, this user cannot see")
+    assert found.text.endswith("open in a program that this user cannot see")
     assert found.data["holders"] == []
     machine.plug(number=3)
     machine.file("/sys/bus/usb/devices/1-1:1.2/driver").unlink()
@@ -173,8 +173,8 @@ def test_of_several_boards_the_one_that_failed_is_explained(machine: FolderMachi
         ("no-usb", "pass the USB bus"),
     ],
 )
-def test_every_problem_of_a_board_has_a_next_step(code: str, step: str) -> None:
-    (line,) = next_step([Fact("port 1-1", State.PROBLEM, "", code)], ESP_DFU, chip())
+def test_every_problem_of_a_board_has_a_next_steps(code: str, step: str) -> None:
+    (line,) = next_steps([Finding("port 1-1", Level.PROBLEM, "", code)], ESP_DFU, chip())
     assert step in line
 
 
@@ -183,7 +183,7 @@ def test_a_kernel_driver_on_the_dfu_interface(machine: FolderMachine) -> None:
     machine.open_to_all = True
     facts = look_at_bus(machine, bench())
     assert problems(facts) == {"port 1-1": "kernel-driver"}
-    (step,) = next_step([fact for fact in facts if fact.code], IDF_PY, chip())
+    (step,) = next_steps([fact for fact in facts if fact.code], IDF_PY, chip())
     assert step.endswith("echo 1-1:1.2 | sudo tee /sys/bus/usb/drivers/usbhid/unbind")
     assert explain(DeviceBusyError("x"), [chip()], machine) == [fact for fact in facts if fact.code]
 
@@ -197,12 +197,12 @@ def test_what_libusb_says_counts_where_the_system_says_nothing(machine: FolderMa
 @pytest.mark.parametrize(
     ("wanted", "boards", "other", "code", "step"),
     [
-        ("esp32s3", (), False, "no-device", "The cable must carry data"),
+        ("esp32s3", (), False, "no-device", "Use a data cable"),
         ("esp32s3", (), True, "other-usb", "into download mode (GPIO0 low, GPIO46 low or open, at reset)"),
-        ("esp32p4", (), True, "other-usb", "go to the chip's own USB port: D+ is chip pin 50"),
-        ("esp32p4", ("esp32s2",), False, "other-chip", "Plug in the right board"),
-        (None, (), True, "other-usb", "Bring the chip into download mode: hold BOOT"),
-        (None, (), False, "no-device", "Bring the chip into download mode: hold BOOT"),
+        ("esp32p4", (), True, "other-usb", "the chip's own USB port: D+ is chip pin 50"),
+        ("esp32p4", ("esp32s2",), False, "other-chip", "Connect the right board"),
+        (None, (), True, "other-usb", "Put the chip into download mode: hold BOOT"),
+        (None, (), False, "no-device", "Put the chip into download mode: hold BOOT"),
     ],
 )
 def test_no_board(
@@ -213,18 +213,18 @@ def test_no_board(
         rig.board.unplug()
     facts = usb.bus(machine, chips(), chip(wanted) if wanted else None, rig.bus, simulated=True)
     assert problems(facts) == {"board": code}
-    assert step in next_step([fact for fact in facts if fact.code], ESP_DFU, chip(wanted) if wanted else None)[0]
+    assert step in next_steps([fact for fact in facts if fact.code], ESP_DFU, chip(wanted) if wanted else None)[0]
 
 
 def test_several_boards_are_no_problem_but_are_told(machine: FolderMachine) -> None:
     facts = look_at_bus(machine, bench("esp32s3", "esp32s3"))
     assert problems(facts) == {}
     assert facts[-1].text == "2 ESP32-S3 boards are there: 1-1, 1-2"
-    steps = next_step(facts, ESP_DFU, chip())
+    steps = next_steps(facts, ESP_DFU, chip())
     assert steps == advice_for(SeveralDevicesError("", paths=["1-1", "1-2"]), ESP_DFU)
     assert "--path 1-1" in steps[0]
-    assert next_step(look_at_bus(machine, bench("esp32s3")), ESP_DFU, chip()) == []
-    assert next_step(facts, ESP_DFU, None) == []
+    assert next_steps(look_at_bus(machine, bench("esp32s3")), ESP_DFU, chip()) == []
+    assert next_steps(facts, ESP_DFU, None) == []
 
 
 def test_an_empty_bus(machine: FolderMachine) -> None:
@@ -242,8 +242,8 @@ def test_without_a_board_its_serial_bridge_is_named(machine: FolderMachine) -> N
     machine.plug(terminals={0: "tty/ttyACM0"})
     for error in (DeviceNotFoundError("x"), AppRunningError("x")):
         (fact,) = explain(error, chips(), machine)
-        text = "10c4:ea60, CP2102N USB to UART Bridge, a serial port: /dev/ttyUSB0"
-        assert (fact.topic, fact.text, fact.state) == ("port 1-3", text, State.NOT_APPLICABLE)
+        text = "10c4:ea60, CP2102N USB to UART Bridge, serial port /dev/ttyUSB0"
+        assert (fact.topic, fact.text, fact.level) == ("port 1-3", text, Level.NOT_APPLICABLE)
     assert explain(OtherPathError("x"), chips(), machine) == []
 
 
@@ -276,13 +276,13 @@ def test_the_libusb_that_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = SimpleNamespace(lib=ctypes.CDLL(str(libusb_package.get_library_path())))
     monkeypatch.setattr(usb, "libusb_backend", lambda: loaded)
     pyusb, libusb = usb.library(Machine())
-    assert (pyusb.topic, libusb.topic, libusb.state) == ("pyusb", "libusb", State.OK)
+    assert (pyusb.topic, libusb.topic, libusb.level) == ("pyusb", "libusb", Level.OK)
     assert re.fullmatch(r"1\.0\.\d+", libusb.data["version"])
     assert Path(libusb.data["file"]).is_file()
 
 
 def test_esp_idf_of_a_shell(tmp_path: Path) -> None:
-    def found(folder: Path) -> Fact:
+    def found(folder: Path) -> Finding:
         (fact,) = environment.esp_idf(Machine(environ={"IDF_PATH": str(folder)}))
         return fact
 
@@ -290,11 +290,11 @@ def test_esp_idf_of_a_shell(tmp_path: Path) -> None:
     cmake = tmp_path / "tools" / "cmake"
     cmake.mkdir(parents=True)
     (tmp_path / "tools" / "idf.py").write_text("")
-    assert found(tmp_path).data["version"] == "of unknown version"
+    assert found(tmp_path).data["version"] == "unknown version"
     (cmake / "version.cmake").write_text(
         "set(IDF_VERSION_MAJOR 5)\nset(IDF_VERSION_MINOR 5)\nset(IDF_VERSION_PATCH 1)\n"
     )
-    assert (found(tmp_path).state, found(tmp_path).data["version"]) == (State.OK, "5.5.1")
+    assert (found(tmp_path).level, found(tmp_path).data["version"]) == (Level.OK, "5.5.1")
 
 
 def test_every_package_that_is_needed_is_looked_for() -> None:
@@ -316,13 +316,13 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "esptool" else find(name))
     (fact,) = environment.python()
     assert fact.code == "no-package"
-    assert next_step([fact], IDF_PY, None)[0].endswith("-m pip install esptool")
+    assert next_steps([fact], IDF_PY, None)[0].endswith("-m pip install esptool")
 
 
 def test_a_plugin_whose_actions_were_refused() -> None:
     facts = environment.plugin(Machine(), Plugin(["a way"], {"dfu": False, "dfu-doctor": True}, "/ours"))
     assert problems(facts) == {"actions": "actions-refused"}
-    assert next_step(facts[1:], IDF_PY, None) == ["export IDF_EXTRA_ACTIONS_PATH=/ours"]
+    assert next_steps(facts[1:], IDF_PY, None) == ["export IDF_EXTRA_ACTIONS_PATH=/ours"]
 
 
 @pytest.mark.parametrize("platform", ["win32", "darwin", "linux"])
@@ -331,29 +331,29 @@ def test_other_systems_are_only_named(tmp_path: Path, platform: str) -> None:
 
 
 def test_the_rule_is_looked_for_only_where_it_matters(machine: FolderMachine) -> None:
-    def rule() -> Fact:
+    def rule() -> Finding:
         (fact,) = permission.rules(machine, chips())
         return fact
 
     machine.file("/run/udev/control").unlink()
-    assert rule().state is State.NOT_APPLICABLE
+    assert rule().level is Level.NOT_APPLICABLE
     machine.write("/run/udev/control")
     machine.write("/usr/lib/udev/rules.d/50-udev-default.rules", 'SUBSYSTEM=="usb", MODE="0664"')
     assert (rule().code, rule().data["missing"]) == ("no-rule", ["303a:0012", "303a:0002", "303a:0009", "303a:0020"])
     machine.write("/etc/udev/rules.d/60-x.rules", OURS)
-    assert rule().state is State.OK
+    assert rule().level is Level.OK
     machine.file("/etc/udev/rules.d/60-x.rules").unlink()
     machine.is_root = True
-    assert rule().state is State.NOT_APPLICABLE
+    assert rule().level is Level.NOT_APPLICABLE
 
 
 def test_a_missing_rule_is_the_last_thing_to_mend() -> None:
     facts = [
-        Fact("udev rule", State.PROBLEM, "", "no-rule"),
-        Fact("board", State.PROBLEM, "", "no-device"),
+        Finding("udev rule", Level.PROBLEM, "", "no-rule"),
+        Finding("board", Level.PROBLEM, "", "no-device"),
     ]
-    assert "download mode" in " ".join(next_step(facts, ESP_DFU, chip()))
-    assert "udev --install" in next_step(facts[:1], ESP_DFU, chip())[0]
+    assert "download mode" in " ".join(next_steps(facts, ESP_DFU, chip()))
+    assert "udev --install" in next_steps(facts[:1], ESP_DFU, chip())[0]
 
 
 # --- the project ------------------------------------------------------------------------------------------
@@ -363,20 +363,20 @@ def build_dir(tmp_path: Path) -> Path:
     return write_sample_project(tmp_path / "project", load_target("esp32s3"), app_size=5000)
 
 
-def of_project(folder: Path, machine: Machine) -> dict[str, Fact]:
-    facts = diagnose(chips(), build_dir=folder, bus=bench().bus, simulated=True, machine=machine).facts
+def of_project(folder: Path, machine: Machine) -> dict[str, Finding]:
+    facts = diagnose(chips(), build_dir=folder, bus=bench().bus, simulated=True, machine=machine).findings
     return {fact.topic: fact for fact in facts}
 
 
 def test_a_project_from_nothing_to_an_old_image(tmp_path: Path, machine: FolderMachine) -> None:
-    assert of_project(tmp_path / "nowhere", machine)["project"].state is State.NOT_APPLICABLE
+    assert of_project(tmp_path / "nowhere", machine)["project"].level is Level.NOT_APPLICABLE
     build = build_dir(tmp_path)
     facts = of_project(build, machine)
     assert (facts["project"].data["target"], facts["flash"].data["size"]) == ("esp32s3", 4 << 20)
     assert facts["dfu.bin"].code == "input-missing"
-    assert next_step([facts["dfu.bin"]], IDF_PY, chip()) == ["Make it: idf.py dfu"]
+    assert next_steps([facts["dfu.bin"]], IDF_PY, chip()) == ["Create it: idf.py dfu"]
     esp_dfu_ext.build(build)
-    assert of_project(build, machine)["dfu.bin"].state is State.OK
+    assert of_project(build, machine)["dfu.bin"].level is Level.OK
     os.utime(build / "dfu.bin", (1, 1))
     assert of_project(build, machine)["dfu.bin"].code == "image-old"
     (build / "dfu.bin").write_bytes(b"rubbish")
@@ -387,7 +387,7 @@ def test_a_project_that_cannot_be_flashed(tmp_path: Path, machine: FolderMachine
     build = build_dir(tmp_path)
     (build.parent / "sdkconfig").write_text('CONFIG_SECURE_BOOT=y\nCONFIG_ESPTOOLPY_FLASHSIZE="2MB"\n')
     security = of_project(build, machine)["security"]
-    assert security.text == "Secure Boot: the first boot closes USB DFU for good"
+    assert security.text == "Secure Boot: the first boot disables USB DFU permanently"
     description = build / "project_description.json"
     description.write_text(description.read_text().replace("esp32s3", "esp32c3"))
     assert of_project(build, machine)["project"].code == "target-not-supported"
@@ -396,7 +396,7 @@ def test_a_project_that_cannot_be_flashed(tmp_path: Path, machine: FolderMachine
 
 
 def advised(build: Path, machine: Machine) -> list[str]:
-    return next_step([fact for fact in of_project(build, machine).values() if fact.code], IDF_PY, None)
+    return next_steps([fact for fact in of_project(build, machine).values() if fact.code], IDF_PY, None)
 
 
 def test_only_a_missing_target_leads_to_set_target(tmp_path: Path, machine: FolderMachine) -> None:
@@ -405,8 +405,8 @@ def test_only_a_missing_target_leads_to_set_target(tmp_path: Path, machine: Fold
     args, sdkconfig = (build / "flasher_args.json").read_text(), build.parent / "sdkconfig"
     (build / "flasher_args.json").write_text("{")
     flash = of_project(build, machine)["flash"]
-    anew = ["Have it written anew: idf.py reconfigure"]
-    assert (flash.code, next_step([flash], IDF_PY, chip())) == ("build-file", anew)
+    anew = ["Generate it again: idf.py reconfigure"]
+    assert (flash.code, next_steps([flash], IDF_PY, chip())) == ("build-file", anew)
     (build / "flasher_args.json").write_text(args)
     sdkconfig.unlink()
     sdkconfig.mkdir()
@@ -417,7 +417,7 @@ def test_only_a_missing_target_leads_to_set_target(tmp_path: Path, machine: Fold
     assert advised(build, machine) == anew
     (build / "project_description.json").unlink()
     assert of_project(build, machine)["project"].code == "no-target"
-    assert advised(build, machine) == ["Choose it: idf.py set-target CHIP"]
+    assert advised(build, machine) == ["Choose the chip: idf.py set-target CHIP"]
 
 
 def test_a_broken_chip_is_not_mended_by_building(tmp_path: Path, machine: FolderMachine) -> None:
@@ -430,13 +430,13 @@ def test_a_broken_chip_is_not_mended_by_building(tmp_path: Path, machine: Folder
 @pytest.mark.parametrize(
     ("name", "topic", "reason", "step"),
     [
-        ("build", "project", "unreadable", "Look at its permissions."),
-        ("build", "project", "no-file", "Name a folder, such as build."),
+        ("build", "project", "unreadable", "Check its permissions."),
+        ("build", "project", "no-file", "Give a folder, such as build."),
         ("flasher_args.json", "flash", "missing", "Build the project first: idf.py build"),
-        ("flasher_args.json", "flash", "unreadable", "Look at its permissions."),
-        ("dfu.bin", "dfu.bin", "missing", "Make it: idf.py dfu"),
-        ("dfu.bin", "dfu.bin", "unreadable", "Look at its permissions."),
-        ("dfu.bin", "dfu.bin", "no-file", "Name the file itself, such as build/dfu.bin."),
+        ("flasher_args.json", "flash", "unreadable", "Check its permissions."),
+        ("dfu.bin", "dfu.bin", "missing", "Create it: idf.py dfu"),
+        ("dfu.bin", "dfu.bin", "unreadable", "Check its permissions."),
+        ("dfu.bin", "dfu.bin", "no-file", "Give the file itself, such as build/dfu.bin."),
     ],
 )
 def test_a_file_that_cannot_be_had(
@@ -458,7 +458,7 @@ def test_a_file_that_cannot_be_had(
             path.mkdir() if name == "dfu.bin" else path.touch()
     fact = of_project(build, machine)[topic]
     assert (fact.code, fact.data["reason"]) == ("input-missing", reason)
-    assert next_step([fact], IDF_PY, chip()) == [step]
+    assert next_steps([fact], IDF_PY, chip()) == [step]
 
 
 # --- the command ------------------------------------------------------------------------------------------
@@ -467,7 +467,7 @@ def test_a_file_that_cannot_be_had(
 def test_nothing_in_the_way_is_0(tmp_path: Path) -> None:
     done = esp_dfu("doctor", boards="esp32s3,303a:1001", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("Nothing stands in the way.\n")
+    assert done.stdout.endswith("Ready to flash.\n")
     assert "\x1b" not in done.stdout
 
 
@@ -476,8 +476,8 @@ def test_a_problem_is_1_with_the_next_step_on_stderr(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "PROBLEM  board" in done.stdout
     assert "[other-usb]" in done.stdout
-    assert done.stdout.endswith("\n1 problem.\n")
-    assert done.stderr.startswith("  > Bring the chip into download mode")
+    assert done.stdout.endswith("\n1 problem found.\n")
+    assert done.stderr.startswith("  > Put the chip into download mode")
 
 
 def test_json_is_one_versioned_document(tmp_path: Path) -> None:
@@ -511,7 +511,7 @@ def test_without_pyusb_or_libusb_the_rest_is_still_told(tmp_path: Path, prelude:
     assert by_topic["Python"]["state"] == "ok"
     assert by_topic["project"]["state"] == "not-applicable"
     assert "unknown" not in {fact["code"] for fact in document["facts"]}
-    cured = next_step([Fact(topic, State.PROBLEM, "", "usb-unavailable", by_topic[topic]["data"])], IDF_PY, None)
+    cured = next_steps([Finding(topic, Level.PROBLEM, "", "usb-unavailable", by_topic[topic]["data"])], IDF_PY, None)
     assert cured[0].endswith(f"-m pip install {install}")
 
 
@@ -523,7 +523,7 @@ def test_what_nobody_foresaw_is_a_fact_too(tmp_path: Path, monkeypatch: pytest.M
     report = diagnose(chips(), build_dir=tmp_path / "build", bus=bench().bus, simulated=True)
     assert [(fact.topic, fact.code) for fact in report.problems] == [("ESP-IDF", "unknown")]
     assert "ZeroDivisionError('surprise')" in report.problems[0].text
-    assert report.facts[-1].topic == "project"
+    assert report.findings[-1].topic == "project"
 
 
 def test_nothing_about_a_project_ends_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -533,7 +533,7 @@ def test_nothing_about_a_project_ends_the_report(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("esp_dfu_ext.doctor.project.read_project", fail)
     report = diagnose(chips(), build_dir=tmp_path, bus=bench().bus, simulated=True)
     assert [(fact.topic, fact.code) for fact in report.problems] == [("project", "unknown")]
-    assert report.facts[-1].topic == "project"
+    assert report.findings[-1].topic == "project"
 
 
 def test_our_own_version_is_told(tmp_path: Path) -> None:
@@ -581,7 +581,8 @@ def test_the_rule_is_printed_and_only_root_may_install_it(tmp_path: Path) -> Non
     assert done.returncode == 77
     assert "[needs-root]" in done.stderr
     assert re.search(
-        rf"  > sudo .*{re.escape(shlex.quote(sys.executable))} -m esp_dfu_ext udev --install\n", done.stderr
+        rf"  > Run it as root: sudo .*{re.escape(shlex.quote(sys.executable))} -m esp_dfu_ext udev --install\n",
+        done.stderr,
     )
 
 

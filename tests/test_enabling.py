@@ -63,12 +63,12 @@ def test_the_two_lines_for_a_file_that_is_there_work(version: str, idf_project: 
     assert enable(session(), idf_project) == 0
     assert disable(session(), idf_project) == 65
     assert file.exists()
-    assert "left as it is" in capsys.readouterr().out
+    assert "was not changed" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_no_project_gets_no_file(tmp_path: Path, capsys: Capture) -> None:
     assert session().run(lambda s: enable(s, tmp_path)) == 65
-    assert "no ESP-IDF project" in capsys.readouterr().err
+    assert "not an ESP-IDF project" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,4 +152,4 @@ def test_disabling_says_what_to_take_out(idf_project: Path, capsys: Capture) -> 
     (idf_project / "idf_ext.py").write_text(CONTENT + "x = 1\n")
     assert disable(session(), idf_project) == 65
     disable_shell(session())
-    assert "Take out the lines" in capsys.readouterr().out
+    assert "Remove the lines" in capsys.readouterr().out

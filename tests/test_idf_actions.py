@@ -343,7 +343,7 @@ def test_the_doctor_says_how_it_was_loaded(version: str, way: Callable[..., None
     way(project, env)
     _, facts = doctor(project, env, version)
     assert DOORS[way] in facts["plugin"]["text"]
-    assert facts["actions"]["text"] == "idf.py runs ours: dfu, dfu-list, dfu-flash, dfu-doctor"
+    assert facts["actions"]["text"] == "idf.py runs dfu, dfu-list, dfu-flash, dfu-doctor of esp-dfu-ext"
     assert facts["dfu.bin"]["code"] == "input-missing"
 
 
@@ -399,7 +399,7 @@ def test_dfu_flash_without_an_image_names_the_action(project: Path) -> None:
     use_extra_folder(project, env)
     done = idf_py(project, env, "6.0", "dfu-flash")
     assert done.returncode == 66
-    assert "Make it: idf.py dfu" in done.stderr
+    assert "Create it: idf.py dfu" in done.stderr
 
 
 def test_dfu_flash_watches_and_reports(project: Path) -> None:

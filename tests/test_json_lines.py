@@ -112,7 +112,7 @@ def test_an_error_of_an_earlier_version_lacks_what_came_later() -> None:
 
     missing = earlier(InputMissingError("No.", path=Path("dfu.bin"), role="dfu.bin"), "reason")
     assert isinstance(missing, InputMissingError)
-    assert advice_for(missing, ESP_DFU) == ["Make it: esp-dfu build BUILD_DIR"]
+    assert advice_for(missing, ESP_DFU) == ["Create it: esp-dfu build BUILD_DIR"]
     denied = earlier(errors.AccessDeniedError("No.", path="1-2"), "path")
     assert isinstance(denied, errors.UsbError)
     assert denied.path is None

@@ -111,14 +111,22 @@ SEAT = 'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", TAG+="uaccess"'
 @pytest.mark.parametrize(
     ("name", "text", "in_session", "on_record", "node_group", "code", "says"),
     [
-        ("60-x", "", False, False, "root", "no-rule", "none of the 1 files"),
+        ("60-x", "", False, False, "root", "no-rule", "no udev rule matches this device"),
         ("60-x", OURS, False, False, "plugdev", "not-in-group", "ada is not in the group plugdev"),
-        ("60-x", OURS, False, True, "plugdev", "old-session", "not yet in this session"),
+        ("60-x", OURS, False, True, "plugdev", "old-session", "this session does not have it yet"),
         ("60-x", OURS, False, False, "root", "rule-not-applied", "but the node is root:root 0664"),
         ("60-x", OURS, True, True, "plugdev", "rule-not-applied", "the node is root:plugdev 0664"),
-        ("60-x", OURS.replace("plugdev", "dfu"), False, False, "root", "no-group", "which this machine does not have"),
-        ("60-x", SEAT, False, False, "root", "no-seat", "lets in the user at the seat; ada got no access"),
-        ("99-x", SEAT, False, False, "root", "no-seat", "behind 73-seat-late.rules"),
+        (
+            "60-x",
+            OURS.replace("plugdev", "dfu"),
+            False,
+            False,
+            "root",
+            "no-group",
+            "which does not exist on this machine",
+        ),
+        ("60-x", SEAT, False, False, "root", "no-seat", "gives access to the user at the seat; ada got none"),
+        ("99-x", SEAT, False, False, "root", "no-seat", "sorts after 73-seat-late.rules"),
     ],
 )
 def test_why_a_user_is_refused(
@@ -178,7 +186,7 @@ def test_installing_writes_reloads_and_looks(root: FolderMachine) -> None:
     assert stat.S_IMODE(root.file(udev.RULES_FILE).stat().st_mode) == 0o644
     assert [path.name for path in root.file(ETC).iterdir()] == ["60-esp-dfu.rules"]
     assert (result.change, result.path, result.group_exists) == (Change.NEW, udev.RULES_FILE, True)
-    (board,) = result.boards
+    (board,) = result.nodes
     assert (board.path, board.node, str(board.access), board.uaccess) == ("1-1", NODE, "root:plugdev 0660", True)
     assert asked(root) == [
         "control --reload",
@@ -230,10 +238,10 @@ def test_only_root_may(root: FolderMachine) -> None:
 
 def test_udev_that_does_not_run(root: FolderMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAIL", "Failed to send reload request")
-    with pytest.raises(UdevError, match=r"is written, .*udevadm control: Failed to send reload request"):
+    with pytest.raises(UdevError, match=r"was written, .*udevadm control: Failed to send reload request"):
         install(chips(), machine=root)
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UdevError, match="no udevadm"):
+    with pytest.raises(UdevError, match="has no udevadm"):
         install(chips(), machine=root)
 
 

@@ -63,7 +63,7 @@ def show_build(session: Session, result: operation.BuildResult) -> None:
     console.result(f"Wrote {_relative(result.path, Path.cwd())} ({format_size(result.size)}).")
     own = result.path.resolve() == (result.project.build_dir / DFU_BIN).resolve()
     names = session.names if own else ESP_DFU
-    console.info("Flash it", command=names.naming(_relative(result.path, Path.cwd())).flash)
+    console.info("Flash it", command=names.for_image(_relative(result.path, Path.cwd())).flash)
 
 
 def _row(target: Target, address: int, size: int, name: str) -> MapRow:

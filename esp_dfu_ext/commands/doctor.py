@@ -1,13 +1,13 @@
-"""`dfu-doctor`: everything that a flash depends on, and what to do first."""
+"""`dfu-doctor`: check everything needed for flashing, and say what to do first."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..doctor.advice import next_step
+from ..doctor.advice import next_steps
+from ..doctor.diagnosis import Diagnosis, diagnose
 from ..doctor.environment import Plugin
-from ..doctor.facts import State
-from ..doctor.report import Report, diagnose
+from ..doctor.findings import Level
 from ..errors import EspDfuError
 from ..project import DFU_BIN
 from ..target import builtin_folder, read_target
@@ -15,9 +15,9 @@ from ..ui import documents
 from ..ui.text import Styled
 from .session import Session
 
-PROBLEM = 1  # exit code; sysexits.h has none for "something is wrong", and each problem has its own code in the report
+PROBLEM = 1  # exit code; sysexits.h has none for "some check failed"
 
-_WORDS = {State.OK: ("ok", "green"), State.PROBLEM: ("PROBLEM", "bold red"), State.NOT_APPLICABLE: ("-", "")}
+_WORDS = {Level.OK: ("ok", "green"), Level.PROBLEM: ("PROBLEM", "bold red"), Level.NOT_APPLICABLE: ("-", "")}
 
 
 def doctor(
@@ -27,7 +27,7 @@ def doctor(
     plugin: Plugin | None = None,
     as_json: bool = False,
 ) -> int:
-    """Show the report; 0 when nothing is a problem, else 1."""
+    """Show the diagnosis; return 0 without problems, else 1."""
     session.name_image(build_dir / DFU_BIN)
     broken: list[EspDfuError] = []
     try:
@@ -36,7 +36,7 @@ def doctor(
         broken.append(error)
         targets = [read_target(path) for path in sorted(builtin_folder().glob("*.yaml"))]
     simulation = session.simulation(targets)
-    report = diagnose(
+    diagnosis = diagnose(
         targets,
         build_dir=build_dir,
         project_dir=session.project_dir,
@@ -46,42 +46,42 @@ def doctor(
         simulated=simulation is not None,
         machine=session.machine,
     )
-    steps = next_step(report.facts, session.names, report.target)
+    steps = next_steps(diagnosis.findings, session.names, diagnosis.target, targets)
     if as_json:
-        session.console.data(documents.to_json(_document(report, steps)))
+        session.console.data(documents.to_json(_document(diagnosis, steps)))
     else:
-        _show(session, report, steps)
-    return PROBLEM if report.problems else 0
+        _show(session, diagnosis, steps)
+    return PROBLEM if diagnosis.problems else 0
 
 
-def _show(session: Session, report: Report, steps: list[str]) -> None:
+def _show(session: Session, diagnosis: Diagnosis, steps: list[str]) -> None:
     rows = []
-    for fact in report.facts:
-        word, style = _WORDS[fact.state]
-        code = f" [{fact.code}]" if fact.code else ""
-        rows.append((Styled(word, style), fact.topic, f"{fact.text}{code}"))
-    session.console.table(["", "Looked at", "Seen"], rows)
-    number = len(report.problems)
+    for finding in diagnosis.findings:
+        word, style = _WORDS[finding.level]
+        code = f" [{finding.code}]" if finding.code else ""
+        rows.append((Styled(word, style), finding.topic, f"{finding.text}{code}"))
+    session.console.table(["", "Check", "Result"], rows)
+    number = len(diagnosis.problems)
     if not number:
-        session.console.result("Nothing stands in the way.")
+        session.console.result("Ready to flash.")
     else:
-        session.console.result(f"{number} {'problem' if number == 1 else 'problems'}.", good=False)
+        session.console.result(f"{number} {'problem' if number == 1 else 'problems'} found.", good=False)
     for step in steps:
         session.console.advice(step)
 
 
-def _document(report: Report, steps: list[str]) -> documents.Diagnosis:
+def _document(diagnosis: Diagnosis, steps: list[str]) -> documents.Diagnosis:
     return documents.Diagnosis(
-        ok=not report.problems,
+        ok=not diagnosis.problems,
         facts=[
             documents.Finding(
-                topic=fact.topic,
-                state=fact.state.value,
-                code=fact.code or None,
-                text=fact.text,
-                data=dict(fact.data),
+                topic=finding.topic,
+                state=finding.level.value,
+                code=finding.code or None,
+                text=finding.text,
+                data=dict(finding.data),
             )
-            for fact in report.facts
+            for finding in diagnosis.findings
         ],
         next=steps,
     )

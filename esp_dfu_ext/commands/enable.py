@@ -1,4 +1,4 @@
-"""`enable` and `disable`: up to 5.5 ESP-IDF loads no installed extension unless the project or the shell says so."""
+"""`enable` and `disable` the actions of idf.py; up to ESP-IDF 5.5, idf.py finds no installed extension by itself."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from .session import Session
 
 FILE_NAME = "idf_ext.py"
 CONTENT = """\
-# idf.py dfu, dfu-list, dfu-flash and dfu-doctor without dfu-util; `esp-dfu disable` takes this file away again.
+# idf.py dfu, dfu-list, dfu-flash and dfu-doctor without dfu-util; `esp-dfu disable` removes this file.
 from esp_dfu_ext import action_extensions
 """
-# What any version writes: a comment that names the way back, and the import.
+# What every version writes: a comment that names the command to undo it, and the import.
 _OURS = re.compile(r"#[^\n]*`esp-dfu disable`[^\n]*\nfrom esp_dfu_ext import action_extensions\n")
 _IMPORT = "from esp_dfu_ext import action_extensions as dfu_actions"
 _CALL = "dfu_actions(base_actions, project_path)"
 
 
 def enable(session: Session, project_dir: Path) -> int:
-    """Write the project's idf_ext.py, or say what to add to the one that is there.
+    """Write the project's idf_ext.py, or print what to add to an existing one.
 
     Raises:
-        ProjectError: the folder is no ESP-IDF project.
-        OutputError: the file cannot be written.
+        ProjectError: The folder is not an ESP-IDF project.
+        OutputError: The file cannot be written.
     """
     _must_be_project(project_dir)
     file, console = project_dir / FILE_NAME, session.console
     text = _read(file)
     if text is not None and "esp_dfu_ext" in text:
-        console.result(f"{file} has the dfu actions already.")
+        console.result(f"{file} already has the dfu actions.")
         return 0
     if text is not None:
-        console.result(f"{file} is there already and was left as it is. Add two lines to it:", good=False)
+        console.result(f"{file} already exists and was not changed. Add two lines to it:", good=False)
         console.info(f"    {_IMPORT}")
-        console.info("and first in its action_extensions():")
+        console.info("and, as the first line of its action_extensions():")
         console.info(f"    {_CALL}")
-        console.info("Or leave the project alone: esp-dfu enable --shell")
+        console.info("To leave the project unchanged: esp-dfu enable --shell")
         return ProjectError.exit_code
     try:
         with file.open("x", encoding="utf-8") as new:
@@ -50,24 +50,24 @@ def enable(session: Session, project_dir: Path) -> int:
     except OSError as error:
         raise OutputError(f"{file} cannot be written: {error.strerror or error}.") from error
     console.result(f"Wrote {file}.")
-    console.info("Try it there: idf.py dfu-list. From ESP-IDF 6.0 on the file is not needed, and does no harm.")
+    console.info("Try it there: idf.py dfu-list. ESP-IDF 6.0 and later do not need this file, but it does no harm.")
     return 0
 
 
 def disable(session: Session, project_dir: Path) -> int:
-    """Take away what `enable` wrote; a file with anything else in it stays.
+    """Remove the file that `enable` wrote; keep one with anything else in it.
 
     Raises:
-        OutputError: the file cannot be removed.
+        OutputError: The file cannot be removed.
     """
     file, console = project_dir / FILE_NAME, session.console
     text = _read(file)
     if text is None or "esp_dfu_ext" not in text:
-        console.result(f"{_named(project_dir)} has nothing that `esp-dfu enable` wrote.")
+        console.result(f"{_named(project_dir)} contains nothing that `esp-dfu enable` wrote.")
         return 0
     if not _OURS.fullmatch(text):
-        console.result(f"{file} has more in it than `esp-dfu enable` wrote, and was left as it is.", good=False)
-        console.info("Take out the lines that name esp_dfu_ext or dfu_actions.")
+        console.result(f"{file} contains more than `esp-dfu enable` wrote, and was not changed.", good=False)
+        console.info("Remove the lines that name esp_dfu_ext or dfu_actions.")
         return ProjectError.exit_code
     try:
         file.unlink()
@@ -78,24 +78,24 @@ def disable(session: Session, project_dir: Path) -> int:
 
 
 def enable_shell(session: Session) -> int:
-    """Print the line that enables every project of a shell; for ``eval``, so nothing else is on stdout."""
+    """Print the shell command that enables all projects in a shell; for ``eval``, so alone on stdout."""
     folders, ours = extra_actions_folders(), extra_actions_path()
     session.console.data(_assignment(folders if ours in folders else [*folders, ours]))
     if sys.stdout.isatty():
         session.console.on_stderr().info(
-            "For every new shell, put this line into its start file, after ESP-IDF's export script."
+            "To enable it in every new shell, add this line to its startup file, after ESP-IDF's export script."
         )
     return 0
 
 
 def disable_shell(session: Session) -> int:
-    """Print the line that takes `enable_shell` back."""
+    """Print the shell command that undoes `enable_shell`."""
     session.console.data(_assignment([folder for folder in extra_actions_folders() if folder != extra_actions_path()]))
     return 0
 
 
 def _assignment(folders: Sequence[str]) -> str:
-    """A line that sets the variable in the shell of this system, or in fish where that is the user's."""
+    """Return a command that sets the variable, in PowerShell on Windows, in fish or a POSIX shell elsewhere."""
     value = ";".join(folders)
     if sys.platform == "win32":
         quoted = value.replace("'", "''")
@@ -107,7 +107,7 @@ def _assignment(folders: Sequence[str]) -> str:
 
 def _must_be_project(folder: Path) -> None:
     if not (folder / "CMakeLists.txt").is_file():
-        raise ProjectError(f"{_named(folder)} is no ESP-IDF project: there is no CMakeLists.txt in it.")
+        raise ProjectError(f"{_named(folder)} is not an ESP-IDF project: it has no CMakeLists.txt.")
 
 
 def _named(folder: Path) -> str:

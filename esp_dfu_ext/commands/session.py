@@ -22,7 +22,7 @@ from ..usb.bus import Bus
 from .host import Host, this_host
 
 if TYPE_CHECKING:
-    from ..doctor.facts import Fact
+    from ..doctor.findings import Finding
     from ..simulator import Simulation
 
 SIMULATE_VARIABLE = "ESP_DFU_SIMULATE"
@@ -81,7 +81,7 @@ class Session:
         """The hints' commands shall be about this image."""
         folder = dfu_bin.parent
         known = os.path.isfile(folder / FLASHER_ARGS)  # noqa: PTH113 (it may not be looked at)
-        self.names = self.names.naming(str(dfu_bin), str(folder) if known else "BUILD_DIR")
+        self.names = self.names.for_image(str(dfu_bin), str(folder) if known else "BUILD_DIR")
 
     def targets(self, on_broken: Callable[[TargetFileError], None] | None = None) -> list[Target]:
         """All chips; a broken file of another chip than the one that is meant is only worth a warning."""
@@ -110,14 +110,14 @@ class Session:
             target: the chip, if it is known.
             targets: the chips that it may be where it is not known.
         """
-        facts = self._facts(error, target)
-        advice = advice_for(error, self.names, target, facts, targets)
+        findings = self._findings(error, target)
+        advice = advice_for(error, self.names, target, findings, targets)
         if tuple(advice) in self._advised:  # again and again it would bury what is new
             advice = []
         self._advised.add(tuple(advice))
-        return Explained((*error.notes, *map(as_note, facts)), advice)
+        return Explained((*error.notes, *map(as_note, findings)), advice)
 
-    def _facts(self, error: EspDfuError, target: Target | None) -> list[Fact]:
+    def _findings(self, error: EspDfuError, target: Target | None) -> list[Finding]:
         if not self.real:
             return []
         from ..doctor.explain import explain
@@ -155,9 +155,9 @@ class Explained(NamedTuple):
     hints: Sequence[str]
 
 
-def as_note(fact: Fact) -> str:
-    """A fact as a line below an error."""
-    return f"{fact.topic[0].upper()}{fact.topic[1:]}: {fact.text}."
+def as_note(finding: Finding) -> str:
+    """A finding as a line below an error."""
+    return f"{finding.topic[0].upper()}{finding.topic[1:]}: {finding.text}."
 
 
 def near(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""`esp-dfu udev`: print the rule for udev, or install it and see what became of it."""
+"""`esp-dfu udev`: print the udev rule, or install it and check that it took effect."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ def show(session: Session, *, install: bool = False, force: bool = False) -> int
         return 0
     result = operation.install(targets, force=force, machine=session.machine)
     console = session.console
-    done = {
-        Change.NEW: "Wrote",
-        Change.REPLACED: "Replaced",
-        Change.NONE: "Already there, unchanged:",
-    }
+    done = {Change.NEW: "Wrote", Change.REPLACED: "Replaced", Change.NONE: "No change needed in"}
     console.result(f"{done[result.change]} {result.path}.")
-    console.info("udev has read its rules again.")
-    for board in result.boards:
-        seat = ", and tagged uaccess" if board.uaccess else ""
-        console.info(f"Port {board.path}: {board.node} is {board.access} now{seat}.")
-    if not result.boards:
-        console.info("No board is there to try it on; plug one in and look: esp-dfu doctor")
+    console.info("udev has reloaded its rules.")
+    for node in result.nodes:
+        seat = ", tagged uaccess" if node.uaccess else ""
+        console.info(f"Port {node.path}: {node.node} is now {node.access}{seat}.")
+    if not result.nodes:
+        console.info("No board is connected to check the rule with. Plug one in, then run: esp-dfu doctor")
     if not result.group_exists:
-        console.warn(f"This machine has no group {udev.GROUP}: the rule lets in the user at the seat alone.")
+        console.warn(f"This machine has no group {udev.GROUP}: the rule gives access only to the user at the seat.")
     return 0

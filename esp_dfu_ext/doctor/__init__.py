@@ -1,1 +1,1 @@
-"""Findings and advice, kept apart: what is known about machine, bus and project, and what to do about it."""
+"""Findings about machine, bus and project, and, kept apart from them, advice about what to do."""

@@ -1,4 +1,4 @@
-"""The part of a diagnosis that belongs to one error: what a command that failed ends with."""
+"""The findings that explain one error; they are shown below it."""
 
 from __future__ import annotations
 
@@ -20,32 +20,38 @@ from ..errors import (
 from ..linux.machine import Machine
 from ..target import Target
 from . import environment, permission
-from .facts import Fact, State
+from .findings import Finding, Level
 
 
-def explain(error: EspDfuError, targets: Sequence[Target], machine: Machine | None = None) -> list[Fact]:
-    """What this machine shows about an error; nothing where nothing is seen, and outside Linux."""
+def explain(error: EspDfuError, targets: Sequence[Target], machine: Machine | None = None) -> list[Finding]:
+    """Return what this machine shows about an error; nothing outside Linux.
+
+    Args:
+        error: The error to explain.
+        targets: The chips it may be about.
+        machine: The machine, or None for this one.
+    """
     machine = machine or Machine()
     if not machine.linux:
         return []
     try:
         return _explain(error, targets, machine)
     except OSError:
-        return []  # the error itself still has to be shown
+        return []  # the error itself must still be shown
 
 
-def _explain(error: EspDfuError, targets: Sequence[Target], machine: Machine) -> list[Fact]:
-    # Of several boards only the one that failed explains the error.
+def _explain(error: EspDfuError, targets: Sequence[Target], machine: Machine) -> list[Finding]:
+    # Of several boards, only the one that failed explains the error.
     port = error.path if isinstance(error, UsbError) else None
     boards = [node for node in permission.boards(machine, targets) if port in (None, node.path)]
     if isinstance(error, UdevError):
         return permission.without_udev(machine)
     if isinstance(error, AccessDeniedError):
-        return [fact for node in boards for fact in permission.refused(machine, node)]
+        return [finding for node in boards for finding in permission.refused(machine, node)]
     if isinstance(error, DeviceBusyError):
         dfu = (INTERFACE_CLASS, INTERFACE_SUBCLASS)
         interfaces = [(node, number) for node in boards for number, kind in node.classes.items() if kind == dfu]
-        return [fact for node, number in interfaces for fact in permission.held(machine, node, number)]
+        return [finding for node, number in interfaces for finding in permission.held(machine, node, number)]
     if isinstance(error, (OtherPathError, OtherSerialError)):
         return []
     if isinstance(error, DeviceNotFoundError):
@@ -55,5 +61,5 @@ def _explain(error: EspDfuError, targets: Sequence[Target], machine: Machine) ->
     return _system(machine) if isinstance(error, (UsbUnavailableError, ReenumerationError)) else []
 
 
-def _system(machine: Machine) -> list[Fact]:
-    return [fact for fact in environment.system(machine) if fact.state is State.PROBLEM]
+def _system(machine: Machine) -> list[Finding]:
+    return [finding for finding in environment.system(machine) if finding.level is Level.PROBLEM]

@@ -1,32 +1,32 @@
-"""Linux: who may open a board's device node, which rule says so, and who holds it."""
+"""Checks on Linux: who may open a board's device node, which udev rule applies, which program holds it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ..linux import udev
 from ..linux.machine import Machine, UsbNode
 from ..target import Target
-from .facts import Fact, not_applicable, ok, problem
+from .findings import Finding, not_applicable, ok, problem
 
 
 def node_of(machine: Machine, path: str) -> UsbNode | None:
-    """The device on a port as the kernel knows it; None where there is no such thing."""
+    """Return the device on a port as the kernel knows it, or None."""
     return next((node for node in machine.usb() if node.path == path), None)
 
 
 def boards(machine: Machine, targets: Sequence[Target]) -> list[UsbNode]:
-    """The devices that have a chip's IDs."""
+    """Return the devices with the IDs of a chip."""
     ids = {(target.usb.vid, target.usb.pid) for target in targets}
     return [node for node in machine.usb() if (node.vid, node.pid) in ids]
 
 
-def refused(machine: Machine, node: UsbNode) -> list[Fact]:
-    """Why this user may not open a device; nothing if he may."""
+def refused(machine: Machine, node: UsbNode) -> list[Finding]:
+    """Return why this user cannot open a device; nothing if they can."""
     access = machine.access(node.node)
     if access is None:
-        text = f"its device node {node.node} is not there"
-        return [problem(f"port {node.path}", "no-node", text, node=node.node)]
+        text = f"its device node {node.node} does not exist"
+        return [problem(f"port {node.path}", "no-node", text, node=node.node, where=_where(machine))]
     if access.allowed:
         return []
     rules = udev.rules_for(machine, node.vid, node.pid)
@@ -36,7 +36,7 @@ def refused(machine: Machine, node: UsbNode) -> list[Fact]:
         problem(
             f"port {node.path}",
             code,
-            f"{machine.user} may not open {node.node}, which is {access}: {reason}",
+            f"{machine.user} cannot open {node.node} ({access}): {reason}",
             node=node.node,
             owner=access.owner,
             group=access.group,
@@ -44,52 +44,48 @@ def refused(machine: Machine, node: UsbNode) -> list[Fact]:
             rules=[str(rule) for rule in rules],
             rule_group=group,
             user=machine.user,
-            where=_kind(machine),
+            where=_where(machine),
         )
     ]
 
 
-def without_udev(machine: Machine) -> list[Fact]:
-    """That no udev runs here; nothing if one does."""
+def without_udev(machine: Machine) -> list[Finding]:
+    """Return the problem that udev is not running; nothing if it is."""
     if machine.file("/run/udev/control").exists():
         return []
-    return [problem("udev", "no-udev", "it does not run here, so that no rule has any effect", where=_kind(machine))]
+    return [problem("udev", "no-udev", "not running, so no rule takes effect", where=_where(machine))]
 
 
-def _kind(machine: Machine) -> str:
-    """What has its udev elsewhere, or none."""
+def _where(machine: Machine) -> str:
+    """Return where this is if its udev is elsewhere or missing: ``container``, ``wsl`` or empty."""
     return "container" if machine.container else "wsl" if machine.wsl else ""
 
 
-def held(machine: Machine, node: UsbNode, interface: int) -> list[Fact]:
-    """Who holds a device's DFU interface; nothing if nobody is seen."""
+def held(machine: Machine, node: UsbNode, interface: int) -> list[Finding]:
+    """Return who holds an interface of a device; nothing if the kernel shows nobody."""
     driver = node.drivers.get(interface)
     if driver is None:
         return []
     topic = f"port {node.path}"
     if driver != "usbfs":
         name = f"{node.path}:{machine.read(f'/sys/bus/usb/devices/{node.path}/bConfigurationValue')}.{interface}"
-        text = f"the driver {driver} holds interface {interface}"
+        text = f"the Linux driver {driver} is bound to interface {interface}"
         return [problem(topic, "kernel-driver", text, driver=driver, interface=name)]
     programs = machine.holders(node.node)
     names = ", ".join(f"{name} (process {number})" for number, name in programs)
-    who = (
-        f"{names} {'has' if len(programs) == 1 else 'have'} {node.node} open"
-        if programs
-        else "which, this user cannot see"
-    )
-    text = f"a program has claimed interface {interface}; {who}"
+    opened = f"open in {names}" if programs else "open in a program that this user cannot see"
+    text = f"interface {interface} is claimed; {node.node} is {opened}"
     held_by = [{"process": number, "name": name} for number, name in programs]
     return [problem(topic, "device-busy", text, holders=held_by)]
 
 
-def bridges(machine: Machine, targets: Sequence[Target]) -> list[Fact]:
-    """Serial ports of other vendors: not what is looked for, but perhaps on the same board."""
+def bridges(machine: Machine, targets: Sequence[Target]) -> list[Finding]:
+    """Report serial ports of other vendors: not the chip, but perhaps on the same board."""
     vids = {target.usb.vid for target in targets}
     return [
         not_applicable(
             f"port {node.path}",
-            f"{node.usb_id}, {node.product or 'without a name'}, a serial port: "
+            f"{node.usb_id}, {node.product or 'unnamed'}, serial port "
             + ", ".join(f"/dev/{name}" for name in node.terminals),
             terminals=list(node.terminals),
         )
@@ -98,22 +94,16 @@ def bridges(machine: Machine, targets: Sequence[Target]) -> list[Fact]:
     ]
 
 
-def rules(machine: Machine, targets: Sequence[Target]) -> Iterator[Fact]:
-    """Whether there is a rule for the chips."""
+def rules(machine: Machine, targets: Sequence[Target]) -> list[Finding]:
+    """Check that there is a udev rule for each chip."""
     if machine.is_root:
-        yield not_applicable("udev rule", "root needs none")
-        return
+        return [not_applicable("udev rule", "not needed: you are root")]
     if not machine.file("/run/udev/control").exists():
-        yield not_applicable("udev rule", "udev does not run here")
-        return
-    missing = []
-    named: dict[str, None] = {}
-    for target in targets:
-        found = udev.rules_for(machine, target.usb.vid, target.usb.pid)
-        named.update(dict.fromkeys(str(rule) for rule in found))
-        missing += [] if found else [target.usb_id]
+        return [not_applicable("udev rule", "udev is not running")]
+    by_target = {target.usb_id: udev.rules_for(machine, target.usb.vid, target.usb.pid) for target in targets}
+    missing = [usb_id for usb_id, found in by_target.items() if not found]
     if missing:
-        number = len(udev.files(machine))
-        yield problem("udev rule", "no-rule", f"none of {number} files names {', '.join(missing)}", missing=missing)
-    else:
-        yield ok("udev rule", "; ".join(named), rules=list(named))
+        text = f"none matches {', '.join(missing)} (rule files: {len(udev.files(machine))})"
+        return [problem("udev rule", "no-rule", text, missing=missing)]
+    named = list(dict.fromkeys(str(rule) for found in by_target.values() for rule in found))
+    return [ok("udev rule", "; ".join(named), rules=named)]

@@ -1,4 +1,4 @@
-"""pyusb, libusb, the bus, and every device of the chips' vendors on it."""
+"""Checks of pyusb, libusb, the bus, and every device of the chips' vendors on it."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from ..operations.list import ListedDevice, list_devices
 from ..target import Target
 from ..usb.bus import Bus
 from ..usb.libusb import libusb_backend
-from .facts import Fact, not_applicable, ok, problem
+from .findings import Finding, not_applicable, ok, problem, raised
 from .permission import held, node_of, refused
 
 
-def library(machine: Machine) -> list[Fact]:
-    """The packages and the library that every scan needs; which file, which version."""
+def library(machine: Machine) -> list[Finding]:
+    """Check the packages and the library that every scan needs, and report their versions."""
     try:
         backend = libusb_backend()
     except UsbUnavailableError as error:
-        known = [ok("pyusb", _version("pyusb"))] if error.missing != "pyusb" else []
-        topic = error.missing or "libusb"
-        return [*known, problem(topic, error.code, error.message, missing=error.missing)]
+        if error.missing == "pyusb":
+            return [raised("pyusb", error)]
+        return [_pyusb(), raised("libusb", error)]
     except UsbError as error:
-        return [ok("pyusb", _version("pyusb")), problem("libusb", error.code, error.message)]
+        return [_pyusb(), raised("libusb", error)]
     file, version = _file(machine, backend.lib), _libusb_version(backend.lib)
-    return [ok("pyusb", _version("pyusb")), ok("libusb", f"{version}, {file}", version=version, file=file)]
+    return [_pyusb(), ok("libusb", f"{version}, {file}", version=version, file=file)]
 
 
-def _version(distribution: str) -> str:
+def _pyusb() -> Finding:
     try:
-        return importlib.metadata.version(distribution)
+        return ok("pyusb", importlib.metadata.version("pyusb"))
     except importlib.metadata.PackageNotFoundError:
-        return "of unknown version"
+        return ok("pyusb", "unknown version")
 
 
 class _LibusbVersion(ctypes.Structure):
@@ -56,14 +56,14 @@ def _libusb_version(loaded: Any) -> str:
     try:
         function = ctypes.CDLL(loaded._name, handle=loaded._handle).libusb_get_version
     except AttributeError:
-        return "older than 1.0.10"  # the first that has it
+        return "older than 1.0.10"  # the first with this function
     function.restype = ctypes.POINTER(_LibusbVersion)
     version = function().contents
     return f"{version.major}.{version.minor}.{version.micro}"
 
 
 def _file(machine: Machine, loaded: Any) -> str:
-    """Where a loaded library lies; a bare name is looked up among the files this process has mapped."""
+    """Return the path of a loaded library; for a bare name, search the files mapped into this process."""
     name = str(loaded._name)
     if Path(name).is_absolute():
         return name
@@ -71,37 +71,39 @@ def _file(machine: Machine, loaded: Any) -> str:
     return mapped[0] if mapped else name
 
 
-def bus(machine: Machine, targets: Sequence[Target], wanted: Target | None, on: Bus, *, simulated: bool) -> list[Fact]:
-    """The bus and what is on it.
+def bus(
+    machine: Machine, targets: Sequence[Target], wanted: Target | None, on: Bus, *, simulated: bool
+) -> list[Finding]:
+    """Check the bus and what is on it.
 
     Args:
-        machine: this one.
-        targets: all chips that are known.
-        wanted: the project's chip, None without a project.
-        on: the bus.
-        simulated: its boards are, so that the machine knows nothing of them.
+        machine: The machine, for what the kernel says about the devices.
+        targets: All known chips.
+        wanted: The project's chip, or None without a project.
+        on: The bus.
+        simulated: The boards are simulated, so the kernel does not know them.
     """
     try:
         everything = on.scan()
         listed = list_devices(on, targets)
     except (UsbUnavailableError, UsbError) as error:
-        return [problem("bus", error.code, error.message, missing=getattr(error, "missing", ""))]
+        return [raised("bus", error)]
     if not everything and not simulated:
-        return [problem("bus", "no-usb", "there is not one USB device on this machine, not even a hub")]
-    word = "simulated devices" if simulated else "USB devices, hubs included"
-    facts = [ok("bus", f"{word}: {len(everything)}", devices=len(everything))]
+        return [problem("bus", "no-usb", "no USB devices found, not even a hub")]
+    word = "simulated devices" if simulated else "USB devices, including hubs"
+    findings = [ok("bus", f"{word}: {len(everything)}", devices=len(everything))]
     for device in listed:
-        facts += _device(machine, device, simulated=simulated)
-    return [*facts, *_board(on, targets, wanted, listed)]
+        findings += _device(machine, device, simulated=simulated)
+    return [*findings, *_board(on, targets, wanted, listed)]
 
 
-def _device(machine: Machine, listed: ListedDevice, *, simulated: bool) -> list[Fact]:
+def _device(machine: Machine, listed: ListedDevice, *, simulated: bool) -> list[Finding]:
     topic = f"port {listed.device.path}"
     data: dict[str, Any] = {"usb_id": listed.device.usb_id, "serial": listed.serial}
     is_chip = listed.target is not None and bool(listed.interfaces)
     if is_chip:
         data |= {"target": listed.target and listed.target.name, "mode": str(listed.interfaces[0].mode)}
-    problems: list[Fact] = []
+    problems: list[Finding] = []
     node = None if simulated else node_of(machine, listed.device.path)
     text = listed.description
     if node is not None:
@@ -112,20 +114,20 @@ def _device(machine: Machine, listed: ListedDevice, *, simulated: bool) -> list[
         if is_chip:
             problems = refused(machine, node) or held(machine, node, listed.interfaces[0].descriptor.number)
     if listed.problem is not None and not problems:
-        problems = [problem(topic, listed.problem.code, listed.problem.message)]
+        problems = [raised(topic, listed.problem)]
     if not is_chip:
         return [not_applicable(topic, text, **data)]
     return [(not_applicable if problems else ok)(topic, text, **data), *problems]
 
 
-def _board(on: Bus, targets: Sequence[Target], wanted: Target | None, listed: Sequence[ListedDevice]) -> list[Fact]:
-    """Whether a flash would find its board."""
+def _board(on: Bus, targets: Sequence[Target], wanted: Target | None, listed: Sequence[ListedDevice]) -> list[Finding]:
+    """Check that a flash would find its board."""
     if wanted is None:
         paths = [device.device.path for device in listed if device.target is not None and device.interfaces]
         if paths:
             return [ok("board", f"found on port {', '.join(paths)}", paths=paths)]
         code = (seen_instead([device.device for device in listed], targets) if listed else DeviceNotFoundError).code
-        return [problem("board", code, f"none in download mode ({', '.join(target.chip for target in targets)})")]
+        return [problem("board", code, f"none found in download mode ({', '.join(target.chip for target in targets)})")]
     try:
         path = select(on, wanted, Selector(), targets, clock=VirtualClock()).path
     except DeviceNotFoundError as error:

@@ -1,1 +1,1 @@
-"""Linux only: `machine` reads sysfs, device nodes, groups, processes; `udev` knows rules; `install` adds ours."""
+"""Linux only: `machine` reads sysfs, device nodes, groups and processes; `udev` reads rules; `install` adds ours."""

@@ -1,4 +1,4 @@
-"""Linux: let users open the chips, by a rule for udev, and see that it took effect."""
+"""Install the udev rule that lets users open the chips, and check that it took effect."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..target import Target
 from . import udev
 from .machine import Access, Machine, UsbNode
 
-_TIMEOUT = 30  # seconds that udevadm may take
+_TIMEOUT = 30  # seconds for one udevadm command
 
 
 class Change(enum.Enum):
-    """What became of the file."""
+    """What happened to the rules file."""
 
     NEW = "new"
     REPLACED = "replaced"
@@ -27,8 +27,15 @@ class Change(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Board:
-    """A board's device node after the rule was installed; `uaccess`: it is also for the user at the seat."""
+class NodeAccess:
+    """Who may open a board's device node.
+
+    Attributes:
+        path: Port of the board, as ``bus-port.port``.
+        node: The device node.
+        access: Its owner, group and mode.
+        uaccess: The user at the seat has access too.
+    """
 
     path: str
     node: str
@@ -41,51 +48,51 @@ class InstallResult:
     """What was done, and what was seen afterwards.
 
     Attributes:
-        path: of the file.
-        change: what became of it.
-        boards: that are there; the rule is in force on all of them.
-        group_exists: the machine has the rule's group.
+        path: The rules file.
+        change: What happened to it.
+        nodes: The connected boards; the rule took effect on all of them.
+        group_exists: The machine has the rule's group.
     """
 
     path: str
     change: Change
-    boards: tuple[Board, ...]
+    nodes: tuple[NodeAccess, ...]
     group_exists: bool
 
 
 def install(targets: Sequence[Target], *, force: bool = False, machine: Machine | None = None) -> InstallResult:
-    """Write the rule, make udev read it, and look at the boards that are there.
+    """Write the rule, make udev read it, and check the connected boards.
 
     Args:
-        targets: the chips it is for.
-        force: replace a file there that somebody else wrote.
-        machine: where; None for this one.
+        targets: The chips it is for.
+        force: Replace a rules file that esp-dfu did not write.
+        machine: Where to install it, or None for this machine.
 
     Raises:
-        UsageError: this is not Linux.
-        NeedsRootError: the user is not root.
-        OutputError: another file is there, or it cannot be written.
-        UdevError: udev is not there, or does not do what the rule says.
+        UsageError: This is not Linux.
+        NeedsRootError: The user is not root.
+        OutputError: The rules file is not ours, or cannot be written.
+        UdevError: udev is missing, refused the rule, or the rule had no effect on a board.
     """
     machine = machine or Machine()
     if not machine.linux:
-        raise UsageError("udev is there on Linux only.")
+        raise UsageError("udev rules can be installed on Linux only.")
     if not machine.is_root:
-        raise NeedsRootError(f"Only root may write {udev.RULES_FILE} and make udev read it.")
+        raise NeedsRootError(f"Only root can write {udev.RULES_FILE} and reload udev's rules.")
     change = _write(machine, f"{udev.MARK}\n{udev.rule(targets)}", force=force)
     _udevadm("control", "--reload")
-    # Only this vendor's devices: every other one would be set up again too.
+    # Only this vendor's devices: without a match, udev would set up every USB device again.
     vendors = sorted({f"{target.usb.vid:04x}" for target in targets})
     _udevadm("trigger", "--subsystem-match=usb", *(f"--attr-match=idVendor={vendor}" for vendor in vendors))
     _udevadm("settle", "--timeout=20")
     group_exists = machine.members(udev.GROUP) is not None
     present = [node for node in machine.usb() if udev.covers(targets, node.vid, node.pid)]
-    boards = [_look(machine, node, group_exists) for node in present]
-    return InstallResult(udev.RULES_FILE, change, tuple(board for board in boards if board is not None), group_exists)
+    nodes = [_check(machine, node, group_exists) for node in present]
+    return InstallResult(udev.RULES_FILE, change, tuple(node for node in nodes if node is not None), group_exists)
 
 
 def _write(machine: Machine, text: str, *, force: bool) -> Change:
-    """Beside it and renamed, so that udev never reads half of it."""
+    """Write a temporary file and rename it, so that udev never reads half a rule."""
     path = machine.file(udev.RULES_FILE)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -93,8 +100,9 @@ def _write(machine: Machine, text: str, *, force: bool) -> Change:
         if before == text:
             return Change.NONE
         if before is not None and not force and not before.startswith(udev.MARK):
-            lines = difflib.unified_diff(before.splitlines(), text.splitlines(), "there", "new", n=0, lineterm="")
-            raise OutputError(f"{udev.RULES_FILE} is somebody else's; it was left as it is.", notes=list(lines))
+            lines = difflib.unified_diff(before.splitlines(), text.splitlines(), "installed", "new", n=0, lineterm="")
+            message = f"{udev.RULES_FILE} was not written by esp-dfu; to replace it, use --force."
+            raise OutputError(message, notes=list(lines))
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -110,8 +118,8 @@ def _write(machine: Machine, text: str, *, force: bool) -> Change:
     return Change.NEW if before is None else Change.REPLACED
 
 
-def _look(machine: Machine, node: UsbNode, group_exists: bool) -> Board | None:
-    """A board after udev dealt with it; None if it has left."""
+def _check(machine: Machine, node: UsbNode, group_exists: bool) -> NodeAccess | None:
+    """Return who may open a board now; None if it has left. Raise UdevError if the rule had no effect on it."""
     access = machine.access(node.node)
     if access is None:
         return None
@@ -120,10 +128,10 @@ def _look(machine: Machine, node: UsbNode, group_exists: bool) -> Board | None:
     if (group_exists and access.group != udev.GROUP) or access.mode != udev.MODE:
         rules = udev.rules_for(machine, node.vid, node.pid)
         raise UdevError(
-            f"{udev.RULES_FILE} is in force, but port {node.path} does not show it: {node.node} is {access}.",
-            notes=[f"Rules for {node.usb_id}, the last one wins:", *(f"  {rule}" for rule in rules)],
+            f"{udev.RULES_FILE} is installed, but has no effect on port {node.path}: {node.node} is {access}.",
+            notes=[f"Rules for {node.usb_id}; the last one wins:", *(f"  {rule}" for rule in rules)],
         )
-    return Board(node.path, node.node, access, "uaccess" in tags)
+    return NodeAccess(node.path, node.node, access, "uaccess" in tags)
 
 
 def _udevadm(*arguments: str) -> str:
@@ -131,13 +139,13 @@ def _udevadm(*arguments: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, errors="replace")
     except FileNotFoundError:
-        raise UdevError(f"{udev.RULES_FILE} is written, but there is no udevadm on this machine.") from None
+        raise UdevError(f"{udev.RULES_FILE} was written, but this machine has no udevadm.") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UdevError(f"{' '.join(command)}: {error}.") from error
     if done.returncode:
         said = done.stderr.strip() or f"exit code {done.returncode}"
-        raise UdevError(f"{udev.RULES_FILE} is written, but udev did not take it: {' '.join(command[:2])}: {said}.")
+        raise UdevError(f"{udev.RULES_FILE} was written, but udev refused it: {' '.join(command[:2])}: {said}.")
     return done.stdout
 
 
-__all__ = ["Board", "Change", "InstallResult", "install"]
+__all__ = ["Change", "InstallResult", "NodeAccess", "install"]

@@ -1,6 +1,6 @@
-"""What Linux tells of its USB devices, of who may open them, and of what it runs in: sysfs, /dev, /proc.
+"""What Linux knows about its USB devices, who may open them, and what it runs in: sysfs, /dev, /proc.
 
-Reads only, and below a root that tests can choose. On other systems there is nothing to read, and nothing is found.
+Read-only, below a root folder that tests can choose. Other systems have none of these files, so nothing is found there.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ class UsbNode:
     """A USB device as the kernel knows it.
 
     Attributes:
-        path: ``bus-port.port``, as `UsbDevice.path`.
-        product: what the device calls itself, empty if it does not say.
-        node: the file that libusb opens.
-        classes: class and subclass of its interfaces, by interface number.
-        drivers: of its interfaces, by interface number; ``usbfs`` is a program that has claimed it.
-        terminals: names of its serial ports, such as ``ttyACM0``.
+        path: Port, as ``bus-port.port``, like `UsbDevice.path`.
+        vid: Vendor ID.
+        pid: Product ID.
+        product: Product string, empty if the device has none.
+        node: The device node, which libusb opens.
+        classes: Class and subclass of each interface, by interface number.
+        drivers: Driver of each bound interface, by interface number; ``usbfs``: a program has claimed it.
+        terminals: Names of its serial ports, such as ``ttyACM0``.
     """
 
     path: str
@@ -41,13 +43,13 @@ class UsbNode:
 
     @property
     def usb_id(self) -> str:
-        """``vvvv:pppp``, as lsusb writes it."""
+        """Vendor and product ID as ``vvvv:pppp``, the notation of lsusb."""
         return f"{self.vid:04x}:{self.pid:04x}"
 
 
 @dataclass(frozen=True)
 class Access:
-    """Who may open a device node; `allowed` is the kernel's own answer for this process, ACLs included."""
+    """Owner, group and mode of a device node; `allowed` is the kernel's answer for this process, ACLs included."""
 
     owner: str
     group: str
@@ -62,9 +64,9 @@ class Machine:
     """The machine this runs on.
 
     Args:
-        root: below which its files are.
-        platform: as `sys.platform`.
-        environ: the environment.
+        root: The folder that contains its files.
+        platform: Like `sys.platform`.
+        environ: Environment variables.
     """
 
     def __init__(
@@ -76,11 +78,11 @@ class Machine:
         self.environ = environ
 
     def file(self, path: str) -> Path:
-        """Where an absolute path of this machine is."""
+        """Return where an absolute path of this machine is, below `root`."""
         return self.root / path.lstrip("/")
 
     def read(self, path: str) -> str:
-        """A small text file; empty if it cannot be read."""
+        """Return the stripped text of a small file; empty if it cannot be read."""
         try:
             return self.file(path).read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
@@ -90,12 +92,12 @@ class Machine:
 
     @property
     def is_root(self) -> bool:
-        """May do everything."""
+        """The user is root."""
         return self.linux and os.geteuid() == 0
 
     @property
     def user(self) -> str:
-        """Name of the user."""
+        """Name of the user, or the number of a user without a name."""
         import pwd
 
         try:
@@ -104,11 +106,11 @@ class Machine:
             return str(os.getuid())
 
     def groups(self) -> frozenset[str]:
-        """Names of the groups that this process is in."""
+        """Return the names of the groups of this process."""
         return frozenset(_group_name(number) for number in {os.getegid(), *os.getgroups()})
 
     def members(self, group: str) -> frozenset[str] | None:
-        """Who is in a group as the system's records say now; None if there is no such group."""
+        """Return the members of a group in the system's database, or None if there is no such group."""
         import grp
 
         try:
@@ -120,11 +122,11 @@ class Machine:
 
     @property
     def has_usb(self) -> bool:
-        """There are USB device nodes."""
+        """The machine has a folder of USB device nodes."""
         return self.file(_USB_NODES).is_dir()
 
     def usb(self) -> list[UsbNode]:
-        """All USB devices that the kernel shows, but for root hubs."""
+        """Return all USB devices that the kernel shows, except root hubs."""
         with suppress(OSError):
             names = sorted(path.name for path in self.file(_SYS_USB).iterdir())
             return [node for name in names if ":" not in name and (node := self._usb(name, names)) is not None]
@@ -145,18 +147,18 @@ class Machine:
                 classes[number] = class_, subclass
                 if (interface / "driver").is_symlink():
                     drivers[number] = (interface / "driver").readlink().name
-                # cdc_acm has a folder for them, a USB-to-serial bridge has them in place.
+                # cdc_acm puts them into a folder, drivers of USB-to-serial bridges do not.
                 found = [*interface.glob("tty/tty*"), *interface.glob("tty[A-Z]*")]
                 terminals += sorted(path.name for path in found)
         except (OSError, ValueError):
-            return None  # a root hub's name is of another kind; or it left while it was read
+            return None  # a root hub, which has no port; or the device left while it was read
         if name.startswith("usb"):
             return None
         node = f"{_USB_NODES}/{bus:03}/{device:03}"
         return UsbNode(name, vid, pid, self.read(f"{folder}/product"), node, classes, drivers, tuple(terminals))
 
     def access(self, node: str) -> Access | None:
-        """Who may open a device node; None if it is not there."""
+        """Return who may open a device node, or None if it does not exist."""
         try:
             state = self.file(node).stat()
         except OSError:
@@ -165,7 +167,7 @@ class Machine:
         return Access(owner, group, stat.S_IMODE(state.st_mode), self.may_open(node))
 
     def names(self, state: os.stat_result) -> tuple[str, str]:
-        """Owner and group of a file."""
+        """Return owner and group of a file."""
         import pwd
 
         try:
@@ -175,11 +177,11 @@ class Machine:
         return owner, _group_name(state.st_gid)
 
     def may_open(self, node: str) -> bool:
-        """Whether this process may read and write a node."""
+        """Return whether this process may read and write a node."""
         return os.access(self.file(node), os.R_OK | os.W_OK)
 
     def holders(self, node: str) -> list[tuple[int, str]]:
-        """Processes that have a node open, as far as this user may see that: number and name."""
+        """Return number and name of the processes that have a node open, as far as this user can see."""
         found = []
         for process in self._processes():
             with suppress(OSError):
@@ -197,13 +199,13 @@ class Machine:
 
     @property
     def wsl(self) -> str:
-        """The kernel's release if it is that of Windows' subsystem for Linux, else empty."""
+        """Release of the kernel if this is the Windows Subsystem for Linux, else empty."""
         release = self.read("/proc/sys/kernel/osrelease")
         return release if "microsoft" in release.lower() else ""
 
     @property
     def container(self) -> str:
-        """The file that says that this is a container, else empty."""
+        """The file that marks this as a container, else empty."""
         for path in ("/.dockerenv", "/run/.containerenv", "/run/systemd/container"):
             if self.file(path).exists():
                 return path

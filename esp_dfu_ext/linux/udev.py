@@ -1,7 +1,7 @@
-"""udev's rules for the chips: the one to install, and those that are in force.
+"""udev rules for the chips: the one to install, and those in effect on this machine.
 
-udev(7) says what a rule is, and which folder wins. ``TAG+="uaccess"`` has an effect only in a file that sorts before
-73-seat-late.rules, which hands the tagged nodes to the user at the seat.
+See udev(7) for the syntax and the order of the folders. ``TAG+="uaccess"`` only works in a file that sorts before
+73-seat-late.rules, which gives the tagged nodes to the user at the seat.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..target import Target
 from .machine import Access, Machine
 
 RULES_FILE = "/etc/udev/rules.d/60-esp-dfu.rules"
-# A file in an earlier folder takes the place of one with the same name in a later one.
+# A file replaces files of the same name in later folders.
 FOLDERS = (
     "/etc/udev/rules.d",
     "/run/udev/rules.d",
@@ -34,9 +34,9 @@ _TERM = re.compile(r'([A-Z_]+(?:\{[^}]*\})?)\s*(==|!=|\+=|-=|:=|=)\s*[ei]?"((?:[
 
 
 def rule(targets: Sequence[Target]) -> str:
-    """The text of the rule: for users at the seat, and where there is none for a group.
+    """Return the rule: access for the user at the seat, and for a group where nobody sits at the machine.
 
-    It covers the chips and their sisters: of each vendor the product IDs with the same first byte.
+    It covers all product IDs of the vendor that share their first byte with a chip, so new chips need no new rule.
     """
     kinds = sorted({(f"{target.usb.vid:04x}", f"{target.usb.pid >> 8:02x}??") for target in targets})
     return "".join(
@@ -47,19 +47,20 @@ def rule(targets: Sequence[Target]) -> str:
 
 
 def covers(targets: Sequence[Target], vid: int, pid: int) -> bool:
-    """Whether `rule` is for such a device."""
+    """Return whether `rule` is for a device with these IDs."""
     return any((vid, pid >> 8) == (target.usb.vid, target.usb.pid >> 8) for target in targets)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule that lets somebody open a device.
+    """A udev rule that gives somebody access to a device.
 
     Attributes:
-        file: where it stands.
-        line: number of its (last) line.
-        group, mode: that it gives, None if it does not say.
-        uaccess: it lets in whoever sits at the machine.
+        file: The file it is in.
+        line: Number of its (last) line.
+        group: The group it assigns, or None.
+        mode: The mode it assigns, or None.
+        uaccess: It gives access to the user at the seat.
     """
 
     file: str
@@ -70,7 +71,7 @@ class Rule:
 
     @property
     def too_late(self) -> bool:
-        """It gives a seat's user access where that has no effect any more."""
+        """Its ``uaccess`` tag is set too late to take effect."""
         return self.uaccess and Path(self.file).name > _SEAT_RULES
 
     def __str__(self) -> str:
@@ -81,7 +82,7 @@ class Rule:
 
 
 def files(machine: Machine) -> list[str]:
-    """The files of rules in force, in udev's order."""
+    """Return the rule files in effect, in udev's order."""
     by_name: dict[str, str] = {}
     for folder in FOLDERS:
         with suppress(OSError):
@@ -92,9 +93,9 @@ def files(machine: Machine) -> list[str]:
 
 
 def rules_for(machine: Machine, vid: int, pid: int) -> list[Rule]:
-    """The rules that name a device's IDs (or all of USB) and let somebody open it, in udev's order.
+    """Return the rules that match a device's IDs (or all of USB) and give somebody access, in udev's order.
 
-    A rule that asks for more than IDs, subsystem and kind of event is left out: what it would decide is not known.
+    A rule that tests more than IDs, subsystem and kind of event is left out: whether it matches is not known here.
     """
     return [
         found
@@ -105,7 +106,7 @@ def rules_for(machine: Machine, vid: int, pid: int) -> list[Rule]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """The rules, each with the number of its last line; those that end in a backslash go on."""
+    """Yield each rule with the number of its last line; a backslash at the end continues a line."""
     whole = ""
     for number, line in enumerate(text.splitlines(), 1):
         if not whole and line.lstrip().startswith("#"):
@@ -117,14 +118,14 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _read(file: str, number: int, text: str, vid: str, pid: str) -> Rule | None:
-    facts = {"SUBSYSTEM": "usb", "ACTION": "add", "ENV{DEVTYPE}": "usb_device"}
-    facts |= {"ATTR{idVendor}": vid, "ATTR{idProduct}": pid, "ENV{ID_VENDOR_ID}": vid, "ENV{ID_MODEL_ID}": pid}
+    values = {"SUBSYSTEM": "usb", "ACTION": "add", "ENV{DEVTYPE}": "usb_device"}
+    values |= {"ATTR{idVendor}": vid, "ATTR{idProduct}": pid, "ENV{ID_VENDOR_ID}": vid, "ENV{ID_MODEL_ID}": pid}
     group, mode, uaccess, about_usb = None, None, False, False
     for key, operator, value in _TERM.findall(text):
         if operator in ("==", "!="):
-            known = facts.get(re.sub(r"^(SUBSYSTEM|ATTR)S", r"\1", key))
-            fits = known is not None and any(fnmatchcase(known, pattern) for pattern in value.split("|"))
-            if known is None or fits is not (operator == "=="):
+            actual = values.get(re.sub(r"^(SUBSYSTEM|ATTR)S", r"\1", key))
+            fits = actual is not None and any(fnmatchcase(actual, pattern) for pattern in value.split("|"))
+            if actual is None or fits is not (operator == "=="):
                 return None
             about_usb = about_usb or (operator == "==" and key != "ACTION")
         elif key == "GROUP":
@@ -134,29 +135,29 @@ def _read(file: str, number: int, text: str, vid: str, pid: str) -> Rule | None:
                 mode = int(value, 8)
         elif key == "TAG" and operator != "-=" and value == "uaccess":
             uaccess = True
-    lets_in = uaccess or (group is not None and group != "root") or (mode is not None and mode & 0o006 == 0o006)
-    return Rule(file, number, group, mode, uaccess) if about_usb and lets_in else None
+    gives_access = uaccess or (group is not None and group != "root") or (mode is not None and mode & 0o006 == 0o006)
+    return Rule(file, number, group, mode, uaccess) if about_usb and gives_access else None
 
 
 def why_refused(machine: Machine, rules: Sequence[Rule], access: Access) -> tuple[str, str]:
-    """Why the user may not open a node that these rules are for: a stable code, and what was seen.
+    """Return why the user cannot open a node that these rules are for: a stable code, and what was seen.
 
-    The codes: ``no-udev``, ``no-rule``, ``rule-not-applied``, ``no-group``, ``not-in-group``, ``old-session``,
+    Codes: ``no-udev``, ``no-rule``, ``rule-not-applied``, ``no-group``, ``not-in-group``, ``old-session``,
     ``no-seat``.
     """
     if not machine.file("/run/udev/control").exists():
-        return "no-udev", "udev does not run here, so that no rule has any effect"
+        return "no-udev", "udev is not running, so no rule takes effect"
     if not rules:
-        return "no-rule", f"none of the {len(files(machine))} files of udev rules has one for it"
+        return "no-rule", "no udev rule matches this device"
     group = next((found.group for found in reversed(rules) if found.group), None)
     if group is None:
-        late = ", but stands in a file behind 73-seat-late.rules, where that does nothing" if rules[-1].too_late else ""
-        return "no-seat", f"{rules[-1].file} lets in the user at the seat{late}; {machine.user} got no access from it"
+        late = f", but too late: it sorts after {_SEAT_RULES}" if rules[-1].too_late else ""
+        return "no-seat", f"{rules[-1].file} gives access to the user at the seat{late}; {machine.user} got none"
     members = machine.members(group)
     if members is None:
-        return "no-group", f"{rules[-1].file} is for the group {group}, which this machine does not have"
+        return "no-group", f"{rules[-1].file} gives access to the group {group}, which does not exist on this machine"
     if access.group != group or group in machine.groups():
-        return "rule-not-applied", f"{rules[-1].file} gives it to the group {group}, but the node is {access}"
+        return "rule-not-applied", f"{rules[-1].file} assigns it to the group {group}, but the node is {access}"
     if machine.user in members:
-        return "old-session", f"{machine.user} is in the group {group}, but not yet in this session"
-    return "not-in-group", f"{machine.user} is not in the group {group} of {rules[-1].file}"
+        return "old-session", f"{machine.user} is in the group {group}, but this session does not have it yet"
+    return "not-in-group", f"{machine.user} is not in the group {group}, named in {rules[-1].file}"

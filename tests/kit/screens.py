@@ -39,8 +39,8 @@ import esp_dfu_ext
 from esp_dfu_ext import cli, idf_actions
 from esp_dfu_ext.commands import session
 from esp_dfu_ext.commands.host import Host
-from esp_dfu_ext.doctor import advice, cures, environment
-from esp_dfu_ext.doctor.facts import ok
+from esp_dfu_ext.doctor import advice_machine, environment
+from esp_dfu_ext.doctor.findings import ok
 from esp_dfu_ext.simulator import Board, simulate, simulate_text
 from esp_dfu_ext.target import load_targets
 from esp_dfu_ext.ui import bars
@@ -236,8 +236,7 @@ def _fix_this_machine(clock: SharedClock) -> None:
         mock.patch.object(platform, name, lambda value=value: value).start()
     mock.patch.object(sys, "executable", "/opt/venv/bin/python").start()
     # So that our own commands are those of an installed package, and the way into idf.py has a fixed length.
-    for module in (cures, advice):
-        mock.patch.object(module, "own_command", _own_command).start()
+    mock.patch.object(advice_machine, "own_command", _own_command).start()
     mock.patch.object(environment, "_way", lambda *_: "IDF_EXTRA_ACTIONS_PATH, /home/ada/esp-dfu-ext").start()
     mock.patch.object(environment, "_FOLDER", "/opt/venv/lib/esp_dfu_ext").start()
     idf_actions._DOORS.clear()

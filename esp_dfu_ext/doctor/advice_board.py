@@ -1,0 +1,87 @@
+"""Advice about the board in the user's hands: cable, buttons, power, driver, and what the chip reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..target import Target
+
+REPLUG = "Unplug the board and plug it in again."
+
+# bStatus -> advice; DFU 1.1 leaves the meaning to the device, this is what the ROM means by it.
+_BY_STATUS: Mapping[str, str] = {
+    "errTARGET": "The chip found the image damaged or incomplete. Build it again: {build}",
+    "errFILE": "The image has more parts than the chip's index can hold. Build it again: {build}",
+    "errFIRMWARE": (
+        "Check the flash memory. Usual causes: it is smaller than the project says (idf.py menuconfig, Serial flasher "
+        "config, Flash size), write-protected, or worn out."
+    ),
+    "errUNKNOWN": "The chip did not accept a request. Retry with a status check after every block: {flash} --strict",
+    "errSTALLEDPKT": "The device wants its status read after every block: {flash} --strict",
+}
+_ANY_STATUS = "Retry with a status check after every block: {flash} --strict"
+
+
+def cable(target: Target | None) -> list[str]:
+    """Return where the USB cable belongs; nothing for an unknown chip."""
+    if target is None:
+        return []
+    mode = target.download_mode
+    return [f"Use a data cable and the chip's own USB port: D+ is {mode.d_plus}, D- is {mode.d_minus}."]
+
+
+def cable_past_own_pins(target: Target | None) -> list[str]:
+    """Return `cable` if another USB device of the chip has pins of its own, so that the socket may be the wrong one."""
+    if target is None or not any(other.own_pins for other in target.other_usb):
+        return []
+    return cable(target)
+
+
+def download_mode(target: Target | None) -> str:
+    """Return how to put the chip into download mode; for an unknown chip, what works on most boards."""
+    if target is None:
+        return "Put the chip into download mode: hold BOOT, press and release RESET, release BOOT."
+    mode = target.download_mode
+    return f"Put the chip into download mode ({mode.strap}): {', '.join(mode.steps)}."
+
+
+def download_modes(targets: Sequence[Target]) -> list[str]:
+    """Return a line for each way into download mode, with the chips it is for and where their USB wires go."""
+    ways: dict[str, list[str]] = {}
+    for target in targets:
+        mode = target.download_mode
+        way = f"{', '.join(mode.steps)}. D+ is {mode.d_plus}, D- is {mode.d_minus}."
+        ways.setdefault(way, []).append(target.chip)
+    return [f"Download mode of {' and '.join(chips)}: {way}" for way, chips in ways.items()]
+
+
+def closed_by(target: Target | None) -> list[str]:
+    """Return what may have disabled DFU on this chip, as a list below a sentence."""
+    if target is None or not target.closed_by:
+        return []
+    return ["If that does not help, DFU may be disabled on this chip:", *(f"- {way}." for way in target.closed_by)]
+
+
+def left_the_bus(target: Target | None, list_command: str, *, restarted: bool) -> list[str]:
+    """Return what to do about a board that left the bus, and came back at once if it `restarted`."""
+    if restarted:
+        return [
+            "Possible causes: RESET was pressed, power dropped, or another program reset the bus.",
+            f"List the boards that are connected now: {list_command}",
+        ]
+    return ["Check the cable and the power supply; an unpowered hub may be the cause.", download_mode(target)]
+
+
+def driver(target: Target | None) -> str:
+    """Return how to get WinUSB for the chip's DFU interface (Windows)."""
+    if target is not None and target.usb.ms_os_descriptors:
+        return "Unplug the board, plug it in again, and wait until Windows has set up WinUSB, as this chip asks it to."
+    return (
+        "Assign WinUSB to the DFU interface, which Windows does not do by itself. In Zadig (https://zadig.akeo.ie), "
+        "choose Options, List All Devices, then Interface 2 of the board, and no other interface."
+    )
+
+
+def status(name: str, build: str, flash: str) -> str:
+    """Return what to do about a bStatus such as ``errFIRMWARE``."""
+    return _BY_STATUS.get(name, _ANY_STATUS).format(build=build, flash=flash)

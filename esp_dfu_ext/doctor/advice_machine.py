@@ -1,0 +1,88 @@
+"""Advice about this machine: its udev rules and groups, WSL and containers, Python packages."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_DOCKER = "docker run -v /dev/bus/usb:/dev/bus/usb --device-cgroup-rule='c 189:* rmw' IMAGE"
+
+
+def own_command(arguments: str, *, root: bool = False) -> str:
+    """Return a command of ours for the running Python, because root and other shells may not find `esp-dfu`."""
+    import sysconfig
+
+    home = Path(__file__).resolve().parent.parent.parent
+    words = [sys.executable or "python3", "-m", "esp_dfu_ext"]
+    if home not in {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}:
+        words = ["env", f"PYTHONPATH={home}", *words]
+    return f"{'sudo ' if root else ''}{shlex.join(words)} {arguments}"
+
+
+def install_rule() -> str:
+    """Return how to install the udev rule."""
+    return f"Give yourself access (once): {own_command('udev --install', root=True)}"
+
+
+def access() -> list[str]:
+    """Return what to do about a board that may not be opened, if the reason is not known."""
+    if sys.platform.startswith("linux"):
+        return [install_rule()]
+    return ["Close other programs that may use the board, or run this command with administrator rights."]
+
+
+def join_group(group: str, user: str, *, create: bool = False) -> list[str]:
+    """Return how to make `user` a member of `group`, which is to be created first with `create`."""
+    first = f"sudo groupadd --system {group} && " if create else ""
+    return [f"{first}sudo usermod -aG {group} {shlex.quote(user)}", "Then log out and log in again."]
+
+
+def start_udev(where: str) -> list[str]:
+    """Return how to get a running udev in a ``container``, in ``wsl``, or on a plain Linux."""
+    if where == "container":
+        return ["The device node belongs to the host. Run there, not in the container: esp-dfu udev --install"]
+    if where == "wsl":
+        return [
+            "Enable systemd, which runs udev: printf '[boot]\\nsystemd=true\\n' | sudo tee -a /etc/wsl.conf",
+            "Then, in Windows: wsl --shutdown",
+        ]
+    return ["Start udev: sudo /lib/systemd/systemd-udevd --daemon", install_rule()]
+
+
+def attach_to_wsl() -> list[str]:
+    """Return how to attach a board to WSL."""
+    return [
+        "Find the board, in Windows: usbipd list",
+        "Share it (once, as administrator): usbipd bind --busid BUSID",
+        "Attach it (each time): usbipd attach --wsl --auto-attach --busid BUSID",
+    ]
+
+
+def start_container() -> list[str]:
+    """Return how to start a container that has USB."""
+    return [f"Start the container with: {_DOCKER}"]
+
+
+def missing_node(where: str) -> list[str]:
+    """Return what to do about a device that the kernel knows and /dev does not show."""
+    return start_container() if where == "container" else ["Unplug the board and plug it in again."]
+
+
+def pip_install(packages: Sequence[str]) -> str:
+    """Return how to install packages for the running Python."""
+    return f"Install: {shlex.quote(sys.executable or 'python')} -m pip install {' '.join(packages)}"
+
+
+def usb_library(missing: str) -> list[str]:
+    """Return how to get USB to work: what is `missing` is ``pyusb``, ``libusb`` or, if both are installed, empty."""
+    if missing:
+        return [pip_install(["pyusb", "libusb-package"] if missing == "pyusb" else ["libusb-package"])]
+    return ["In a container or virtual machine, pass the USB bus through (/dev/bus/usb)."]
+
+
+def close_programs(holders: Sequence[dict[str, object]]) -> list[str]:
+    """Return what to close: `holders` are processes with ``name`` and ``process`` number, or none that are known."""
+    names = ", ".join(f"{held['name']} (process {held['process']})" for held in holders)
+    return [f"Close {names or 'the program that uses the board (another flash, a virtual machine)'}, then try again."]

@@ -1,0 +1,68 @@
+"""What the doctor found: about this machine, its boards and a project.
+
+Findings are data: nothing here prints or gives advice, and a cause is named only if it was seen.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import EspDfuError
+
+
+class Level(enum.Enum):
+    """What a finding means for flashing; `dfu-doctor --json` calls it ``state``."""
+
+    OK = "ok"
+    PROBLEM = "problem"
+    NOT_APPLICABLE = "not-applicable"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check.
+
+    Attributes:
+        topic: What was checked, in a word or two; for a board ``port 1-2``.
+        level: What the result means for flashing.
+        text: The result, for people; it follows the topic and has no full stop.
+        code: Which problem it is, empty if it is none; an error's code if a flash would end with that error.
+        data: The result for programs and for advice, with values that JSON has.
+    """
+
+    topic: str
+    level: Level
+    text: str
+    code: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def ok(topic: str, text: str, **data: Any) -> Finding:
+    """Return a finding that is as it should be."""
+    return Finding(topic, Level.OK, text, "", data)
+
+
+def not_applicable(topic: str, text: str, **data: Any) -> Finding:
+    """Return a finding that does not matter on this machine."""
+    return Finding(topic, Level.NOT_APPLICABLE, text, "", data)
+
+
+def problem(topic: str, code: str, text: str, **data: Any) -> Finding:
+    """Return a finding that prevents flashing."""
+    return Finding(topic, Level.PROBLEM, text, code, data)
+
+
+def raised(topic: str, error: EspDfuError) -> Finding:
+    """Return the problem that an error is; its data are the attributes of its class."""
+    data = {name: _as_json(value) for name, value in vars(error).items() if name not in ("message", "notes")}
+    return problem(topic, error.code, error.message, **data)
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, (tuple, frozenset)):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
