@@ -1,4 +1,4 @@
-"""Never silent, never stuck, never wrong: `esp-dfu flash` in every cell of the fault matrix."""
+"""`esp-dfu flash` is never silent, stuck or wrong in any cell of the fault matrix."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from esp_dfu_ext.ui.console import Console
 from .conftest import MATRIX
 from .fault_matrix import BLOCKS, FILES, FIRST_FILE, IMAGE, OLD, PLACES, Cell, cells, new_cell
 from .kit.archives import CHIP_SIZE, dfu_file
-from .kit.boards import Bench, assert_flashed
+from .kit.boards import Bench, assert_flashed, holds
 from .kit.chips import chip
 from .kit.host import DNLOAD
 
 pytestmark = pytest.mark.usefixtures("hangup_ends")
 
-# Of docs/errors.md.
+# As in docs/errors.md.
 EXIT_CODES = {
     "device-busy": 75, "no-permission": 77, "device-gone": 74, "no-return": 74, "no-dfu-mode": 74,
     "usb-timeout": 74, "usb-stall": 74, "dfu-status": 74, "dfu-state": 74, "dfu-answer": 74,
@@ -44,7 +44,7 @@ MESSAGES = {
     "dfu-answer": "The answer to DFU_GETSTATUS is malformed",
 }
 RETURN_TIMEOUT = 15.0
-REQUESTS = 6 * BLOCKS + 60  # one attempt, and two that ask after each block
+REQUESTS = 6 * BLOCKS + 60  # one attempt, and two with a status check after every block
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def dfu_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Run:
-    """One `esp-dfu flash` on a bench, and what it left behind."""
+    """One run of `esp-dfu flash` on a bench, and its result."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """As a cell is written: the last word of the code, or ok and how many restarts there were."""
+        """The result as a cell has it: the last word of the error code, or ok with the number of restarts."""
         restarts = self.err.count("starting again")
         suffix = f"+{restarts}" if restarts else ""
         codes = re.findall(r"\[([a-z-]+)\]$", self.err, re.MULTILINE)
@@ -93,17 +93,16 @@ class Run:
             return "stopped"
         assert self.code == EXIT_CODES[code]
         assert MESSAGES[code] in self.err
-        assert "\n  > " in self.err, "no hint"
+        assert "\n  > " in self.err, "no advice"
         return (str(code) if code == "no-return" else str(code).rpartition("-")[2]) + suffix
 
 
 def holds_image(rig: Bench) -> bool:
-    board = rig.boards[0]
-    return all(board.rom.flash.read(file.address, len(file.data)) == file.data for file in FILES)
+    return holds(rig.boards[0].rom.flash.read, FILES)
 
 
 def assert_true(run: Run, cell: Cell) -> None:
-    """Everything that is said is so."""
+    """Assert that every sentence printed is true."""
     board, text = cell.rig.boards[0], run.text
     data = [t for t in cell.rig.dfu(DNLOAD) if t.data]
     here = [device for device in cell.rig.bus.scan() if device.path == "1-1"]
@@ -137,7 +136,7 @@ def assert_true(run: Run, cell: Cell) -> None:
     assert (run.code == 0) == ("The chip reported OK in state dfuIDLE" in run.out)
     if run.code:
         written = ("Nothing was written", "The image in flash memory may be incomplete", "The whole image was sent")
-        # Every failure in DFU mode says what is in the flash now.
+        # Every failure in DFU mode says what is in the flash memory now.
         assert any(words in text for words in (*written, "after the flash")) or not data
         if cell.place.name in ("first", "middle", "last", "zero", "final"):
             ended = any(not t.data for t in cell.rig.dfu(DNLOAD))
@@ -147,17 +146,17 @@ def assert_true(run: Run, cell: Cell) -> None:
 
 
 def deadline(cell: Cell, kind: str) -> float:
-    """Seconds within which a cell must end: what the place may wait for, and a little."""
+    """Return the seconds within which a cell must end: the longest wait at its place, and a margin."""
     limits = chip().dfu
     patience = {"first": limits.erase_timeout, "params": limits.erase_timeout, "zero": limits.verify_timeout + 0.1}
     wait = max(patience.get(cell.place.name, 5.0), 5.0)
-    again = 2 * 5.0 + 0.5 if kind == "timeout" else 0.0  # two more questions, and a look whether it has left
+    again = 2 * 5.0 + 0.5 if kind == "timeout" else 0.0  # two more requests, and a scan of the bus
     away = RETURN_TIMEOUT + 0.2 if kind in ("no-return", "mode") or cell.place.name in ("detach", "wait") else 0.0
     return wait + again + away + 3.0
 
 
 def second_run(cell: Cell, first: Run, dfu_bin: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a user does next: type it again; replug first if the board is not there, or its fault lasts."""
+    """Run the command again as a user would, after replugging a board that is gone or whose fault persists."""
     board, other = cell.rig.boards
     if cell.lasting or not board.present:
         other.unplug()
@@ -198,7 +197,7 @@ def test_cell(
     assert run.requests <= REQUESTS
     assert fault == "held" or cell.rig.boards[0].holder is None
     assert_true(run, cell)
-    assert cell.struck, "the fault never came"
+    assert cell.struck, "the fault never struck"
     if run.kind == "stopped":
         assert run.code == 128 + signal.Signals[fault]
         assert len([line for line in run.err.splitlines() if not line.startswith("  ")]) == 1

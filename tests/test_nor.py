@@ -1,4 +1,4 @@
-"""The flash model: erase to ones, program to zeros, and addresses that wrap."""
+"""Simulated flash memory: erasing sets bits, programming clears bits, addresses wrap."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from esp_dfu_ext.simulator.nor import NorFlash
 from .kit.archives import KIB, MIB, content
 
 
-def test_it_comes_erased() -> None:
+def test_new_flash_is_erased() -> None:
     flash = NorFlash(64 * KIB)
     assert flash.read(0, 64 * KIB) == b"\xff" * 64 * KIB
 
@@ -21,7 +21,7 @@ def test_programming_only_clears_bits() -> None:
     assert flash.read(0x0FFF, 5) == b"\xff\x30\x0f\x00\xff"
 
 
-def test_programming_an_erased_place_stores_the_bytes() -> None:
+def test_programming_erased_flash_stores_bytes() -> None:
     flash = NorFlash(64 * KIB)
     data = content(5000)
     flash.program(0x1234, data)
@@ -41,21 +41,21 @@ def test_programming_an_erased_place_stores_the_bytes() -> None:
         (0x0, 0x20000, 0x0, 0x8000),
     ],
 )
-def test_erase_takes_whole_sectors_and_no_other(address: int, size: int, first: int, last: int) -> None:
+def test_erase_covers_whole_sectors_only(address: int, size: int, first: int, last: int) -> None:
     flash = NorFlash(32 * KIB)
     flash.program(0, bytes(32 * KIB))
     flash.erase(address, size)
     assert flash.read(0, 32 * KIB) == bytes(first) + b"\xff" * (last - first) + bytes(32 * KIB - last)
 
 
-def test_the_sector_size_is_the_one_that_was_asked_for() -> None:
+def test_sector_size() -> None:
     flash = NorFlash(4 * KIB, sector=KIB)
     flash.program(0, bytes(4 * KIB))
     flash.erase(KIB, 1)
     assert flash.read(0, 4 * KIB) == bytes(KIB) + b"\xff" * KIB + bytes(2 * KIB)
 
 
-def test_addresses_wrap_at_the_end_of_the_chip() -> None:
+def test_addresses_wrap_at_end_of_flash() -> None:
     flash = NorFlash(MIB)
     flash.program(MIB - 4, b"12345678")
     assert flash.read(0, 4) == b"5678"
@@ -65,7 +65,7 @@ def test_addresses_wrap_at_the_end_of_the_chip() -> None:
     assert flash.read(MIB - 4, 8) == b"1234" + b"\xff" * 4
 
 
-def test_addresses_have_24_bits_however_large_the_chip() -> None:
+def test_addresses_wrap_at_24_bits() -> None:
     flash = NorFlash(32 * MIB)
     flash.program(16 * MIB - 2, b"abcd")
     assert flash.read(0, 2) == b"cd"

@@ -1,4 +1,4 @@
-"""The DFU device in the ROM: descriptors to the byte, requests, states."""
+"""The DFU device of the simulated ROM: descriptor bytes, requests, states."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ from .kit.host import (
     OK,
     UPLOAD,
     UPLOAD_IDLE,
+    blocks,
     dnload,
+    download,
     get_state,
     get_status,
     new_rom,
@@ -48,7 +50,7 @@ def _descriptor(rom: Rom, kind: int, index: int = 0, length: int = 255) -> bytes
 
 
 def _with_error(rom: Rom) -> int:
-    """Bring the ROM to dfuERROR by a file that does not fit its MD5."""
+    """Bring the ROM to dfuERROR with a file that does not match its MD5."""
     data = content(500)
     stream = (
         cpio_member("dfuinfo0.dat", index_record(0x1000, "a", b"something else")) + cpio_member("a", data) + TRAILER
@@ -93,7 +95,7 @@ def test_configuration_descriptor(name: str, mode: Mode, protocol: str) -> None:
     assert _descriptor(new_rom(name, mode=mode), 2) == expected
 
 
-def test_a_descriptor_is_cut_to_the_length_that_was_asked_for() -> None:
+def test_descriptor_is_cut_to_requested_length() -> None:
     assert _descriptor(new_rom(), 2, length=9) == bytes.fromhex("09025d00030100c0fa")
     assert _descriptor(new_rom(), 1, length=8) == bytes.fromhex("12010002ef020140")
 
@@ -113,7 +115,7 @@ def test_strings(name: str, product: str) -> None:
         assert raw[2:].decode("utf-16-le") == text
 
 
-def test_there_are_no_microsoft_os_descriptors_and_no_others() -> None:
+def test_other_descriptors_stall() -> None:
     rom = new_rom()
     for kind, index in ((3, 0xEE), (3, 4), (0x0F, 0), (2, 1), (0x22, 0)):
         with pytest.raises(ControlStall):
@@ -125,7 +127,7 @@ def test_there_are_no_microsoft_os_descriptors_and_no_others() -> None:
 # --- GETSTATUS, GETSTATE ----------------------------------------------------------------------------------
 
 
-def test_the_poll_timeout_is_256_ms_in_every_state() -> None:
+def test_poll_timeout_is_256_ms_in_every_state() -> None:
     seen = {}
     rom = new_rom(mode=Mode.RUN_TIME)
     seen[APP_IDLE] = get_status(rom)
@@ -143,14 +145,13 @@ def test_the_poll_timeout_is_256_ms_in_every_state() -> None:
     assert {state for state, answer in seen.items() if answer[0] != OK} == {ERROR}
 
 
-def test_the_answer_to_getstatus_to_the_byte() -> None:
+def test_getstatus_answer_bytes() -> None:
     assert _request(new_rom(), GETSTATUS, length=6) == bytes.fromhex("00 000100 02 00")
 
 
 def test_getstate_changes_nothing() -> None:
     rom = new_rom()
-    for position in range(0, len(GOOD), 64):
-        dnload(rom, GOOD[position : position + 64])
+    download(rom, GOOD)
     dnload(rom, b"")
     assert [get_state(rom), get_state(rom)] == [MANIFEST_SYNC, MANIFEST_SYNC]
     assert get_status(rom) == (OK, 256, IDLE)
@@ -160,14 +161,14 @@ def test_getstate_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("request_", [DNLOAD, UPLOAD, CLRSTATUS, ABORT])
-def test_run_time_knows_no_download(request_: int) -> None:
+def test_run_time_mode_stalls_download_requests(request_: int) -> None:
     rom = new_rom(mode=Mode.RUN_TIME)
     with pytest.raises(ControlStall):
         _request(rom, request_, length=64 if request_ == UPLOAD else 0)
     assert get_status(rom)[2] == APP_IDLE
 
 
-def test_run_time_is_where_a_board_starts() -> None:
+def test_board_starts_in_run_time_mode() -> None:
     rom = bench().board.rom
     assert rom.mode is Mode.RUN_TIME
     assert get_state(rom) == APP_IDLE
@@ -177,7 +178,7 @@ def test_run_time_is_where_a_board_starts() -> None:
 
 
 @pytest.mark.parametrize("before", ["idle", "download"])
-def test_detach_in_dfu_mode_stalls_and_goes_to_appidle(before: str) -> None:
+def test_detach_in_dfu_mode_stalls_and_enters_appidle(before: str) -> None:
     rom = new_rom()
     if before == "download":
         dnload(rom, GOOD[:64])
@@ -190,7 +191,7 @@ def test_detach_in_dfu_mode_stalls_and_goes_to_appidle(before: str) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2, 63, 64])
-def test_a_block_goes_straight_to_dnload_idle(length: int) -> None:
+def test_block_leads_straight_to_dnload_idle(length: int) -> None:
     rom = new_rom()
     dnload(rom, GOOD[:length])
     assert get_state(rom) == DNLOAD_IDLE
@@ -198,10 +199,10 @@ def test_a_block_goes_straight_to_dnload_idle(length: int) -> None:
 
 
 @pytest.mark.parametrize("interval", [0, 1, 2, 16, 100])
-def test_getstatus_between_blocks_is_not_needed(interval: int) -> None:
+def test_getstatus_between_blocks_is_optional(interval: int) -> None:
     rom = new_rom()
-    for number, position in enumerate(range(0, len(GOOD), 64)):
-        dnload(rom, GOOD[position : position + 64], number)
+    for number, block in enumerate(blocks(GOOD)):
+        dnload(rom, block, number)
         if interval and number % interval == 0:
             assert get_status(rom) == (OK, 256, DNLOAD_IDLE)
     dnload(rom, b"")
@@ -209,20 +210,19 @@ def test_getstatus_between_blocks_is_not_needed(interval: int) -> None:
     assert_flashed(rom.flash.read, FILES)
 
 
-def test_the_block_number_is_ignored() -> None:
+def test_block_number_is_ignored() -> None:
     rom = new_rom()
-    for number, position in enumerate(range(0, len(GOOD), 64)):
-        dnload(rom, GOOD[position : position + 64], (number * 7919 + 5) & 0xFFFF)
+    for number, block in enumerate(blocks(GOOD)):
+        dnload(rom, block, (number * 7919 + 5) & 0xFFFF)
     dnload(rom, b"", 0)
     assert get_status(rom) == (OK, 256, IDLE)
     assert_flashed(rom.flash.read, FILES)
 
 
 @pytest.mark.parametrize("length", [1, 4, 32, 48])
-def test_blocks_may_be_shorter(length: int) -> None:
+def test_short_blocks_are_accepted(length: int) -> None:
     rom = new_rom()
-    for position in range(0, len(GOOD), length):
-        dnload(rom, GOOD[position : position + length])
+    download(rom, GOOD, length)
     dnload(rom, b"")
     assert get_status(rom) == (OK, 256, IDLE)
     assert_flashed(rom.flash.read, FILES)
@@ -230,11 +230,10 @@ def test_blocks_may_be_shorter(length: int) -> None:
 
 @pytest.mark.parametrize("blocks_before", [0, 10])
 @pytest.mark.parametrize("length", [65, 128, 4096])
-def test_more_than_64_bytes_are_not_consumed_and_time_out(blocks_before: int, length: int) -> None:
+def test_block_over_64_bytes_times_out_unconsumed(blocks_before: int, length: int) -> None:
     rom = new_rom()
     start = 64 * blocks_before
-    for position in range(0, start, 64):
-        dnload(rom, GOOD[position : position + 64])
+    download(rom, GOOD[:start])
     state = get_state(rom)
     with pytest.raises(ControlTimeout):
         dnload(rom, GOOD[start : start + length])
@@ -243,10 +242,9 @@ def test_more_than_64_bytes_are_not_consumed_and_time_out(blocks_before: int, le
     assert_flashed(rom.flash.read, FILES)
 
 
-def test_the_zero_length_block_wants_one_getstatus_after_it() -> None:
+def test_zero_length_block_needs_one_getstatus() -> None:
     rom = new_rom()
-    for position in range(0, len(GOOD), 64):
-        dnload(rom, GOOD[position : position + 64])
+    download(rom, GOOD)
     dnload(rom, b"")
     assert get_state(rom) == MANIFEST_SYNC
     with pytest.raises(ControlStall):
@@ -257,22 +255,22 @@ def test_the_zero_length_block_wants_one_getstatus_after_it() -> None:
 def test_states_7_and_8_never_appear() -> None:
     rom = new_rom()
     seen = set()
-    for position in range(0, len(GOOD), 64):
-        dnload(rom, GOOD[position : position + 64])
+    for block in blocks(GOOD):
+        dnload(rom, block)
         seen |= {get_state(rom), get_status(rom)[2]}
     dnload(rom, b"")
     seen |= {get_state(rom), get_status(rom)[2], get_status(rom)[2]}
     assert seen == {DNLOAD_IDLE, MANIFEST_SYNC, IDLE}
 
 
-def test_a_second_download_in_the_same_session_works() -> None:
+def test_second_download_in_same_session_works() -> None:
     rom = new_rom()
     assert send(rom, archive([File(0x1000, "old.bin", content(9000, 9))])) == OK
     assert send(rom, GOOD) == OK
     assert_flashed(rom.flash.read, FILES)
 
 
-def test_a_download_that_begins_with_the_zero_length_block_is_misuse() -> None:
+def test_zero_length_block_first_is_misuse() -> None:
     rom = new_rom()
     with pytest.raises(ControlStall):
         dnload(rom, b"")
@@ -283,23 +281,22 @@ def test_a_download_that_begins_with_the_zero_length_block_is_misuse() -> None:
 
 
 @pytest.mark.parametrize("blocks", [1, 3, 4, 5, 60])
-def test_abort_in_mid_download_goes_to_idle_and_a_fresh_download_works(blocks: int) -> None:
+def test_abort_in_mid_download_allows_new_download(blocks: int) -> None:
     rom = new_rom()
-    for position in range(0, 64 * blocks, 64):
-        dnload(rom, GOOD[position : position + 64])
+    download(rom, GOOD[: 64 * blocks])
     _request(rom, ABORT)
     assert get_status(rom) == (OK, 256, IDLE)
     assert send(rom, GOOD) == OK
     assert_flashed(rom.flash.read, FILES)
 
 
-def test_abort_does_nothing_in_idle() -> None:
+def test_abort_in_idle_changes_nothing() -> None:
     rom = new_rom()
     _request(rom, ABORT)
     assert get_status(rom) == (OK, 256, IDLE)
 
 
-def test_abort_keeps_an_error_and_clrstatus_takes_it_away() -> None:
+def test_abort_keeps_error_and_clrstatus_clears_it() -> None:
     rom = new_rom()
     error = _with_error(rom)
     _request(rom, ABORT)
@@ -311,7 +308,7 @@ def test_abort_keeps_an_error_and_clrstatus_takes_it_away() -> None:
 
 
 @pytest.mark.parametrize("state", ["idle", "download"])
-def test_clrstatus_without_an_error_is_misuse(state: str) -> None:
+def test_clrstatus_without_error_is_misuse(state: str) -> None:
     rom = new_rom()
     if state == "download":
         dnload(rom, GOOD[:64])
@@ -320,7 +317,7 @@ def test_clrstatus_without_an_error_is_misuse(state: str) -> None:
     assert get_status(rom) == (ERR_UNKNOWN, 256, ERROR)
 
 
-def test_in_error_every_block_stalls_and_the_status_stays() -> None:
+def test_blocks_stall_in_error_and_status_stays() -> None:
     rom = new_rom()
     error = _with_error(rom)
     for _ in range(3):
@@ -345,13 +342,13 @@ def _upload(rom: Rom, blocks: int) -> bytes:
     return b"".join(_request(rom, UPLOAD, block, 64) for block in range(blocks))
 
 
-def test_upload_after_a_download_reads_the_flash() -> None:
+def test_upload_after_download_reads_flash() -> None:
     rom = _after_download()
     assert _upload(rom, 1280) == rom.flash.read(0, 1280 * 64)
     assert get_status(rom) == (OK, 256, UPLOAD_IDLE)
 
 
-def test_upload_has_4_mib_by_default_and_ends_with_a_short_block() -> None:
+def test_upload_is_4_mib_and_ends_with_short_block() -> None:
     rom = _after_download()
     assert _upload(rom, 4 * MIB // 64) == rom.flash.read(0, 4 * MIB)
     assert _request(rom, UPLOAD, 4 * MIB // 64 & 0xFFFF, 64) == b""
@@ -359,7 +356,7 @@ def test_upload_has_4_mib_by_default_and_ends_with_a_short_block() -> None:
 
 
 @pytest.mark.parametrize(("start", "length"), [(1, 1), (0, 2), (3, 1)])
-def test_set_interface_selects_the_range_of_upload(start: int, length: int) -> None:
+def test_set_interface_selects_upload_range(start: int, length: int) -> None:
     rom = _after_download()
     for mib in range(4):
         rom.flash.program(mib * MIB, content(256, 70 + mib))
@@ -368,7 +365,7 @@ def test_set_interface_selects_the_range_of_upload(start: int, length: int) -> N
     assert _request(rom, UPLOAD, length * MIB // 64, 64) == b""
 
 
-def test_upload_is_right_only_up_to_the_chip_size_that_the_download_told() -> None:
+def test_upload_is_valid_up_to_downloaded_chip_size() -> None:
     rom = _after_download(chip_size=2 * MIB)
     secret = content(64, 5)
     rom.flash.program(2 * MIB - 64, secret)
@@ -379,7 +376,7 @@ def test_upload_is_right_only_up_to_the_chip_size_that_the_download_told() -> No
     assert blocks[-1] != secret
 
 
-def test_a_wrong_block_number_returns_rubbish_without_a_stall() -> None:
+def test_wrong_upload_block_returns_garbage_without_stall() -> None:
     rom = _after_download()
     rom.flash.program(64, content(64))
     _request(rom, UPLOAD, 0, 64)
@@ -390,7 +387,7 @@ def test_a_wrong_block_number_returns_rubbish_without_a_stall() -> None:
     assert get_status(rom)[2] == ERROR
 
 
-def test_more_than_64_bytes_of_upload_are_wrong_or_hang() -> None:
+def test_upload_over_64_bytes_is_wrong_or_hangs() -> None:
     rom = _after_download()
     rom.flash.program(0, content(128))
     try:
@@ -408,7 +405,7 @@ def test_upload_in_mid_download_is_misuse() -> None:
     assert get_status(rom) == (ERR_UNKNOWN, 256, ERROR)
 
 
-def test_abort_ends_an_upload_and_the_next_begins_anew() -> None:
+def test_abort_restarts_upload() -> None:
     rom = _after_download()
     _upload(rom, 100)
     _request(rom, ABORT)
@@ -416,10 +413,10 @@ def test_abort_ends_an_upload_and_the_next_begins_anew() -> None:
     assert _upload(rom, 300) == rom.flash.read(0, 300 * 64)
 
 
-# --- a ROM that wants its GETSTATUS -----------------------------------------------------------------------
+# --- a ROM that demands GETSTATUS -------------------------------------------------------------------------
 
 
-def test_the_strict_variant_demands_getstatus_after_each_block() -> None:
+def test_strict_rom_demands_getstatus_after_each_block() -> None:
     rom = new_rom()
     rom.wants_status = True
     dnload(rom, GOOD[:64])
@@ -427,8 +424,8 @@ def test_the_strict_variant_demands_getstatus_after_each_block() -> None:
         dnload(rom, GOOD[64:128])
     assert get_status(rom) == (ERR_UNKNOWN, 256, ERROR)
     _request(rom, CLRSTATUS)
-    for position in range(0, len(GOOD), 64):
-        dnload(rom, GOOD[position : position + 64])
+    for block in blocks(GOOD):
+        dnload(rom, block)
         assert get_status(rom) == (OK, 256, DNLOAD_IDLE)
     dnload(rom, b"")
     assert get_status(rom) == (OK, 256, IDLE)
@@ -467,28 +464,27 @@ def test_errors_are_late() -> None:
         assert get_status(rom) == (OK, 256, DNLOAD_IDLE)
 
 
-def test_the_first_bytes_of_a_file_erase_its_whole_range_and_nothing_else() -> None:
+def test_first_bytes_of_file_erase_its_range_only() -> None:
     data = content(20000)
     rom = new_rom()
     rom.flash.program(0, bytes(MIB))
     stream = archive([File(0x10000, "app.bin", data)])
     begin = stream.index(data)
-    for position in range(0, begin + 5 * 64, 64):
-        dnload(rom, stream[position : position + 64])
+    download(rom, stream[: begin + 5 * 64])
     assert rom.flash.read(0x10000 + 512, 20480 - 512) == b"\xff" * (20480 - 512)
     assert rom.flash.read(0, 0x10000) == bytes(0x10000)
     assert rom.flash.read(0x15000, 0x1000) == bytes(0x1000)
 
 
-def test_a_file_that_never_comes_is_missed_only_at_the_end() -> None:
+def test_missing_file_is_reported_at_end() -> None:
     data = content(2000)
     index = index_record(0, "flash_params.dat", flash_params(4 * MIB), 28) + index_record(0x1000, "a", data)
     index += index_record(0x8000, "never", content(9))
     stream = cpio_member("dfuinfo0.dat", index) + cpio_member("flash_params.dat", flash_params(4 * MIB))
     stream += cpio_member("a", data) + TRAILER
     rom = new_rom()
-    for position in range(0, len(stream), 64):
-        dnload(rom, stream[position : position + 64])
+    for block in blocks(stream):
+        dnload(rom, block)
         assert get_status(rom) == (OK, 256, DNLOAD_IDLE)
     dnload(rom, b"")
     assert get_status(rom) == (ERR_TARGET, 256, ERROR)
@@ -497,7 +493,7 @@ def test_a_file_that_never_comes_is_missed_only_at_the_end() -> None:
 # --- the bus ----------------------------------------------------------------------------------------------
 
 
-def test_a_restart_keeps_the_flash_and_forgets_the_download() -> None:
+def test_restart_keeps_flash_and_forgets_download() -> None:
     rom = new_rom()
     assert send(rom, GOOD) == OK
     dnload(rom, GOOD[:64])

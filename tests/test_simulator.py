@@ -1,4 +1,4 @@
-"""Boards on a bus, and the words that describe them."""
+"""Simulated boards on a bus, and the lists that describe them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _paths(bus: Bus) -> list[str]:
 # --- boards -----------------------------------------------------------------------------------------------
 
 
-def test_detach_drops_off_the_bus_inside_the_request_and_comes_back() -> None:
+def test_detach_leaves_bus_during_request_and_returns() -> None:
     board, clock = _board()
     address = board.address
     with pytest.raises(DeviceGone):
@@ -48,7 +48,7 @@ def test_detach_drops_off_the_bus_inside_the_request_and_comes_back() -> None:
     assert board.address != address
 
 
-def test_an_app_with_the_console_comes_back_in_run_time_first() -> None:
+def test_console_app_returns_in_run_time_mode_first() -> None:
     board, clock = _board("esp32s2")
     board.console_app = True
     with pytest.raises(DeviceGone):
@@ -63,7 +63,7 @@ def test_an_app_with_the_console_comes_back_in_run_time_first() -> None:
     assert seen == [None, Mode.RUN_TIME, None, Mode.DFU]
 
 
-def test_detach_in_dfu_mode_stalls_and_stays_on_the_bus() -> None:
+def test_detach_in_dfu_mode_stalls_and_stays_on_bus() -> None:
     board, _ = _board(mode=Mode.DFU)
     with pytest.raises(ControlStall):
         board.control(0x21, DETACH, 700, b"", 0)
@@ -72,7 +72,7 @@ def test_detach_in_dfu_mode_stalls_and_stays_on_the_bus() -> None:
 
 @pytest.mark.parametrize("blocks", [0, 20])
 @pytest.mark.parametrize("detached", [False, True])
-def test_a_bus_reset_in_dfu_mode_always_restarts_the_chip(blocks: int, detached: bool) -> None:
+def test_bus_reset_in_dfu_mode_restarts_chip(blocks: int, detached: bool) -> None:
     board, clock = _board(mode=Mode.DFU)
     stream = archive(FILES, MIB)
     for number in range(blocks):
@@ -88,13 +88,13 @@ def test_a_bus_reset_in_dfu_mode_always_restarts_the_chip(blocks: int, detached:
     assert board.rom.mode is Mode.RUN_TIME
 
 
-def test_a_bus_reset_in_run_time_restarts_nothing() -> None:
+def test_bus_reset_in_run_time_mode_restarts_nothing() -> None:
     board, _ = _board()
     board.reset_bus()
     assert board.present
 
 
-def test_straps_that_let_the_app_start() -> None:
+def test_board_that_boots_app_stays_off_bus_after_reset() -> None:
     board, clock = _board(mode=Mode.DFU)
     board.boots_app = True
     with pytest.raises(DeviceGone):
@@ -104,14 +104,14 @@ def test_straps_that_let_the_app_start() -> None:
     assert not board.present
 
 
-def test_each_board_has_its_own_serial_number_where_the_chip_has_one() -> None:
+def test_serial_numbers_are_unique_unless_chip_has_fixed_one() -> None:
     assert [b.rom.serial for b in bench("esp32s2", "esp32s2").boards] == ["0", "0"]
     serials = [b.rom.serial for b in bench("esp32s3", "esp32p4", "esp32s31").boards]
     assert len(set(serials)) == 3
     assert all(len(serial) == 17 and serial.count(":") == 5 for serial in serials)
 
 
-def test_each_fault_happens_once() -> None:
+def test_fault_strikes_once() -> None:
     board, _ = _board(mode=Mode.DFU)
     board.faults.plan(stall, 0)
     board.faults.plan(hang, 1)
@@ -122,10 +122,10 @@ def test_each_fault_happens_once() -> None:
     board.control(0x21, DNLOAD, 0, b"x", 0)
 
 
-# --- words ------------------------------------------------------------------------------------------------
+# --- lists ------------------------------------------------------------------------------------------------
 
 
-def test_boards_from_a_list() -> None:
+def test_board_list() -> None:
     simulation = simulate_text("esp32s3, esp32s2+dfu,303a:1001,esp32p4", chips(), VirtualClock())
     seen = [(d.path, d.usb_id) for d in simulation.bus.scan()]
     assert seen == [
@@ -144,7 +144,7 @@ def test_each_chip_can_be_simulated(name: str) -> None:
     assert simulation.compare(image, "1-1") == image.flash_size
 
 
-def test_options() -> None:
+def test_board_options() -> None:
     text = "esp32s3+app+boots,esp32s3+strict,esp32s3+no-access,esp32s3+busy+no-return,esp32s3+vanish@3+hang@0"
     a, b, c, d, e = simulate_text(text, chips(), VirtualClock()).boards
     assert (a.console_app, a.boots_app) == (True, True)
@@ -175,7 +175,7 @@ def test_options() -> None:
         ("303a:1001+dfu", "303a:1001"),
     ],
 )
-def test_what_cannot_be_simulated(text: str, fact: str) -> None:
+def test_bad_board_list_is_refused(text: str, fact: str) -> None:
     with pytest.raises(UsageError) as caught:
         simulate_text(text, chips(), VirtualClock())
     assert fact in caught.value.message
@@ -188,14 +188,14 @@ def test_other_devices_by_path() -> None:
     assert _paths(simulation.bus) == ["1-2.1", "1-2.3"]
 
 
-def test_comparison_of_a_flash_that_was_never_written() -> None:
+def test_compare_finds_unwritten_flash() -> None:
     clock = VirtualClock()
     simulation = simulate_text("esp32s3", chips(), clock)
     with pytest.raises(SimulationError, match=r"bootloader.bin at 0x1000"):
         simulation.compare(image_of(FILES, chip()), "1-1")
 
 
-def test_no_two_boards_have_one_address() -> None:
+def test_addresses_are_unique() -> None:
     rig = bench("esp32s3", "esp32s3", "esp32s3")
     rig.boards[1].plug()
     addresses = [d.address for d in rig.bus.scan()]

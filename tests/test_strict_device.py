@@ -1,4 +1,4 @@
-"""A device that insists on every step of DFU 1.1 is flashed like any other, and does not confuse us."""
+"""A device that insists on every step of DFU 1.1 is flashed like any other."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .kit.strict_device import FUNCTIONAL, StrictDevice
 
 
 def strict_target() -> Target:
-    """The S3's IDs and limits, with the transfer size of the strict device."""
+    """Return the ESP32-S3's data with a transfer size above that of the strict device."""
     target = chip("esp32s3")
     return msgspec.structs.replace(target, usb=msgspec.structs.replace(target.usb, transfer_size=8192))
 
 
 @pytest.mark.parametrize("mode", [Mode.RUN_TIME, Mode.DFU])
 @pytest.mark.parametrize("strict", [False, True])
-def test_it_is_flashed_and_reset(mode: Mode, strict: bool) -> None:
+def test_strict_device_is_flashed_and_reset(mode: Mode, strict: bool) -> None:
     clock = VirtualClock()
     device = StrictDevice(strict_target(), clock, block_time=0.05, manifest_time=3.0)
     device.mode = mode
@@ -40,7 +40,7 @@ def test_it_is_flashed_and_reset(mode: Mode, strict: bool) -> None:
     assert bytes(device.received) == bytes(image.stream)
     blocks = -(-len(image.stream) // FUNCTIONAL.transfer_size)
     assert clock.monotonic() - started >= blocks * 0.05 + 3.0
-    # It wants a bus reset to leave manifestation, and gets it unasked.
+    # It needs a bus reset to leave manifestation, and gets one without --reset.
     assert result.state == "dfuMANIFEST"
     assert result.after_reset is not None
     assert "run-time" in result.after_reset
@@ -48,12 +48,12 @@ def test_it_is_flashed_and_reset(mode: Mode, strict: bool) -> None:
     phases = [event.phase for event in events if isinstance(event, PhaseStarted)]
     assert (Phase.DETACH in phases) == (mode is Mode.RUN_TIME)
     assert phases[-1] is Phase.RESET
-    # Without --strict it must have told us that it wants its DFU_GETSTATUS, if there was a second block.
+    # Without --strict, the second block must have failed for want of DFU_GETSTATUS.
     restarted = any(isinstance(event, Notice) and event.code == "strict-restart" for event in events)
     assert restarted == (not strict and blocks > 1)
 
 
-def test_it_refuses_a_block_without_getstatus_before() -> None:
+def test_block_without_getstatus_stalls() -> None:
     clock = VirtualClock()
     device = StrictDevice(strict_target(), clock)
     device.restart(Mode.DFU)

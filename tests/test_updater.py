@@ -1,4 +1,4 @@
-"""Conformance of the simulated updater: what the ROM makes of streams, the good and the bad."""
+"""The simulated updater handles good and bad streams as the executed ROM code did."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .kit.archives import (
     index_record,
 )
 from .kit.chips import NAMES, chip
-from .kit.host import ERR_FIRMWARE, ERR_TARGET, OK, dnload, get_status, new_rom, send
+from .kit.host import ERR_FIRMWARE, ERR_TARGET, OK, blocks, dnload, get_status, new_rom, send
 from .kit.streams import BadStream, bad_streams
 
 
@@ -43,8 +43,8 @@ def test_bad_stream(case: BadStream) -> None:
     rom = new_rom(flash_size=case.flash_size)
     early = OK
     try:
-        for position in range(0, len(case.stream), 64):
-            dnload(rom, case.stream[position : position + 64])
+        for block in blocks(case.stream):
+            dnload(rom, block)
             early = early or get_status(rom)[0]
         if case.only_at_end:
             assert early == OK
@@ -79,15 +79,15 @@ def test_good_stream(name: str, files: tuple[File, ...], chip_size: int) -> None
 
 
 @pytest.mark.parametrize("size", range(1, 600, 37))
-def test_every_length_of_a_file_is_flashed(size: int) -> None:
-    """The 256-byte buffer, the padding and the headers meet in every way."""
+def test_every_file_length_is_flashed(size: int) -> None:
+    """Covers all alignments of the 256-byte buffer, the padding and the headers."""
     files = [File(0x1000, "a", content(size)), File(0x2000, "bb", content(size + 1, 1)), File(0x3000, "c", b"c")]
     rom = new_rom()
     assert send(rom, archive(files)) == OK
     assert all(_holds(rom, file.address, file.data) for file in files)
 
 
-def test_without_flash_params_everything_below_2_mib_works() -> None:
+def test_files_below_2_mib_need_no_flash_params() -> None:
     file = File(2 * MIB - 4096, "a.bin", content(4096))
     rom = new_rom()
     assert send(rom, archive([file], None)) == OK
@@ -95,14 +95,14 @@ def test_without_flash_params_everything_below_2_mib_works() -> None:
 
 
 @pytest.mark.parametrize("extra", [b"\0" * 9000, content(9000), content(1)], ids=["zeros", "rubbish", "one byte"])
-def test_what_follows_the_trailer_is_ignored(extra: bytes) -> None:
+def test_data_after_trailer_is_ignored(extra: bytes) -> None:
     rom = new_rom()
     assert send(rom, archive(FILES) + extra) == OK
     assert all(_holds(rom, file.address, file.data) for file in FILES)
     assert _holds(rom, MIB, b"\xff" * MIB)
 
 
-def test_232_bytes_are_enough_for_an_archive() -> None:
+def test_shortest_archive_has_232_bytes() -> None:
     stream = fill(TRAILER, 232)
     rom = new_rom()
     assert send(rom, stream[:232]) == OK
@@ -111,7 +111,7 @@ def test_232_bytes_are_enough_for_an_archive() -> None:
     assert _holds(rom, 0, stream[:231])
 
 
-def test_flag_8_leaves_the_flash_unerased() -> None:
+def test_flag_8_skips_erase() -> None:
     old, new = content(4096, 1), content(1000, 2)
     mixed = bytes(a & b for a, b in zip(old, new))
     index = index_record(0x1000, "a", mixed, 8)
@@ -122,39 +122,39 @@ def test_flag_8_leaves_the_flash_unerased() -> None:
 
 
 @pytest.mark.parametrize(("flags", "status"), [(0, ERR_FIRMWARE), (16, OK)])
-def test_flag_16_ignores_the_md5(flags: int, status: int) -> None:
+def test_flag_16_ignores_md5(flags: int, status: int) -> None:
     index = index_record(0x1000, "a", b"something else", flags)
     rom = new_rom()
     assert send(rom, cpio_member("dfuinfo0.dat", index) + cpio_member("a", content(1000)) + TRAILER) == status
     assert _holds(rom, 0x1000, content(1000))
 
 
-def test_flag_1_goes_to_ram() -> None:
+def test_flag_1_loads_to_ram() -> None:
     index = index_record(0x1000, "a", content(1000), 1)
     rom = new_rom()
     assert send(rom, cpio_member("dfuinfo0.dat", index) + cpio_member("a", content(1000)) + TRAILER) == OK
     assert _holds(rom, 0, b"\xff" * MIB)
 
 
-def test_flash_params_stay_out_of_the_flash() -> None:
+def test_flash_params_are_not_flashed() -> None:
     rom = new_rom()
     assert send(rom, archive([File(0x8000, "a", content(10))])) == OK
     assert _holds(rom, 0, b"\xff" * 0x8000)
 
 
-def test_a_dead_flash_shows_only_at_the_end() -> None:
+def test_dead_flash_is_reported_at_end() -> None:
     rom = new_rom()
     rom.flash.program(0x10000, bytes(4096))
     rom.flash.erase = lambda address, size: None  # type: ignore[method-assign]
     stream = archive(FILES)
-    for position in range(0, len(stream), 64):
-        dnload(rom, stream[position : position + 64])
+    for block in blocks(stream):
+        dnload(rom, block)
         assert get_status(rom)[0] == OK
     dnload(rom, b"")
     assert get_status(rom)[0] == ERR_FIRMWARE
 
 
-def test_each_md5_is_checked() -> None:
+def test_every_md5_is_checked() -> None:
     for wrong in range(3):
         data = [content(500 + n, n) for n in range(3)]
         told = [b"wrong" if n == wrong else data[n] for n in range(3)]
@@ -164,14 +164,14 @@ def test_each_md5_is_checked() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 5, 54, 94], ids=["magic", "magic's end", "filesize", "namesize"])
-def test_a_damaged_header_is_errtarget(place: int) -> None:
+def test_damaged_header_is_errtarget(place: int) -> None:
     stream = bytearray(archive(FILES))
     header = bytes(stream).index(b"070701", bytes(stream).index(FILES[0].data))
     stream[header + place : header + place + 1] = b"x"
     assert send(new_rom(), bytes(stream)) == ERR_TARGET
 
 
-def test_the_chip_size_of_one_download_does_not_last_for_the_next() -> None:
+def test_chip_size_is_forgotten_before_next_download() -> None:
     far = File(3 * MIB, "far.bin", content(100))
     rom = new_rom()
     assert send(rom, archive([far])) == OK
@@ -188,10 +188,10 @@ def _args(file: File) -> tuple[int, str, bytes]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_rehearsal_of_a_good_stream(name: str) -> None:
+def test_rehearsal_of_good_stream(name: str) -> None:
     assert rehearse(archive(FILES), chip(name)) == OK
 
 
 @pytest.mark.parametrize("case", [c for c in bad_streams() if c.flash_size == 4 * MIB], ids=lambda case: case.name)
-def test_a_rehearsal_says_what_the_rom_says(case: BadStream) -> None:
+def test_rehearsal_agrees_with_rom(case: BadStream) -> None:
     assert rehearse(memoryview(case.stream), chip()) == case.status

@@ -136,14 +136,20 @@ class Bench:
         assert_flashed(board.rom.flash.read, image)
 
 
-def assert_flashed(read: Callable[[int, int], bytes], files: DfuImage | Iterable[File]) -> None:
-    """Assert that flash memory, read by address and size, holds the files or those of an image."""
+Read = Callable[[int, int], bytes]  # flash memory, by address and size
+
+
+def assert_flashed(read: Read, files: DfuImage | Sequence[File]) -> None:
+    """Assert that flash memory holds the files, or those of an image."""
     if isinstance(files, DfuImage):
         files = [File(m.record.address, m.name, bytes(m.data)) for m in files.flash_members if m.record is not None]
-    files = list(files)
     assert files
-    for file in files:
-        assert read(file.address, len(file.data)) == file.data, file.name
+    assert [file.name for file in files if not holds(read, [file])] == []
+
+
+def holds(read: Read, files: Sequence[File]) -> bool:
+    """Return True if flash memory holds the files."""
+    return all(read(file.address, len(file.data)) == file.data for file in files)
 
 
 class _LoggingBackend(SimulatedBackend):

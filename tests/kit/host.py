@@ -5,6 +5,8 @@ The numbers of DFU 1.1 are written out here, so that the tests do not take them 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.simulator import Rom
 from esp_dfu_ext.simulator.nor import NorFlash
@@ -31,6 +33,18 @@ def dnload(rom: Rom, data: bytes, block: int = 0) -> None:
     rom.control(0x21, DNLOAD, block, data, 0)
 
 
+def blocks(stream: bytes, size: int = 64) -> Iterator[bytes]:
+    """Yield the blocks of a download, without the zero-length one."""
+    for position in range(0, len(stream), size):
+        yield stream[position : position + size]
+
+
+def download(rom: Rom, stream: bytes, size: int = 64) -> None:
+    """Send the blocks of a stream, without the zero-length one."""
+    for block in blocks(stream, size):
+        dnload(rom, block)
+
+
 def get_status(rom: Rom) -> tuple[int, int, int]:
     """Send DFU_GETSTATUS; return bStatus, bwPollTimeout in milliseconds, bState."""
     answer = rom.control(0xA1, GETSTATUS, 0, b"", 6)
@@ -47,8 +61,7 @@ def get_state(rom: Rom) -> int:
 def send(rom: Rom, stream: bytes) -> int:
     """Download a stream, stop at the first stall, and return bStatus."""
     try:
-        for position in range(0, len(stream), 64):
-            dnload(rom, stream[position : position + 64])
+        download(rom, stream)
         dnload(rom, b"")
     except ControlStall:
         pass
