@@ -1,7 +1,7 @@
 """Whole flashes against dfu-util, side by side on the real Linux USB stack of the virtual machine.
 
     tests/real_usb/vm/setup.sh
-    .venv/bin/python -m benchmarks.usb [ROUNDS] [PLOT.svg]
+    .venv/bin/python -m benchmarks.usb [ROUNDS] [MEDIANS.json]
 
 Both tools flash the same simulated chip behind USB/IP, in turns, over a bus that takes 1 ms for a control transfer;
 the table shows medians and their ratio.
@@ -9,6 +9,7 @@ the table shows medians and their ratio.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
@@ -67,39 +68,22 @@ def table(medians: dict[tuple[str, str], Median]) -> str:
     return "\n".join(lines)
 
 
-def plot(medians: dict[tuple[str, str], Median], path: Path) -> None:
-    """Bars of the seconds of both tools, as the README shows them; needs matplotlib."""
-    import matplotlib.pyplot as plt
-
-    grey = "#777777"  # to be read on white and on black: the plot has no background of its own
-    plt.rcParams.update(dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), grey))
-    works = list(dict.fromkeys(work for work, _ in medians))
-    figure, axes = plt.subplots(figsize=(7, 2.8))
-    labels, seconds, colours = [], [], []
-    for work in works:
-        for (of, tool), median in medians.items():
-            if of == work and not tool.startswith("bare"):
-                labels.append(f"{work}, {tool}")
-                seconds.append(median.seconds)
-                colours.append("#bbbbbb" if tool == "dfu-util" else "#2a7de1")
-    bars = axes.barh(labels, seconds, color=colours)
-    axes.bar_label(bars, fmt="%.1f s", padding=3)
-    axes.invert_yaxis()
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.xaxis.set_visible(False)
-    axes.set_xmargin(0.12)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None}, transparent=True)
+def save(medians: dict[tuple[str, str], Median], rounds: int, path: Path) -> None:
+    """Write the medians as JSON; docs/diagrams.py draws docs/speed.svg from benchmarks/usb.json."""
+    runs = [{"work": work, "tool": tool, **median._asdict()} for (work, tool), median in medians.items()]
+    machine = platform.machine().replace("_", "-")
+    document = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "rounds": rounds, "medians": runs}
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> None:
-    """Measure, print the table, and draw the plot if a file is named."""
+    """Measure, print the table, and save the medians if a file is named."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     medians = measure(rounds)
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPUs, medians of {rounds} rounds\n")
     print(table(medians))
     if len(sys.argv) > 2:
-        plot(medians, Path(sys.argv[2]))
+        save(medians, rounds, Path(sys.argv[2]))
 
 
 if __name__ == "__main__":
