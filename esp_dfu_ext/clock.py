@@ -1,4 +1,4 @@
-"""Time, as something that is passed in: no module asks for it by itself, so no test has to wait."""
+"""Injectable time: modules take a Clock instead of calling time.*, so that tests never wait."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Seconds that only grow, and a way to let some pass."""
+    """A source of time."""
 
     def monotonic(self) -> float:
-        """Seconds since some point."""
+        """Return seconds since an arbitrary point; they never decrease."""
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Wait for `seconds`."""
 
 
 class SystemClock:
-    """The real time."""
+    """Real time."""
 
     def monotonic(self) -> float:
-        """See time.monotonic."""
+        """Return time.monotonic()."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """See time.sleep."""
+        """Call time.sleep()."""
         time.sleep(seconds)
 
 
 class VirtualClock:
-    """Time that passes only when somebody sleeps, and then at once; simulated boards share it with the host."""
+    """Time that advances only through `sleep`, which returns at once; host and simulated boards share it."""
 
     def __init__(self) -> None:
         self._now = 0.0
 
     def monotonic(self) -> float:
-        """Seconds slept so far."""
+        """Return the seconds slept so far."""
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        """Takes no time."""
+        """Advance the time by `seconds`, at once."""
         self._now += max(seconds, 0.0)

@@ -1,4 +1,4 @@
-"""Reading small files that somebody else may have written."""
+"""Read small files whose contents are not trusted."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 def read_small(path: Path, longest: int) -> bytes:
-    """Read a regular file, whole, of at most `longest` bytes.
+    """Return the contents of a regular file of at most `longest` bytes.
 
-    A pipe would keep the program waiting, and ``/dev/zero`` never ends.
+    Other files are refused because reading from a pipe may wait forever and ``/dev/zero`` never ends.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or is longer.
+        OSError: The file cannot be read, is longer, or is not a regular file.
     """
     if path.exists() and not path.is_file():
-        raise OSError(f"it is no regular file: {path}")
+        raise OSError("it is not a regular file")
     with path.open("rb") as file:
         data = file.read(longest + 1)
     if len(data) > longest:
-        raise OSError(f"it has more than {longest} bytes")
+        raise OSError(f"it is longer than {longest} bytes")
     return data

@@ -1,4 +1,4 @@
-"""A chip, as its YAML file in targets/ describes it. What each key means: targets/README.md."""
+"""Chips, each read from a YAML file. targets/README.md describes the keys."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import yaml
 from .errors import TargetFileError, TargetNotSupportedError
 from .files import read_small
 from .units import parse_size
+from .versions import TARGET_FILE
 
 TARGETS_VARIABLE = "ESP_DFU_TARGETS"
 PROJECT_FOLDER = "dfu_targets"
 
-LONGEST_FILE = 32 << 10  # bytes, eight times ours
-DEEPEST = 8  # ours have three levels; PyYAML composes nodes on the C stack
+LONGEST_FILE = 32 << 10  # bytes; eight times the size of the built-in files
+DEEPEST = 8  # levels; the built-in files have three, and PyYAML composes nodes on the C stack
 
-# The same safe loader in C, ten times faster, where PyYAML was built with it.
+# The safe loader in C is ten times faster, but PyYAML may have been built without it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
@@ -31,11 +32,11 @@ PositiveU32 = Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
-# A key that no class here names is an error, because it most often is a typing slip.
+# Unknown keys are errors because they are usually typos.
 
 
 class Usb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the ROM shows up on the bus."""
+    """The ROM's USB device."""
 
     vid: U16
     pid: U16
@@ -46,14 +47,14 @@ class Usb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Firmware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an ESP image for this chip looks like."""
+    """Properties of an ESP image for this chip."""
 
     chip_id: U16
     bootloader_offset: U32
 
 
 class Flash(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The SPI flash, as the ROM drives it; sizes in bytes."""
+    """The SPI flash memory as the ROM accesses it; sizes in bytes."""
 
     sizes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     assumed_size: PositiveU32
@@ -70,11 +71,11 @@ class Flash(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             except ValueError as error:
                 raise ValueError(f"sizes: {error}") from None
         if self.block % self.sector or self.sector % self.page:
-            raise ValueError("a block must be made of whole sectors, and a sector of whole pages")
+            raise ValueError("block must be a multiple of sector, and sector a multiple of page")
 
 
 class Dfu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The DFU interface in the ROM: limits, and how long its answers take (seconds)."""
+    """The DFU interface in the ROM: its limits, and how long its answers may take (seconds)."""
 
     part_size: Positive
     index_records: Positive
@@ -89,7 +90,7 @@ class Dfu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class DownloadMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a person brings the chip into download mode, and where the USB wires go."""
+    """How to put the chip into download mode, and where to connect the USB wires."""
 
     strap: Text
     steps: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
@@ -98,7 +99,7 @@ class DownloadMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class OtherUsb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Another USB device that this chip can be, which is not DFU; with `own_pins` it is not on DFU's pins."""
+    """Another USB device of this chip, without DFU; `own_pins` is true if it has other pins than DFU."""
 
     vid: U16
     pid: U16
@@ -108,9 +109,9 @@ class OtherUsb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One chip. `name` is the one that `idf.py set-target` takes, `chip` the one on the package."""
+    """One chip; `name` is its name for `idf.py set-target`, `chip` the name on its package."""
 
-    schema: Literal[1]
+    schema: int
     name: Text
     chip: Text
     usb: Usb
@@ -128,11 +129,11 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @property
     def usb_id(self) -> str:
-        """``vvvv:pppp``, as lsusb writes it."""
+        """VID and PID as ``vvvv:pppp``, the format of lsusb."""
         return f"{self.usb.vid:04x}:{self.usb.pid:04x}"
 
 
-_CHOICES = {"schema": ("1",), "usb.serial": ("mac", "fixed")}
+_CHOICES = {"usb.serial": ("mac", "fixed")}
 _GROUPS: dict[str, type[msgspec.Struct]] = {
     "": Target,
     "usb": Usb,
@@ -145,28 +146,28 @@ _GROUPS: dict[str, type[msgspec.Struct]] = {
 
 
 def builtin_folder() -> Path:
-    """The folder with our own chips: inside the package when installed, beside it in a checkout."""
+    """Return the folder of the built-in chips: in the package if installed, next to it in a checkout."""
     package = Path(__file__).resolve().parent
     inside = package / "targets"
     return inside if inside.is_dir() else package.parent / "targets"
 
 
 def target_folders(project_dir: Path | None = None) -> list[Path]:
-    """Where chips are looked for, the strongest first.
+    """Return the folders with chips, in the order in which they are searched.
 
-    That is the folder named by ``ESP_DFU_TARGETS``, then ``dfu_targets/`` of the project, then our own.
+    These are the folder that ``ESP_DFU_TARGETS`` names, ``dfu_targets/`` of the project, and the built-in chips.
 
     Raises:
-        TargetFileError: ``ESP_DFU_TARGETS`` names something that is no folder.
+        TargetFileError: ``ESP_DFU_TARGETS`` does not name a folder.
     """
     folders = [builtin_folder()]
-    # os.path and not Path: up to Python 3.13 that raises OSError for a folder that may not be looked into.
+    # Up to Python 3.13, Path.is_dir() raises OSError if its parent folder cannot be accessed.
     if project_dir is not None and os.path.isdir(project_dir / PROJECT_FOLDER):  # noqa: PTH112
         folders.insert(0, project_dir / PROJECT_FOLDER)
     named = os.environ.get(TARGETS_VARIABLE)
     if named:
         if not os.path.isdir(named):  # noqa: PTH112
-            raise TargetFileError(f"{TARGETS_VARIABLE} names {named}, which is no folder.")
+            raise TargetFileError(f"{TARGETS_VARIABLE} is set to {named}, which is not a folder.")
         folders.insert(0, Path(named))
     return folders
 
@@ -179,12 +180,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 def target_names(project_dir: Path | None = None) -> list[str]:
-    """Names of all chips that are described, without reading the files."""
+    """Return the names of all chips, without reading their files."""
     return sorted({p.stem for folder in target_folders(project_dir) for p in _files(folder)})
 
 
 def _allowed(what: str, key: str) -> str:
-    """What may stand there, where msgspec does not say it."""
+    """Return the allowed values or keys, where msgspec's message does not list them."""
     if what.startswith("Invalid enum value"):
         return f"; allowed: {', '.join(_CHOICES.get(key, ()))}"
     if "unknown field" in what:
@@ -196,22 +197,22 @@ def _allowed(what: str, key: str) -> str:
 
 
 def _refuse_bombs(path: Path, text: str) -> None:
-    """Raises TargetFileError for depth, and for aliases: ten lines of them make billions of entries."""
+    """Raise TargetFileError for aliases, ten lines of which can make billions of entries, and for deep nesting."""
     depth = 0
     for event in yaml.parse(text, _LOADER):
         if isinstance(event, yaml.AliasEvent):
-            raise TargetFileError(f"{path}: has an alias (*{event.anchor}), which no chip needs")
+            raise TargetFileError(f"{path}: aliases (*{event.anchor}) are not allowed")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            raise TargetFileError(f"{path}: is nested too deeply")
+            raise TargetFileError(f"{path}: is nested too deeply (more than {DEEPEST} levels)")
 
 
 @cache
 def read_target(path: Path) -> Target:
-    """Read and check one chip's file.
+    """Read and check the file of one chip.
 
     Raises:
-        TargetFileError: the file is no YAML or breaks the schema; names file, key, and what is allowed.
+        TargetFileError: The file is not YAML or breaks the schema; the message names file, key and allowed values.
     """
     try:
         text = read_small(path, LONGEST_FILE).decode("utf-8")
@@ -222,31 +223,33 @@ def read_target(path: Path) -> Target:
     except yaml.YAMLError as error:
         raise TargetFileError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
-        # PyYAML lets a tag or date that it cannot convert ("!!bool x", 2001-13-01) escape as these.
+        # PyYAML raises these for tags and dates that it cannot convert, such as "!!bool x" and 2001-13-01.
         raise TargetFileError(f"{path}: has a value that YAML cannot read: {error}") from error
+    if isinstance(data, dict) and data.get("schema", TARGET_FILE) != TARGET_FILE:
+        raise TargetFileError(f"{path}: schema: is {data['schema']!r}, but must be {TARGET_FILE}")
     if isinstance(data, dict) and "source" in data:
-        raise TargetFileError(f"{path}: source: is no key of a chip; sources are written as comments")
+        raise TargetFileError(f"{path}: source: is not a key; write the sources of values as comments")
     try:
         target = msgspec.convert(data, Target)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `")
         key = where.rstrip("`").removeprefix("$").removeprefix(".")
         if where.startswith("key` in"):
-            key, what = "", "has a key that is no text"
+            key, what = "", "has a key that is not text"
         raise TargetFileError(f"{path}: {key + ': ' if key else ''}{what}{_allowed(what, key)}") from error
     except UnicodeEncodeError as error:
-        raise TargetFileError(f"{path}: has a character that is no text: {error}") from error
+        raise TargetFileError(f"{path}: has a character that is not valid text: {error}") from error
     if target.name != path.stem:
-        raise TargetFileError(f"{path}: name: is {target.name!r}, but must be the file's name, {path.stem!r}")
+        raise TargetFileError(f"{path}: name: is {target.name!r}, but must be the name of the file, {path.stem!r}")
     return msgspec.structs.replace(target, source=str(path))
 
 
 def load_target(name: str, project_dir: Path | None = None) -> Target:
-    """Find a chip by the name that `idf.py set-target` takes.
+    """Return the chip with this name, as `idf.py set-target` takes it.
 
     Raises:
-        TargetNotSupportedError: nobody described this chip.
-        TargetFileError: its file cannot be used, or a folder of chips cannot be read.
+        TargetNotSupportedError: No file describes this chip.
+        TargetFileError: Its file cannot be used, or a folder of chips cannot be read.
     """
     for folder in target_folders(project_dir):
         for path in _files(folder):
@@ -258,14 +261,15 @@ def load_target(name: str, project_dir: Path | None = None) -> Target:
 def load_targets(
     project_dir: Path | None = None, on_broken: Callable[[TargetFileError], None] | None = None
 ) -> list[Target]:
-    """All chips, each name once (the strongest folder's).
+    """Return all chips, by name; a name that occurs in several folders is read from the first one.
 
     Args:
-        project_dir: whose own chips count too.
-        on_broken: gets the error of a file that cannot be used, which is then left out; None to raise it.
+        project_dir: Project whose own chips are included.
+        on_broken: Called with the error of each file that cannot be used, which is then left out; None to raise it.
 
     Raises:
-        TargetFileError: a file cannot be used, a folder of chips cannot be read, or ``ESP_DFU_TARGETS`` names none.
+        TargetFileError: A file cannot be used, a folder of chips cannot be read, or ``ESP_DFU_TARGETS`` does not name
+            a folder.
     """
     found: dict[str, Target | None] = {}
     for folder in target_folders(project_dir):
@@ -283,5 +287,5 @@ def load_targets(
 
 
 def find_target_by_usb_id(vid: int, pid: int, targets: Sequence[Target]) -> Target | None:
-    """The chip whose ROM has this VID and PID."""
+    """Return the chip whose ROM has this VID and PID, or None."""
     return next((t for t in targets if (t.usb.vid, t.usb.pid) == (vid, pid)), None)

@@ -1,4 +1,4 @@
-"""Sizes, times and names, in and out."""
+"""Parse sizes, and format sizes, durations and texts for people."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ _FACTORS = {"": 1, "k": KIB, "m": MIB}
 
 
 def parse_size(text: str) -> int:
-    """Read a size such as ``65536``, ``0x10000``, ``64K``, ``1M`` or ESP-IDF's ``4MB`` (all powers of 1024).
+    """Return the bytes in a size such as ``65536``, ``0x10000``, ``64K``, ``1M`` or ESP-IDF's ``4MB``.
 
-    Returns:
-        bytes.
+    The units are powers of 1024.
 
     Raises:
-        ValueError: `text` is none of these.
+        ValueError: `text` is not such a size.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no size; write bytes (65536, 0x10000) or 64K, 1M")
+        raise ValueError(f"invalid size {text!r}: use bytes (65536, 0x10000) or a suffix (64K, 1M)")
     number = match["number"].lower()
     return int(number, 16 if number.startswith("0x") else 10) * _FACTORS[match["unit"].lower()]
 
 
 def format_size(size: int) -> str:
-    """A size for people: ``812 B``, ``20.5 KiB``, ``1.24 MiB``, ``4 MiB``."""
+    """Format a size for people: ``812 B``, ``20.5 KiB``, ``1.24 MiB``, ``4 MiB``."""
     if size < KIB:
         return f"{size} B"
-    # From here on it would be "1024.0 KiB".
+    # 51 bytes below 1 MiB, rounding would start to give "1024.0 KiB".
     value, unit = (size / KIB, "KiB") if size < MIB - 51 else (size / MIB, "MiB")
     digits = 0 if value == int(value) else 1 if value >= 10 else 2
     return f"{value:.{digits}f} {unit}"
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration for people: ``0.4 s``, ``12 s``, ``1:23 min``."""
+    """Format a duration for people: ``0.4 s``, ``12 s``, ``1:23 min``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -46,10 +45,10 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_rate(size: int, seconds: float) -> str:
-    """Bytes in a time as ``61.2 KiB/s``; empty when there was no time to measure."""
+    """Format bytes per time as ``61.2 KiB/s``; return an empty text if `seconds` is 0."""
     return f"{format_size(round(size / seconds))}/s" if seconds > 0 else ""
 
 
 def clean(text: str) -> str:
-    """The text without anything that a terminal would obey or cannot print."""
+    """Return the text with ``?`` for each character that is not printable, such as those of terminal commands."""
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -279,7 +279,7 @@ def test_a_file_that_another_program_holds_is_not_waited_for_for_ever(tmp_path: 
         fcntl.flock(other, fcntl.LOCK_EX)
         for seconds in (LOCK_TIME, 0.0):  # boards are waiting
             started = clock.monotonic()
-            with pytest.raises(OutputError, match="held by another program"):
+            with pytest.raises(OutputError, match="locked by another program"):
                 report.append(LINE)
             assert clock.monotonic() - started == pytest.approx(seconds, abs=0.1)
         fcntl.flock(other, fcntl.LOCK_UN)

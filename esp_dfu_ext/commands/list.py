@@ -14,7 +14,7 @@ from .session import Explained, Session
 
 
 def list_devices(session: Session, *, as_json: bool = False) -> int:
-    """Show the devices: dfu-util's lines on stdout, what people need to know on stderr."""
+    """Print dfu-util's lines to stdout, and everything else that people need to know to stderr."""
     targets = session.targets()
     found = operation.list_devices(session.bus(session.simulation(targets)), targets)
     if as_json:
@@ -33,7 +33,7 @@ def list_devices(session: Session, *, as_json: bool = False) -> int:
         if listed.problem is not None:
             _explain(console, session.explained(listed.problem, listed.target))
     if not any(listed.interfaces for listed in found):
-        missing = DeviceNotFoundError(f"No Espressif device with DFU is there ({', '.join(t.chip for t in targets)}).")
+        missing = DeviceNotFoundError(f"No board with DFU found ({', '.join(t.chip for t in targets)}).")
         console.info(missing.message)
         _explain(console, session.explained(missing, None, targets))
     return 0
@@ -47,7 +47,7 @@ def _explain(console: Console, below: Explained) -> None:
 
 
 def dfu_util_line(listed: ListedDevice, number: int) -> str:
-    """The line that dfu-util 0.11 prints for an interface."""
+    """Return the line that dfu-util 0.11 prints for an interface."""
     interface, device = listed.interfaces[number], listed.device
     found = "DFU" if interface.mode is Mode.DFU else "Runtime"
     descriptor = interface.descriptor
@@ -60,7 +60,7 @@ def dfu_util_line(listed: ListedDevice, number: int) -> str:
 
 
 def _quotable(text: str | None) -> str:
-    """What a device says of itself, unable to end the quotes around it and to go on with another path."""
+    """Return a string descriptor without quotes, which could forge the rest of the line."""
     return (text or "UNKNOWN").replace('"', "?")
 
 

@@ -1,4 +1,4 @@
-"""Which boards are there?"""
+"""List connected devices."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..usb.bus import Bus, UsbDevice
 
 @dataclass(frozen=True)
 class ListedDevice:
-    """A device of Espressif, or of another vendor that a target names.
+    """A USB device of a vendor that a chip's YAML file names.
 
     Attributes:
-        device: as the scan saw it.
-        interfaces: its DFU interfaces, empty if it has none.
-        target: the chip, None if its IDs are no chip's.
-        serial: its serial number, None if it has none or cannot be opened.
-        names: of its DFU interfaces, in their order; None where there is none.
-        problem: why it cannot be opened, None if it can.
-        description: what it is, in a few words.
+        device: The device, as the scan found it.
+        interfaces: Its DFU interfaces; empty if it has none.
+        target: The chip; None if no chip has the device's VID and PID.
+        serial: Its serial number; None if it has none or cannot be opened.
+        names: String descriptor of each DFU interface; None for an interface without one.
+        problem: Why it cannot be opened; None if it can.
+        description: What it is, in a few words.
     """
 
     device: UsbDevice
@@ -35,15 +35,19 @@ class ListedDevice:
 
 
 def list_devices(bus: Bus | None = None, targets: Sequence[Target] | None = None) -> list[ListedDevice]:
-    """All devices of the chips' vendors, by path; also those that cannot be opened or have no DFU.
+    """Return all devices of the chips' vendors, by path, including those that cannot be opened or have no DFU.
+
+    Args:
+        bus: Bus to scan; None for this machine's USB.
+        targets: Chips to look for; None for all.
 
     Raises:
-        UsbUnavailableError: USB cannot be used at all.
-        TargetFileError: a chip's file is broken.
+        UsbUnavailableError: USB cannot be used on this machine.
+        TargetFileError: A chip's file cannot be used.
     """
-    known = load_targets() if targets is None else targets
-    vids = frozenset(target.usb.vid for target in known)
-    return [_listed(device, known) for device in (bus or Bus()).scan(vids)]
+    chips = load_targets() if targets is None else targets
+    vids = frozenset(target.usb.vid for target in chips)
+    return [_listed(device, chips) for device in (bus or Bus()).scan(vids)]
 
 
 def _listed(device: UsbDevice, targets: Sequence[Target]) -> ListedDevice:

@@ -1,6 +1,6 @@
-"""A record of what was flashed: a file of JSON lines, one for each board, that survives a crash at any moment.
+"""The report of `--report`: a file with one JSON line for each board, which survives a crash at any moment.
 
-docs/many-boards.md describes the lines, docs/report.schema.json is their JSON Schema.
+docs/many-boards.md describes the lines; docs/schemas.py generates their JSON Schema from `Line`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..units import clean
 from ..versions import RECORD_LINE, __version__
 from .inspect import CheckedImage
 
-LOCK_TIME = 5.0  # seconds to wait for another process that writes; a line takes it milliseconds
-_LOCK_INTERVAL = 0.02
-_PROBE = b" " * 1024  # longer than most lines
+LOCK_TIME = 5.0  # seconds to wait for another process, which needs milliseconds for a line
+_LOCK_INTERVAL = 0.02  # seconds
+_PROBE = b" " * 1024  # longer than most lines; written and removed again to see that there is room
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,18 +68,18 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report:
-    """The file, open for appending; a context manager.
+    """A report, open for appending; a context manager.
 
-    Lines are whole: each is one write behind what is there, under a lock that other processes with the same file
-    take too, and on the disk when `append` returns. Where an earlier run broke off inside a line, the next one
-    begins on a new line. On a file system without locks a line that does not fit may leave its beginning behind.
+    Lines are never torn: each is appended in a single write, under a lock that all processes with this report take,
+    and is on the disk when `append` returns. If an earlier run was cut off within a line, the next line starts on a new
+    line. On a file system without locks, a line that does not fit may leave its beginning behind.
 
     Args:
-        path: of the file; made if it is not there.
-        clock: time, for waiting until another process has written; None for the real one.
+        path: Path of the file; created if it does not exist.
+        clock: Time source for waiting until another process has written; None for real time.
 
     Raises:
-        OutputError: it cannot be opened or written.
+        OutputError: The file cannot be opened or written.
     """
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
@@ -89,7 +89,7 @@ class Report:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         with self._mapped():
             if path.exists() and not path.is_file():
-                raise OutputError(f"{path} is no regular file; a report is one.")
+                raise OutputError(f"The report {path} is not a regular file.")
             self._file = os.open(path, flags, 0o644)
         try:
             with self._mapped():
@@ -106,10 +106,10 @@ class Report:
         os.close(self._file)
 
     def append(self, line: Line) -> None:
-        """Write a line.
+        """Append a line.
 
         Raises:
-            OutputError: it cannot be written; the file is as it was.
+            OutputError: The line cannot be written; the file is unchanged.
         """
         with self._mapped():
             self._write(msgspec.json.encode(line), keep=True)
@@ -117,13 +117,13 @@ class Report:
     def _write(self, line: bytes, *, keep: bool) -> None:
         with self._locked() as alone:
             size = os.fstat(self._file).st_size
-            # Only who is alone may cut the file: behind `size` there could be somebody's line.
+            # Truncate only under the lock: otherwise another process may have appended a line after `size`.
             if not alone and not keep:
                 return
             kept = not alone
             try:
                 left = (b"\n" if self._is_torn(size) else b"") + line + b"\n"
-                while left:  # a disk that is full takes a part, and refuses the rest
+                while left:  # a disk that is almost full accepts a part of a write
                     left = left[os.write(self._file, left) :]
                 os.fsync(self._file)
                 kept = keep or not alone
@@ -133,7 +133,7 @@ class Report:
 
     @contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Keep other processes out; False where that is not possible, and appending in one write must do."""
+        """Lock the file; yield False on file systems without locks, where one appending write has to do."""
         alone = self._lock()
         try:
             yield alone
@@ -145,7 +145,7 @@ class Report:
 
     def _lock(self) -> bool:
         if sys.platform == "win32":
-            return True  # not tried: there only one process may write
+            return True  # without a lock: on Windows only one process may write to a report
         import fcntl
 
         deadline = self._clock.monotonic() + self._patience
@@ -155,10 +155,10 @@ class Report:
                 return True
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    return False  # the file system knows no locks
+                    return False  # the file system has no locks
             if self._clock.monotonic() >= deadline:
-                self._patience = 0.0  # boards are waiting: who held it so long is not waited for again
-                raise OutputError(f"The report {self._path} is held by another program.")
+                self._patience = 0.0  # boards are waiting: do not wait for this program again
+                raise OutputError(f"The report {self._path} is locked by another program.")
             self._clock.sleep(_LOCK_INTERVAL)
 
     def _is_torn(self, size: int) -> bool:
@@ -176,7 +176,7 @@ class Report:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A new file's name must be on the disk too; Windows does that by itself."""
+    """Write the name of a new file to the disk as well; Windows does so by itself."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -191,19 +191,19 @@ def _utc_now() -> datetime:
 
 @dataclass
 class Recorder:
-    """An event sink that writes a line for each board that is done, and then passes the event on.
+    """An event sink that writes a line for each finished board, and then passes the event on.
 
-    So a verdict that anybody has seen is in the file. A line that cannot be written stops no board: it is told
-    as a `Notice`, and kept as `error`.
+    The line is written first, so every result that was shown is in the report. A line that cannot be written does not
+    stop any board: a `Notice` reports it, and `error` keeps it.
 
     Attributes:
-        report: the file.
-        image: what is flashed.
-        simulated: the boards are no real ones.
-        clock: time, for durations.
-        on_event: where the events go.
-        now: the time of day, in UTC.
-        error: of the first line that could not be written.
+        report: The report to write to.
+        image: The image that is flashed.
+        simulated: True if the boards are simulated.
+        clock: Time source for durations.
+        on_event: Sink to which the events are passed on.
+        now: Function that returns the current time in UTC.
+        error: Error of the first line that could not be written, or None.
     """
 
     report: Report
@@ -216,7 +216,7 @@ class Recorder:
     _found: dict[str, tuple[float, str | None]] = field(default_factory=dict)
 
     def __call__(self, event: Event) -> None:
-        """Take an event."""
+        """Record the event if it is a result, and pass it on."""
         if isinstance(event, DeviceFound):
             self._found[event.path] = self.clock.monotonic(), event.serial
         elif isinstance(event, Flashed):
@@ -226,7 +226,7 @@ class Recorder:
         self.on_event(event)
 
     def failed(self, error: EspDfuError) -> None:
-        """With one board a failure is no event: record it, if a board had been found."""
+        """Record the error of a flash of one board, which is not an event, if a board had been found."""
         for path in list(self._found):
             self._record(path, code=error.code, message=error.message)
 
@@ -264,4 +264,4 @@ class Recorder:
             self._found.pop(path, None)
         except OutputError as error:
             self.error = self.error or error
-            self.on_event(Notice("report", f"{error.message} The line of port {path} is missing in it.", path))
+            self.on_event(Notice("report", f"{error.message} It lacks the line for port {path}.", path))
