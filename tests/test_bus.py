@@ -21,7 +21,7 @@ from esp_dfu_ext.errors import (
     UsbError,
     UsbUnavailableError,
 )
-from esp_dfu_ext.usb.bus import path_key
+from esp_dfu_ext.usb.descriptors import path_key
 from esp_dfu_ext.usb.libusb import mapped
 
 from .kit.boards import bench, serial_jtag

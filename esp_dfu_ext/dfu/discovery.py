@@ -20,7 +20,8 @@ from ..errors import (
 )
 from ..events import EventSink, Waiting, ignore
 from ..target import OtherUsb, Target, find_target_by_usb_id
-from ..usb.bus import Bus, InterfaceDescriptor, UsbDevice
+from ..usb.bus import Bus, UsbDevice
+from ..usb.descriptors import InterfaceDescriptor
 from .spec import INTERFACE_CLASS, INTERFACE_SUBCLASS, FunctionalDescriptor, Mode
 
 SCAN_INTERVAL = 0.05  # seconds between two looks at the bus

@@ -27,7 +27,7 @@ from ..events import (
     Progress,
 )
 from ..units import clean, format_rate, format_seconds, format_size
-from ..usb.bus import path_key
+from ..usb.descriptors import path_key
 from .console import Console
 from .lines import DONE, LineView, Verdict, WatchView, invitation, located
 from .terminal import Terminal

@@ -1,13 +1,14 @@
-"""USB, through pyusb: scanning, opening, control transfers.
+"""Scans, opens and control transfers through pyusb.
 
-Everything above works with `Bus`, `UsbDevice` and `UsbHandle`, and meets the errors of `errors`.
+The rest of the package uses `Bus`, `UsbDevice` and `UsbHandle`, which raise the errors of `errors`, never pyusb's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,32 +21,21 @@ from ..errors import (
     UsbUnavailableError,
 )
 from ..units import clean
+from .descriptors import InterfaceDescriptor, interfaces, path_key, port_path
 from .libusb import BackendFactory, libusb_backend, mapped, raise_mapped
-
-
-@dataclass(frozen=True)
-class InterfaceDescriptor:
-    """One alternate setting of an interface; `extra` are the class-specific descriptors behind it."""
-
-    configuration: int
-    number: int
-    alternate: int
-    class_: int
-    subclass: int
-    protocol: int
-    name_index: int
-    extra: bytes = b""
+from .trace import LOGGER, Step, Trace
+from .tracing import TracingBackend
 
 
 @dataclass(frozen=True)
 class UsbDevice:
-    """A device as one scan saw it, not opened.
+    """A device as one scan found it; it is not open.
 
     Attributes:
-        path: ``bus-port.port``, the place it is plugged in; stays the same when it re-enumerates.
-        address: the number on its bus, a new one at each re-enumeration.
-        serial_index: of the string descriptor, 0 if it has no serial number.
-        interfaces: empty if its configuration could not be read.
+        path: Port it is plugged into, ``bus-port.port``; it stays the same across re-enumerations.
+        address: Number on its bus; every re-enumeration assigns a new one.
+        serial_index: Index of the string descriptor with the serial number, 0 if it has none.
+        interfaces: Every alternate setting; empty if the configuration could not be read.
     """
 
     vid: int
@@ -59,14 +49,14 @@ class UsbDevice:
 
     @property
     def usb_id(self) -> str:
-        """``vvvv:pppp``, as lsusb writes it."""
+        """``vvvv:pppp``, as lsusb prints it."""
         return f"{self.vid:04x}:{self.pid:04x}"
 
     def open(self, interface: int) -> UsbHandle:
         """Open the device and claim one interface.
 
         Raises:
-            UsbError: a kind of it that says why not.
+            UsbError: It cannot be opened; the subclass says why.
         """
         handle = UsbHandle(self._device, interface, self.path)
         try:
@@ -77,10 +67,13 @@ class UsbDevice:
         return handle
 
     def read_string(self, index: int) -> str | None:
-        """Read a string descriptor, without claiming anything; control characters become ``?``.
+        """Read a string descriptor without claiming an interface; control characters become ``?``.
+
+        Returns:
+            The text, or None if the device has no such string.
 
         Raises:
-            AccessDeniedError, DriverMissingError, DeviceBusyError, DeviceGoneError: it cannot be opened.
+            AccessDeniedError, DriverMissingError, DeviceBusyError, DeviceGoneError: The device cannot be opened.
         """
         import usb.control
         import usb.util
@@ -89,21 +82,21 @@ class UsbDevice:
             return None
         try:
             with _on_port(self.path):
-                # Not left to get_string(), which takes "no permission" for "no languages".
+                # get_string() would read the languages itself, but takes "no permission" for "no languages".
                 languages = usb.control.get_descriptor(self._device, 254, usb.util.DESC_TYPE_STRING, 0)
                 language = int.from_bytes(bytes(languages[2:4]), "little")
                 text = usb.util.get_string(self._device, index, language)
         except (AccessDeniedError, DriverMissingError, DeviceBusyError, DeviceGoneError):
             raise
         except (UsbError, ValueError, IndexError):
-            return None  # it opened, but has no such string: no reason to hide the device
+            return None  # the device opened; a missing string is no reason to hide it
         finally:
             usb.util.dispose_resources(self._device)
         return clean(text)
 
 
 class UsbHandle:
-    """An open device with one claimed interface; a context manager that gives both back."""
+    """An open device with one claimed interface; a context manager that releases and closes it."""
 
     def __init__(self, device: Any, interface: int, path: str) -> None:
         self._device = device
@@ -124,11 +117,11 @@ class UsbHandle:
 
         with _on_port(self._path):
             usb.util.claim_interface(self._device, self._interface)
-        # Transfers go to pyusb's backend: its device claims the interface and takes three locks again for each.
+        # Transfers bypass pyusb's device, which claims the interface and takes three locks for each of them.
         self._backend, self._handle = self._device.backend, self._device._ctx.handle
 
     def close(self) -> None:
-        """Release and close; never fails, because there is nothing left to do about it."""
+        """Release the interface and close the device; never fails."""
         import usb.util
 
         self._handle = None
@@ -136,19 +129,25 @@ class UsbHandle:
             usb.util.dispose_resources(self._device)
 
     def control_out(self, request_type: int, request: int, value: int, data: bytes, timeout: float) -> int:
-        """A control transfer to the interface; `timeout` in seconds. Returns the bytes sent.
+        """Send `data` to the interface in a control transfer.
+
+        Args:
+            request_type: bmRequestType.
+            request: bRequest.
+            value: wValue.
+            data: At most 65535 bytes.
+            timeout: Seconds.
+
+        Returns:
+            Number of bytes sent.
 
         Raises:
-            UsbError: a kind of it.
+            UsbError: The transfer failed; the subclass says how.
         """
         return self._transfer(request_type, request, value, array("B", data), timeout)
 
     def control_in(self, request_type: int, request: int, value: int, length: int, timeout: float) -> bytes:
-        """A control transfer from the interface; `timeout` in seconds. Returns what came, at most `length`.
-
-        Raises:
-            UsbError: a kind of it.
-        """
+        """Receive at most `length` bytes from the interface; arguments and errors as for `control_out`."""
         buffer = array("B", bytes(length))
         count = self._transfer(request_type, request, value, buffer, timeout)
         return buffer.tobytes()[:count]
@@ -157,7 +156,7 @@ class UsbHandle:
         handle = self._handle
         if handle is None:
             raise UsbError(f"Port {self._path}: the device is closed.", path=self._path)
-        # libusb takes an unsigned int, of which 0 means for ever.
+        # libusb takes an unsigned int, and 0 would mean no time-out at all.
         milliseconds = min(int(timeout * 1000), 0xFFFFFFFF) or 1
         try:
             count: int = self._backend.ctrl_transfer(
@@ -172,9 +171,10 @@ class UsbHandle:
         """Reset the port.
 
         Raises:
-            UsbError: a kind of it; DeviceGoneError when the device did not come back the same.
+            DeviceGoneError: The device did not come back as it was.
+            UsbError: The reset failed for another reason.
         """
-        self._handle = None  # pyusb closes the device after it
+        self._handle = None  # pyusb closes the device after a reset
         with _on_port(self._path):
             self._device.reset()
 
@@ -183,94 +183,91 @@ class Bus:
     """All USB devices of this machine, or those that another backend shows.
 
     Args:
-        backend_factory: makes a pyusb backend; each scan takes a new one, because a libusb context on
-            Windows goes on showing the descriptors it read first, those of run-time mode. None for libusb.
+        backend_factory: Makes a pyusb backend, None for libusb. Each scan uses a new one, because a libusb context on
+            Windows keeps the descriptors that it read first, those of run-time mode.
+        trace: Gets a record of everything that happens on the bus.
+
+    Attributes:
+        trace: The same; a change takes effect at the next scan.
     """
 
-    def __init__(self, backend_factory: BackendFactory | None = None) -> None:
+    def __init__(self, backend_factory: BackendFactory | None = None, trace: Trace | None = None) -> None:
         self._backend_factory = backend_factory or libusb_backend
+        self.trace = trace
 
     def scan(self, vids: frozenset[int] | None = None, *, path: str | None = None) -> list[UsbDevice]:
-        """All devices that are there now, by path; of some vendors only, or on one port only, if asked for so.
+        """Return the connected devices, sorted by port.
+
+        Args:
+            vids: Only devices of these vendors.
+            path: Only the device on this port.
 
         Raises:
-            UsbUnavailableError: pyusb or libusb is missing or does not start.
-            UsbError: the scan failed.
+            UsbUnavailableError: pyusb or libusb is missing, or libusb cannot start.
+            UsbError: The scan failed.
         """
-        backend, find = self._backend()
-        with mapped("USB scan"):
-            found = find(
-                find_all=True,
-                backend=backend,
-                custom_match=lambda device: (
-                    (vids is None or device.idVendor in vids) and (path is None or _path(device) == path)
-                ),
-            )
-            return sorted((_snapshot(device, backend) for device in found), key=lambda d: path_key(d.path))
+        scope = f"vendor {', '.join(f'{vid:04x}' for vid in sorted(vids))}" if vids else "all devices"
+
+        def wanted(device: Any) -> bool:
+            return (vids is None or device.idVendor in vids) and (path is None or port_path(device) == path)
+
+        found = [_snapshot(device) for device in self._find(path or "", scope, wanted)]
+        return sorted(found, key=lambda device: path_key(device.path))
 
     def ports(self) -> frozenset[str]:
-        """Paths of all devices that are there now; errors of `scan`, and quicker."""
-        backend, find = self._backend()
-        with mapped("USB scan"):
-            paths = []
-            for device in find(find_all=True, backend=backend):
-                device._outlived_by = backend  # as in _snapshot
-                paths.append(_path(device))
-            return frozenset(paths)
+        """Return the ports of all connected devices; faster than `scan`, and raises the same errors."""
+        return frozenset(port_path(device) for device in self._find("", "all ports", lambda _: True))
 
-    def _backend(self) -> tuple[Any, Any]:
-        """A new backend, and pyusb's way to look through it."""
+    def _find(self, path: str, scope: str, wanted: Callable[[Any], bool]) -> list[Any]:
         try:
             import usb.core
         except ImportError as error:
             raise UsbUnavailableError(f"pyusb is not installed: {error}.", missing="pyusb") from error
-        return self._backend_factory(), usb.core.find
+        backend, trace = self._backend_factory(), self._tracing()
+        if trace is None:
+            return _all_of(usb.core.find, backend, wanted)
+        begun = trace.now()
+        try:
+            devices = _all_of(usb.core.find, TracingBackend(backend, trace), wanted)
+        except UsbError as error:
+            trace.add(Step(begun, trace.now() - begun, path, "scan", scope, type(error)))
+            raise
+        trace.add_scan(begun, path, scope, devices)
+        return devices
+
+    def _tracing(self) -> Trace | None:
+        if self.trace is None and LOGGER.isEnabledFor(logging.DEBUG):
+            self.trace = Trace()
+        return self.trace
 
 
 def _on_port(path: str) -> mapped:
     return mapped(f"Port {path}", path)
 
 
-def path_key(path: str) -> list[int]:
-    """Sorts ``1-2`` before ``1-10``."""
-    return [int(number) if number.isdigit() else -1 for number in path.replace("-", ".").split(".")]
+def _all_of(find: Any, backend: Any, wanted: Callable[[Any], bool]) -> list[Any]:
+    devices = []
+    with mapped("USB scan"):
+        for device in find(find_all=True, backend=backend, custom_match=wanted):
+            # libusb wants its devices back before their context, or the process may crash. pyusb's object lets go of
+            # its backend first; with this reference, its youngest, the backend outlives it, whoever holds it last.
+            device._outlived_by = backend
+            devices.append(device)
+    return devices
 
 
-def _snapshot(device: Any, backend: Any) -> UsbDevice:
-    # libusb wants its devices back before their context, or the process may crash. pyusb's object lets go of its
-    # backend first; with this reference, its youngest, the backend outlives it, whoever is the last to hold it.
-    device._outlived_by = backend
-    # A device that leaves in mid-scan, or one without a driver on Windows, has no readable configuration.
-    interfaces: list[InterfaceDescriptor] = []
+def _snapshot(device: Any) -> UsbDevice:
+    # A device that leaves during the scan, or one without a driver on Windows, has no readable configuration.
+    read: list[InterfaceDescriptor] = []
     with contextlib.suppress(UsbError), mapped("configuration descriptor"):
-        interfaces = list(_interfaces(device))
+        read = list(interfaces(device))
     return UsbDevice(
         vid=device.idVendor,
         pid=device.idProduct,
         bcd_device=device.bcdDevice,
-        path=_path(device),
+        path=port_path(device),
         address=device.address,
         serial_index=device.iSerialNumber,
-        interfaces=tuple(interfaces),
+        interfaces=tuple(read),
         _device=device,
     )
-
-
-def _path(device: Any) -> str:
-    ports = device.port_numbers or ()
-    return f"{device.bus}-{'.'.join(map(str, ports))}" if ports else f"{device.bus}-0"
-
-
-def _interfaces(device: Any) -> Iterator[InterfaceDescriptor]:
-    for configuration in device:
-        for interface in configuration:
-            yield InterfaceDescriptor(
-                configuration.bConfigurationValue,
-                interface.bInterfaceNumber,
-                interface.bAlternateSetting,
-                interface.bInterfaceClass,
-                interface.bInterfaceSubClass,
-                interface.bInterfaceProtocol,
-                interface.iInterface,
-                bytes(interface.extra_descriptors),
-            )

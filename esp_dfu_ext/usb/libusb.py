@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import sys
 import threading
 from array import array
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any
 
 from ..errors import (
     AccessDeniedError,
@@ -140,24 +141,36 @@ class mapped:
 
 
 def raise_mapped(where: str, error: Exception, path: str | None = None) -> None:
-    """Raise our error for one of pyusb's; return if it is none."""
+    """Raise our error for one of pyusb's; return if `error` is not one of them."""
+    kind = kind_of(error)
+    if kind is not None:
+        detail = f" ({getattr(error, 'strerror', None) or error})" if kind is UsbError else ""
+        raise kind(f"{where}: {_TEXTS[kind]}{detail}.", path=path) from error
+
+
+def kind_of(error: Exception) -> type[UsbError] | None:
+    """Return the class of ours for an error of pyusb's, or None if `error` is not one of them."""
     import usb.core
 
-    if isinstance(error, usb.core.USBError):
-        _raise(where, error, path)
     if isinstance(error, NotImplementedError):
         # pyusb raises it for LIBUSB_ERROR_NOT_SUPPORTED: on Windows, a device without WinUSB.
-        raise DriverMissingError(f"{where}: {_TEXTS[DriverMissingError]}.", path=path) from error
+        return DriverMissingError
+    if not isinstance(error, usb.core.USBError):
+        return None
+    code = error.backend_error_code
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if sys.platform == "win32" and code == _NOT_FOUND:
+        return DriverMissingError  # LIBUSB_ERROR_NOT_FOUND at open: no driver is bound
+    return _BY_ERRNO.get(error.errno, UsbError)
 
 
-def _raise(what: str, error: Any, path: str | None) -> NoReturn:
-    kind: type[UsbError] | None = None
-    code = getattr(error, "backend_error_code", None)
-    if isinstance(code, int):
-        kind = _BY_CODE.get(code)
-    if kind is None and sys.platform == "win32" and code == _NOT_FOUND:
-        kind = DriverMissingError  # LIBUSB_ERROR_NOT_FOUND at open: no driver is bound
-    if kind is None:
-        kind = _BY_ERRNO.get(error.errno, UsbError)
-    detail = "" if kind is not UsbError else f" ({error.strerror or error})"
-    raise kind(f"{what}: {_TEXTS[kind]}{detail}.", path=path) from error
+def pyusb_error(kind: type[UsbError]) -> Exception:
+    """Return the error that pyusb would raise for `kind`, for backends that are not libusb."""
+    import usb.core
+
+    code = next(code for code, of in _BY_CODE.items() if of is kind)
+    number = next(number for number, of in _BY_ERRNO.items() if of is kind)
+    raised = usb.core.USBTimeoutError if kind is TransferTimeoutError else usb.core.USBError
+    error: Exception = raised(os.strerror(number), code, number)
+    return error

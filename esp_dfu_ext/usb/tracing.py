@@ -1,0 +1,100 @@
+"""A pyusb backend around another one that records what goes through it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .descriptors import CONFIGURATION, DEVICE, configuration_bytes, device_bytes, port_path
+from .libusb import kind_of
+from .trace import GET_DESCRIPTOR, Step, Trace, Transfer
+
+
+class _Opened(NamedTuple):
+    path: str
+    address: int
+
+
+class TracingBackend:
+    """Passes every call on to `backend`, and those that reach a device to `trace` as well."""
+
+    def __init__(self, backend: Any, trace: Trace) -> None:
+        self._backend = backend
+        self._trace = trace
+        self._opened: dict[int, _Opened] = {}  # by id() of the handle, which pyusb keeps until it is closed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def open_device(self, device: Any) -> Any:
+        """See IBackend."""
+        import usb.core
+
+        view = usb.core.Device(device, self._backend)
+        opened = _Opened(port_path(view), view.address)
+        usb_id = f"{view.idVendor:04x}:{view.idProduct:04x}"
+        handle = self._step(opened, "open", f"{usb_id}, device {view.address}", self._backend.open_device, device)
+        self._opened[id(handle)] = opened
+        self._add_descriptors(view, opened)
+        return handle
+
+    def close_device(self, handle: Any) -> None:
+        """See IBackend."""
+        opened = self._opened.pop(id(handle))
+        self._step(opened, "close", f"device {opened.address}", self._backend.close_device, handle)
+
+    def claim_interface(self, handle: Any, intf: int) -> None:
+        """See IBackend."""
+        self._step(self._opened[id(handle)], "claim", f"interface {intf}", self._backend.claim_interface, handle, intf)
+
+    def release_interface(self, handle: Any, intf: int) -> None:
+        """See IBackend."""
+        opened = self._opened[id(handle)]
+        self._step(opened, "release", f"interface {intf}", self._backend.release_interface, handle, intf)
+
+    def reset_device(self, handle: Any) -> None:
+        """See IBackend."""
+        opened = self._opened[id(handle)]
+        self._step(opened, "reset", f"device {opened.address}", self._backend.reset_device, handle)
+
+    def ctrl_transfer(
+        self, handle: Any, request_type: int, request: int, value: int, index: int, data: array[int], timeout: int
+    ) -> int:
+        """See IBackend."""
+        trace, opened, length = self._trace, self._opened[id(handle)], len(data)
+        begun, failed = trace.now(), None
+        count = 0
+        try:
+            count = int(self._backend.ctrl_transfer(handle, request_type, request, value, index, data, timeout))
+            return count
+        except Exception as error:
+            failed = kind_of(error)
+            raise
+        finally:
+            # What was to be sent is shown whole, also where it failed.
+            content = data.tobytes()[:count] if request_type & 0x80 else data.tobytes()
+            seconds = trace.now() - begun
+            trace.add(Transfer(begun, seconds, *opened, request_type, request, value, index, length, content, failed))
+
+    def _step(self, opened: _Opened, name: str, text: str, call: Callable[..., Any], *arguments: Any) -> Any:
+        begun, failed = self._trace.now(), None
+        try:
+            return call(*arguments)
+        except Exception as error:
+            failed = kind_of(error)
+            raise
+        finally:
+            self._trace.add(Step(begun, self._trace.now() - begun, opened.path, name, text, failed))
+
+    def _add_descriptors(self, view: Any, opened: _Opened) -> None:
+        """Add the descriptors that libusb read before, without which Wireshark cannot name the class's requests."""
+        try:
+            found = [(DEVICE << 8, device_bytes(view))]
+            found += [(CONFIGURATION << 8 | n, configuration_bytes(each)) for n, each in enumerate(view)]
+        except Exception:  # a device that leaves at this moment, or one without a driver on Windows
+            return
+        for value, raw in found:
+            self._trace.add(
+                Transfer(self._trace.now(), 0.0, *opened, 0x80, GET_DESCRIPTOR, value, 0, len(raw), raw, cached=True)
+            )
