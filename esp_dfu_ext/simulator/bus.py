@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import usb.backend
-import usb.core
-
 from ..clock import Clock
+from ..errors import AccessDeniedError, DeviceBusyError, DeviceGoneError, StallError, TransferTimeoutError, UsbError
 from ..target import OtherUsb
+from ..usb.libusb import pyusb_error
 from .board import AccessDenied, Board, Busy, DeviceGone
 from .rom import ControlStall, ControlTimeout
 
-# What libusb reports: its text, its error code, and the errno that pyusb adds.
-_ERRORS: dict[type[Exception], tuple[str, int, int]] = {
-    AccessDenied: ("Access denied (insufficient permissions)", -3, errno.EACCES),
-    Busy: ("Resource busy", -6, errno.EBUSY),
-    DeviceGone: ("No such device (it may have been disconnected)", -4, errno.ENODEV),
-    ControlStall: ("Pipe error", -9, errno.EPIPE),
+_ERRORS: dict[type[Exception], type[UsbError]] = {
+    AccessDenied: AccessDeniedError,
+    Busy: DeviceBusyError,
+    DeviceGone: DeviceGoneError,
+    ControlStall: StallError,
 }
 
 
@@ -46,8 +43,8 @@ class OtherDevice:
         return bytes.fromhex("09021200010100c0fa 0904000000ff000000")
 
 
-class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
-    """A pyusb backend that shows simulated boards.
+class SimulatedBackend:
+    """A backend for pyusb that shows simulated boards; it has the methods of IBackend that pyusb calls for them.
 
     Args:
         boards: Boards, on different ports.
@@ -166,7 +163,7 @@ class SimulatedBackend(usb.backend.IBackend):  # type: ignore[misc]
             answer = board.control(request_type, request, value, out, len(data))
         except ControlTimeout:
             self._clock.sleep(timeout / 1000)
-            raise usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT) from None
+            raise pyusb_error(TransferTimeoutError) from None
         except tuple(_ERRORS) as error:
             raise _usb_error(error) from None
         if not to_host:
@@ -206,9 +203,8 @@ class _Device:
         self.configuration_descriptor = source.configuration_descriptor
 
 
-def _usb_error(error: Exception) -> usb.core.USBError:
-    text, code, number = _ERRORS[type(error)]
-    return usb.core.USBError(text, code, number)
+def _usb_error(error: Exception) -> Exception:
+    return pyusb_error(_ERRORS[type(error)])
 
 
 # Field names and widths, USB 2.0 tables 9-8, 9-10, 9-12, 9-13.
