@@ -125,6 +125,7 @@ def _run(
     build_dir: Path | None = None,
     quiet: bool = False,
     as_json: bool = False,
+    trace: str | None = None,
 ) -> None:
     # Imported here and below, inside what `main` guards: it takes long enough for a Ctrl-C.
     from .commands.session import JsonSession, Session
@@ -135,7 +136,7 @@ def _run(
     project_dir = project_of(build_dir) if build_dir is not None else Path()
     if dfu_bin is not None:
         project_dir = project_of_image(dfu_bin)
-    session = (JsonSession if as_json else Session)(Console(quiet=quiet), ESP_DFU, project_dir)
+    session = (JsonSession if as_json else Session)(Console(quiet=quiet), ESP_DFU, project_dir, trace=trace)
     try:
         code = session.run(job)
     except BrokenPipeError:  # the reader of a pipe left; click would make it 1
@@ -174,8 +175,8 @@ def inspect(dfu_bin: Path) -> None:
 
 
 @cli.command("list", short_help="Show the boards that are there.")
-@_takes(options.document())
-def list_(json: bool) -> None:
+@_takes(options.document(), options.trace())
+def list_(json: bool, trace: str | None) -> None:
     """Show the boards that are there, in dfu-util's format.
 
     Lines on stdout are for programs; what people should know goes to stderr. Where there is no board, that
@@ -187,7 +188,7 @@ def list_(json: bool) -> None:
 
         return list_devices(session, as_json=json)
 
-    _run(job)
+    _run(job, trace=trace)
 
 
 @cli.command(
@@ -204,10 +205,11 @@ def list_(json: bool) -> None:
     *options.flash(),
     {"names": ["--json"], "is_flag": True, "help": "Print each event and the result as a line of JSON."},
     _quiet,
+    options.trace(),
     path=_completed_by("paths"),
     serial=_completed_by("serials"),
 )
-def flash(dfu_bin: Path, quiet: bool, path: tuple[str, ...], **chosen: Any) -> None:
+def flash(dfu_bin: Path, quiet: bool, trace: str | None, path: tuple[str, ...], **chosen: Any) -> None:
     """Flash DFU.BIN onto a board; the chip follows from the image."""
 
     def job(session: Session) -> int:
@@ -216,13 +218,13 @@ def flash(dfu_bin: Path, quiet: bool, path: tuple[str, ...], **chosen: Any) -> N
 
         return flash(session, dfu_bin, FlashArguments(paths=path, **chosen))
 
-    _run(job, dfu_bin=dfu_bin, quiet=quiet, as_json=chosen["json"])
+    _run(job, dfu_bin=dfu_bin, quiet=quiet, as_json=chosen["json"], trace=trace)
 
 
 @cli.command(short_help="Say what stands in the way of a flash.")
 @click.argument("build_dir", type=click.Path(path_type=Path, readable=False), default="build")
-@_takes(options.document())
-def doctor(build_dir: Path, json: bool) -> None:
+@_takes(options.document(), options.trace())
+def doctor(build_dir: Path, json: bool, trace: str | None) -> None:
     """Look at everything that a flash needs, and name the next step.
 
     That is Python, libusb, the bus, permissions, drivers, every board, and the project in BUILD_DIR. Changes
@@ -234,7 +236,7 @@ def doctor(build_dir: Path, json: bool) -> None:
 
         return doctor(session, build_dir, as_json=json)
 
-    _run(job, build_dir=build_dir)
+    _run(job, build_dir=build_dir, trace=trace)
 
 
 @cli.command(short_help="Let users open the boards (Linux).")

@@ -96,7 +96,7 @@ def _actions() -> dict[str, dict[str, Any]]:
                 "Devices that cannot be opened or have no DFU are explained on stderr. Where there is no board, that "
                 "is how each chip gets into download mode, and the pins of its USB port."
             ),
-            "options": [options.document()],
+            "options": [options.document(), options.trace()],
         },
         "dfu-flash": {
             "callback": _dfu_flash,
@@ -106,7 +106,7 @@ def _actions() -> dict[str, dict[str, Any]]:
                 "Without --path or --serial exactly one board of this chip must be there."
             ),
             "order_dependencies": ["all", "dfu"],
-            "options": [*options.flash(), options.quiet()],
+            "options": [*options.flash(), options.quiet(), options.trace()],
         },
         "dfu-doctor": {
             "callback": _dfu_doctor,
@@ -116,7 +116,7 @@ def _actions() -> dict[str, dict[str, Any]]:
                 "step; works outside projects too.\n\n"
                 "Exit code 0 when nothing is a problem, 1 when something is."
             ),
-            "options": [options.document()],
+            "options": [options.document(), options.trace()],
         },
     }
 
@@ -198,17 +198,23 @@ def _dfu(
     _call(job)
 
 
-def _dfu_list(target_name: str, ctx: Any, args: Any, json: bool = False) -> None:
+def _dfu_list(target_name: str, ctx: Any, args: Any, json: bool = False, trace: str | None = None) -> None:
     def job() -> int:
         from .commands.list import list_devices
 
-        return _session(args).run(lambda session: list_devices(session, as_json=json))
+        return _session(args, trace=trace).run(lambda session: list_devices(session, as_json=json))
 
     _call(job)
 
 
 def _dfu_flash(
-    target_name: str, ctx: Any, args: Any, quiet: bool = False, path: tuple[str, ...] = (), **options: Any
+    target_name: str,
+    ctx: Any,
+    args: Any,
+    quiet: bool = False,
+    path: tuple[str, ...] = (),
+    trace: str | None = None,
+    **options: Any,
 ) -> None:
     def job() -> int:
         from pathlib import Path
@@ -229,12 +235,12 @@ def _dfu_flash(
                 build_dir=build_dir,
             )
 
-        return _session(args, quiet=quiet).run(flash)
+        return _session(args, quiet=quiet, trace=trace).run(flash)
 
     _call(job)
 
 
-def _dfu_doctor(target_name: str, ctx: Any, args: Any, json: bool = False) -> None:
+def _dfu_doctor(target_name: str, ctx: Any, args: Any, json: bool = False, trace: str | None = None) -> None:
     def job() -> int:
         from pathlib import Path
 
@@ -243,7 +249,9 @@ def _dfu_doctor(target_name: str, ctx: Any, args: Any, json: bool = False) -> No
         from .paths import extra_actions_path
 
         plugin = Plugin(_DOORS, _kept(ctx), extra_actions_path())
-        return _session(args).run(lambda session: doctor(session, Path(args.build_dir), plugin=plugin, as_json=json))
+        return _session(args, trace=trace).run(
+            lambda session: doctor(session, Path(args.build_dir), plugin=plugin, as_json=json)
+        )
 
     _call(job)
 
@@ -264,14 +272,14 @@ for _callback in (_dfu, _dfu_list, _dfu_flash, _dfu_doctor):
     setattr(_callback, _MARK, True)
 
 
-def _session(args: Any, *, quiet: bool = False) -> Session:
+def _session(args: Any, *, quiet: bool = False, trace: str | None = None) -> Session:
     from pathlib import Path
 
     from .commands.session import Session
     from .doctor.advice import IDF_PY
     from .ui.console import Console
 
-    return Session(Console(quiet=quiet), IDF_PY, Path(args.project_dir))
+    return Session(Console(quiet=quiet), IDF_PY, Path(args.project_dir), trace=trace)
 
 
 def _call(job: Callable[[], int]) -> None:

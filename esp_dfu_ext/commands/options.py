@@ -83,3 +83,13 @@ def quiet() -> dict[str, Any]:
 def document() -> dict[str, Any]:
     """Of every job whose result is a JSON document too."""
     return {"names": ["--json"], "is_flag": True, "help": "Print a JSON document."}
+
+
+def trace() -> dict[str, Any]:
+    """Option of the commands that talk to devices."""
+    return {
+        "names": ["--trace"],
+        "envvar": "ESP_DFU_TRACE",
+        "metavar": "FILE",
+        "help": "Record what goes over USB in this file; as .pcap or .pcapng, Wireshark opens it.",
+    }

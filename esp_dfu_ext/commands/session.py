@@ -22,6 +22,7 @@ from ..usb.bus import Bus
 from .host import Host, this_host
 
 if TYPE_CHECKING:
+    from ..dfu.trace import TraceFile
     from ..doctor.findings import Finding
     from ..simulator import Simulation
 
@@ -37,6 +38,7 @@ class Session:
             the command line is of, else the current folder.
         target: the chip, once it is known.
         boards: simulated ones to put in the place of this machine's USB, as `simulate_text` takes them.
+        trace: File for a record of what goes over USB, None for none.
         real: the boards are this machine's, so that its own view of them may explain an error.
     """
 
@@ -45,8 +47,10 @@ class Session:
     project_dir: Path = Path()
     target: Target | None = None
     host: Host = field(default_factory=lambda: this_host())  # looked up at each call, so that tests can replace it
+    trace: str | None = None
     boards: str = field(init=False)
     real: bool = field(default=True, init=False)
+    _trace_file: TraceFile | None = field(default=None, init=False)
     _advised: set[tuple[str, ...]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +80,8 @@ class Session:
         except OSError as error:
             # What no module foresaw, such as a folder that vanishes while it is read.
             return self.fail(EspDfuError(f"{error.filename or 'The system'}: {error.strerror or error}."))
+        finally:
+            self._end_trace()
 
     def name_image(self, dfu_bin: Path) -> None:
         """The hints' commands shall be about this image."""
@@ -92,9 +98,26 @@ class Session:
         return self.host.simulate(self.boards, targets, self.clock) if self.boards else None
 
     def bus(self, simulation: Simulation | None) -> Bus:
-        """Return the bus of the simulated boards, or this computer's own if there are none."""
+        """Return the bus of the simulated boards, or this computer's own if there are none.
+
+        Raises:
+            OutputError: The trace cannot be written.
+        """
         self.real = simulation is None
-        return simulation.bus if simulation is not None else self.host.open_usb()
+        bus = simulation.bus if simulation is not None else self.host.open_usb()
+        if self.trace is not None:
+            from ..dfu.trace import TraceFile
+
+            self._trace_file = TraceFile(Path(self.trace), self.clock)
+            bus.trace = self._trace_file.trace
+        return bus
+
+    def _end_trace(self) -> None:
+        if self._trace_file is not None:
+            self._trace_file.close()
+            error = self._trace_file.trace.error
+            if error is not None:
+                self.console.warn(f"The trace in {self.trace} is incomplete: {error.strerror or error}.")
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error; its exit code."""
@@ -136,8 +159,8 @@ class Session:
 class JsonSession(Session):
     """A call by a program: its lines alone go to stdout, what people should know to stderr."""
 
-    def __init__(self, console: Console, names: CommandNames, project_dir: Path) -> None:
-        super().__init__(console.on_stderr(), names, project_dir)
+    def __init__(self, console: Console, names: CommandNames, project_dir: Path, *, trace: str | None = None) -> None:
+        super().__init__(console.on_stderr(), names, project_dir, trace=trace)
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error, and make it the last line."""
