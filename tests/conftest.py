@@ -48,7 +48,8 @@ def pytest_sessionstart() -> None:
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer has set must not reach the tests."""
     for name in (
-        "ESP_DFU_SIMULATE", "ESP_DFU_TARGETS", "IDF_EXTRA_ACTIONS_PATH", "COLUMNS", "FORCE_COLOR", "NO_COLOR",
+        "ESP_DFU_SIMULATE", "ESP_DFU_TARGETS", "ESP_DFU_TRACE", "IDF_EXTRA_ACTIONS_PATH", "COLUMNS", "FORCE_COLOR",
+        "NO_COLOR",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
 

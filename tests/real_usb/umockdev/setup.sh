@@ -3,9 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages="umockdev gir1.2-umockdev-1.0 python3-gi python3-venv python3-yaml libusb-1.0-0 dfu-util cpio util-linux"
+packages="umockdev gir1.2-umockdev-1.0 python3-gi python3-venv python3-yaml libusb-1.0-0 dfu-util cpio util-linux tshark"
 # shellcheck disable=SC2086
-if ! dpkg-query -W -f '${db:Status-Status}\n' $packages 2>/dev/null | awk '$0 != "installed" { bad = 1 } END { exit bad || NR < 9 }'; then
+if ! dpkg-query -W -f '${db:Status-Status}\n' $packages 2>/dev/null | awk '$0 != "installed" { bad = 1 } END { exit bad || NR < 10 }'; then
     lock="-o DPkg::Lock::Timeout=300"
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $lock $packages >/dev/null
