@@ -422,3 +422,17 @@ def test_dfu_flash_says_that_the_image_is_old(project: Path) -> None:
     assert done.returncode == 0
     assert "dfu.bin is older than" in done.stderr
     assert "idf.py dfu" in done.stderr
+
+
+@pytest.mark.parametrize("action", ["dfu-list", "dfu-flash", "dfu-doctor"])
+def test_actions_write_a_trace(action: str, project: Path) -> None:
+    env = {"ESP_DFU_SIMULATE": "esp32s3"}
+    use_extra_folder(project, env)
+    if action == "dfu-flash":
+        idf_py(project, env, "6.0", "dfu")
+    idf_py(project, env, "6.0", action, "--trace", "option.txt")
+    idf_py(project, {**env, "ESP_DFU_TRACE": "variable.txt"}, "6.0", action)
+    for name in ("option.txt", "variable.txt"):
+        trace = (project / name).read_text(encoding="utf-8")
+        assert "  scan  " in trace
+        assert ("DFU_DNLOAD" in trace) == (action == "dfu-flash")

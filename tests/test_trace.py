@@ -7,14 +7,13 @@ import errno
 import logging
 import re
 import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from esp_dfu_ext import cli, flash_all, load_target
+from esp_dfu_ext import Flasher, load_target
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.dfu.spec import Mode, Request
@@ -26,7 +25,10 @@ from esp_dfu_ext.simulator.board import hang, stall
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.usb.bus import Bus
 
-from .sim import DNLOAD, GETSTATUS, Bench, bench, chip, chips, small_image
+from .kit.archives import checked, small_image
+from .kit.boards import Bench, bench
+from .kit.chips import chips
+from .kit.commands import run
 
 NAMES = {0: "DFU_DETACH", 1: "DFU_DNLOAD", 3: "DFU_GETSTATUS", 4: "DFU_CLRSTATUS", 6: "DFU_ABORT"}
 Capture = pytest.CaptureFixture[str]
@@ -115,11 +117,11 @@ def test_boards_flashed_at_once_share_a_file_of_whole_lines(tmp_path: Path) -> N
     rig = bench("esp32s3", "esp32s3", "esp32s3", mode=Mode.DFU)
     with TraceFile(tmp_path / "t.txt", rig.clock) as trace:
         rig.bus.trace = trace.trace
-        flash_all(small_image(), chip(), bus=rig.bus, targets=chips(), clock=rig.clock)
+        Flasher(bus=rig.bus, targets=chips(), clock=rig.clock).flash_all(checked())
     lines = (tmp_path / "t.txt").read_text(encoding="utf-8").splitlines()[2:]
     assert all(re.match(r" *\d+\.\d{6} +\d+\.\d{6}  .{7} [A-Za-z-]", line) for line in lines)
     for path in ("1-1", "1-2", "1-3"):
-        sent = [t for t in rig.dfu(DNLOAD) if t.path == path]
+        sent = [t for t in rig.dfu(Request.DFU_DNLOAD) if t.path == path]
         assert sum(f"  {path}     DFU_DNLOAD" in line for line in lines) == len(sent) > 100
 
 
@@ -130,7 +132,7 @@ def test_records_are_in_the_file_at_once(tmp_path: Path) -> None:
     def look(event: Any) -> None:
         if isinstance(event, Progress):
             text = (tmp_path / "t.txt").read_text(encoding="utf-8")
-            seen.append(text.count("DFU_DNLOAD") - len(rig.dfu(DNLOAD)))
+            seen.append(text.count("DFU_DNLOAD") - len(rig.dfu(Request.DFU_DNLOAD)))
 
     rig.on_event = look
     traced_flash(rig, tmp_path / "t.txt")
@@ -232,8 +234,7 @@ def test_a_capture_holds_every_transfer_whole(tmp_path: Path, suffix: str) -> No
     ours = [(s, c) for s, c in pairs if s.setup[0] in (0x21, 0xA1)]
     sent = [t for t in rig.log if t.is_dfu]
     assert [s.setup for s, _ in ours] == [
-        struct.pack("<BBHHH", t.request_type, t.request, t.value, 2, 6 if t.request == GETSTATUS else len(t.data))
-        for t in sent
+        struct.pack("<BBHHH", t.request_type, t.request, t.value, 2, 6 if t.request == 3 else len(t.data)) for t in sent
     ]
     assert [s.data for s, _ in ours] == [t.data for t in sent]
     assert {(s.bus, s.endpoint) for s, _ in ours} == {(1, 0), (1, 0x80)}
@@ -320,7 +321,7 @@ def test_the_log_has_a_line_for_each_record(tmp_path: Path, caplog: pytest.LogCa
         rig.flash()
     assert {record.name for record in caplog.records} == {"esp_dfu_ext.usb.trace"}
     messages = [record.getMessage() for record in caplog.records]
-    assert sum("DFU_DNLOAD" in message for message in messages) == len(rig.dfu(DNLOAD)) > 100
+    assert sum("DFU_DNLOAD" in message for message in messages) == len(rig.dfu(Request.DFU_DNLOAD)) > 100
     assert "1-1     claim                 interface 2" in messages
     caplog.clear()
     rig = bench()
@@ -350,19 +351,6 @@ def dfu_bin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) ->
     assert run("build", str(build_dir), "-q") == 0
     capsys.readouterr()
     return build_dir / "dfu.bin"
-
-
-def run(*args: str | Path) -> int:
-    """Run esp-dfu; its exit code."""
-    before = sys.argv
-    sys.argv = ["esp-dfu", *map(str, args)]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def requests(path: str) -> set[str]:

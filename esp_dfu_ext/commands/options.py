@@ -91,5 +91,5 @@ def trace() -> dict[str, Any]:
         "names": ["--trace"],
         "envvar": "ESP_DFU_TRACE",
         "metavar": "FILE",
-        "help": "Record what goes over USB in this file; as .pcap or .pcapng, Wireshark opens it.",
+        "help": "Write every USB transfer to this file: text, or for Wireshark if its name ends in .pcap or .pcapng.",
     }

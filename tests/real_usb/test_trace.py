@@ -13,8 +13,9 @@ from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import load_target
 
-from ..sim import bench, chip
-from .umockdev.bench import ESP_DFU, Bench
+from ..kit.boards import bench
+from ..kit.chips import chip
+from .umockdev.bench import ESP_DFU, UmockdevBench
 
 pytestmark = pytest.mark.umockdev  # tshark comes with the packages of that bench
 
@@ -64,7 +65,7 @@ def test_wireshark_reads_the_descriptors(tmp_path: Path) -> None:
 def test_wireshark_reads_a_trace_of_the_real_libusb(tmp_path: Path) -> None:
     build = write_sample_project(tmp_path, load_target("esp32s3"), app_size=6000)
     capture = tmp_path / "t.pcapng"
-    with Bench("esp32s3") as usb:
+    with UmockdevBench("esp32s3") as usb:
         assert usb.run(*ESP_DFU, "build", build, "-q").returncode == 0
         done = usb.run(*ESP_DFU, "flash", build / "dfu.bin", "-q", "--trace", capture)
         assert (done.returncode, done.stderr) == (0, "")
