@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -14,15 +15,14 @@ from .kit.archives import (
     FILES,
     KIB,
     MIB,
-    PARAMS_FLAGS,
     TRAILER,
     File,
     archive,
+    archive_of,
     content,
     cpio_member,
     dfu_file,
-    flash_params,
-    index_record,
+    params,
 )
 from .kit.chips import NAMES, chip
 from .kit.host import OK, new_rom, send
@@ -103,13 +103,13 @@ def _random_stream(dice: random.Random) -> tuple[bytes, dict[int, bytes]]:
         for number, (address, name) in enumerate(zip(addresses, names))
     ]
     chip_size = dice.choice(_CHIP_SIZES)
-    records = [index_record(f.address, f.name, f.data, dice.choice((0,) * 12 + (8, 16, 1, 28))) for f in files]
-    members = [cpio_member(f.name, f.data) for f in files]
+    records = [replace(file, flags=dice.choice((0,) * 12 + (8, 16, 1, 28))).record for file in files]
+    members = [file.member for file in files]
     if chip_size is not None:
         # Usually where it belongs; after the files it comes too late for the ROM.
         place = dice.choice((0, 0, 0, len(members)))
-        members.insert(place, cpio_member("flash_params.dat", flash_params(chip_size)))
-        records.insert(0, index_record(0, "flash_params.dat", flash_params(chip_size), PARAMS_FLAGS))
+        members.insert(place, params(chip_size).member)
+        records.insert(0, params(chip_size).record)
     if dice.random() < 0.05:
         records.pop()
     if dice.random() < 0.05:
@@ -135,11 +135,8 @@ def test_what_host_accepts_rom_flashes_correctly(seed: int) -> None:
 
 
 def test_name_twice_in_index_and_once_in_archive_is_refused() -> None:
-    data = content(100)
-    index = index_record(0, "flash_params.dat", flash_params(4 * MIB), PARAMS_FLAGS)
-    index += index_record(0x1000, "twin.bin", data) + index_record(0x8000, "twin.bin", data)
-    stream = cpio_member("dfuinfo0.dat", index) + cpio_member("flash_params.dat", flash_params(4 * MIB))
-    stream += cpio_member("twin.bin", data) + TRAILER
+    twin = File(0x1000, "twin.bin", content(100))
+    stream = archive_of([params(), twin, replace(twin, address=0x8000)], [params(), twin])
     assert send(new_rom(), stream) != OK
     assert any("twin.bin" in problem for problem in _refused(stream))
 
@@ -147,11 +144,7 @@ def test_name_twice_in_index_and_once_in_archive_is_refused() -> None:
 def test_flash_params_after_files_are_refused() -> None:
     """The ROM assumes 2 MiB until they arrive."""
     far = File(3 * MIB, "far.bin", content(100))
-    index = index_record(0, "flash_params.dat", flash_params(4 * MIB), PARAMS_FLAGS) + index_record(
-        far.address, far.name, far.data
-    )
-    stream = cpio_member("dfuinfo0.dat", index) + cpio_member(far.name, far.data)
-    stream += cpio_member("flash_params.dat", flash_params(4 * MIB)) + TRAILER
+    stream = archive_of([params(), far], [far, params()])
     assert send(new_rom(), stream) != OK
     assert _refused(stream)
 
@@ -159,11 +152,7 @@ def test_flash_params_after_files_are_refused() -> None:
 def test_second_flash_params_are_refused() -> None:
     """The ROM uses the last it received."""
     far = File(3 * MIB, "far.bin", content(100))
-    index = index_record(0, "flash_params.dat", flash_params(4 * MIB), PARAMS_FLAGS)
-    index += index_record(0, "more.dat", flash_params(MIB), PARAMS_FLAGS) + index_record(
-        far.address, far.name, far.data
-    )
-    stream = cpio_member("dfuinfo0.dat", index) + cpio_member("flash_params.dat", flash_params(4 * MIB))
-    stream += cpio_member("more.dat", flash_params(MIB)) + cpio_member(far.name, far.data) + TRAILER
+    files = [params(), params(MIB, "more.dat"), far]
+    stream = archive_of(files, files)
     assert send(new_rom(), stream) != OK
     assert _refused(stream)

@@ -8,7 +8,7 @@ from esp_dfu_ext.dfu.spec import Mode, Status
 from esp_dfu_ext.simulator import Rom
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 
-from .kit.archives import FILES, MIB, TRAILER, File, archive, content, cpio_member, flash_params, index_record
+from .kit.archives import FILES, MIB, File, archive, archive_of, content, params
 from .kit.boards import assert_flashed, bench
 from .kit.chips import NAMES
 from .kit.host import (
@@ -51,11 +51,7 @@ def _descriptor(rom: Rom, kind: int, index: int = 0, length: int = 255) -> bytes
 
 def _with_error(rom: Rom) -> int:
     """Bring the ROM to dfuERROR with a file that does not match its MD5."""
-    data = content(500)
-    stream = (
-        cpio_member("dfuinfo0.dat", index_record(0x1000, "a", b"something else")) + cpio_member("a", data) + TRAILER
-    )
-    assert send(rom, stream) == ERR_FIRMWARE
+    assert send(rom, archive_of([File(0x1000, "a", b"other")], [File(0x1000, "a", content(500))])) == ERR_FIRMWARE
     return ERR_FIRMWARE
 
 
@@ -477,11 +473,8 @@ def test_first_bytes_of_file_erase_its_range_only() -> None:
 
 
 def test_missing_file_is_reported_at_end() -> None:
-    data = content(2000)
-    index = index_record(0, "flash_params.dat", flash_params(4 * MIB), 28) + index_record(0x1000, "a", data)
-    index += index_record(0x8000, "never", content(9))
-    stream = cpio_member("dfuinfo0.dat", index) + cpio_member("flash_params.dat", flash_params(4 * MIB))
-    stream += cpio_member("a", data) + TRAILER
+    file = File(0x1000, "a", content(2000))
+    stream = archive_of([params(), file, File(0x8000, "never", content(9))], [params(), file])
     rom = new_rom()
     for block in blocks(stream):
         dnload(rom, block)

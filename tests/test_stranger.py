@@ -19,18 +19,7 @@ from esp_dfu_ext.operations.list import list_devices
 from esp_dfu_ext.project import _local_path, read_project
 from esp_dfu_ext.ui.console import Console
 
-from .kit.archives import (
-    MIB,
-    PARAMS_FLAGS,
-    TRAILER,
-    File,
-    archive,
-    content,
-    cpio_member,
-    dfu_file,
-    flash_params,
-    index_record,
-)
+from .kit.archives import MIB, File, archive, content, dfu_file
 from .kit.boards import bench
 from .kit.chips import S3, chips
 from .kit.commands import run
@@ -157,12 +146,7 @@ def test_a_file_name_that_is_too_long_is_an_error_like_any_other(build_dir: Path
 
 def test_a_second_index_is_refused() -> None:
     """The ROM would take it for its index: success is reported, and the file is in no flash."""
-    rows = [
-        index_record(0, "flash_params.dat", flash_params(MIB), PARAMS_FLAGS),
-        index_record(0x1000, "dfuinfo0.dat", b"data" * 22),
-    ]
-    stream = cpio_member("dfuinfo0.dat", b"".join(rows)) + cpio_member("flash_params.dat", flash_params(MIB))
-    stream += cpio_member("dfuinfo0.dat", b"data" * 22) + TRAILER
+    stream = archive([File(0x1000, "dfuinfo0.dat", b"data" * 22)], MIB)
     problems = check_image(parse_image(dfu_file(stream)), S3)
     assert problems == ["There are several members named dfuinfo0.dat: the ROM would use the last as its index."]
 

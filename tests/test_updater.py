@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from esp_dfu_ext.simulator import Rom, rehearse
 from esp_dfu_ext.simulator.rom import ControlStall
 
-from .kit.archives import (
-    FILES,
-    MIB,
-    PARAMS_FLAGS,
-    TRAILER,
-    File,
-    archive,
-    content,
-    cpio_member,
-    fill,
-    flash_params,
-    index_record,
-)
+from .kit.archives import FILES, MIB, TRAILER, File, archive, archive_of, content, fill
 from .kit.chips import NAMES, chip
 from .kit.host import ERR_FIRMWARE, ERR_TARGET, OK, blocks, dnload, get_status, new_rom, send
 from .kit.streams import BadStream, bad_streams
@@ -30,10 +20,10 @@ def _holds(rom: Rom, address: int, data: bytes) -> bool:
 
 
 def _assert_left(rom: Rom, case: BadStream) -> None:
-    for address, data in case.present:
-        assert _holds(rom, address, data), hex(address)
-    for address, data in case.absent:
-        assert not _holds(rom, address, data), hex(address)
+    for file in case.present:
+        assert _holds(rom, file.address, file.data), file
+    for file in case.absent:
+        assert not _holds(rom, file.address, file.data), file
     for address, size in case.erased:
         assert _holds(rom, address, b"\xff" * size), hex(address)
 
@@ -114,25 +104,23 @@ def test_shortest_archive_has_232_bytes() -> None:
 def test_flag_8_skips_erase() -> None:
     old, new = content(4096, 1), content(1000, 2)
     mixed = bytes(a & b for a, b in zip(old, new))
-    index = index_record(0x1000, "a", mixed, 8)
     rom = new_rom()
     rom.flash.program(0x1000, old)
-    assert send(rom, cpio_member("dfuinfo0.dat", index) + cpio_member("a", new) + TRAILER) == OK
+    assert send(rom, archive_of([File(0x1000, "a", mixed, 8)], [File(0x1000, "a", new)])) == OK
     assert _holds(rom, 0x1000, mixed + old[1000:])
 
 
 @pytest.mark.parametrize(("flags", "status"), [(0, ERR_FIRMWARE), (16, OK)])
 def test_flag_16_ignores_md5(flags: int, status: int) -> None:
-    index = index_record(0x1000, "a", b"something else", flags)
     rom = new_rom()
-    assert send(rom, cpio_member("dfuinfo0.dat", index) + cpio_member("a", content(1000)) + TRAILER) == status
+    record, file = File(0x1000, "a", b"something else", flags), File(0x1000, "a", content(1000))
+    assert send(rom, archive_of([record], [file])) == status
     assert _holds(rom, 0x1000, content(1000))
 
 
 def test_flag_1_loads_to_ram() -> None:
-    index = index_record(0x1000, "a", content(1000), 1)
     rom = new_rom()
-    assert send(rom, cpio_member("dfuinfo0.dat", index) + cpio_member("a", content(1000)) + TRAILER) == OK
+    assert send(rom, archive([File(0x1000, "a", content(1000), 1)], None)) == OK
     assert _holds(rom, 0, b"\xff" * MIB)
 
 
@@ -155,12 +143,10 @@ def test_dead_flash_is_reported_at_end() -> None:
 
 
 def test_every_md5_is_checked() -> None:
+    files = [File(0x1000 * (n + 1), f"f{n}", content(500 + n, n)) for n in range(3)]
     for wrong in range(3):
-        data = [content(500 + n, n) for n in range(3)]
-        told = [b"wrong" if n == wrong else data[n] for n in range(3)]
-        index = b"".join(index_record(0x1000 * (n + 1), f"f{n}", told[n]) for n in range(3))
-        body = b"".join(cpio_member(f"f{n}", data[n]) for n in range(3))
-        assert send(new_rom(), cpio_member("dfuinfo0.dat", index) + body + TRAILER) == ERR_FIRMWARE
+        records = [replace(file, data=b"wrong") if n == wrong else file for n, file in enumerate(files)]
+        assert send(new_rom(), archive_of(records, files)) == ERR_FIRMWARE
 
 
 @pytest.mark.parametrize("place", [0, 5, 54, 94], ids=["magic", "magic's end", "filesize", "namesize"])
@@ -176,15 +162,7 @@ def test_chip_size_is_forgotten_before_next_download() -> None:
     rom = new_rom()
     assert send(rom, archive([far])) == OK
     assert send(rom, archive([File(0x1000, "a", content(100))], None)) == OK
-    index = cpio_member(
-        "dfuinfo0.dat", index_record(0, "flash_params.dat", flash_params(MIB), PARAMS_FLAGS) + index_record(*_args(far))
-    )
-    stream = index + cpio_member("flash_params.dat", flash_params(MIB)) + cpio_member(far.name, far.data) + TRAILER
-    assert send(rom, stream) == ERR_FIRMWARE
-
-
-def _args(file: File) -> tuple[int, str, bytes]:
-    return file.address, file.name, file.data
+    assert send(rom, archive([far], MIB)) == ERR_FIRMWARE
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -31,15 +31,14 @@ from ..kit.archives import (
     CHIP_SIZE,
     FILES,
     MIB,
-    PARAMS_FLAGS,
     TRAILER,
     File,
     archive,
     content,
     cpio_member,
     dfu_file,
-    flash_params,
     index_record,
+    params,
 )
 from ..kit.chips import chip
 from ..kit.files import write_file
@@ -75,8 +74,7 @@ def image_parts(data: bytes) -> None:
     tape = Tape(data)
     names = ("a", "b.bin", "n" * 63, "n" * 64, "\x1b[2J", "\u202ebin.a", "flash_params.dat", "dfuinfo0.dat", "a")
     told = CHIP_SIZE if not tape.number() & 1 else tape.number(4)
-    records = [index_record(0, "flash_params.dat", flash_params(told), PARAMS_FLAGS)]
-    members = [cpio_member("flash_params.dat", flash_params(told))]
+    records, members = [params(told).record], [params(told).member]
     while not tape.used_up and len(members) < 80:
         slips = tape.number()
         name = names[tape.number() % len(names)] if slips & 1 else f"file{len(members)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,18 +67,38 @@ class File:
     address: int
     name: str
     data: bytes
+    flags: int = 0
+
+    @property
+    def record(self) -> bytes:
+        """The file's record in the index."""
+        return index_record(self.address, self.name, self.data, self.flags)
+
+    @property
+    def member(self) -> bytes:
+        """The file in the archive."""
+        return cpio_member(self.name, self.data)
+
+
+def params(chip_size: int = 4 * MIB, name: str = "flash_params.dat") -> File:
+    """Return flash_params.dat."""
+    return File(0, name, flash_params(chip_size), PARAMS_FLAGS)
+
+
+def index(*files: File) -> bytes:
+    """Return dfuinfo0.dat."""
+    return cpio_member("dfuinfo0.dat", b"".join(file.record for file in files))
+
+
+def archive_of(records: Iterable[File], members: Iterable[File]) -> bytes:
+    """Return an archive with these records and these members, trailer included."""
+    return index(*records) + b"".join(file.member for file in members) + TRAILER
 
 
 def archive(files: Sequence[File], chip_size: int | None = 4 * MIB) -> bytes:
     """Return a sound archive, trailer included; without flash_params.dat if `chip_size` is None."""
-    index, body = b"", b""
-    if chip_size is not None:
-        index += index_record(0, "flash_params.dat", flash_params(chip_size), PARAMS_FLAGS)
-        body += cpio_member("flash_params.dat", flash_params(chip_size))
-    for file in files:
-        index += index_record(file.address, file.name, file.data)
-        body += cpio_member(file.name, file.data)
-    return cpio_member("dfuinfo0.dat", index) + body + TRAILER
+    files = files if chip_size is None else [params(chip_size), *files]
+    return archive_of(files, files)
 
 
 def dfu_file(stream: bytes, pid: int = 9, vid: int = 0x303A, multiple: int = 10240) -> bytes:

@@ -1,257 +1,169 @@
-"""Streams that nobody should send, and what the ROM makes of them: one entry for each that was tried."""
+"""Bad streams, and what the ROM makes of them: one entry for each that was tried."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from .archives import (
     KIB,
     MIB,
-    PARAMS_FLAGS,
     TRAILER,
     File,
     archive,
+    archive_of,
     content,
     cpio_member,
     fill,
-    flash_params,
-    index_record,
+    index,
+    params,
 )
 from .host import ERR_FILE, ERR_FIRMWARE, ERR_TARGET, OK
 
 A = File(0x1000, "a.bin", content(3000, 1))
 B = File(0x8000, "b.bin", content(3000, 2))
+P = params()
+ALL = index(P, A, B)
 
 
 @dataclass(frozen=True)
 class BadStream:
-    """A stream, and what is left of it.
+    """A bad stream and its effect.
 
     Attributes:
+        name: What is wrong.
+        stream: The bytes to download.
         status: bStatus at the end.
-        present: (address, data) that are in the flash then.
-        absent: (address, data) that should be there and are not.
-        erased: (address, size) that are as they came.
-        only_at_end: no block before the zero-length one reports anything.
-        host_can_know: a host that looks at the stream alone can tell that it is bad.
-        flash_size: of the real flash.
+        present: Data in flash memory at the end.
+        absent: Data that the image was meant to put into flash memory, and that is not there.
+        erased: Ranges (address, size) that are still erased.
+        only_at_end: No block before the zero-length one reports an error.
+        host_can_know: A host that sees only the stream can tell that it is bad.
+        flash_size: Size of the real flash memory.
     """
 
     name: str
     stream: bytes
     status: int
-    present: tuple[tuple[int, bytes], ...] = ()
-    absent: tuple[tuple[int, bytes], ...] = ()
+    present: tuple[File, ...] = ()
+    absent: tuple[File, ...] = ()
     erased: tuple[tuple[int, int], ...] = ()
     only_at_end: bool = True
     host_can_know: bool = True
     flash_size: int = 4 * MIB
 
 
-def _param_parts(chip_size: int = 4 * MIB) -> tuple[bytes, bytes]:
-    data = flash_params(chip_size)
-    return index_record(0, "flash_params.dat", data, PARAMS_FLAGS), cpio_member("flash_params.dat", data)
+def _raw(data: bytes, address: int = 0) -> File:
+    return File(address, "", data)
 
 
-def _put(file: File) -> tuple[int, bytes]:
-    return file.address, file.data
-
-
-def _stray_length(size: int) -> bytes:
-    """A sound archive of exactly `size` bytes: trailer, with its name field longer than the name."""
-    stream = cpio_member("dfuinfo0.dat", b"") + TRAILER
+def _shortened(size: int) -> bytes:
+    """Return the first `size` bytes of an archive without files."""
+    stream = archive_of([], [])
     assert len(stream) >= size
     return stream[:size]
 
 
 def _records(count: int) -> bytes:
-    """An archive with that many records, flash_params.dat among them; all but one file are 4 bytes long."""
-    files = [File(0x1000 * n, f"f{n}", content(4, n)) for n in range(1, count)]
-    return archive(files)
+    """Return an archive with that many records, flash_params.dat included; the files have 4 bytes."""
+    return archive([File(0x1000 * n, f"f{n}", content(4, n)) for n in range(1, count)])
 
 
-def _named(name: str) -> File:
-    return File(0x1000, name, content(3000, 1))
+def _not_programmed(name: str, stream: bytes, present: File, absent: File, flash_size: int = 4 * MIB) -> BadStream:
+    """Return a stream of which the ROM programs one file and not the other, which the MD5 shows."""
+    return BadStream(name, stream, ERR_FIRMWARE, (present,), (absent,), flash_size=flash_size)
 
 
-def _claims_ffffffff() -> bytes:
-    param_record, param_member = _param_parts()
-    index = param_record + index_record(A.address, A.name, A.data) + index_record(B.address, B.name, B.data)
-    stream = cpio_member("dfuinfo0.dat", index) + param_member
-    return stream + cpio_member(A.name, A.data, 0xFFFFFFFF) + cpio_member(B.name, B.data) + TRAILER
+def _without_member(name: str, stream: bytes) -> BadStream:
+    """Return a stream in which the ROM never finds the file at 0x1000."""
+    return BadStream(name, stream, ERR_TARGET, (B,), erased=((0x1000, 0x1000),))
 
 
 @cache
 def bad_streams() -> tuple[BadStream, ...]:
-    """All of them."""
-    param_record, param_member = _param_parts()
-    members = param_member + cpio_member(A.name, A.data) + cpio_member(B.name, B.data)
-    index = cpio_member(
-        "dfuinfo0.dat", param_record + index_record(A.address, A.name, A.data) + index_record(B.address, B.name, B.data)
-    )
-    raw = content(1000, 7)
-    long_raw = content(9000, 8)
+    """Return all of them."""
+    members = P.member + A.member + B.member
+    sector, sectors = content(1000, 7), content(9000, 8)
     stray = cpio_member("stray.bin", content(3000, 3))
     neighbour = File(0x1C00, "b.bin", content(1000, 2))
-    odd_parts = [
-        File(0x10000, "app.bin", content(6000, 4)),
-        File(0x10000 + 6000, "app.bin.1", content(6000, 5)),
-    ]
-    unaligned = File(0x1002, "a.bin", content(3000, 1))
+    part, next_part = File(0x10000, "app.bin", content(6000, 4)), File(0x10000 + 6000, "app.bin.1", content(6000, 5))
+    unaligned = replace(A, address=0x1002)
     twin = File(0x8000, "a.bin", content(3000, 2))
-    second_md5_first = (A.address, twin.data)
     far = File(0x210000, "far.bin", content(3000, 5))
     across = File(2 * MIB - 4096, "across.bin", content(8192, 5))
     above = File(16 * MIB + 0x3000, "above.bin", content(3000, 5))
+    onto_a = File(16 * MIB + 0x1000, "b", content(3000, 6))
     over_the_end = File(16 * MIB - 4096, "end.bin", content(8192, 5))
     wrapping = File(3 * MIB + 0x5000, "wraps.bin", content(3000, 5))
     too_far = File(0x90000, "far.bin", content(3000, 5))
+    claim = ALL + P.member + cpio_member(A.name, A.data, 0xFFFFFFFF) + B.member + TRAILER
+    all_erased = ((0, MIB),)
     return (
-        BadStream("not CPIO", raw, OK, present=((0, raw),)),
-        BadStream("not CPIO, several sectors", long_raw, OK, present=((0, long_raw),)),
-        BadStream("not CPIO, 1 byte", b"x", OK, present=((0, b"x"),)),
-        BadStream("CPIO of another kind", b"070702" + index[6:] + members + TRAILER, OK, erased=((MIB, MIB),)),
-        BadStream("231 bytes of CPIO", _stray_length(231), OK, present=((0, _stray_length(231)),)),
-        BadStream("bare trailer", TRAILER, OK, present=((0, TRAILER),)),
-        BadStream("no index", members + TRAILER, OK, erased=((0, MIB),)),
-        BadStream("empty index", cpio_member("dfuinfo0.dat", b"") + members + TRAILER, OK, erased=((0, MIB),)),
-        BadStream("trailer only, padded", fill(TRAILER, 10240), OK, erased=((0, MIB),)),
-        BadStream(
-            "index after the members",
-            members + index + TRAILER,
-            ERR_TARGET,
-            absent=(_put(A), _put(B)),
-            erased=((0, MIB),),
-        ),
-        BadStream(
-            "index between the members",
-            param_member + cpio_member(A.name, A.data) + index + cpio_member(B.name, B.data) + TRAILER,
-            ERR_TARGET,
-            present=(_put(B),),
-            erased=((0x1000, 0x1000),),
-        ),
+        BadStream("not CPIO", sector, OK, (_raw(sector),)),
+        BadStream("not CPIO, several sectors", sectors, OK, (_raw(sectors),)),
+        BadStream("not CPIO, 1 byte", b"x", OK, (_raw(b"x"),)),
+        BadStream("CPIO of another kind", b"070702" + ALL[6:] + members + TRAILER, OK, erased=((MIB, MIB),)),
+        BadStream("231 bytes of CPIO", _shortened(231), OK, (_raw(_shortened(231)),)),
+        BadStream("bare trailer", TRAILER, OK, (_raw(TRAILER),)),
+        BadStream("no index", members + TRAILER, OK, erased=all_erased),
+        BadStream("empty index", index() + members + TRAILER, OK, erased=all_erased),
+        BadStream("trailer only, padded", fill(TRAILER, 10240), OK, erased=all_erased),
+        BadStream("index after the members", members + ALL + TRAILER, ERR_TARGET, absent=(A, B), erased=all_erased),
+        _without_member("index between the members", P.member + A.member + ALL + B.member + TRAILER),
         BadStream(
             "member that is not in the index",
-            index + param_member + cpio_member(A.name, A.data) + stray + cpio_member(B.name, B.data) + TRAILER,
+            ALL + P.member + A.member + stray + B.member + TRAILER,
             OK,
-            present=(_put(A), _put(B)),
+            present=(A, B),
             erased=((0x2000, 0x6000), (0x9000, MIB)),
         ),
-        BadStream(
-            "record without a member",
-            index + param_member + cpio_member(B.name, B.data) + TRAILER,
-            ERR_TARGET,
-            present=(_put(B),),
-            erased=((0x1000, 0x1000),),
-        ),
-        BadStream(
-            "two members in one sector",
-            archive([A, neighbour]),
-            ERR_FIRMWARE,
-            present=(_put(neighbour),),
-            absent=(_put(A),),
-        ),
-        BadStream(
-            "parts that end inside a sector",
-            archive(odd_parts),
-            ERR_FIRMWARE,
-            present=(_put(odd_parts[1]),),
-            absent=(_put(odd_parts[0]),),
-        ),
-        BadStream(
-            "address no multiple of 4",
-            archive([unaligned, B]),
-            ERR_FIRMWARE,
-            present=(_put(B),),
-            absent=(_put(unaligned),),
-        ),
+        _without_member("record without a member", ALL + P.member + B.member + TRAILER),
+        _not_programmed("two members in one sector", archive([A, neighbour]), neighbour, A),
+        _not_programmed("parts that end inside a sector", archive([part, next_part]), next_part, part),
+        _not_programmed("address not a multiple of 4", archive([unaligned, B]), B, unaligned),
         BadStream(
             "same name twice",
             archive([A, twin]),
             ERR_FIRMWARE,
-            present=(second_md5_first,),
-            absent=(_put(A), _put(twin)),
+            present=(replace(twin, address=A.address),),
+            absent=(A, twin),
             erased=((0x8000, 0x1000),),
         ),
-        BadStream(
-            "name of 64 bytes",
-            archive([_named("n" * 64), B]),
-            ERR_TARGET,
-            present=(_put(B),),
-            erased=((0x1000, 0x1000),),
-        ),
-        BadStream(
-            "name of 65 bytes",
-            archive([_named("n" * 65), B]),
-            ERR_TARGET,
-            present=(_put(B),),
-            erased=((0x1000, 0x1000),),
-        ),
-        BadStream(
-            "UTF-8 name of 64 bytes",
-            archive([_named("ü" * 32), B]),
-            ERR_TARGET,
-            present=(_put(B),),
-            erased=((0x1000, 0x1000),),
-        ),
-        BadStream("65 records", _records(65), ERR_FILE, only_at_end=False, erased=((0, MIB),)),
-        BadStream(
-            "no flash_params.dat, beyond 2 MiB",
-            archive([A, far], None),
-            ERR_FIRMWARE,
-            present=(_put(A),),
-            absent=(_put(far),),
-        ),
-        BadStream(
-            "no flash_params.dat, across 2 MiB",
-            archive([A, across], None),
-            ERR_FIRMWARE,
-            present=(_put(A),),
-            absent=(_put(across),),
-        ),
-        BadStream(
-            "beyond the chip size it tells",
-            archive([A, too_far], 512 * KIB),
-            ERR_FIRMWARE,
-            present=(_put(A),),
-            absent=(_put(too_far),),
-        ),
+        _without_member("name of 64 bytes", archive([replace(A, name="n" * 64), B])),
+        _without_member("name of 65 bytes", archive([replace(A, name="n" * 65), B])),
+        _without_member("UTF-8 name of 64 bytes", archive([replace(A, name="ü" * 32), B])),
+        BadStream("65 records", _records(65), ERR_FILE, only_at_end=False, erased=all_erased),
+        _not_programmed("no flash_params.dat, beyond 2 MiB", archive([A, far], None), A, far),
+        _not_programmed("no flash_params.dat, across 2 MiB", archive([A, across], None), A, across),
+        _not_programmed("beyond the chip size it tells", archive([A, too_far], 512 * KIB), A, too_far),
         BadStream(
             "above 16 MiB",
             archive([A, above], 32 * MIB),
             OK,
+            present=(A, replace(above, address=0x3000)),
             flash_size=32 * MIB,
-            present=(_put(A), (0x3000, above.data)),
         ),
         BadStream(
             "across 16 MiB",
             archive([over_the_end], 32 * MIB),
             OK,
+            present=(_raw(over_the_end.data[:4096], 16 * MIB - 4096), _raw(over_the_end.data[4096:])),
             flash_size=32 * MIB,
-            present=((16 * MIB - 4096, over_the_end.data[:4096]), (0, over_the_end.data[4096:])),
         ),
-        BadStream(
+        _not_programmed(
             "above 16 MiB, onto another file",
-            archive([A, File(16 * MIB + 0x1000, "b", content(3000, 6))], 32 * MIB),
-            ERR_FIRMWARE,
+            archive([A, onto_a], 32 * MIB),
+            replace(onto_a, address=0x1000),
+            A,
             flash_size=32 * MIB,
-            present=((0x1000, content(3000, 6)),),
-            absent=(_put(A),),
         ),
         BadStream(
-            "chip size larger than the flash",
-            archive([A, wrapping], 4 * MIB),
+            "chip size larger than the flash memory",
+            archive([A, wrapping]),
             OK,
+            present=(A, replace(wrapping, address=MIB + 0x5000)),
             flash_size=2 * MIB,
-            present=(_put(A), (MIB + 0x5000, wrapping.data)),
             host_can_know=False,
         ),
-        BadStream(
-            "filesize ffffffff",
-            _claims_ffffffff(),
-            ERR_TARGET,
-            absent=(_put(B),),
-            present=((A.address, A.data), (A.address + 3000, cpio_member(B.name, B.data))),
-        ),
+        BadStream("filesize ffffffff", claim, ERR_TARGET, (A, _raw(B.member, A.address + 3000)), absent=(B,)),
     )
