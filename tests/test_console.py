@@ -1,4 +1,4 @@
-"""What people see, letter by letter."""
+"""What the console and the views print, letter by letter."""
 
 from __future__ import annotations
 
@@ -62,13 +62,56 @@ def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO, io.Str
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
-def test_table_and_map_keep_to_the_width(width: int) -> None:
+def test_table_and_map_fit_the_terminal(width: int) -> None:
     shown, out, _ = console(width, terminal=True)
     show_flash_map(shown, ROWS, 16 << 20)
     assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= width
 
 
-def test_plain_view_is_a_log() -> None:
+def the_map(rows: list[MapRow], chip_size: int, *, terminal: bool, columns: int = 80) -> str:
+    """Return the line of the map, without its addresses."""
+    shown, out, _ = console(columns, terminal=terminal)
+    show_flash_map(shown, rows, chip_size)
+    (line,) = [line for line in out.getvalue().splitlines() if line.startswith("0x0 ")]
+    start, drawn, end = line.split()
+    assert (start, end) == ("0x0", f"{chip_size:#x}")
+    return drawn
+
+
+def test_map_is_blocks_on_a_terminal_and_letters_in_a_log() -> None:
+    assert the_map(ROWS, 4 << 20, terminal=True) == "ABC███████████████" + "░" * 46
+    assert the_map(ROWS, 4 << 20, terminal=False) == "ABCCCCCCCCCCCCCCCC" + "." * 46
+
+
+@pytest.mark.parametrize("encoding", ["cp437", "cp1252", "ascii"])
+def test_map_is_letters_where_the_code_page_is_not_utf_8(encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    shown = Console(out=Terminal(stream, width=80, force_terminal=True, color_system=None, legacy_windows=False))
+    show_flash_map(shown, ROWS, 4 << 20)
+    stream.seek(0)
+    assert "0x0 ABCCC" in stream.read()
+
+
+def test_map_shows_each_of_many_small_files() -> None:
+    rows = [MapRow(0x1000 * number, 16, 1, "x") for number in range(5)]
+    assert the_map(rows, 4 << 20, terminal=False).startswith("ABCDE.")
+    at_the_end = [MapRow(0x3FB000 + 0x1000 * number, 16, 1, "x") for number in range(5)]
+    assert the_map(at_the_end, 4 << 20, terminal=False).endswith(".ABCDE")
+
+
+def test_map_keeps_every_file_at_its_place_where_there_is_room() -> None:
+    rows = [MapRow(0x0, 0x10000, 16, "a"), MapRow(0x200000, 0x100000, 256, "b"), MapRow(0x3F0000, 0, 0, "empty")]
+    assert the_map(rows, 4 << 20, terminal=False) == "A" + "." * 31 + "B" * 16 + "." * 15 + "C"
+
+
+def test_no_map_where_there_are_more_files_than_characters() -> None:
+    shown, out, _ = console(80, terminal=False)
+    show_flash_map(shown, [MapRow(0x1000 * number, 16, 1, "x") for number in range(70)], 4 << 20)
+    assert "0x0 " in out.getvalue()
+    assert "character" not in out.getvalue()
+
+
+def test_log_has_a_line_for_each_step() -> None:
     shown, out, err = console(80, terminal=False)
     with views.flash_view(shown, "ESP32-S3") as view:
         for event in EVENTS:
@@ -86,7 +129,7 @@ def test_plain_view_is_a_log() -> None:
     assert err.getvalue() == "warning: The device wants more.\n"
 
 
-def test_live_view_gives_the_terminal_back_after_a_failure() -> None:
+def test_bars_restore_the_terminal_after_a_failure() -> None:
     shown, out, _ = console(80, terminal=True)
     with pytest.raises(ZeroDivisionError), views.flash_view(shown, "ESP32-S3") as view:
         view(PhaseStarted("1-2", Phase.DETACH))
@@ -94,7 +137,7 @@ def test_live_view_gives_the_terminal_back_after_a_failure() -> None:
     assert out.getvalue().rstrip("\n").endswith("\x1b[?25h")
 
 
-def test_error_has_message_code_notes_and_hints() -> None:
+def test_error_has_message_code_notes_and_advice() -> None:
     shown, out, err = console(200, terminal=False)
     shown.error("It [bold]broke[/bold].", "broken", ["Seen: \x1b[2J."], ["idf.py [x]"])
     assert err.getvalue().splitlines() == [
@@ -105,7 +148,7 @@ def test_error_has_message_code_notes_and_hints() -> None:
     assert out.getvalue() == ""
 
 
-def test_a_hint_is_never_cut_because_people_copy_it() -> None:
+def test_command_is_never_broken() -> None:
     shown, _, err = console(40, terminal=True)
     command = "sudo tee " + "x" * 100
     shown.error("No.", "no", [], [command])
@@ -116,11 +159,11 @@ def test_a_hint_is_never_cut_because_people_copy_it() -> None:
     ("text", "cleaned"),
     [("app.bin", "app.bin"), ("kůň.bin", "kůň.bin"), ("a\x1b[2Jb\r\n\x07", "a?[2Jb???"), ("a\udc80", "a?")],
 )
-def test_clean(text: str, cleaned: str) -> None:
+def test_control_characters_become_question_marks(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
 
 
-def test_quiet_console_prints_results_and_errors_alone() -> None:
+def test_quiet_console_prints_only_results_and_errors() -> None:
     shown = Console(quiet=True)
     out, err = io.StringIO(), io.StringIO()
     shown.out, shown.err = Log(out), Log(err)
@@ -137,8 +180,27 @@ def test_quiet_console_prints_results_and_errors_alone() -> None:
     assert err.getvalue() == "error: yes [code]\n"
 
 
+def test_messages_can_share_the_stream_of_the_results() -> None:
+    shown, out, err = console(80, terminal=False)
+    shown.on_stdout().warn("a")
+    shown.on_stderr().info("b")
+    assert out.getvalue() == "warning: a\n"
+    assert err.getvalue() == "b\n"
+
+
+def test_command_has_a_line_of_its_own_where_it_does_not_fit() -> None:
+    shown, out, _ = console(40, terminal=True)
+    shown.info("Flash it", command="esp-dfu flash dfu.bin")
+    shown.info("Flash it", command="esp-dfu flash a/rather/long/path/dfu.bin")
+    assert out.getvalue().splitlines() == [
+        "Flash it: esp-dfu flash dfu.bin",
+        "Flash it:",
+        "    esp-dfu flash a/rather/long/path/dfu.bin",
+    ]
+
+
 class Closed(io.StringIO):
-    """A stream whose reader has left, after a while."""
+    """A stream that cannot be written."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__()
@@ -151,7 +213,7 @@ class Closed(io.StringIO):
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")])
-def test_a_log_that_cannot_be_written_goes_mute_and_nothing_fails(error: OSError) -> None:
+def test_log_without_a_reader_goes_mute(error: OSError) -> None:
     shown = Console()
     closed = Closed(error)
     shown.out = Log(closed)
@@ -162,17 +224,17 @@ def test_a_log_that_cannot_be_written_goes_mute_and_nothing_fails(error: OSError
     assert closed.tries == 1
 
 
-def test_a_program_without_a_stdout_is_no_traceback() -> None:
+def test_missing_stdout_is_ignored() -> None:
     open_stream(None).put("nobody reads this")
 
 
-def test_long_lists_are_cut() -> None:
+def test_long_list_ends_with_a_count() -> None:
     assert at_most([]) == []
     assert at_most(["x"] * 20) == ["x"] * 20
     assert at_most(["x"] * 22) == ["x"] * 20 + ["... and 2 more."]
 
 
-def test_a_notice_stands_above_the_bars() -> None:
+def test_notice_is_printed_above_the_bars() -> None:
     shown, out, err = console(80, terminal=True)
     with views.flash_view(shown, "ESP32-S3") as view:
         for event in EVENTS:
