@@ -1,4 +1,4 @@
-"""The commands whose looks tests/golden holds."""
+"""The commands whose screens are in tests/golden."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ LONG = "sensor_gateway_with_a_rather_long_name_for_production_line_number_two.bi
 
 
 def make_folder(folder: Path) -> None:
-    """What the commands find: projects for three chips, one that was only configured, images that are wrong."""
+    """Write what the commands find: projects for three chips, one without an image, and images that are wrong."""
     _project(folder / "my_project")
     _project(folder / "other_chip", chip="esp32s2")
     _project(folder / "not_built", image=False)
     _project(folder / "long_names", name=LONG)
     _project(folder / "overlapping", move="0x8800", image=False)
+    _project(folder / "large", app_size=900_000)
     _project(folder / "changed")
     os.utime(folder / "changed" / "build" / "hello_world.bin", (BUILT + 60, BUILT + 60))
-    _project(folder / "my_app_for_a_c3", chip="esp32s3", said="esp32c3", image=False)
+    _project(folder / "my_app_for_a_c3", chip="esp32s3", target_name="esp32c3", image=False)
     _project(folder / "wrong_image")
     write_file(folder / "wrong_image" / "build" / "dfu.bin", (folder / "other_chip" / "build" / "dfu.bin").read_bytes())
     image = bytearray((folder / DFU_BIN).read_bytes())
@@ -43,28 +44,29 @@ def _project(
     folder: Path,
     *,
     chip: str = "esp32s3",
-    said: str | None = None,
+    app_size: int = 30_000,
+    target_name: str | None = None,
     name: str = "hello_world.bin",
     move: str = "",
     image: bool = True,
 ) -> None:
-    write_sample_project(folder, load_target(chip), app_size=30_000, bootloader_size=6_000)
+    write_sample_project(folder, load_target(chip), app_size=app_size, bootloader_size=6_000)
     (folder / "CMakeLists.txt").touch()
     built, arguments = folder / "build", folder / "build" / "flasher_args.json"
-    # Where it is must not be seen: the folder is copied.
+    # Its path must not show: the folder is copied.
     edit_json(built / "project_description.json", project_path=None, build_dir=None, config_file=None)
-    told = json.loads(arguments.read_text())
+    args = json.loads(arguments.read_text())
     if name != "hello_world.bin":
         (built / "hello_world.bin").rename(built / name)
-        told["app"]["file"] = told["flash_files"]["0x10000"] = name
+        args["app"]["file"] = args["flash_files"]["0x10000"] = name
     if move:
-        told["flash_files"][move] = told["flash_files"].pop("0x10000")
-        told["app"]["offset"] = move
-    write_json(arguments, told)
+        args["flash_files"][move] = args["flash_files"].pop("0x10000")
+        args["app"]["offset"] = move
+    write_json(arguments, args)
     if image:
         build(built)
-    if said is not None:
-        edit_json(built / "project_description.json", target=said)
+    if target_name is not None:
+        edit_json(built / "project_description.json", target=target_name)
     for file in folder.rglob("*"):
         os.utime(file, (BUILT, BUILT))
 
@@ -73,12 +75,12 @@ Linux = Callable[[FolderMachine], object]
 
 
 def esp_dfu(line: str, *columns: int, **settings: Any) -> list[Command]:
-    """A command in terminals of these widths, or in pipes."""
+    """Return a command of esp-dfu in terminals of these widths, or in pipes."""
     return [Command(["esp-dfu", *line.split()], width, **settings) for width in columns or (NARROW, USUAL, PIPED)]
 
 
 def idf_py(line: str, *columns: int, project: str = "my_project", **settings: Any) -> list[Command]:
-    """The same of idf.py."""
+    """Return a command of idf.py in terminals of these widths."""
     return [
         Command(["idf.py", "-C", project, *line.split()], width, **settings) for width in columns or (NARROW, USUAL)
     ]
@@ -88,37 +90,37 @@ def idf_py(line: str, *columns: int, project: str = "my_project", **settings: An
 
 
 def no_rule(machine: FolderMachine) -> None:
-    """Nobody wrote a udev rule."""
+    """A machine without a udev rule."""
     machine.plug()
 
 
 def not_in_group(machine: FolderMachine) -> None:
-    """The rule is there, and the user is not in its group."""
+    """A machine with the rule, but its user is not in the group."""
     machine.plug(mode=0o660)
     machine.owner = ("root", "plugdev")
     machine.write("/etc/udev/rules.d/60-esp-dfu.rules", OURS)
 
 
 def held(machine: FolderMachine) -> None:
-    """Another program has the board open."""
+    """A machine on which another program has the board open."""
     machine.open_to_all = True
     machine.plug(drivers=("cdc_acm", "cdc_acm", "usbfs"))
     machine.run_program(4711, "dfu-util", NODE)
 
 
 def bridge(machine: FolderMachine) -> None:
-    """The cable is in the board's other socket."""
+    """A machine whose cable is in the board's other socket."""
     machine.open_to_all = True
     machine.plug("10c4:ea60", drivers=("cp210x",), terminals={0: "ttyUSB0"}, product="CP2102N USB to UART Bridge")
 
 
 def in_a_container(machine: FolderMachine) -> None:
-    """Docker, without the bus."""
+    """A Docker container without the USB bus."""
     machine.write("/.dockerenv")
 
 
 def root(machine: FolderMachine) -> None:
-    """May do everything, but there is no udev."""
+    """A machine without udev, used as root."""
     machine.is_root = True
     machine.file("/run/udev/control").unlink()
 
@@ -127,7 +129,7 @@ def root(machine: FolderMachine) -> None:
 
 WORDS = ("build", "inspect", "list", "flash", "doctor", "udev", "demo", "enable", "disable", "completion")
 IDF_PY = ("dfu", "dfu-list", "dfu-flash", "dfu-doctor")
-FAILED = (NARROW,)  # what a log has of an error is the same, unbroken: see flash-other-usb
+FAILED = (NARROW,)  # a log shows the same error with its lines unbroken: see flash-other-usb
 
 
 def _failed(boards: str, line: str = f"flash {DFU_BIN}", **settings: Any) -> list[Command]:
@@ -135,7 +137,7 @@ def _failed(boards: str, line: str = f"flash {DFU_BIN}", **settings: Any) -> lis
 
 
 CASES: dict[str, Sequence[Command]] = {
-    # What it can do.
+    # Help and usage.
     "help": esp_dfu("--help", NARROW, USUAL),
     **{f"help-{word}": esp_dfu(f"{word} --help", NARROW) for word in WORDS},
     "help-idf-py": [command for word in IDF_PY for command in idf_py(f"{word} --help", USUAL)],
@@ -147,9 +149,13 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu("flash dfu.bin --count 3", NARROW),
         *esp_dfu("build my_project/build --part-size many", NARROW),
     ],
-    # Building and looking at images.
+    # Images.
     "build": esp_dfu("build my_project/build", NARROW, USUAL, WIDE, PIPED),
     "build-long-names": esp_dfu("build long_names/build", NARROW, USUAL),
+    "build-large": [
+        *esp_dfu("build large/build", NARROW, USUAL, PIPED),
+        *esp_dfu("build large/build", NARROW, encoding="cp437"),
+    ],
     "build-parts": esp_dfu("build my_project/build --part-size 8K", USUAL),
     "build-no-folder": esp_dfu("build nowhere", *FAILED),
     "build-other-chip": esp_dfu("build my_app_for_a_c3/build", *FAILED),
@@ -162,7 +168,7 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu(f"flash {DFU_BIN} --quiet", USUAL),
         *esp_dfu(f"flash {DFU_BIN} --quiet", USUAL, boards=""),
     ],
-    # The boards.
+    # Lists of boards.
     "list-one": esp_dfu("list", NARROW, WIDE, PIPED),
     "list-none": esp_dfu("list", NARROW, USUAL, boards=""),
     "list-none-container": esp_dfu("list", NARROW, USUAL, boards="", linux=in_a_container),
@@ -213,7 +219,7 @@ CASES: dict[str, Sequence[Command]] = {
         plug=[1.0, 11.0, 21.0],
         stop=22.0,
     ),
-    # What stands in the way.
+    # The doctor and udev.
     "doctor": esp_dfu("doctor my_project/build", NARROW, PIPED, linux=None),
     "doctor-no-permission": esp_dfu("doctor my_project/build", *FAILED, boards="esp32s3+no-access", linux=no_rule),
     "doctor-no-device": esp_dfu("doctor my_project/build", *FAILED, boards="", linux=bridge),
@@ -223,7 +229,7 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu("udev --install", NARROW),
         *esp_dfu("udev --install", NARROW, linux=root),
     ],
-    # The rest.
+    # The demo, and idf.py.
     "demo": esp_dfu("demo", USUAL, boards="esp32s2+slow", linux=None),
     "enable": [
         *esp_dfu("enable my_project", NARROW),
@@ -240,7 +246,7 @@ CASES: dict[str, Sequence[Command]] = {
     ],
     "idf-py-wrong-target": idf_py("dfu-flash", NARROW, project="wrong_image"),
     "idf-py-dfu-doctor": idf_py("dfu-doctor", NARROW, linux=None),
-    # Terminals that can do less.
+    # Lesser terminals, and colours.
     "code-pages": [
         command
         for encoding in ("cp1252", "cp437", "ascii")
@@ -248,7 +254,7 @@ CASES: dict[str, Sequence[Command]] = {
     ],
     "dumb-terminal": esp_dfu(f"flash {DFU_BIN}", NARROW, env={"TERM": "dumb"}),
     "colours": [
-        *esp_dfu("build my_project/build", NARROW, styles=True),
+        *esp_dfu("build large/build", NARROW, styles=True),
         *esp_dfu(f"flash {DFU_BIN}", NARROW, styles=True, stop=0.9),
         *esp_dfu(f"flash {DFU_BIN}", NARROW, styles=True, boards="303a:1001"),
         *esp_dfu(f"flash {DFU_BIN} --all", NARROW, styles=True, boards="esp32s3,esp32s3+vanish@9,esp32s3+vanish@9"),

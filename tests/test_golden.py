@@ -1,10 +1,10 @@
-"""What people see, command by command: tests/golden/*.txt, to be read as they would read it.
+"""What people see, command by command, as tests/golden/*.txt: read these files as a user would.
 
     python -m pytest tests/test_golden.py --update-golden
 
-writes the files anew; read the difference before you commit it. A file holds one or more commands, each in terminals
-of several widths and in pipes (see `tests.kit.screens`). In a terminal ``┄`` stands for the grey part of a bar. Where
-boards were flashed at the same time their lines in a log come in any order; here they are sorted by port.
+writes them again; read the difference before you commit it. A file holds one or more commands, each in terminals of
+several widths and in pipes (see `tests.kit.screens`). ``┄`` stands for the grey part of a bar. When several boards are
+flashed at once, their lines reach a log in any order; here they are sorted by port.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from pathlib import Path
 import pytest
 
 if sys.platform == "win32":
-    pytest.skip("pseudo-terminals and forks are there on Unix only", allow_module_level=True)
+    pytest.skip("pseudo-terminals and forks exist on Unix only", allow_module_level=True)
 
 from .golden_cases import CASES, make_folder
 from .kit.screens import PIPED, Command, Shown, show
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
-# Yellow on white and blue on black are not to be read; white and black only on a colour that was named too.
 WRITES = {"build", "dfu", "enable", "disable"}
+# Yellow cannot be read on white, nor blue on black; white and black are used only on a named background.
 READABLE = {"default", "red", "green", "magenta", "cyan"}
 BLOCKS = {("black", "green"), ("white", "red"), ("black", "cyan"), ("black", "magenta")}
 
 
 @pytest.fixture(scope="module")
 def projects(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the commands find where they are typed; each gets a copy."""
+    """Projects and images for the commands; those that write get a copy."""
     folder = tmp_path_factory.mktemp("golden") / "projects"
     make_folder(folder)
     return folder
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_looks_as_it_did(name: str, projects: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_screen_is_as_before(name: str, projects: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     text = "\n".join(line for command in CASES[name] for line in section(command, projects, tmp_path))
     file = GOLDEN / f"{name}.txt"
     if request.config.getoption("--update-golden"):
@@ -50,7 +50,7 @@ def test_it_looks_as_it_did(name: str, projects: Path, tmp_path: Path, request: 
 
 
 def section(command: Command, projects: Path, tmp_path: Path) -> Iterator[str]:
-    """A command with what it showed."""
+    """Yield a command and what it showed."""
     folder = Path(tempfile.mkdtemp(dir=tmp_path))
     if WRITES & set(command.words):
         projects = Path(shutil.copytree(projects, folder / "projects"))
@@ -70,7 +70,7 @@ def section(command: Command, projects: Path, tmp_path: Path) -> Iterator[str]:
 
 
 def in_order(lines: list[str], command: Command) -> list[str]:
-    """In a log of several boards each one's lines one after the other, up to the table."""
+    """Sort the lines of a log of several boards by board, up to the table."""
     if command.columns != PIPED or "--all" not in command.words:
         return lines
     table = next((number for number, line in enumerate(lines) if line.startswith("Port ")), 0)
@@ -78,6 +78,6 @@ def in_order(lines: list[str], command: Command) -> list[str]:
 
 
 def check_colours(shown: Shown) -> None:
-    """Everything can be read on white and on black."""
+    """Assert that everything can be read on white and on black."""
     assert {colours for colours in shown.colours if colours[1] != "default"} <= BLOCKS
     assert {colour for colour, below in shown.colours if below == "default"} <= READABLE | {"brightblack"}

@@ -1,4 +1,4 @@
-"""A watch as its user meets it: verdicts in a log and in a terminal, options, exit codes."""
+"""`flash --watch` as its user meets it: verdicts in a log and on a terminal, options, exit codes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def dfu_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SharedClock:
-    """The time of the command."""
+    """Virtual time for the command."""
     made = SharedClock()
     monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(made))
     return made
@@ -66,7 +66,7 @@ def flash(monkeypatch: pytest.MonkeyPatch, dfu_bin: Path, boards: str, *options:
 # --- the command ------------------------------------------------------------------------------------------
 
 
-def test_a_log_has_a_line_for_each_verdict(
+def test_log_has_a_line_for_each_verdict(
     dfu_bin: Path, clock: SharedClock, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     boards = "esp32s3+slow,esp32s3+vanish@3,esp32s3+vanish@9"
@@ -87,7 +87,7 @@ def test_a_log_has_a_line_for_each_verdict(
     assert err.count("Check the cable") == 1  # the same advice is given once
 
 
-def test_quiet_says_the_verdicts_alone(
+def test_quiet_prints_only_verdicts(
     dfu_bin: Path, clock: SharedClock, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     assert flash(monkeypatch, dfu_bin, "esp32s3", "--watch", "--count", "1", "--quiet") == 0
@@ -106,7 +106,7 @@ def test_quiet_says_the_verdicts_alone(
         ("esp32s2", (), 0),
     ],
 )
-def test_ctrl_c_is_how_a_watch_ends(
+def test_ctrl_c_ends_a_watch(
     dfu_bin: Path,
     clock: SharedClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -131,14 +131,14 @@ def test_ctrl_c_is_how_a_watch_ends(
         ("--watch", "--all", "--path", "1-1"),
     ],
 )
-def test_options_that_contradict_each_other(
+def test_contradicting_options_are_refused(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, options: tuple[str, ...]
 ) -> None:
     assert flash(monkeypatch, dfu_bin, "esp32s3", *options) == 64
     assert "[usage]" in capsys.readouterr().err
 
 
-def test_only_the_ports_of_the_station(
+def test_only_the_named_ports_are_watched(
     dfu_bin: Path, clock: SharedClock, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     clock.at(20, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -152,13 +152,10 @@ def test_only_the_ports_of_the_station(
 # --- the terminal -----------------------------------------------------------------------------------------
 
 
-def live(width: int, monkeypatch: pytest.MonkeyPatch, *, colour: bool = True) -> str:
-    """What a terminal gets during a watch."""
-    if not colour:
-        monkeypatch.setenv("NO_COLOR", "1")
-    console, out = Console(), io.StringIO()
-    console.out = Terminal(out, width=width, force_terminal=True, color_system="standard", legacy_windows=False)
-    view = views.watch_view(console, "ESP32-S3")
+def test_terminal_shows_ports_in_use_below_the_verdicts() -> None:
+    out = io.StringIO()
+    terminal = Terminal(out, width=80, force_terminal=True, color_system="standard", legacy_windows=False)
+    view = views.watch_view(Console(out=terminal), "ESP32-S3")
     with view:
         view.begin("", 3)
         view(DeviceFound("1-2", "run-time", "7c:df:a1:00:00:02"))
@@ -170,16 +167,11 @@ def live(width: int, monkeypatch: pytest.MonkeyPatch, *, colour: bool = True) ->
         view(BoardLeft("1-2"))
         view.verdict(FAILED)
         view(AlreadyFlashed("1-5", "7c:df:a1:00:00:02"))
-    return out.getvalue()
-
-
-def test_below_are_the_ports_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = live(80, monkeypatch)
-    plain = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", shown).replace("\r", "\n")
+    plain = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n")
     last = [line.split() for line in plain.splitlines() if line.strip()][-3:]
     assert [line[0] for line in last] == ["watching", "1-5", "3-1.4"]
     assert last[0][-4:] == ["1", "passed,", "1", "failed"]
     assert "unplug it" in plain
     assert "warning: Port 1-2: A line is missing." in plain
-    assert "x" * 100 in plain  # a hint is never cut
+    assert "x" * 100 in plain  # a command is never broken
     assert "it ?[2J left. [device-gone]" in plain
