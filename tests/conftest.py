@@ -14,6 +14,7 @@ import pytest
 import esp_dfu_ext
 
 from .fault_matrix import report_lines
+from .kit.machine import FolderMachine
 
 MATRIX = pytest.StashKey[dict[tuple[str, str, bool], str]]()
 
@@ -70,3 +71,9 @@ def hangup_ends() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> FolderMachine:
+    """A Linux machine with udev and without USB devices."""
+    return FolderMachine(tmp_path / "root")

@@ -1,4 +1,4 @@
-"""What Linux tells of USB: sysfs, device nodes, processes; and what kind of machine it is."""
+"""What Linux says about USB devices, users and processes, and the kind of machine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,10 @@ from esp_dfu_ext.linux.machine import Machine
 
 from .kit.machine import NODE, FolderMachine
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is about files of Linux, with its owners and links")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Linux files, with owners and links")
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> FolderMachine:
-    return FolderMachine(tmp_path)
-
-
-def test_a_board_with_its_drivers_and_its_node(machine: FolderMachine) -> None:
+def test_device_has_node_drivers_and_terminals(machine: FolderMachine) -> None:
     machine.plug(terminals={0: "tty/ttyACM0"})
     machine.write("/sys/bus/usb/devices/usb1/idVendor", "1d6b")
     (board,) = machine.usb()
@@ -30,35 +25,35 @@ def test_a_board_with_its_drivers_and_its_node(machine: FolderMachine) -> None:
     assert board.terminals == ("ttyACM0",)
 
 
-def test_a_bridge_behind_a_hub(machine: FolderMachine) -> None:
+def test_bridge_behind_a_hub_has_its_port_path(machine: FolderMachine) -> None:
     machine.plug("10c4:ea60", "1-4.2", 9, ["cp210x"], {0: "ttyUSB3"}, "CP2102N")
     (bridge,) = machine.usb()
     assert (bridge.path, bridge.terminals, bridge.node) == ("1-4.2", ("ttyUSB3",), "/dev/bus/usb/001/009")
 
 
-def test_a_root_hub_is_none(machine: FolderMachine) -> None:
+def test_root_hub_is_left_out(machine: FolderMachine) -> None:
     machine.plug("1d6b:0002", "usb1", 1, ["hub"])
     assert machine.usb() == []
 
 
-def test_a_device_that_leaves_while_it_is_read(machine: FolderMachine) -> None:
+def test_device_that_leaves_while_it_is_read_is_left_out(machine: FolderMachine) -> None:
     machine.plug()
     machine.file("/sys/bus/usb/devices/1-1/devnum").unlink()
     assert machine.usb() == []
 
 
-def test_a_machine_without_anything(machine: FolderMachine) -> None:
+def test_empty_machine_has_nothing(machine: FolderMachine) -> None:
     assert (machine.usb(), machine.has_usb, machine.holders(NODE), machine.access(NODE)) == ([], False, [], None)
     assert (machine.wsl, machine.container) == ("", "")
 
 
-def test_owner_group_and_mode_of_a_node(machine: FolderMachine) -> None:
+def test_node_has_owner_group_and_mode(machine: FolderMachine) -> None:
     access = machine.access(machine.plug(mode=0o640))
     assert access is not None
     assert (str(access), access.allowed) == ("root:root 0640", False)
 
 
-def test_who_has_a_node_open(machine: FolderMachine) -> None:
+def test_holders_are_the_other_processes_with_the_node_open(machine: FolderMachine) -> None:
     machine.run_program(400, "qemu", "/dev/null", NODE)
     machine.run_program(30, "dfu-util", NODE)
     machine.run_program(31, "innocent", "/dev/bus/usb/001/003")
@@ -68,19 +63,18 @@ def test_who_has_a_node_open(machine: FolderMachine) -> None:
 
 
 @pytest.mark.parametrize("release", ["5.15.167.4-microsoft-standard-WSL2", "4.4.0-19041-Microsoft"])
-def test_wsl(machine: FolderMachine, release: str) -> None:
+def test_wsl_is_known_by_its_kernel(machine: FolderMachine, release: str) -> None:
     machine.write("/proc/sys/kernel/osrelease", f"{release}\n")
     assert machine.wsl == release
 
 
 @pytest.mark.parametrize("path", ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"])
-def test_containers(machine: FolderMachine, path: str) -> None:
+def test_container_is_known_by_its_file(machine: FolderMachine, path: str) -> None:
     machine.write(path)
     assert machine.container == path
 
 
-def test_this_very_machine(tmp_path: Path) -> None:
-    """The user's side is not made up: the real one is asked."""
+def test_user_and_groups_are_those_of_this_process(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     path = tmp_path / "node"
     path.write_text("")

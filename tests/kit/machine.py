@@ -6,8 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from esp_dfu_ext.doctor import usb
+from esp_dfu_ext.doctor.findings import Finding, Level
 from esp_dfu_ext.linux.machine import Machine
 
+from .boards import Bench
+from .chips import chip, chips
 from .files import write_file
 
 NODE = "/dev/bus/usb/001/002"
@@ -82,3 +86,15 @@ class FolderMachine(Machine):
             link = self.file(f"/proc/{number}/fd/{descriptor}")
             link.parent.mkdir(exist_ok=True)
             link.symlink_to(path)
+
+
+def check_bus(
+    machine: Machine, rig: Bench, wanted: str | None = "esp32s3", *, simulated: bool = False
+) -> list[Finding]:
+    """Return what the doctor finds on the bus of `rig`, looking for the chip `wanted`."""
+    return usb.bus(machine, chips(), chip(wanted) if wanted else None, rig.bus, simulated=simulated)
+
+
+def problem_codes(findings: Sequence[Finding]) -> dict[str, str]:
+    """Return the codes of the problems, by topic."""
+    return {finding.topic: finding.code for finding in findings if finding.level is Level.PROBLEM}

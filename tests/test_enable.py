@@ -1,4 +1,4 @@
-"""`esp-dfu enable` and `disable`, and what idf.py makes of them."""
+"""`esp-dfu enable` and `disable`, and that idf.py follows them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def idf_project(project: Path) -> Path:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_enabled_project_has_the_actions_and_a_disabled_one_has_not(
-    version: str, idf_project: Path, capsys: Capture
-) -> None:
+def test_idf_py_has_the_actions_only_while_enabled(version: str, idf_project: Path, capsys: Capture) -> None:
     env = {"PYTHONPATH": str(site_packages(idf_project.parent / "site", entry_point=False))}
     for command, file_there in (("enable", True), ("enable", True), ("disable", False), ("disable", False)):
         done = esp_dfu(command, idf_project)
@@ -50,7 +48,7 @@ OWN = "def action_extensions(base_actions, project_path):\n    return {'version'
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_two_lines_for_a_file_that_is_there_work(version: str, idf_project: Path, capsys: Capture) -> None:
+def test_two_lines_extend_an_existing_file(version: str, idf_project: Path, capsys: Capture) -> None:
     file = idf_project / "idf_ext.py"
     file.write_text(OWN)
     assert enable(session(), idf_project) == 65
@@ -66,21 +64,21 @@ def test_the_two_lines_for_a_file_that_is_there_work(version: str, idf_project: 
     assert "was not changed" in capsys.readouterr().out
 
 
-def test_a_folder_that_is_no_project_gets_no_file(tmp_path: Path, capsys: Capture) -> None:
+def test_folder_without_a_project_gets_no_file(tmp_path: Path, capsys: Capture) -> None:
     assert session().run(lambda s: enable(s, tmp_path)) == 65
     assert "not an ESP-IDF project" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe", b""])
-def test_a_file_that_is_no_text_stays(text: bytes, idf_project: Path, capsys: Capture) -> None:
+def test_unreadable_or_empty_file_is_kept(text: bytes, idf_project: Path, capsys: Capture) -> None:
     (idf_project / "idf_ext.py").write_bytes(text)
     assert session().run(lambda s: enable(s, idf_project)) == 65
     assert (idf_project / "idf_ext.py").read_bytes() == text
     capsys.readouterr()
 
 
-def test_a_folder_where_nothing_can_be_written(idf_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_folder_is_an_output_error(idf_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, *args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -98,7 +96,7 @@ def test_a_folder_where_nothing_can_be_written(idf_project: Path, monkeypatch: p
         ("/usr/bin/fish", "", "set -gx IDF_EXTRA_ACTIONS_PATH {quoted}"),
     ],
 )
-def test_the_line_for_a_shell(
+def test_command_is_in_the_syntax_of_the_shell(
     shell: str, before: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     ours = extra_actions_path()
@@ -108,14 +106,14 @@ def test_the_line_for_a_shell(
     assert capsys.readouterr().out == line.format(ours=ours, quoted=shlex.quote(ours)) + "\n"
 
 
-def test_the_line_for_powershell(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_command_is_in_the_syntax_of_powershell(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("IDF_EXTRA_ACTIONS_PATH", "C:\\it's")
     enable_shell(session())
     assert capsys.readouterr().out == f"$env:IDF_EXTRA_ACTIONS_PATH = 'C:\\it''s;{extra_actions_path()}'\n"
 
 
-def test_a_shell_takes_the_line_and_its_opposite(idf_project: Path, capsys: Capture) -> None:
+def test_shell_command_can_be_undone(idf_project: Path, capsys: Capture) -> None:
     python = shlex.quote(sys.executable)
     script = (
         f'eval "$({python} -m esp_dfu_ext enable --shell)"; echo "$IDF_EXTRA_ACTIONS_PATH";'
@@ -134,7 +132,7 @@ def test_a_shell_takes_the_line_and_its_opposite(idf_project: Path, capsys: Capt
         "# Some other words of a later version; `esp-dfu disable` removes it.",
     ],
 )
-def test_what_any_version_wrote_is_taken_away(comment: str, idf_project: Path, capsys: Capture) -> None:
+def test_file_of_any_version_is_removed(comment: str, idf_project: Path, capsys: Capture) -> None:
     file = idf_project / "idf_ext.py"
     file.write_text(f"{comment}\nfrom esp_dfu_ext import action_extensions\n")
     assert disable(session(), idf_project) == 0
@@ -142,13 +140,13 @@ def test_what_any_version_wrote_is_taken_away(comment: str, idf_project: Path, c
 
 
 @pytest.mark.parametrize("text", ["# mine\n" + CONTENT, CONTENT + "# mine\n", CONTENT.replace("#", "x = 1  #", 1)])
-def test_what_somebody_else_wrote_stays(text: str, idf_project: Path, capsys: Capture) -> None:
+def test_file_with_other_lines_is_kept(text: str, idf_project: Path, capsys: Capture) -> None:
     (idf_project / "idf_ext.py").write_text(text)
     assert disable(session(), idf_project) == 65
     assert (idf_project / "idf_ext.py").read_text() == text
 
 
-def test_disabling_says_what_to_take_out(idf_project: Path, capsys: Capture) -> None:
+def test_disable_names_the_lines_to_remove(idf_project: Path, capsys: Capture) -> None:
     (idf_project / "idf_ext.py").write_text(CONTENT + "x = 1\n")
     assert disable(session(), idf_project) == 65
     disable_shell(session())

@@ -1,0 +1,150 @@
+"""Advice by code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esp_dfu_ext.doctor.advice import ADVICE, ESP_DFU, IDF_PY, Context, advice_for, next_steps
+from esp_dfu_ext.doctor.advice_machine import own_command
+from esp_dfu_ext.doctor.findings import Finding, Level, problem, raised
+from esp_dfu_ext.errors import (
+    AccessDeniedError,
+    DeviceBusyError,
+    DeviceNotFoundError,
+    EspDfuError,
+    InputMissingError,
+    OtherUsbError,
+    TargetNotSupportedError,
+    UsbUnavailableError,
+)
+
+from .kit.chips import chip, chips
+from .kit.commands import PACKAGE
+from .test_errors_page import codes_of_errors, codes_of_findings
+
+WITHOUT_ADVICE = {
+    "error": "the message has the system's words; nobody foresaw this case",
+    "usage": "the message names the option and what to use instead",
+    "data": "only its subclasses are raised",
+    "target-file": "the message names file, key and allowed values",
+    "project": "the message names the file and what is wrong with it",
+    "output": "the message has the system's reason, or names the option",
+    "dfu": "the device accepts no downloads, which nothing on this side changes",
+    "remote": "raised for labgrid's Python code, which shows no advice",
+}
+DATA: Mapping[str, Mapping[str, Any]] = {
+    "several-devices": {"paths": ["1-1", "1-2"]},
+    "dfu-status": {"status": "errFILE"},
+    "interrupted": {"incomplete": True},
+    "target-not-supported": {"supported": ["esp32s3"]},
+    "kernel-driver": {"interface": "1-1:1.2", "driver": "usbhid"},
+    "no-udev": {"where": ""},
+    "no-group": {"rule_group": "plugdev", "user": "ada"},
+    "not-in-group": {"rule_group": "plugdev", "user": "ada"},
+    "old-session": {"rule_group": "plugdev"},
+    "no-node": {"where": "container"},
+    "no-package": {"missing": ["rich"]},
+    "actions-refused": {"extra_path": "/a folder"},
+}
+
+
+def test_every_code_has_advice_or_a_reason() -> None:
+    assert set(ADVICE) | set(WITHOUT_ADVICE) == codes_of_errors() | codes_of_findings()
+    assert not set(ADVICE) & set(WITHOUT_ADVICE)
+
+
+@pytest.mark.parametrize("code", ADVICE)
+@pytest.mark.parametrize("target", [None, *chips()], ids=lambda target: target and target.name)
+def test_advice_is_a_sentence_or_ends_in_a_command(code: str, target: Any) -> None:
+    lines = ADVICE[code](Context(ESP_DFU, target, chips(), DATA.get(code, {})))
+    assert lines
+    for line in lines:
+        assert re.fullmatch(r"(- |[A-Z]).*[.:]|([A-Z].*: )?[a-z/-].*[^.]", line), line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputMissingError("No.", path=Path("a"), role="dfu.bin"),
+        InputMissingError("No.", path=Path("a"), role="flash file", reason="unreadable"),
+        TargetNotSupportedError("esp32c3", supported=["esp32s3"]),
+        UsbUnavailableError("No.", missing="libusb"),
+        OtherUsbError("No."),
+        DeviceBusyError("No."),
+    ],
+    ids=lambda error: error.code,
+)
+def test_error_and_finding_have_the_same_advice(error: EspDfuError) -> None:
+    advice = advice_for(error, IDF_PY, chip())
+    assert advice
+    assert next_steps([raised("topic", error)], IDF_PY, chip()) == advice
+
+
+def test_unknown_code_has_no_advice() -> None:
+    assert next_steps([problem("topic", "brand-new", "")], IDF_PY, chip()) == []
+
+
+def test_findings_come_before_the_error() -> None:
+    denied = AccessDeniedError("No.")
+    groups = [problem(f"port 1-{n}", "not-in-group", "", rule_group="plugdev", user="ada") for n in (1, 2)]
+    assert advice_for(denied, IDF_PY, chip(), groups)[0] == "sudo usermod -aG plugdev ada"
+    assert len(advice_for(denied, IDF_PY, chip(), groups)) == 2
+    bridge = Finding("port 1-3", Level.NOT_APPLICABLE, "a serial port")
+    assert advice_for(denied, IDF_PY, chip(), [bridge]) == advice_for(denied, IDF_PY, chip())
+
+
+def test_unknown_chip_gets_the_download_mode_of_each() -> None:
+    missing = DeviceNotFoundError("No.")
+    for lines in (
+        advice_for(missing, ESP_DFU, targets=chips()),
+        next_steps([raised("board", missing)], ESP_DFU, targets=chips()),
+    ):
+        assert [line.partition(":")[0] for line in lines] == [
+            "Download mode of ESP32-P4",
+            "Download mode of ESP32-S2 and ESP32-S3",
+            "Download mode of ESP32-S31",
+        ]
+
+
+def test_missing_rule_is_the_last_problem_to_solve() -> None:
+    findings = [problem("udev rule", "no-rule", ""), problem("board", "no-device", "")]
+    assert "download mode" in " ".join(next_steps(findings, ESP_DFU, chip()))
+    assert "udev --install" in next_steps(findings[:1], ESP_DFU, chip())[0]
+
+
+def test_defect_of_a_check_comes_after_every_problem() -> None:
+    findings = [problem("plugin", "unknown", ""), problem("udev rule", "no-rule", "")]
+    assert "udev --install" in next_steps(findings, ESP_DFU, chip())[0]
+    assert next_steps(findings[:1], ESP_DFU, chip())[0].startswith("Report this")
+
+
+@pytest.mark.parametrize(
+    ("code", "step"),
+    [
+        ("device-busy", "Close the program"),
+        ("no-permission", "udev --install" if sys.platform.startswith("linux") else "administrator"),
+        ("no-driver", "Zadig"),
+        ("no-usb", "pass the USB bus"),
+    ],
+)
+def test_board_that_cannot_be_used_has_one_step(code: str, step: str) -> None:
+    (line,) = next_steps([problem("port 1-1", code, "")], ESP_DFU, chip())
+    assert step in line
+
+
+def test_own_command_works_for_root_from_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda name: "/elsewhere")
+    command = shlex.split(own_command("list"))
+    assert command[:2] == ["env", f"PYTHONPATH={PACKAGE.parent}"]
+    done = subprocess.run([*command, "--help"], cwd="/", env={}, capture_output=True, text=True, timeout=60)
+    assert "dfu-util" in done.stdout
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(PACKAGE.parent))
+    assert own_command("list", root=True) == f"sudo {shlex.quote(sys.executable)} -m esp_dfu_ext list"
