@@ -109,7 +109,7 @@ _quiet = {**options.quiet(), "names": ["-q", "--quiet"]}
 @click.version_option(__version__, prog_name="esp-dfu")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Flash ESP32-S2, -S3, -P4 and -S31 boards over their own USB port (DFU).
+    """Flash ESP32-series boards over the chip's own USB port (DFU).
 
     In an ESP-IDF project the same jobs are idf.py dfu, dfu-list, dfu-flash and dfu-doctor.
     """
@@ -262,12 +262,11 @@ def udev(install: bool, force: bool) -> None:
 @click.option(
     "--target",
     "name",
-    default="esp32s2",
     metavar="CHIP",
     shell_complete=_completed_by("chips"),
-    help="The chip to simulate. Default: esp32s2.",
+    help="Chip to simulate. Default: the first one by name.",
 )
-def demo(name: str) -> None:
+def demo(name: str | None) -> None:
     """Build, inspect, list and flash on a simulated chip; needs no board and no ESP-IDF."""
 
     def job(session: Session) -> int:

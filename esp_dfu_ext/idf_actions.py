@@ -82,7 +82,7 @@ def _actions() -> dict[str, dict[str, Any]]:
             "callback": _dfu,
             "short_help": "Build the DFU image for flashing over the chip's own USB port.",
             "help": (
-                "Build the project and write build/dfu.bin for ESP32-S2, -S3, -P4 or -S31.\n\n"
+                "Build the project and write build/dfu.bin; for chips with USB DFU in their ROM.\n\n"
                 "Everything that the chip's ROM would flash wrongly is refused before a byte is written."
             ),
             "dependencies": ["all"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from importlib.metadata import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import esp_dfu_ext
 from esp_dfu_ext.errors import EspDfuError, TargetFileError, TargetNotSupportedError
 from esp_dfu_ext.target import (
     TARGETS_VARIABLE,
@@ -136,6 +138,21 @@ def test_a_chip_without_dfu_is_named_together_with_those_that_have_it(name: str)
     assert (caught.value.target, caught.value.supported) == (name, tuple(BUILTIN))
     assert name in caught.value.message
     assert caught.value.exit_code == 65
+
+
+def test_package_code_names_no_chip() -> None:
+    files = sorted(Path(esp_dfu_ext.__file__).parent.rglob("*.py"))
+    assert len(files) > 50
+    named = re.compile(r"esp32[-_]?[a-z]\d|(?<!\w)-[schp]\d", re.IGNORECASE)
+    found = [f"{path}: {match[0]}" for path in files for match in named.finditer(path.read_text(encoding="utf-8"))]
+    assert found == []
+
+
+def test_package_metadata_names_every_chip() -> None:
+    about = metadata("esp-dfu-ext")
+    for target in load_targets():
+        assert target.chip.removeprefix("ESP32") in about["Summary"]
+        assert target.chip.lower() in about["Keywords"].split(",")
 
 
 # --- a user's own -----------------------------------------------------------------------------------------

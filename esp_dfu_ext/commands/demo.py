@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..simulator.sample import write_sample_project
-from ..target import PROJECT_FOLDER, Target, load_target
+from ..target import PROJECT_FOLDER, Target, load_target, target_names
 from . import build as build_command
 from . import flash as flash_command
 from . import inspect as inspect_command
@@ -19,9 +19,10 @@ from .flash_run import FlashArguments
 from .session import Session
 
 
-def demo(session: Session, name: str) -> int:
-    """Build, inspect, list and flash, as a user would, for the chip `name`."""
-    target = load_target(name, session.project_dir.absolute())  # the current folder will be another
+def demo(session: Session, name: str | None) -> int:
+    """Build, inspect, list and flash for the chip `name` (None for the first one), as a user would."""
+    project_dir = session.project_dir.absolute()  # the current folder changes below
+    target = load_target(name or target_names(project_dir)[0], project_dir)
     build_dir, dfu_bin = Path("hello_world/build"), Path("hello_world/build/dfu.bin")
     steps: list[tuple[str, Callable[[], int]]] = [
         (f"build {build_dir}", lambda: build_command.build(session, build_dir)),
@@ -29,7 +30,7 @@ def demo(session: Session, name: str) -> int:
         ("list", lambda: list_command.list_devices(session)),
         (f"flash {dfu_bin}", lambda: flash_command.flash(session, dfu_bin, FlashArguments())),
     ]
-    session.boards = name
+    session.boards = target.name
     with _scratch_folder():
         write_sample_project(Path("hello_world"), target)
         session.project_dir = _with_chip(Path("hello_world"), target)

@@ -63,7 +63,7 @@ def simulate(boards: Sequence[Board], clock: Clock, others: Sequence[tuple[str, 
 
 
 def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = None) -> Simulation:
-    """Return boards from a list such as ``esp32s3,esp32s2+busy,303a:1001``, on ports 1-1, 1-2, 1-3.
+    """Return boards from a list such as ``CHIP,CHIP+busy,vvvv:pppp``, on ports 1-1, 1-2, 1-3.
 
     Options follow the chip's name, each after a ``+``: ``dfu`` (already in DFU mode), ``app`` (runs an app with the
     ROM's USB console), ``boots`` (a reset starts the app), ``slow`` (1.5 ms per block, like a real board), ``strict``
