@@ -113,6 +113,8 @@ def test_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @settings(deadline=None, max_examples=80)
 @given(st.binary(max_size=300))
+@example(pattern((1 << 14) + 1, 7))
+@example(pattern(50000, 7))
 def test_xor_of_all_bytes(data: bytes) -> None:
     assert xor_of(data) == functools.reduce(operator.xor, data, 0)
 

@@ -15,6 +15,7 @@ _CHIP_ID_OFFSET = 12  # esp_image_header_t, ESP-IDF, esp_app_format.h
 _APP_DESC_OFFSET = 32
 _APP_DESC = struct.Struct("<I12x32s32s16s16s32s32s")
 _APP_DESC_MAGIC = 0xABCD5432
+_XOR_BLOCK = 1 << 14  # bytes, a power of two
 
 
 class AppDescription(NamedTuple):
@@ -75,12 +76,13 @@ def _problem(data: bytes) -> str:
 
 def xor_of(data: bytes) -> int:
     """XOR all bytes: the checksum of ESP images, without a Python loop over each byte as in esptool."""
-    value, length = int.from_bytes(data, "little"), len(data)
+    value, length = 0, _XOR_BLOCK
+    for start in range(0, len(data), length):
+        value ^= int.from_bytes(data[start : start + length], "little")
     while length > 1:
-        half = (length + 1) // 2
-        value = (value >> (8 * half)) ^ (value & ((1 << (8 * half)) - 1))
-        length = half
-    return value
+        length //= 2
+        value ^= value >> (8 * length)
+    return value & 0xFF
 
 
 def app_description(image: bytes | memoryview) -> AppDescription | None:
