@@ -109,8 +109,7 @@ def _load(file: FlashFile, room: int) -> LoadedFile:
     if found.st_size > room:
         return LoadedFile(file, found.st_size, b"")
     try:
-        with path.open("rb") as opened:
-            data = opened.read(room + 1)
+        data = path.read_bytes()
     except OSError as error:
         raise InputMissingError.of(error, path, "flash file") from error
     return LoadedFile(file, len(data), data)
