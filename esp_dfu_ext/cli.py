@@ -130,12 +130,12 @@ def _run(
     # Imported here and below, inside what `main` guards: it takes long enough for a Ctrl-C.
     from .commands.session import JsonSession, Session
     from .doctor.advice import ESP_DFU
-    from .project import project_of, project_of_image
+    from .project import project_dir_of, project_dir_of_image
     from .ui.console import Console
 
-    project_dir = project_of(build_dir) if build_dir is not None else Path()
+    project_dir = project_dir_of(build_dir) if build_dir is not None else Path()
     if dfu_bin is not None:
-        project_dir = project_of_image(dfu_bin)
+        project_dir = project_dir_of_image(dfu_bin)
     session = (JsonSession if as_json else Session)(Console(quiet=quiet), ESP_DFU, project_dir, trace=trace)
     try:
         code = session.run(job)

@@ -110,16 +110,16 @@ def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
     return Project(project_dir, build_dir, name if isinstance(name, str) else "", target, sdkconfig, sources)
 
 
-def project_of(build_dir: Path) -> Path:
-    """Return the project folder that a build folder belongs to, as `read_project` finds it; never fails."""
+def project_dir_of(build_dir: Path) -> Path:
+    """Return the project folder of a build folder, as `read_project` finds it; never fails."""
     with suppress(EspDfuError, OSError):
         return _find_project_dir(_read_description(build_dir), build_dir)
     return _parent(build_dir)
 
 
-def project_of_image(dfu_bin: Path) -> Path:
-    """Return the project folder that a dfu.bin in its build folder belongs to; never fails."""
-    return project_of(Path(os.path.realpath(dfu_bin)).parent)
+def project_dir_of_image(dfu_bin: Path) -> Path:
+    """Return the project folder of the build folder that contains a dfu.bin; never fails."""
+    return project_dir_of(Path(os.path.realpath(dfu_bin)).parent)
 
 
 def read_flasher_args(build_dir: Path) -> FlasherArgs:
@@ -236,7 +236,7 @@ def _local_path(text: object, build_dir: Path) -> Path | None:
 
 
 def _is_project_around(project_dir: Path, build_dir: Path) -> bool:
-    """Return whether a folder is a project and contains the build folder; a copied one may lie anywhere."""
+    """Return whether a folder is a project around the build folder; what is around a downloaded one may be anything."""
     around = _is_below(build_dir.absolute(), [project_dir, project_dir.resolve()])
     return around and os.path.isfile(project_dir / "CMakeLists.txt")  # noqa: PTH113
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from esp_dfu_ext.errors import EspDfuError, InputMissingError, NoTargetError, ProjectError
 from esp_dfu_ext.image.plan import FlashFile
-from esp_dfu_ext.project import project_of, project_of_image, read_flasher_args, read_plan, read_project
+from esp_dfu_ext.project import project_dir_of, project_dir_of_image, read_flasher_args, read_plan, read_project
 
 from .kit.files import edit_json, forbid, write_file, write_json
 from .kit.projects import make_project
@@ -34,25 +34,25 @@ def test_project_is_read(idf: int, tmp_path: Path) -> None:
 
 def test_project_of_build_folder_and_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = make_project(tmp_path / "project")
-    assert project_of(build) == project_of_image(build / "dfu.bin") == tmp_path / "project"
+    assert project_dir_of(build) == project_dir_of_image(build / "dfu.bin") == tmp_path / "project"
     (tmp_path / "latest.bin").symlink_to(build / "dfu.bin")
-    assert project_of_image(tmp_path / "latest.bin") == tmp_path / "project"
+    assert project_dir_of_image(tmp_path / "latest.bin") == tmp_path / "project"
     build.rename(tmp_path / "elsewhere")
-    assert project_of(tmp_path / "elsewhere") == tmp_path / "project"
+    assert project_dir_of(tmp_path / "elsewhere") == tmp_path / "project"
     description = tmp_path / "elsewhere" / "project_description.json"
     for text in ("{", "{}", '{"project_path": "/nowhere"}'):
         description.write_text(text)
-        assert project_of(tmp_path / "elsewhere") == tmp_path
+        assert project_dir_of(tmp_path / "elsewhere") == tmp_path
     monkeypatch.chdir(tmp_path / "elsewhere")
     for folder in (Path(), tmp_path / "elsewhere"):
-        assert project_of(folder) == tmp_path
+        assert project_dir_of(folder) == tmp_path
     (tmp_path / "elsewhere" / "below").mkdir()
     monkeypatch.chdir("below")
-    assert project_of(Path("..")) == tmp_path
-    assert project_of_image(Path("dfu.bin")) == tmp_path / "elsewhere"
+    assert project_dir_of(Path("..")) == tmp_path
+    assert project_dir_of_image(Path("dfu.bin")) == tmp_path / "elsewhere"
     with monkeypatch.context() as refused:
         forbid(refused, tmp_path / "elsewhere")
-        assert project_of(tmp_path / "elsewhere") == tmp_path
+        assert project_dir_of(tmp_path / "elsewhere") == tmp_path
 
 
 @IDF

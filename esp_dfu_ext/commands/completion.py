@@ -63,13 +63,13 @@ def serials(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 def _targets(context: click.Context) -> list[Target]:
     """The chips that the command will know."""
-    from ..project import project_of_image
+    from ..project import project_dir_of_image
     from ..target import load_targets
 
     # A line that ends with an option is not parsed to its end: DFU.BIN is left over.
     dfu_bin = context.params.get("dfu_bin") or next(iter(context.args), None)
     try:
-        return load_targets(project_of_image(Path(dfu_bin)) if dfu_bin else Path(), on_broken=_ignore)
+        return load_targets(project_dir_of_image(Path(dfu_bin)) if dfu_bin else Path(), on_broken=_ignore)
     except (EspDfuError, OSError):
         return []
 

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from esp_dfu_ext.events import Event, Notice
+from esp_dfu_ext.target import builtin_folder
 
 from .archives import pattern
 from .files import write_file, write_json
@@ -130,3 +133,11 @@ def make_project(
         args[name] = {"offset": hex(address), "file": file, "encrypted": mark}
     write_json(build / "flasher_args.json", args)
     return build
+
+
+def own_chip(folder: Path, name: str, pid: int) -> Path:
+    """Write the YAML file of a chip like the ESP32-S3 with another name and PID."""
+    data = yaml.safe_load((builtin_folder() / "esp32s3.yaml").read_text())
+    data.update(name=name, chip=f"Own {name}")
+    data["usb"]["pid"] = pid
+    return write_file(folder / f"{name}.yaml", yaml.safe_dump(data).encode())
