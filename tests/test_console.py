@@ -22,7 +22,7 @@ from esp_dfu_ext.ui.console import Console
 from esp_dfu_ext.ui.flash_map import MapRow, show_flash_map
 from esp_dfu_ext.ui.streams import Log, open_stream
 from esp_dfu_ext.ui.terminal import Terminal
-from esp_dfu_ext.ui.text import at_most
+from esp_dfu_ext.ui.text import at_most, table_lines
 from esp_dfu_ext.units import clean
 
 ROWS = [
@@ -66,6 +66,14 @@ def test_table_and_map_fit_the_terminal(width: int) -> None:
     shown, out, _ = console(width, terminal=True)
     show_flash_map(shown, ROWS, 16 << 20)
     assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= width
+
+
+@pytest.mark.parametrize("width", [10, 30, 40])
+def test_narrow_table_loses_nothing(width: int) -> None:
+    cells = ["0x8000", "3 KiB", "partition_table/partition-table.bin"]
+    lines = table_lines([">Address", ">Size", "File"], [cells], width)
+    file = "".join(str(line[-1]).strip() for line in lines[1:])
+    assert file.replace(" ", "") == "partition_table/partition-table.bin"
 
 
 def the_map(rows: list[MapRow], chip_size: int, *, terminal: bool, columns: int = 80) -> str:

@@ -72,14 +72,15 @@ class _Field(ProgressColumn):
 class BarView(LineView):
     """Shows a bar for each phase."""
 
-    _narrow_file = 10  # columns for a file's name on a narrow terminal
+    _narrow_file = 10  # columns for a file's name on a terminal of less than 76
 
     def __init__(self, console: Console, title: str) -> None:
         super().__init__(console.on_stdout(), title)
         terminal = console.out
         assert isinstance(terminal, Terminal)  # the only stream that is live
         self._terminal = terminal
-        self._file_width = 24 if terminal.width >= 76 else self._narrow_file
+        self._tiny = terminal.width < 56
+        self._file_width = 24 if terminal.width >= 76 else 0 if self._tiny else self._narrow_file
         self._progress = _Progress(
             _Field("label"),
             BarColumn(
@@ -88,7 +89,7 @@ class BarView(LineView):
                 complete_style="green",
                 finished_style="green",
                 pulse_style="green",
-                table_column=Column(ratio=1, min_width=6, max_width=40),
+                table_column=Column(ratio=1, min_width=4, max_width=40),
             ),
             _Field("figures"),
             _Field("file"),
@@ -144,7 +145,8 @@ class BarView(LineView):
         figures = f"{percent:>3} %"
         if event.done and seconds > 0.5:
             left = seconds / event.done * (event.total - event.done)
-            figures += f"  {format_rate(event.done, seconds)}  {format_seconds(left)} left"
+            rate = "" if self._tiny else f"  {format_rate(event.done, seconds)}"
+            figures += f"{rate}  {format_seconds(left)} left"
         # Cut here, because rich ends a long text with a character that some code pages lack.
         file = shorten(clean(event.name), self._file_width) if self._file_width else ""
         self._progress.update(self._tasks[row], completed=event.done, figures=figures, file=file)

@@ -50,7 +50,7 @@ def show_flash_map(console: Console, rows: Sequence[MapRow], chip_size: int) -> 
     console.info()
     unit = "block" if out.blocks else "character"
     out.put(Styled("0x0 ", "dim"), *_cells(rows, marks, cells, size, out.blocks), Styled(end, "dim"), wrap=False)
-    out.put(Styled(f"    1 {unit} = {format_size(size)}, at least one per file", "dim"))
+    out.put(Styled(f"    1 {unit} = {format_size(size)}, at least one per file", "dim"), hang=4)
     console.info()
 
 

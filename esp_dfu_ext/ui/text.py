@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from ..units import clean
 
 _LONGEST_LINE = 8000  # characters; more than two of the longest paths
-_LEAST = 10  # columns that a cell keeps when it is cut
+_LEAST = 8  # columns that a cell keeps when it is cut
 
 
 class Styled(str):
@@ -80,7 +80,7 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: in
         width: Columns of the terminal.
 
     Returns:
-        The lines, each as the parts to print.
+        The lines, each as the parts to print; where nothing helps, they are wider than `width`.
     """
     from rich.console import Console
     from rich.table import Table
@@ -96,7 +96,8 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: in
         cells.append("\n".join(line.rstrip() for line in fold(row[-1], widths[-1])))
         table.add_row(*(Text(cell, getattr(whole, "style", "")) for cell, whole in zip(cells, row)))
     lines = []
-    for segments in Console(file=io.StringIO(), width=width).render_lines(table, pad=False):
+    room = max(width, sum(widths) + 2 * len(widths) - 2)  # rich would drop what does not fit
+    for segments in Console(file=io.StringIO(), width=room).render_lines(table, pad=False):
         parts = [Styled(segment.text, str(segment.style or "")) for segment in segments]
         while parts and not parts[-1].strip():
             parts.pop()
