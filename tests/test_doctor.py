@@ -26,7 +26,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Linux files, wi
 def test_no_problem_exits_with_0(tmp_path: Path) -> None:
     done = esp_dfu("doctor", boards="esp32s3,303a:1001", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("Ready to flash.\n")
+    assert "\nReady to flash.\n" in done.stdout
+    assert done.stdout.endswith(": esp-dfu flash build/dfu.bin --trace trace.txt\n")
     assert "\x1b" not in done.stdout
 
 

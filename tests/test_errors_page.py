@@ -38,11 +38,11 @@ def codes_of_findings() -> set[str]:
     return {code for pair in codes for code in pair if code} - codes_of_errors()
 
 
-def test_every_error_is_there_with_its_exit_code() -> None:
+def test_page_has_every_error_with_its_exit_code() -> None:
     said = {}
     for entry in ENTRY.finditer(PAGE):
         fields = dict(re.findall(r"^- (\w[\w ]*): (.+?)(?=\n- |\Z)", entry["text"].strip(), re.DOTALL | re.MULTILINE))
-        assert list(fields) == ["Shown", "Cause", "Cure", "Exit code"], entry["code"]
+        assert list(fields) == ["Symptom", "Cause", "Fix", "Exit code"], entry["code"]
         said[entry["code"]] = int(fields["Exit code"])
     unexplained = PAGE.partition("## Without a known cause")[2].partition("\n## ")[0]
     said |= {code: int(exit_code) for code, exit_code in re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", unexplained, re.M)}
@@ -86,8 +86,8 @@ def test_the_tree_names_every_class_with_its_exit_code() -> None:
     assert drawn == {kind.__name__: kind.exit_code for kind in classes()}
 
 
-def test_every_code_of_the_doctor_is_there() -> None:
-    table = PAGE.partition("## Codes of the doctor alone")[2]
+def test_page_has_every_code_of_the_doctor() -> None:
+    table = PAGE.partition("## Codes of the doctor")[2]
     said = {
         code for line in table.splitlines() if line.startswith("| `") for code in TABLE_CODE.findall(line.split("|")[1])
     }
