@@ -159,7 +159,7 @@ def test_paths_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_input_is_read_once(tmp_path: Path) -> None:
-    """What is checked, hashed and written is of one reading, so a build at the same time cannot come between."""
+    """Checks, MD5 and the bytes written come from one reading, so a build running at the same time cannot interfere."""
     folder = make_project(tmp_path)
     inputs = [folder / "flasher_args.json", folder / "project_description.json", tmp_path / "sdkconfig"]
     inputs += [folder / file for _, _, file, _ in project_sections("esp32s3")]

@@ -1,4 +1,4 @@
-"""A build folder, a dfu.bin or a device of somebody else: what SECURITY.md promises about each."""
+"""Build folders, dfu.bin files and devices from a stranger: what SECURITY.md promises about each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def build_dir(tmp_path: Path) -> Path:
-    """A project that came alone: no CMakeLists.txt above it."""
+    """Return the build folder of a project whose CMakeLists.txt is missing, as if only the build had been copied."""
     write_file(tmp_path / "home" / "secret.bin", b"secret" * 100)
     return make_project(tmp_path / "home" / "project")
 
@@ -44,19 +44,19 @@ def add_flash_file(build_dir: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../secret.bin", "../build/../../secret.bin", "{home}/secret.bin", "link.bin"])
-@pytest.mark.parametrize("face", ["esp-dfu", "idf.py"])
-def test_no_file_from_elsewhere_gets_into_the_image(name: str, face: str, build_dir: Path) -> None:
+@pytest.mark.parametrize("command", ["esp-dfu", "idf.py"])
+def test_file_outside_project_is_refused(name: str, command: str, build_dir: Path) -> None:
     home = build_dir.parent.parent
     (build_dir / "link.bin").symlink_to(home / "secret.bin")
     add_flash_file(build_dir, name.format(home=home))
     write_file(build_dir.parent / "CMakeLists.txt", b"project(hello)\n")
     with pytest.raises(OutsideProjectError, match="outside") as caught:
-        build(build_dir, project_dir=build_dir.parent if face == "idf.py" else None)
+        build(build_dir, project_dir=build_dir.parent if command == "idf.py" else None)
     assert "0x100000" in caught.value.notes[0]
     assert not (build_dir / "dfu.bin").exists()
 
 
-def test_force_takes_it_and_says_so(build_dir: Path) -> None:
+def test_force_accepts_file_outside_project_with_a_notice(build_dir: Path) -> None:
     add_flash_file(build_dir, "../../secret.bin")
     events: list[Event] = []
     result = build(build_dir, force=True, on_event=events.append)
@@ -65,7 +65,7 @@ def test_force_takes_it_and_says_so(build_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../assets.bin", "{project}/assets.bin", "assets"])
-def test_a_file_that_the_project_brings_along_is_taken(name: str, build_dir: Path) -> None:
+def test_file_in_project_folder_is_accepted(name: str, build_dir: Path) -> None:
     project = build_dir.parent
     write_file(project / "CMakeLists.txt", b"project(hello)\n")
     write_file(project / "assets.bin", b"assets" * 100)
@@ -74,7 +74,7 @@ def test_a_file_that_the_project_brings_along_is_taken(name: str, build_dir: Pat
     assert b"assetsassets" in build(build_dir).path.read_bytes()
 
 
-def test_a_build_folder_in_another_place_is_the_projects_when_idf_py_says_so(build_dir: Path, tmp_path: Path) -> None:
+def test_separate_build_folder_is_trusted_only_with_project_dir(build_dir: Path, tmp_path: Path) -> None:
     project = build_dir.parent
     write_file(project / "CMakeLists.txt", b"project(hello)\n")
     write_file(project / "assets.bin", b"assets" * 100)
@@ -82,16 +82,16 @@ def test_a_build_folder_in_another_place_is_the_projects_when_idf_py_says_so(bui
     add_flash_file(out, "../home/project/assets.bin")
     assert b"assetsassets" in build(out, project_dir=project).path.read_bytes()
     with pytest.raises(OutsideProjectError):
-        build(out)  # its own word is not enough
+        build(out)  # project_description.json alone is not trusted
 
 
-def test_around_a_build_folder_that_came_alone_nothing_is_taken(build_dir: Path) -> None:
+def test_parent_of_copied_build_folder_is_not_trusted(build_dir: Path) -> None:
     add_flash_file(build_dir, "../sdkconfig")
     with pytest.raises(OutsideProjectError):
         build(build_dir)
 
 
-def test_a_link_does_not_bring_dfu_bin_to_another_place(build_dir: Path) -> None:
+def test_dfu_bin_link_out_of_project_is_not_followed(build_dir: Path) -> None:
     target = write_file(build_dir.parent.parent / ".profile", b"PATH=...")
     (build_dir / "dfu.bin").symlink_to(target)
     with pytest.raises(OutputError, match="leads out of the project"):
@@ -106,7 +106,7 @@ def test_a_link_does_not_bring_dfu_bin_to_another_place(build_dir: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("said", "build_dir", "taken"),
+    ("text", "build_dir", "accepted"),
     [
         ("C:/project", "C:\\project\\build", True),
         ("D:\\other", "C:\\project\\build", True),
@@ -116,18 +116,16 @@ def test_a_link_does_not_bring_dfu_bin_to_another_place(build_dir: Path) -> None
         ("project", "C:\\project\\build", False),
     ],
 )
-def test_windows_is_not_asked_for_a_share_on_another_machine(
-    said: str, build_dir: str, taken: bool, mocker: MockerFixture
+def test_windows_share_on_another_machine_is_not_opened(
+    text: str, build_dir: str, accepted: bool, mocker: MockerFixture
 ) -> None:
-    """It would introduce itself there with its user's name and the hash of the password."""
+    """Windows would send that machine the user's name and a hash of the password."""
     mocker.patch("esp_dfu_ext.project.os.path", ntpath)
     folder = mocker.Mock(absolute=lambda: build_dir)
-    assert (_local_path(said, folder) is not None) is taken
+    assert (_local_path(text, folder) is not None) is accepted
 
 
-def test_a_relative_project_path_is_not_looked_for_where_one_happens_to_stand(
-    build_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_project_path_is_ignored(build_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_file(tmp_path / "sdkconfig", b"CONFIG_SECURE_BOOT=y\n")
     monkeypatch.chdir(tmp_path)
     edit_json(build_dir / "project_description.json", project_path=".", config_file="sdkconfig")
@@ -135,7 +133,7 @@ def test_a_relative_project_path_is_not_looked_for_where_one_happens_to_stand(
     assert (project.project_dir, project.secure_boot) == (build_dir.parent, False)
 
 
-def test_a_file_name_that_is_too_long_is_an_error_like_any_other(build_dir: Path, capsys: Capture) -> None:
+def test_too_long_file_name_is_reported(build_dir: Path, capsys: Capture) -> None:
     add_flash_file(build_dir, "a" * 300)
     assert run("build", str(build_dir)) == 66
     assert "does not exist" in capsys.readouterr().err
@@ -144,14 +142,14 @@ def test_a_file_name_that_is_too_long_is_an_error_like_any_other(build_dir: Path
 # --- images -----------------------------------------------------------------------------------------------
 
 
-def test_a_second_index_is_refused() -> None:
-    """The ROM would take it for its index: success is reported, and the file is in no flash."""
+def test_second_index_is_refused() -> None:
+    """The ROM would use it as its index and report success, but not write the file."""
     stream = archive([File(0x1000, "dfuinfo0.dat", b"data" * 22)], MIB)
     problems = check_image(parse_image(dfu_file(stream)), S3)
     assert problems == ["There are several members named dfuinfo0.dat: the ROM would use the last as its index."]
 
 
-def test_inspect_fails_when_the_simulated_rom_does(tmp_path: Path, capsys: Capture) -> None:
+def test_inspect_fails_if_simulated_rom_does(tmp_path: Path, capsys: Capture) -> None:
     """Host and ROM disagree here because the project's chip file is wrong."""
     chip = yaml.safe_load(Path(S3.source or "").read_text(encoding="utf-8"))
     chip["flash"]["assumed_size"] = 16 * MIB
@@ -165,7 +163,7 @@ def test_inspect_fails_when_the_simulated_rom_does(tmp_path: Path, capsys: Captu
 # --- what people see --------------------------------------------------------------------------------------
 
 
-def test_a_serial_number_cannot_pose_as_another_port() -> None:
+def test_serial_number_cannot_look_like_another_port() -> None:
     rig = bench()
     rig.board.rom.serial = '0", path="1-7'
     (listed,) = list_devices(rig.bus, chips())
@@ -174,7 +172,7 @@ def test_a_serial_number_cannot_pose_as_another_port() -> None:
     assert line.endswith('serial="0?, path=?1-7"')
 
 
-def test_a_line_on_the_screen_ends(capsys: Capture) -> None:
+def test_long_line_on_screen_is_cut(capsys: Capture) -> None:
     Console().info("a" * 100_000)
     out = capsys.readouterr().out
     assert len(out) < 9000

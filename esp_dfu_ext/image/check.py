@@ -14,7 +14,7 @@ from .layout import Region, check_regions
 
 
 def check_image(image: DfuImage, target: Target) -> list[str]:
-    """Return what is wrong with the image, one sentence for each problem; the ROM flashes an image without any."""
+    """Return what the ROM would get wrong, one sentence for each problem; empty if the image is good."""
     limits = target.dfu
     problems = []
     if len(image.stream) < limits.raw_below:
@@ -51,7 +51,9 @@ def _name_problems(image: DfuImage, longest: int) -> list[str]:
     ):
         for name, count in Counter(names).items():
             if count > 1:
-                problems.append(f"{count} {kind}s are named {name}: the ROM would write all to the first address.")
+                problems.append(
+                    f"{count} {kind}s are named {name}: the ROM would write all of them to the address of the first."
+                )
     if INDEX_NAME in (m.name for m in image.members):
         problems.append(f"There are several members named {INDEX_NAME}: the ROM would use the last as its index.")
     present = {m.name for m in image.members}
@@ -70,7 +72,7 @@ def _content_problems(image: DfuImage) -> list[str]:
     problems = []
     params = [n for n, m in enumerate(image.members) if m.record is not None and m.record.flags & FLAG_PARAMS]
     if params and params[0] > 0:
-        problems.append("The flash parameters come after other members: the ROM would write those with its defaults.")
+        problems.append("The flash parameters come after other members: the ROM would apply its defaults to those.")
     if len(params) > 1:
         problems.append(f"{len(params)} members hold flash parameters: the ROM would use the last.")
     for member in image.members:
