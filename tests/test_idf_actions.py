@@ -296,7 +296,7 @@ def test_dfu_and_dfu_flash_in_one_call(version: str, project: Path) -> None:
     order = [line for line in done.stdout.splitlines() if line.startswith("Executing")]
     assert order == ["Executing action: all", "Executing action: dfu", "Executing action: dfu-flash"]
     assert "Wrote" in done.stdout
-    assert "All 223488 bytes in the simulated flash are those of the image" in done.stdout
+    assert "All 223488 bytes in the simulated flash memory match the image" in done.stdout
 
 
 def test_a_target_without_dfu_is_refused_before_the_build(project: Path) -> None:

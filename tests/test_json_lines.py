@@ -173,7 +173,7 @@ def test_one_board(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captu
     assert (last[0].path, last[0].serial, last[0].error) == ("1-1", "7c:df:a1:00:00:01", None)
     assert last[0].result is not None
     assert (last[0].result.size, last[0].result.status) == (said[-1].size, "OK")
-    assert "in the simulated flash are those of the image" in err
+    assert "in the simulated flash memory match the image" in err
 
 
 def test_several_boards_and_a_failure(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

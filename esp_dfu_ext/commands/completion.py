@@ -1,4 +1,4 @@
-"""What TAB offers for `esp-dfu`: chips, and the boards that are there. Quick, and silent when anything is wrong."""
+"""Completion of `esp-dfu` on TAB: chips and connected boards. It is silent when anything goes wrong."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ if TYPE_CHECKING:
     from ..usb.bus import UsbDevice
 
 PROGRAM = "esp-dfu"
-# Where click looks for a shell's question.
-_VARIABLE = "_ESP_DFU_COMPLETE"
+_VARIABLE = "_ESP_DFU_COMPLETE"  # set by the shell when it asks click for completions
 
 
 def script(shell: str, command: click.Command) -> str:
-    """What the shell must evaluate, once, so that it asks us; for bash, zsh and fish."""
+    """Return the script that a shell (bash, zsh, fish) evaluates once to enable completion."""
     kind = get_completion_class(shell)
     assert kind is not None  # click has these three
     return kind(command, {}, PROGRAM, _VARIABLE).source()
 
 
 def chips(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The chips that can be simulated."""
+    """Complete the name of a chip that can be simulated."""
     return [
         CompletionItem(target.name, help=target.chip)
         for target in _targets(context)
@@ -36,7 +35,7 @@ def chips(context: click.Context, parameter: click.Parameter, incomplete: str) -
 
 
 def paths(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The ports of the boards that are there, without those that were named already."""
+    """Complete the port of a connected board that is not on the command line yet."""
     from ..dfu.discovery import describe
 
     given = context.params.get(parameter.name or "") or ()
@@ -49,7 +48,7 @@ def paths(context: click.Context, parameter: click.Parameter, incomplete: str) -
 
 
 def serials(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The serial numbers of the boards that are there and may be asked."""
+    """Complete the serial number of a connected board, as far as it can be read."""
     found = []
     for device in _boards(_targets(context)):
         try:
@@ -62,11 +61,11 @@ def serials(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 
 def _targets(context: click.Context) -> list[Target]:
-    """The chips that the command will know."""
+    """Return the chips that the command would know."""
     from ..project import project_dir_of_image
     from ..target import load_targets
 
-    # A line that ends with an option is not parsed to its end: DFU.BIN is left over.
+    # click does not parse a line that ends with an option to its end, and leaves DFU.BIN over.
     dfu_bin = context.params.get("dfu_bin") or next(iter(context.args), None)
     try:
         return load_targets(project_dir_of_image(Path(dfu_bin)) if dfu_bin else Path(), on_broken=_ignore)
@@ -75,10 +74,11 @@ def _targets(context: click.Context) -> list[Target]:
 
 
 def _ignore(error: Any) -> None:
-    """A broken chip file is not told on TAB."""
+    """Do not report a broken YAML file on TAB."""
 
 
 def _boards(targets: list[Target]) -> list[UsbDevice]:
+    """Return the connected devices with DFU, none if USB cannot be used."""
     from ..dfu.discovery import dfu_interfaces
     from ..doctor.advice import ESP_DFU
     from ..ui.console import Console

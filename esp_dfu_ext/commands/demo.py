@@ -1,4 +1,4 @@
-"""`demo`: the whole job on a simulated chip."""
+"""`demo`: build, inspect, list and flash on a simulated chip."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ from .session import Session
 
 
 def demo(session: Session, name: str | None) -> int:
-    """Build, inspect, list and flash for the chip `name` (None for the first one), as a user would."""
+    """Run the commands that a user would, in a temporary folder, on a simulated chip.
+
+    Args:
+        session: State of this invocation.
+        name: Name of the chip; None for the first one.
+    """
     project_dir = session.project_dir.absolute()  # the current folder changes below
     target = load_target(name or target_names(project_dir)[0], project_dir)
     build_dir, dfu_bin = Path("hello_world/build"), Path("hello_world/build/dfu.bin")
@@ -44,7 +49,7 @@ def demo(session: Session, name: str | None) -> int:
 
 
 def _with_chip(project_dir: Path, target: Target) -> Path:
-    """The project, and the chip's file in it: it may be one that only the user's project has."""
+    """Copy the chip's YAML file, which may come from the user's project, into the project; return the project."""
     assert target.source is not None  # it was read from there
     own = project_dir / PROJECT_FOLDER
     own.mkdir()
@@ -54,7 +59,7 @@ def _with_chip(project_dir: Path, target: Target) -> Path:
 
 @contextmanager
 def _scratch_folder() -> Iterator[None]:
-    """Work in a new temporary folder for a while."""
+    """Change to a new temporary folder, and back at the end."""
     before = Path.cwd()
     with TemporaryDirectory(prefix="esp-dfu-demo-") as folder:
         os.chdir(folder)

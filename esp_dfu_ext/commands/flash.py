@@ -1,4 +1,4 @@
-"""`dfu-flash`: flash an image onto one board, several together, or one after the other as they come."""
+"""`dfu-flash`: flash an image to one board, to several at once, or to one board after another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,15 @@ def flash(
     target_name: str | None = None,
     build_dir: Path | None = None,
 ) -> int:
-    """Flash one board, or several together, or one after the other as they come."""
+    """Flash one board, several at once, or each board as it is plugged in.
+
+    Args:
+        session: State of this invocation.
+        dfu_bin: Image to flash.
+        arguments: Options of the command line.
+        target_name: Chip of the project, which the image must be for; None for any chip.
+        build_dir: Build folder to compare the image with; None without a project.
+    """
     arguments.check()
     dfu_bin = near(dfu_bin)
     session.name_image(dfu_bin)
@@ -72,7 +80,7 @@ def _start(run: FlashRun) -> int:
 
 
 def _one(run: FlashRun) -> int:
-    """One board, with a bar for each phase."""
+    """Flash one board, with a progress bar for each phase."""
     console = run.session.console
     with views.flash_view(console, run.title) as view:
         result = _flash_one(run, run.flasher(view))
@@ -93,7 +101,7 @@ def _one(run: FlashRun) -> int:
 
 
 def _several(run: FlashRun) -> int:
-    """Several boards at once, with a bar for each and a table in the end."""
+    """Flash several boards at once, with a progress bar for each and a table at the end."""
     console = run.session.console
     with views.gang_view(console, run.title) as view:
         outcomes = run.flasher(view).flash_all(run.image, paths=run.arguments.paths)
@@ -120,14 +128,14 @@ def _several(run: FlashRun) -> int:
 
 
 def _as_lines(run: FlashRun) -> int:
-    """The same for a program: a line for each event, the last with the verdict of each board."""
+    """Flash for a program: print a line for each event, and last one with the result of each board."""
     from ..ui import json_lines
 
-    def tell(event: Event) -> None:
-        # A reader that leaves ends the flash: it asked for it, and nobody else would see the verdict.
+    def print_line(event: Event) -> None:
+        # A reader that closes the pipe ends the flash: nobody else would see the result.
         run.session.console.data(json_lines.event_line(event))
 
-    flasher = run.flasher(tell)
+    flasher = run.flasher(print_line)
     if run.arguments.several:
         outcomes = flasher.flash_all(run.image, paths=run.arguments.paths)
     else:
@@ -141,11 +149,11 @@ def _as_lines(run: FlashRun) -> int:
 
 
 def _compare(run: FlashRun, paths: Sequence[str]) -> None:
-    """After a rehearsal: is in the simulated flash what was sent?"""
+    """Compare the simulated flash memory of the boards with the image."""
     if run.simulation is None or not paths:
         return
     compared = sum(run.simulation.compare(run.image.image, path) for path in paths)
-    run.session.console.info(f"All {compared} bytes in the simulated flash are those of the image; no USB was touched.")
+    run.session.console.info(f"All {compared} bytes in the simulated flash memory match the image; USB was not used.")
 
 
 def _flash_one(run: FlashRun, flasher: Flasher) -> FlashResult:
@@ -166,6 +174,6 @@ def _warn_if_older(session: Session, dfu_bin: Path, build_dir: Path) -> None:
     if newer:
         more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
         session.console.warn(
-            f"{dfu_bin.name} is older than {newer[0].name}{more}; flashed as it is. "
-            f"To take the new build: {session.names.build}"
+            f"{dfu_bin.name} is older than {newer[0].name}{more}; it is flashed anyway. "
+            f"To update it: {session.names.build}"
         )

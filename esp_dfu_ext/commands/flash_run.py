@@ -1,4 +1,4 @@
-"""What the ways to flash (one board, several at once, one after another) share."""
+"""What flashing one board, several at once and one after another have in common."""
 
 from __future__ import annotations
 
@@ -36,31 +36,47 @@ class FlashArguments(FlashOptions):
     report: str | None = None
 
     def check(self) -> None:
-        """Raise UsageError if they contradict each other."""
+        """Check that the options do not contradict each other.
+
+        Raises:
+            UsageError: They do; the message says what to use instead.
+        """
         if sum((bool(self.paths), self.all, self.serial is not None)) > 1:
-            raise UsageError("--path, --serial and --all each say which boards; give one of them.")
+            raise UsageError("--path, --serial and --all each select boards; use only one of them.")
         if not 0 <= self.wait <= _LONGEST_WAIT:
-            raise UsageError(f"--wait takes a number of seconds, from 0 to {_LONGEST_WAIT}.")
+            raise UsageError(f"--wait takes a number of seconds from 0 to {_LONGEST_WAIT}.")
         if self.watch and self.serial is not None:
-            raise UsageError("--watch takes whatever board comes, so --serial says nothing; --path says where.")
+            raise UsageError("--watch flashes any board, so --serial cannot be used with it; use --path.")
         if self.watch and self.wait:
-            raise UsageError("--watch waits as long as it takes; leave --wait away.")
+            raise UsageError("--watch waits for boards without a limit, so --wait cannot be used with it.")
         if self.watch and self.json:
-            raise UsageError("--watch has no --json; --report writes a JSON line for each board.")
+            raise UsageError(
+                "--json cannot be used with --watch; use --report, which writes a JSON line for each board."
+            )
         if self.count is not None and not self.watch:
-            raise UsageError("--count is how many boards a --watch is for; give both.")
+            raise UsageError("--count is the number of boards for --watch; use it together with --watch.")
         if self.count is not None and self.count < 1:
             raise UsageError("--count takes a number of boards, 1 or more.")
 
     @property
     def several(self) -> bool:
-        """More than one board may be meant."""
+        """More than one board may be flashed at once."""
         return self.all or len(set(self.paths)) > 1
 
 
 @dataclass(frozen=True)
 class FlashRun:
-    """A flash that is about to begin, and everything it needs."""
+    """Everything a command needs to flash.
+
+    Attributes:
+        session: State of this invocation.
+        image: Image to flash.
+        bus: Where the boards are.
+        targets: Known chips.
+        arguments: Options of the command line.
+        simulation: Simulated boards, None for real ones.
+        recorder: Writes the report, None without --report.
+    """
 
     session: Session
     image: CheckedImage
@@ -72,11 +88,11 @@ class FlashRun:
 
     @property
     def title(self) -> str:
-        """What is flashed, in words: the chip, and whether it is simulated."""
+        """Kind of board for headings: the chip, and whether it is simulated."""
         return f"{'simulated ' if self.simulation else ''}{self.image.target.chip}"
 
     def flasher(self, view: EventSink) -> Flasher:
-        """Return what flashes the boards and reports to `view`, and before that to the report if there is one."""
+        """Return a Flasher whose events go to the report, if there is one, and then to `view`."""
         sink = view
         if self.recorder is not None:
             self.recorder.on_event = view

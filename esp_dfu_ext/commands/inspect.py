@@ -1,4 +1,4 @@
-"""`inspect`: show what is in an image, and what the chip's ROM would say of it."""
+"""`inspect`: show what an image contains, and how the chip's ROM would answer it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_ROWS = 100
 
 
 def inspect(session: Session, path: Path) -> int:
-    """Show what is in a dfu.bin, and what the ROM would say of it."""
+    """Show what a dfu.bin contains, and how the ROM would answer it."""
     session.name_image(path)
     result = operation.inspect(path, session.targets())
     session.target = result.target
@@ -24,10 +24,10 @@ def inspect(session: Session, path: Path) -> int:
     chip = result.target.chip if result.target is not None else "an unknown chip"
     console.info(f"{path}: DFU image for {chip} ({suffix.vid:04x}:{suffix.pid:04x})")
     params = image.flash_params
-    size = f"{format_size(params.chip_size)} of flash" if params is not None else "no flash parameters"
+    size = f"{format_size(params.chip_size)} of flash memory" if params is not None else "no flash parameters"
     console.info(
         f"Stream of {len(image.stream)} bytes, {len(image.records)} index records, {size}; "
-        f"suffix bcdDevice {suffix.bcd_device:04x}, bcdDFU {suffix.bcd_dfu:04x}, CRC right"
+        f"suffix bcdDevice {suffix.bcd_device:04x}, bcdDFU {suffix.bcd_dfu:04x}, CRC correct"
     )
     console.table(
         [">Address", ">Bytes", "~MD5", "File"],

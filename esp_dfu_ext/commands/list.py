@@ -42,7 +42,7 @@ def list_devices(session: Session, *, as_json: bool = False) -> int:
 def _explain(console: Console, below: Explained) -> None:
     for note in below.notes:
         console.info(f"  {note}")
-    for line in below.hints:
+    for line in below.advice:
         console.advice(line)
 
 

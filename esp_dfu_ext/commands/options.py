@@ -1,6 +1,7 @@
-"""The options of the jobs, once for both faces, in the words of idf.py: click's, with the flags under ``names``.
+"""Options that idf.py and esp-dfu share, as idf.py describes them: click's keywords, and the flags as ``names``.
 
-idf.py loads this on each call, so nothing is imported. Each call gives fresh dictionaries: idf.py takes them apart.
+idf.py loads this on each call, so nothing is imported. Each function returns new dictionaries, because idf.py changes
+them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build() -> list[dict[str, Any]]:
-    """Of `idf.py dfu` and `esp-dfu build`."""
+    """Return the options of `idf.py dfu` and `esp-dfu build`."""
     return [
         {
             "names": ["-o", "--output"],
@@ -21,67 +22,67 @@ def build() -> list[dict[str, Any]]:
         {
             "names": ["--part-size"],
             "metavar": "SIZE",
-            "help": "Cut larger files into parts of this size: bytes, 0x.., 64K, 1M. Default: 512K.",
+            "help": "Split larger files into parts of this size: bytes, 0x.., 64K, 1M. Default: 512K.",
         },
         {
             "names": ["--only"],
             "multiple": True,
             "metavar": "PART",
             "help": (
-                "Take only this part into the image: app, bootloader, partition-table, otadata or any other section "
-                "of flasher_args.json. Repeatable."
+                "Include only this part: app, bootloader, partition-table, otadata or any other section of "
+                "flasher_args.json. Repeatable."
             ),
         },
         {
             "names": ["--force"],
             "is_flag": True,
-            "help": "Take images that look damaged or made for another chip, and files from anywhere.",
+            "help": "Accept images that look damaged or are for another chip, and files outside the project.",
         },
     ]
 
 
 def flash() -> list[dict[str, Any]]:
-    """Of `idf.py dfu-flash` and `esp-dfu flash`."""
+    """Return the options of `idf.py dfu-flash` and `esp-dfu flash`."""
     return [
         {
             "names": ["--path"],
             "multiple": True,
             "metavar": "PATH",
-            "help": "The board on this port, such as 1-2. Repeatable.",
+            "help": "Flash the board on this port, such as 1-2. Repeatable.",
         },
-        {"names": ["--all"], "is_flag": True, "help": "All boards of this chip, at once."},
-        {"names": ["--serial"], "metavar": "SERIAL", "help": "The board with this serial number."},
+        {"names": ["--all"], "is_flag": True, "help": "Flash all boards of this chip at once."},
+        {"names": ["--serial"], "metavar": "SERIAL", "help": "Flash the board with this serial number."},
         {
             "names": ["--wait"],
             "type": float,
             "default": 0.0,
             "metavar": "SECONDS",
-            "help": "Wait so long for the board to be plugged in.",
+            "help": "Wait up to SECONDS for a board.",
         },
         {"names": ["--strict"], "is_flag": True, "help": "Ask the chip for its status after each block; slower."},
         {
             "names": ["--reset"],
             "is_flag": True,
-            "help": "Try to start the app by a bus reset, and say what was seen.",
+            "help": "Try to start the app by a bus reset, and report what was seen.",
         },
         {
             "names": ["--watch"],
             "is_flag": True,
             "help": "Flash each board once as it is plugged in, until Ctrl-C.",
         },
-        {"names": ["--count"], "type": int, "metavar": "N", "help": "End a --watch after so many boards."},
-        {"names": ["--report"], "metavar": "FILE", "help": "Append a JSON line for each board to this file."},
-        {"names": ["--simulate"], "is_flag": True, "help": "Rehearse on a simulated board; touches no USB."},
+        {"names": ["--count"], "type": int, "metavar": "N", "help": "End --watch after N boards."},
+        {"names": ["--report"], "metavar": "FILE", "help": "Append a JSON line for each board to FILE."},
+        {"names": ["--simulate"], "is_flag": True, "help": "Rehearse on a simulated board; USB is not used."},
     ]
 
 
 def quiet() -> dict[str, Any]:
-    """Of every job that shows how far it is."""
-    return {"names": ["--quiet"], "is_flag": True, "help": "Say nothing but the result, and errors."}
+    """Return the option of the commands that show progress."""
+    return {"names": ["--quiet"], "is_flag": True, "help": "Print only the result and errors."}
 
 
 def document() -> dict[str, Any]:
-    """Of every job whose result is a JSON document too."""
+    """Return the option of the commands that can print their result as JSON."""
     return {"names": ["--json"], "is_flag": True, "help": "Print a JSON document."}
 
 

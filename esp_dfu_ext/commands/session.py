@@ -1,4 +1,4 @@
-"""One call by a user: the console, the commands to name, and what is known when an error must be explained."""
+"""State of one command invocation: output, command spelling and context for advice."""
 
 from __future__ import annotations
 
@@ -31,15 +31,18 @@ SIMULATE_VARIABLE = "ESP_DFU_SIMULATE"
 
 @dataclass
 class Session:
-    """One call by a user: how it is spoken to, and what is known when an error must be explained.
+    """State of one command invocation: output, command spelling and context for advice.
 
     Attributes:
-        project_dir: whose own chips count too: what idf.py names, else the project that the build folder or dfu.bin of
-            the command line is of, else the current folder.
-        target: the chip, once it is known.
-        boards: simulated ones to put in the place of this machine's USB, as `simulate_text` takes them.
+        console: Where output goes.
+        names: How the user would type the commands, for advice.
+        project_dir: Folder of the project, whose own chips are known too: from idf.py, else from the build folder or
+            dfu.bin on the command line, else the current folder.
+        target: The chip, once it is known.
+        host: The computer that the command runs on.
         trace: File for a record of what goes over USB, None for none.
-        real: the boards are this machine's, so that its own view of them may explain an error.
+        boards: Simulated boards to use instead of USB, as `simulate_text` takes them; empty for none.
+        real: The boards are real, so what this computer knows about them may explain an error.
     """
 
     console: Console
@@ -66,11 +69,11 @@ class Session:
         """This computer, as the doctor sees it."""
         return self.host.machine
 
-    def run(self, job: Callable[[Session], int]) -> int:
-        """Run a job; its exit code, or that of its error, which is shown with its hints."""
+    def run(self, command: Callable[[Session], int]) -> int:
+        """Run a command and return its exit code; show an error with advice, and return the error's exit code."""
         try:
             with signals.as_interrupts():
-                return job(self)
+                return command(self)
         except EspDfuError as error:
             return self.fail(error)
         except KeyboardInterrupt as stop:
@@ -78,19 +81,19 @@ class Session:
         except BrokenPipeError:
             raise
         except OSError as error:
-            # What no module foresaw, such as a folder that vanishes while it is read.
+            # Not expected by any module, such as a folder that is deleted while it is read.
             return self.fail(EspDfuError(f"{error.filename or 'The system'}: {error.strerror or error}."))
         finally:
             self._end_trace()
 
     def name_image(self, dfu_bin: Path) -> None:
-        """The hints' commands shall be about this image."""
+        """Use this image in the commands of advice."""
         folder = dfu_bin.parent
-        known = os.path.isfile(folder / FLASHER_ARGS)  # noqa: PTH113 (it may not be looked at)
+        known = os.path.isfile(folder / FLASHER_ARGS)  # noqa: PTH113 (Path raises if there is no permission)
         self.names = self.names.for_image(str(dfu_bin), str(folder) if known else "BUILD_DIR")
 
     def targets(self, on_broken: Callable[[TargetFileError], None] | None = None) -> list[Target]:
-        """All chips; a broken file of another chip than the one that is meant is only worth a warning."""
+        """Return all known chips; a broken YAML file of another chip is only a warning."""
         return load_targets(self.project_dir, on_broken or (lambda error: self.console.warn(error.message)))
 
     def simulation(self, targets: Sequence[Target]) -> Simulation | None:
@@ -120,22 +123,22 @@ class Session:
                 self.console.warn(f"The trace in {self.trace} is incomplete: {error.strerror or error}.")
 
     def fail(self, error: EspDfuError) -> int:
-        """Show an error; its exit code."""
+        """Show an error and return its exit code."""
         below = self.explained(error, self.target)
-        self.console.error(error.message, error.code, below.notes, below.hints)
+        self.console.error(error.message, error.code, below.notes, below.advice)
         return error.exit_code
 
     def explained(self, error: EspDfuError, target: Target | None, targets: Sequence[Target] = ()) -> Explained:
-        """What this machine shows about an error, and what to do about it unless that was said before.
+        """Return what this computer knows about an error, and advice that was not given before.
 
         Args:
-            error: what happened.
-            target: the chip, if it is known.
-            targets: the chips that it may be where it is not known.
+            error: The error.
+            target: The chip, None if it is unknown.
+            targets: The chips that it may be if it is unknown.
         """
         findings = self._findings(error, target)
         advice = advice_for(error, self.names, target, findings, targets)
-        if tuple(advice) in self._advised:  # again and again it would bury what is new
+        if tuple(advice) in self._advised:  # given already: repeating it would hide what is new
             advice = []
         self._advised.add(tuple(advice))
         return Explained((*error.notes, *map(as_note, findings)), advice)
@@ -151,41 +154,41 @@ class Session:
         return []
 
     def notice(self, event: Event) -> None:
-        """Show a job's notices."""
+        """Show the notices of an operation."""
         if isinstance(event, Notice):
             self.console.warn(event.message)
 
 
 class JsonSession(Session):
-    """A call by a program: its lines alone go to stdout, what people should know to stderr."""
+    """State of a command that prints JSON lines to stdout; messages for people go to stderr."""
 
     def __init__(self, console: Console, names: CommandNames, project_dir: Path, *, trace: str | None = None) -> None:
         super().__init__(console.on_stderr(), names, project_dir, trace=trace)
 
     def fail(self, error: EspDfuError) -> int:
-        """Show an error, and make it the last line."""
+        """Show an error, and print it as the last JSON line."""
         from ..ui.json_lines import error_line
 
-        with suppress(OSError):  # the reader left, or the disk is full
+        with suppress(OSError):  # the reader closed the pipe, or the disk is full
             self.console.data(error_line(error))
         return super().fail(error)
 
 
 class Explained(NamedTuple):
-    """What is shown below an error."""
+    """What is shown below an error: notes and advice."""
 
     notes: Sequence[str]
-    hints: Sequence[str]
+    advice: Sequence[str]
 
 
 def as_note(finding: Finding) -> str:
-    """A finding as a line below an error."""
+    """Return a finding as a line below an error."""
     return f"{finding.topic[0].upper()}{finding.topic[1:]}: {finding.text}."
 
 
 def near(path: Path) -> Path:
-    """The path from the current folder, if it lies there: shorter to read, and to type."""
+    """Return the path relative to the current folder if it is in it: shorter to read and to type."""
     try:
-        return Path(os.path.abspath(path)).relative_to(Path.cwd())  # noqa: PTH100 (links stay what they are)
+        return Path(os.path.abspath(path)).relative_to(Path.cwd())  # noqa: PTH100 (keeps links)
     except (ValueError, OSError):
         return path

@@ -1,4 +1,4 @@
-"""`dfu-flash --watch`: flash one board after the other, each as it is plugged in."""
+"""`dfu-flash --watch`: flash each board as it is plugged in, one after another."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from .flash_run import FlashRun
 
 
 def watch(run: FlashRun) -> int:
-    """Show the verdicts as they come; the exit code is the first failed board's, 0 if none failed.
+    """Flash each board as it is plugged in, and show the result of each.
 
-    Without a count, Ctrl-C is how it ends, and no failure; with one it is, as long as boards are missing.
+    Returns:
+        The exit code of the first board that failed, else 0. With a count, Ctrl-C before all boards have passed is a
+        failure; without one it is the usual way to end.
     """
     arguments, session, target = run.arguments, run.session, run.image.target
     view = views.watch_view(session.console, run.title)
@@ -32,7 +34,7 @@ def watch(run: FlashRun) -> int:
             if outcome.result.after_reset is not None:
                 figures += f"; after the reset: {outcome.result.after_reset}"
         done = so_far.passed + so_far.failed
-        serial = outcome.serial if target.usb.serial != "fixed" else None  # it says nothing
+        serial = outcome.serial if target.usb.serial != "fixed" else None  # the same on every board
         view.verdict(Verdict(outcome.path, serial, figures, _tally(so_far), done, problem))
 
     with view:
