@@ -118,7 +118,7 @@ FAILURES = [
     ("esp32s3", ("--path", "1-7"), 69, ["No ESP32-S3 (303a:0009) on port 1-7", "Seen on port 1-1", "[other-path]"]),
     ("esp32s3", ("--serial", "nobody"), 69, ["with serial number nobody", "[other-serial]"]),
     ("esp32s3,esp32s3", (), 64, ["2 ESP32-S3 boards are there: 1-1, 1-2", "--path 1-1", "--all"]),
-    ("esp32s3", ("--path", "1-1", "--serial", "x"), 64, ["give one of them"]),
+    ("esp32s3", ("--path", "1-1", "--serial", "x"), 64, ["use only one of them"]),
     ("esp32s3", ("--wait", "-1"), 64, ["--wait"]),
     ("esp32s3+no-access", (), 77, ["no permission", "[no-permission]"]),
     ("esp32s3+busy", (), 75, ["another program holds the device"]),
