@@ -67,7 +67,7 @@ def test_inspect_shows_addresses_md5_and_the_roms_verdict(dfu_bin: Path, capsys:
     assert run("inspect", str(dfu_bin)) == 0
     out, _ = capsys.readouterr()
     assert "ESP32-S3 (303a:0009)" in out
-    assert "suffix bcdDevice ffff, bcdDFU 0100, CRC right" in out
+    assert "suffix bcdDevice ffff, bcdDFU 0100, CRC correct" in out
     assert "The simulated ROM reports OK." in out
     image = inspect(dfu_bin).image
     for record in image.records:
