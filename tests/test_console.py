@@ -207,6 +207,21 @@ def test_command_has_a_line_of_its_own_where_it_does_not_fit() -> None:
     ]
 
 
+def test_forced_colours_make_no_bars_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    shown = Console(out=open_stream(stream))
+    with views.flash_view(shown, "ESP32-S3") as view:
+        for event in EVENTS:
+            view(event)
+    show_flash_map(shown, ROWS, 4 << 20)
+    stream.seek(0)
+    text = stream.read()
+    assert "verify    all MD5s match, 1.0 s\n" in text
+    assert "\x1b[36mA\x1b[0m" in text
+    assert "\x1b[?25l" not in text  # the cursor is hidden only below bars
+
+
 class Closed(io.StringIO):
     """A stream that cannot be written."""
 

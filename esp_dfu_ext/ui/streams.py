@@ -86,5 +86,5 @@ def open_stream(stream: TextIO | None) -> Stream:
     if stream is not None and (stream.isatty() or os.environ.get("FORCE_COLOR")):
         from .terminal import Terminal
 
-        return Terminal(stream, width=None if stream.isatty() else LOG_WIDTH)
+        return Terminal(stream) if stream.isatty() else Terminal(stream, log=True, width=LOG_WIDTH)
     return Log(stream)

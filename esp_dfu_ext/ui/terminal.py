@@ -18,17 +18,19 @@ class Terminal(Console):
 
     Args:
         stream: The terminal.
+        log: It is a log for which colours are forced; nothing is redrawn there.
         settings: Settings of rich's Console.
     """
 
-    def __init__(self, stream: TextIO, **settings: Any) -> None:
+    def __init__(self, stream: TextIO, *, log: bool = False, **settings: Any) -> None:
+        self._log = log
         file: Any = _UntilReaderLeaves(stream)
         super().__init__(file=file, highlight=False, markup=False, emoji=False, **settings)
 
     @property
     def live(self) -> bool:
         """Whether it can redraw what it showed."""
-        return self.is_terminal and not self.is_dumb_terminal
+        return self.is_terminal and not self.is_dumb_terminal and not self._log
 
     @property
     def folds(self) -> bool:
