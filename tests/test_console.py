@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 
@@ -53,12 +54,11 @@ EVENTS: list[Event] = [
 
 
 def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO, io.StringIO]:
-    made = Console()
-    out, err = io.StringIO(), io.StringIO()
-    for name, stream in (("out", out), ("err", err)):
-        settings = {"width": width, "force_terminal": True, "color_system": None, "legacy_windows": False}
-        setattr(made, name, Terminal(stream, **settings) if terminal else Log(stream))
-    return made, out, err
+    """Return a console, and what it prints on stdout and on stderr."""
+    settings: dict[str, Any] = {"width": width, "force_terminal": True, "color_system": None, "legacy_windows": False}
+    streams = io.StringIO(), io.StringIO()
+    out, err = (Terminal(stream, **settings) if terminal else Log(stream) for stream in streams)
+    return Console(out=out, err=err), *streams
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
