@@ -1,6 +1,6 @@
-"""Simulated boards under the real libusb: Debian's libusb and dfu-util, real pyusb, no kernel.
+"""Test esp-dfu with simulated boards under Debian's libusb and dfu-util and real pyusb, without a kernel.
 
-Outside the simulator nothing here is ours but the tool: what dfu-util, dfu-suffix, cpio and libusb say counts.
+dfu-util, dfu-suffix, cpio and libusb are the reference.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ERASED = b"\xff" * 4096
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Build folders of a sample project for each chip, dfu.bin included."""
+    """Return the build folder of a sample project for each chip, with its dfu.bin."""
     folders = {}
     for chip in CHIPS:
         folders[chip] = write_sample_project(tmp_path_factory.mktemp(chip), load_target(chip), app_size=60_000)
@@ -61,7 +61,7 @@ def lines(output: str) -> list[str]:
 
 
 @pytest.mark.parametrize("debian_libusb", [True, False], ids=["debian", "libusb-package"])
-def test_lists_what_dfu_util_lists(debian_libusb: bool) -> None:
+def test_list_matches_dfu_util(debian_libusb: bool) -> None:
     with UmockdevBench(",".join([*CHIPS, *(f"{chip}+dfu" for chip in CHIPS)])) as bench:
         theirs = bench.run("dfu-util", "-l")
         ours = bench.run(*ESP_DFU, "list", debian_libusb=debian_libusb)
@@ -72,13 +72,13 @@ def test_lists_what_dfu_util_lists(debian_libusb: bool) -> None:
 
 
 @pytest.mark.parametrize(("debian_libusb", "folder"), [(True, "/usr/lib/"), (False, "/libusb_package/")])
-def test_libusb_is_the_one_that_is_meant(debian_libusb: bool, folder: str) -> None:
+def test_intended_libusb_is_loaded(debian_libusb: bool, folder: str) -> None:
     with UmockdevBench("esp32s3") as bench:
         loaded = bench.run(sys.executable, HERE / "scans.py", "library", debian_libusb=debian_libusb)
         assert folder in json.loads(loaded.stdout), loaded.stderr
 
 
-def test_a_board_that_was_replugged_is_listed_with_its_new_number() -> None:
+def test_replugged_board_is_listed_with_new_number() -> None:
     with UmockdevBench("esp32s3,esp32s2") as bench:
         bench.unplug("1-1")
         gone = lines(bench.run(*ESP_DFU, "list").stdout)
@@ -94,7 +94,7 @@ def test_a_board_that_was_replugged_is_listed_with_its_new_number() -> None:
 
 @pytest.mark.parametrize("mode", ["", "+dfu"], ids=["run-time", "dfu"])
 @pytest.mark.parametrize("chip", CHIPS)
-def test_flashes_each_chip(builds: dict[str, Path], chip: str, mode: str) -> None:
+def test_flash_each_chip(builds: dict[str, Path], chip: str, mode: str) -> None:
     with UmockdevBench(chip + mode) as bench:
         result = flash(bench, builds[chip])
         assert (result.returncode, result.stderr) == (0, "")
@@ -104,22 +104,20 @@ def test_flashes_each_chip(builds: dict[str, Path], chip: str, mode: str) -> Non
 
 @pytest.mark.parametrize("options", [["--strict"], ["--reset"]], ids=str)
 @pytest.mark.parametrize("debian_libusb", [True, False], ids=["debian", "libusb-package"])
-def test_flashes_with_options_and_either_libusb(
-    builds: dict[str, Path], options: list[str], debian_libusb: bool
-) -> None:
+def test_flash_options_with_either_libusb(builds: dict[str, Path], options: list[str], debian_libusb: bool) -> None:
     with UmockdevBench("esp32s3") as bench:
         result = flash(bench, builds["esp32s3"], *options, debian_libusb=debian_libusb)
         assert (result.returncode, result.stderr) == (0, "")
         assert_build_in(bench, "1-1", builds["esp32s3"])
 
 
-def test_app_with_the_console_detaches_in_its_own_time(builds: dict[str, Path]) -> None:
+def test_console_app_detaches_twice(builds: dict[str, Path]) -> None:
     with UmockdevBench("esp32s2+app") as bench:
         assert flash(bench, builds["esp32s2"]).returncode == 0
         assert_build_in(bench, "1-1", builds["esp32s2"])
 
 
-def test_waits_for_a_board(builds: dict[str, Path]) -> None:
+def test_wait_for_board(builds: dict[str, Path]) -> None:
     with UmockdevBench("esp32s3") as bench:
         bench.unplug("1-1")
         process = bench.start(*ESP_DFU, "flash", builds["esp32s3"] / "dfu.bin", "--wait", "30")
@@ -150,7 +148,7 @@ def test_four_boards_by_path_and_one_by_serial(builds: dict[str, Path]) -> None:
             assert_build_in(bench, path, builds["esp32p4"])
 
 
-# --- judges -----------------------------------------------------------------------------------------------
+# --- foreign programs -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("chip", "mode"), [("esp32s2", "+dfu"), ("esp32s3", ""), ("esp32p4", "+dfu")])
@@ -162,8 +160,8 @@ def test_dfu_util_flashes_our_image(builds: dict[str, Path], chip: str, mode: st
         assert_build_in(bench, "1-1", builds[chip])
 
 
-def test_dfu_util_and_we_take_turns(builds: dict[str, Path]) -> None:
-    """dfu-util leaves its claim to the system."""
+def test_dfu_util_and_esp_dfu_alternate(builds: dict[str, Path]) -> None:
+    """dfu-util lets the system release its claim."""
     with UmockdevBench("esp32s3+dfu") as bench:
         theirs = ("dfu-util", "-d", "303a:9", "-D", builds["esp32s3"] / "dfu.bin")
         assert bench.run(*theirs).returncode == 0
@@ -211,7 +209,7 @@ def test_faults(builds: dict[str, Path], fault: str, exit_code: int, code: str) 
 
 
 @pytest.mark.parametrize("fault", ["stall", "hang"])
-def test_a_lost_request_is_made_up_for(builds: dict[str, Path], fault: str) -> None:
+def test_lost_request_restarts_download(builds: dict[str, Path], fault: str) -> None:
     with UmockdevBench(f"esp32s3+dfu+{fault}@600") as bench:
         result = bench.run(*ESP_DFU, "flash", builds["esp32s3"] / "dfu.bin")
         assert (result.returncode, result.stderr.count("starting again")) == (0, 1), result.stderr
@@ -225,7 +223,7 @@ def test_a_lost_request_is_made_up_for(builds: dict[str, Path], fault: str) -> N
         ("reset", "A new device is on port 1-1 now: 303a:0009, ESP32-S3 with DFU in run-time mode."),
     ],
 )
-def test_a_board_that_left_and_what_came_then(builds: dict[str, Path], fault: str, fact: str) -> None:
+def test_board_that_left_and_next_device_are_reported(builds: dict[str, Path], fault: str, fact: str) -> None:
     with UmockdevBench(f"esp32s3+dfu+{fault}@600") as bench:
         result = flash(bench, builds["esp32s3"])
         assert fact in result.stderr, result.stderr
@@ -237,7 +235,7 @@ def test_a_board_that_left_and_what_came_then(builds: dict[str, Path], fault: st
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_the_board_idle(builds: dict[str, Path], number: signal.Signals) -> None:
+def test_signal_leaves_board_idle(builds: dict[str, Path], number: signal.Signals) -> None:
     with UmockdevBench("esp32s3+dfu+slow") as bench:
         process = bench.start(*ESP_DFU, "flash", builds["esp32s3"] / "dfu.bin")
         bench.wait_for(lambda: bench.state("1-1")[3] == "dfuDNLOAD-IDLE")
@@ -248,7 +246,7 @@ def test_a_signal_leaves_the_board_idle(builds: dict[str, Path], number: signal.
         assert flash(bench, builds["esp32s3"]).returncode == 0
 
 
-def test_pulled_in_mid_transfer_as_other_host_controllers_say_it(builds: dict[str, Path]) -> None:
+def test_unplugged_board_with_eproto_is_device_gone(builds: dict[str, Path]) -> None:
     with UmockdevBench("esp32s3+vanish@600", gone=errno.EPROTO) as bench:
         result = flash(bench, builds["esp32s3"])
         assert "[device-gone]" in result.stderr, result.stderr
@@ -256,7 +254,7 @@ def test_pulled_in_mid_transfer_as_other_host_controllers_say_it(builds: dict[st
         assert not bench.state("1-1")[0]
 
 
-def test_never_comes_back(builds: dict[str, Path], tmp_path: Path) -> None:
+def test_board_never_returns(builds: dict[str, Path], tmp_path: Path) -> None:
     ours = (HERE.parents[2] / "targets/esp32s3.yaml").read_text(encoding="utf-8")
     hasty, count = re.subn("return_timeout: *[0-9]+", "return_timeout: 1", ours)
     assert count == 1
@@ -271,15 +269,13 @@ def test_never_comes_back(builds: dict[str, Path], tmp_path: Path) -> None:
     ("boards", "options", "exit_code"),
     [("esp32s2", [], 69), ("esp32s3,esp32s3", [], 64), ("esp32s3", ["--path", "1-7"], 69)],
 )
-def test_board_is_not_there_or_not_unique(
-    builds: dict[str, Path], boards: str, options: list[str], exit_code: int
-) -> None:
+def test_missing_or_ambiguous_board(builds: dict[str, Path], boards: str, options: list[str], exit_code: int) -> None:
     with UmockdevBench(boards) as bench:
         assert flash(bench, builds["esp32s3"], *options).returncode == exit_code
         assert lines(bench.run(*ESP_DFU, "list").stdout) == lines(bench.run("dfu-util", "-l").stdout)
 
 
-def test_no_access_is_listed_with_its_reason() -> None:
+def test_list_shows_board_without_access() -> None:
     with UmockdevBench("esp32s3+no-access,esp32s2") as bench:
         result = bench.run(*ESP_DFU, "list", user=True)
         assert result.returncode == 0
@@ -287,7 +283,7 @@ def test_no_access_is_listed_with_its_reason() -> None:
         assert "Port 1-1: no permission to open the device" in result.stderr
 
 
-def test_second_program_finds_the_board_busy_and_does_no_harm(builds: dict[str, Path]) -> None:
+def test_second_flash_is_device_busy_and_does_no_harm(builds: dict[str, Path]) -> None:
     with UmockdevBench("esp32s3+dfu+slow") as bench:
         first = bench.start(*ESP_DFU, "flash", "-q", builds["esp32s3"] / "dfu.bin")
         bench.wait_for(lambda: bench.state("1-1")[3] == "dfuDNLOAD-IDLE")
@@ -307,9 +303,9 @@ def three() -> Iterator[UmockdevBench]:
         yield bench
 
 
-def leavings(bench: UmockdevBench, what: str, *, debian_libusb: bool = True) -> list[int]:
-    """Run one of scans.py; libusb must not complain that a context ends before its devices."""
-    # Memory that was freed is overwritten, so that using it does not go well by chance.
+def open_files_after(bench: UmockdevBench, what: str, *, debian_libusb: bool = True) -> list[int]:
+    """Run a function of scans.py, and assert that libusb reports no context that ends before its devices."""
+    # Freed memory is overwritten, so that using it fails.
     more = {"LIBUSB_DEBUG": "2", "MALLOC_PERTURB_": "165"}
     result = bench.run(sys.executable, HERE / "scans.py", what, debian_libusb=debian_libusb, more=more)
     assert result.returncode == 0, result.stderr
@@ -322,29 +318,29 @@ def leavings(bench: UmockdevBench, what: str, *, debian_libusb: bool = True) -> 
 @pytest.mark.parametrize("debian_libusb", [True, False], ids=["debian", "libusb-package"])
 @pytest.mark.parametrize("what", ["listing", "opening", "waiting"])
 def test_scans_leave_no_file_open(three: UmockdevBench, what: str, debian_libusb: bool) -> None:
-    counts = leavings(three, what, debian_libusb=debian_libusb)
+    counts = open_files_after(three, what, debian_libusb=debian_libusb)
     assert len(counts) == 50
     assert counts[-1] == counts[1]
 
 
-def test_refusals_leave_no_file_open() -> None:
+def test_failed_opens_leave_no_file_open() -> None:
     with UmockdevBench("esp32s3+busy") as bench:
-        counts = leavings(bench, "opening")
+        counts = open_files_after(bench, "opening")
         assert counts[-1] == counts[1]
 
 
 @pytest.mark.parametrize("what", ["orders", "inner"])
-def test_devices_are_freed_before_their_context_in_every_order(three: UmockdevBench, what: str) -> None:
-    counts = leavings(three, what)
+def test_devices_are_freed_before_their_context(three: UmockdevBench, what: str) -> None:
+    counts = open_files_after(three, what)
     assert counts[-1] <= counts[0] + 4  # one context may stay
 
 
-def test_nothing_crashes_when_the_interpreter_ends(three: UmockdevBench) -> None:
-    leavings(three, "at_exit")
+def test_interpreter_exit_does_not_crash(three: UmockdevBench) -> None:
+    open_files_after(three, "at_exit")
 
 
 @pytest.mark.parametrize("mode", ["", "+dfu"], ids=["run-time", "dfu"])
-def test_libusb_has_no_complaint_about_a_flash(builds: dict[str, Path], mode: str) -> None:
+def test_flash_makes_libusb_log_no_error(builds: dict[str, Path], mode: str) -> None:
     with UmockdevBench("esp32s3" + mode) as bench:
         more = {"LIBUSB_DEBUG": "2", "MALLOC_PERTURB_": "165"}
         result = flash(bench, builds["esp32s3"], "--reset", more=more)

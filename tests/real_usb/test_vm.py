@@ -1,4 +1,4 @@
-"""The real Linux USB stack: boots a virtual machine for each file of guest/ and runs it there."""
+"""Boot a virtual machine for each file of guest/ and run the file's tests on its Linux USB stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEADLINE = 900.0  # seconds
 @pytest.mark.vm
 @pytest.mark.parametrize("checks", ["checks.py", "farm.py", "remote_usb.py"])
 def test_on_the_real_linux_usb_stack(capfd: pytest.CaptureFixture[str], checks: str) -> None:
-    """One test here, many in there: their report is shown."""
+    """Run many tests as one, and show their report."""
     command = ["-m", "pytest", "-m", "vm", "-p", "no:cacheprovider", "-rA", "--durations=5", "--tb=short"]
     with capfd.disabled():
         exit_code = boot([*command, f"tests/real_usb/guest/{checks}"], DEADLINE)

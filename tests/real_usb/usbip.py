@@ -1,6 +1,6 @@
-"""Simulated devices on the real Linux USB stack: a USB/IP server that vhci_hcd takes for a bus.
+"""Simulated devices on the real Linux USB stack: a USB/IP server that vhci_hcd presents as a bus.
 
-The messages are those of the kernel's Documentation/usb/usbip_protocol.rst. Needs root and a kernel with vhci_hcd.
+The messages follow the kernel's Documentation/usb/usbip_protocol.rst. Needs root and a kernel with vhci_hcd.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ _SETUP = struct.Struct("<BBHHH")
 _GET_DESCRIPTOR, _SET_CONFIGURATION, _SET_INTERFACE = 0x06, 0x09, 0x0B
 _FIRST_READ = 64  # GET_DESCRIPTOR_BUFSIZE of drivers/usb/core/hub.c: asked only after a bus reset
 
-FOLLOW_INTERVAL = 0.01  # seconds between two looks at whether a board came or went
+FOLLOW_INTERVAL = 0.01  # seconds between two checks for boards that connected or left
 DEADLINE = 10.0
 
 
 class Device(Protocol):
-    """Anything that answers control requests, and refuses them with the simulator's exceptions."""
+    """A device that answers control requests, or raises the simulator's exceptions."""
 
     def control(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
-        """A control transfer, as Board.control has it."""
+        """Carry out a control transfer; see Board.control."""
 
 
 @dataclass
 class Described:
-    """A device out of its two descriptors; all other requests go to `answer`, which refuses them by default."""
+    """A device made of two descriptors; all other requests go to `answer`, which by default stalls them."""
 
     device_descriptor: bytes
     configuration_descriptor: bytes
@@ -72,16 +72,16 @@ class Described:
 
 
 def wait_until(done: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
-    """Poll until `done`; TimeoutError after `deadline` seconds."""
+    """Poll until `done`; raise TimeoutError after `deadline` seconds."""
     end = time.monotonic() + deadline
     while not done():
         if time.monotonic() > end:
-            raise TimeoutError(f"after {deadline:g} s still not so: {what}")
+            raise TimeoutError(f"not within {deadline:g} s: {what}")
         time.sleep(FOLLOW_INTERVAL)
 
 
 def device_number(path: str) -> int | None:
-    """What Linux calls the device on this port; None if there is none, or none that is set up."""
+    """Return the device number on a port; None without a configured device."""
     try:
         if not (_DEVICES / path / "bConfigurationValue").read_text().strip():
             return None
@@ -91,26 +91,26 @@ def device_number(path: str) -> int | None:
 
 
 def attach(kernels: socket.socket, port: int) -> None:
-    """Give the kernel's end of a connection to vhci_hcd; what is at the other end now is the device on this port."""
+    """Pass the kernel's end of a connection to vhci_hcd; the other end becomes the device on this port."""
     with kernels:
         _ATTACH.write_text(f"{port} {kernels.fileno()} {port + 1} {_FULL_SPEED}")
 
 
 def detach(port: int) -> None:
-    """Take off what is attached to a port, and wait until the port is free again."""
-    with contextlib.suppress(OSError):  # it may be off already
+    """Detach the device of a port, and wait until the port is free."""
+    with contextlib.suppress(OSError):  # it may be detached already
         _DETACH.write_text(str(port))
     wait_until(lambda: _port_state(port) == _PORT_FREE, f"port {port} is free")
 
 
 class _Connection:
-    """One attachment of a device, from enumeration to its end; the other end of the socket is vhci_hcd's."""
+    """One attachment of a device, from enumeration to its end; vhci_hcd has the other end of the socket."""
 
     def __init__(self, device: Device, lock: threading.Lock, end: socket.socket, transfer_time: float) -> None:
         self._transfer_time = transfer_time
         self._device = device
         self._lock = lock
-        self._waiting: set[int] = set()  # seqnums that are not answered
+        self._waiting: set[int] = set()  # seqnums without an answer
         self._configured = False
         self._socket = end
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -118,17 +118,17 @@ class _Connection:
 
     @property
     def ended(self) -> bool:
-        """The device or the kernel has hung up."""
+        """True if the device or the kernel has closed the connection."""
         return not self._thread.is_alive()
 
     def close(self) -> None:
-        """Take it off."""
+        """Detach the device."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(DEADLINE)
 
     def _serve(self) -> None:
-        # The socket ends with the device or with the kernel; both are no error.
+        # The device or the kernel ends the connection; neither is an error.
         with self._socket, self._socket.makefile("rb") as reader, contextlib.suppress(DeviceGone, OSError):
             while header := reader.read(_HEADER.size):
                 command, seqnum, _, to_host, endpoint, rest = _HEADER.unpack(header)
@@ -140,7 +140,7 @@ class _Connection:
                 self._waiting.add(seqnum)
                 if endpoint == 0:
                     self._control(seqnum, setup, data)
-                # All other endpoints have nothing to say: NAK until the host gives up.
+                # All other endpoints never answer: NAK until the host gives up.
 
     def _control(self, seqnum: int, setup: bytes, data: bytes) -> None:
         request_type, request, value, _, length = _SETUP.unpack(setup)
@@ -150,7 +150,7 @@ class _Connection:
             try:
                 self._notice_reset(request_type, request, value, length)
             except DeviceGone:
-                # Without an answer the kernel would wait five seconds for it; a real bus has an error at once.
+                # Without an answer the kernel would wait five seconds; a real bus fails at once.
                 self._answer(seqnum, -errno.EPROTO, 0, b"")
                 raise
             try:
@@ -163,7 +163,7 @@ class _Connection:
                 self._answer(seqnum, 0, len(answer) if request_type & 0x80 else len(data), answer)
 
     def _notice_reset(self, request_type: int, request: int, value: int, length: int) -> None:
-        """USB/IP has no message for a bus reset, but the kernel reads the device descriptor in a way of its own."""
+        """Detect a bus reset, for which USB/IP has no message, by how the kernel then reads the descriptor."""
         if (request_type, request) == (0x00, _SET_CONFIGURATION):
             self._configured = True
         first_read = (request_type, request, value, length) == (0x80, _GET_DESCRIPTOR, 0x0100, _FIRST_READ)
@@ -191,7 +191,7 @@ def _port_state(port: int) -> str:
 
 @dataclass
 class _Slot:
-    """A device and its port; `seen` is the address that the connection stands for."""
+    """A device and its port; `seen` is the address for which the connection was made."""
 
     device: Device
     port: int
@@ -201,7 +201,7 @@ class _Slot:
     seen: int = 0
 
     def follow(self) -> None:
-        """Attach and detach as the board comes and goes; other devices are always there."""
+        """Attach and detach a board as it connects and leaves; other devices are always attached."""
         address = 1
         if isinstance(self.device, Board):
             with self.lock:
@@ -216,7 +216,7 @@ class _Slot:
             self.seen = address
 
     def close(self) -> None:
-        """Take the device off, and wait until the port is free again."""
+        """Detach the device, and wait until the port is free."""
         if self.connection is not None:
             self.connection.close()
             self.connection = None
@@ -224,10 +224,10 @@ class _Slot:
 
 
 class Hub:
-    """The ports of vhci_hcd, ``1-1`` to ``1-8`` and ``3-1`` to ``3-8``; at the end of the context all is pulled out.
+    """The ports of vhci_hcd, ``1-1`` to ``1-8`` and ``3-1`` to ``3-8``; a context manager that unplugs all devices.
 
     Args:
-        transfer_time: seconds that the bus takes for a control transfer, besides the device's own time.
+        transfer_time: Seconds that the bus takes for a control transfer, in addition to the device's own time.
     """
 
     def __init__(self, transfer_time: float = 0.0) -> None:
@@ -248,7 +248,7 @@ class Hub:
             self.remove(path)
 
     def add(self, device: Device, path: str) -> None:
-        """Give a device a port, and wait until Linux has set it up if it is present."""
+        """Connect a device to a port and, if it is present, wait until Linux has configured it."""
         bus, _, number = path.partition("-")
         port = int(bus) // 2 * _PORTS_OF_CONTROLLER + int(number) - 1
         with self._changing:
@@ -257,32 +257,32 @@ class Hub:
             self.wait_for(path)
 
     def remove(self, path: str) -> None:
-        """Take a device and its port away."""
+        """Remove the device of a port."""
         with self._changing:
             self._slots.pop(path).close()
         wait_until(lambda: not (_DEVICES / path).exists(), f"{path} is gone")
 
     def plug(self, board: Board, mode: Mode = Mode.RUN_TIME) -> None:
-        """Plug a board in (again), and wait until Linux has set it up."""
+        """Plug a board in, and wait until Linux has configured it."""
         self.unplug(board)
         with self._held(board):
             board.plug(mode)
         self.wait_for(board.path)
 
     def unplug(self, board: Board) -> None:
-        """Pull a board out, and wait until Linux has noticed."""
+        """Unplug a board, and wait until Linux has noticed."""
         with self._held(board):
             board.unplug()
         wait_until(lambda: device_number(board.path) is None, f"{board.path} is gone")
 
     def wait_for(self, path: str) -> int:
-        """Wait for a device; returns its number."""
+        """Wait for a device; return its device number."""
         seen: list[int] = []
 
         def look() -> bool:
             number = device_number(path)
             if number is not None:
-                seen.append(number)  # asked once: it may leave again at once
+                seen.append(number)  # kept: the device may leave at once
             return bool(seen)
 
         wait_until(look, f"{path} is set up")
@@ -310,12 +310,12 @@ _BUS_ID_SIZE = 32
 
 
 class Server:
-    """A machine that shares one board: what `usbip attach` of another machine talks to; a context manager.
+    """A machine that shares one board with `usbip attach` of another machine; a context manager.
 
-    As a real one it ends the connection when the board leaves, and offers it again when it is back.
+    Like a real one, it ends the connection when the board leaves, and offers the board again when it returns.
 
     Args:
-        transfer_time: seconds that the way there and back takes for a control transfer.
+        transfer_time: Round-trip time of a control transfer in seconds.
     """
 
     def __init__(self, board: Board, bus_id: str, transfer_time: float = 0.0) -> None:
@@ -341,10 +341,10 @@ class Server:
             self._connection.close()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # the end
+        with contextlib.suppress(OSError):  # closed
             while True:
                 client = self._listening.accept()[0]
-                # What usbip does too: a short message must not wait for the next one.
+                # As usbip does: a short message must not wait for the next one.
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with contextlib.suppress(OSError, struct.error):
                     self._answer(client)
@@ -372,7 +372,7 @@ class Server:
         self.imports += 1
 
     def _description(self) -> bytes:
-        """struct usbip_usb_device, out of the board's own descriptors."""
+        """Return struct usbip_usb_device, made from the board's descriptors."""
         device = self._descriptor(1, 18)
         configuration = self._descriptor(2, 9)
         vid, pid, bcd_device = struct.unpack_from("<HHH", device, 8)

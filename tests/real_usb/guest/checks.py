@@ -1,6 +1,6 @@
-"""The whole of `esp-dfu list` and `esp-dfu flash` on the real Linux USB stack; runs in the virtual machine.
+"""Test esp-dfu on the real Linux USB stack, inside the virtual machine.
 
-Not named test_*.py, so that only ../test_vm.py, or somebody by hand, takes it (see ../vm/boot.py).
+The name does not start with test_, so that pytest collects it only from ../test_vm.py or by hand (see ../vm/boot.py).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from .conftest import (
     esp_dfu,
     esp_dfu_command,
     finish,
+    flash,
     run,
     settle,
     start,
@@ -61,7 +62,7 @@ README = Path(__file__).resolve().parents[3] / "README.md"
 
 
 def found_lines(text: str) -> list[str]:
-    """What a list command says of devices, in any order."""
+    """Return the lines of a list command that describe devices, sorted."""
     return sorted(line for line in text.splitlines() if line.startswith("Found "))
 
 
@@ -73,7 +74,7 @@ def assert_failed(result: Result, exit_code: int, code: str) -> None:
 
 
 @BOTH_LIBUSBS
-def test_the_list_is_that_of_dfu_util(bench: VmBench, libusb: str) -> None:
+def test_list_matches_dfu_util(bench: VmBench, libusb: str) -> None:
     bench.add("esp32s2", "1-1")
     bench.add("esp32s3", "1-2", Mode.DFU)
     bench.add("esp32p4", "1-8")
@@ -85,7 +86,7 @@ def test_the_list_is_that_of_dfu_util(bench: VmBench, libusb: str) -> None:
 
 
 @BOTH_LIBUSBS
-def test_a_device_without_dfu_is_named(bench: VmBench, libusb: str) -> None:
+def test_device_without_dfu_is_named(bench: VmBench, libusb: str) -> None:
     serial_jtag = Described(
         bytes.fromhex("120100020000 0040 3a30 0110 0001 000000 01".replace(" ", "")),
         bytes.fromhex("09021200010100c0fa 0904000000ff000000".replace(" ", "")),
@@ -97,7 +98,7 @@ def test_a_device_without_dfu_is_named(bench: VmBench, libusb: str) -> None:
 
 
 @BOTH_LIBUSBS
-def test_boards_come_and_go_with_new_numbers(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
+def test_replugged_board_has_new_device_number(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
     board = bench.add()
     first = bench.number(board)
     assert f"devnum={first}, " in esp_dfu("list", libusb=libusb).out
@@ -129,36 +130,30 @@ def test_dfu_util_flashes_our_image(bench: VmBench, image_for: MakeImage, mode: 
 @MODES
 @BOTH_LIBUSBS
 @pytest.mark.parametrize("name", ["esp32s2", "esp32s3"])
-def test_we_flash(bench: VmBench, image_for: MakeImage, mode: Mode, libusb: str, name: str) -> None:
+def test_esp_dfu_flashes_our_image(bench: VmBench, image_for: MakeImage, mode: Mode, libusb: str, name: str) -> None:
     board, image = bench.add(name, mode=mode), image_for(name)
-    result = esp_dfu("flash", image.path, libusb=libusb)
-    assert result.code == 0, result
-    image.assert_in(board)
+    flash(board, image, libusb=libusb)
 
 
 @pytest.mark.parametrize("options", [["--strict"], ["--quiet"]], ids=str)
-def test_options(bench: VmBench, image_for: MakeImage, options: list[str]) -> None:
+def test_flash_options(bench: VmBench, image_for: MakeImage, options: list[str]) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
-    result = esp_dfu("flash", *options, image.path)
-    assert result.code == 0, result
-    image.assert_in(board)
+    flash(board, image, *options)
 
 
 @BOTH_LIBUSBS
 @pytest.mark.parametrize("boots_app", [False, True])
-def test_reset_tells_what_came_after(bench: VmBench, image_for: MakeImage, libusb: str, boots_app: bool) -> None:
+def test_reset_reports_next_device(bench: VmBench, image_for: MakeImage, libusb: str, boots_app: bool) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
     board.boots_app = boots_app
-    result = esp_dfu("flash", "--reset", image.path, libusb=libusb)
-    assert result.code == 0, result
-    image.assert_in(board)
+    result = flash(board, image, "--reset", libusb=libusb)
     seen = re.search(r"Seen on port 1-1 after the bus reset: (.*)\.", result.out + result.err)
     assert seen is not None, result
     assert ("nothing" if boots_app else "in run-time mode") in seen[1]
 
 
 def plug_in_while_it_waits(bench: VmBench, board: Board, image: Image, libusb: str, user: Sequence[str] = ()) -> None:
-    """A flash that begins without its board, and ends well."""
+    """Start a flash without the board, plug the board in, and assert that the flash succeeds."""
     bench.hub.unplug(board)
     waiting = start(esp_dfu_command("flash", "--wait", "30", image.path, libusb=libusb), user)
     try:
@@ -172,24 +167,22 @@ def plug_in_while_it_waits(bench: VmBench, board: Board, image: Image, libusb: s
 
 
 @BOTH_LIBUSBS
-def test_a_board_that_is_plugged_in_later(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
+def test_board_plugged_in_while_waiting(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
     board, image = bench.add(), image_for("esp32s3")
     plug_in_while_it_waits(bench, board, image, libusb)
 
 
 @BOTH_LIBUSBS
-def test_an_app_with_the_roms_console(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
+def test_app_with_rom_console(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
     board, image = bench.add(), image_for("esp32s3")
     board.console_app = True
-    result = esp_dfu("flash", image.path, libusb=libusb)
-    assert result.code == 0, result
-    image.assert_in(board)
+    flash(board, image, libusb=libusb)
 
 
 # --- several boards ---------------------------------------------------------------------------------------
 
 
-def test_four_boards_one_of_another_chip(bench: VmBench, image_for: MakeImage) -> None:
+def test_four_boards_in_parallel_processes(bench: VmBench, image_for: MakeImage) -> None:
     boards = [bench.add("esp32s3", f"1-{port}") for port in (1, 2, 3)]
     other = bench.add("esp32s2", "1-4")
     s3, s2 = image_for("esp32s3"), image_for("esp32s2")
@@ -208,7 +201,7 @@ def test_four_boards_one_of_another_chip(bench: VmBench, image_for: MakeImage) -
     s2.assert_in(other)
 
 
-def test_several_paths_one_after_the_other(bench: VmBench, image_for: MakeImage) -> None:
+def test_several_paths(bench: VmBench, image_for: MakeImage) -> None:
     first, untouched, last = (bench.add("esp32s2", f"1-{port}") for port in (1, 2, 3))
     image = image_for("esp32s2")
     result = esp_dfu("flash", "--path", "1-3", "--path", "1-1", image.path)
@@ -224,14 +217,14 @@ def test_several_paths_one_after_the_other(bench: VmBench, image_for: MakeImage)
 
 @pytest.fixture
 def no_rule() -> Iterator[None]:
-    """A machine on which nobody has installed our rule."""
+    """Provide a machine without our udev rule."""
     yield
     Path("/etc/udev/rules.d/60-esp-dfu.rules").unlink(missing_ok=True)
     run("udevadm", "control", "--reload")
 
 
 def install_rule() -> Result:
-    """What the README says, but for sudo."""
+    """Install the udev rule as the README says, without sudo."""
     assert '"$(command -v esp-dfu)" udev --install' in README.read_text(encoding="utf-8")
     installed = esp_dfu("udev", "--install")
     assert installed.code == 0, installed
@@ -239,7 +232,7 @@ def install_rule() -> Result:
 
 
 def doctor(user: Sequence[str] = (), libusb: str = LIBUSBS[0]) -> tuple[int, dict[str, str], list[str]]:
-    """Its exit code, the codes of its problems by topic, and the next step."""
+    """Return the doctor's exit code, the codes of its problems by topic, and the next step."""
     result = esp_dfu("doctor", "--json", user=user, libusb=libusb)
     assert result.err == "", result
     document = json.loads(result.out)
@@ -249,7 +242,7 @@ def doctor(user: Sequence[str] = (), libusb: str = LIBUSBS[0]) -> tuple[int, dic
 
 
 @BOTH_LIBUSBS
-def test_an_ordinary_user_and_the_rule(bench: VmBench, image_for: MakeImage, no_rule: None, libusb: str) -> None:
+def test_udev_rule_gives_ordinary_user_access(bench: VmBench, image_for: MakeImage, no_rule: None, libusb: str) -> None:
     board, image = bench.add(), image_for("esp32s3")
     settle()
     refused = esp_dfu("flash", image.path, libusb=libusb, user=PLUGDEV)
@@ -261,7 +254,7 @@ def test_an_ordinary_user_and_the_rule(bench: VmBench, image_for: MakeImage, no_
     assert document["devices"][0]["problem"]["code"] == "no-permission"
     code, problems, step = doctor(PLUGDEV, libusb)
     assert (code, problems) == (1, {"udev rule": "no-rule", "port 1-1": "no-rule"})
-    # What it says to type works, without sudo for want of it.
+    # The command that it shows works, without sudo, which the machine does not have.
     command = shlex.split(step[0].partition(": sudo ")[2])
     as_user = run(*command, user=PLUGDEV)
     assert_failed(as_user, 77, "needs-root")
@@ -270,11 +263,9 @@ def test_an_ordinary_user_and_the_rule(bench: VmBench, image_for: MakeImage, no_
     assert installed.code == 0, installed
     assert f"Port 1-1: {node} is now root:plugdev 0660, tagged uaccess." in installed.out
     assert doctor(PLUGDEV, libusb) == (0, {}, [])
-    # Of the group: let in, also after the board came back under a new number.
-    allowed = esp_dfu("flash", image.path, libusb=libusb, user=PLUGDEV)
-    assert allowed.code == 0, allowed
-    image.assert_in(board)
-    # Not of the group: without a seat nobody gets more.
+    # A member of the group has access, also after the board returned with a new device number.
+    flash(board, image, libusb=libusb, user=PLUGDEV)
+    # Outside the group and without a seat, a user has no access.
     bench.hub.plug(board)
     settle()
     stranger = esp_dfu("flash", image.path, libusb=libusb, user=NOBODY)
@@ -287,7 +278,7 @@ def test_an_ordinary_user_and_the_rule(bench: VmBench, image_for: MakeImage, no_
     assert ":uaccess:" in tags
 
 
-def test_installing_the_rule_again_and_over_anothers(bench: VmBench, no_rule: None) -> None:
+def test_udev_install_keeps_foreign_file_without_force(bench: VmBench, no_rule: None) -> None:
     rules = Path("/etc/udev/rules.d/60-esp-dfu.rules")
     assert "Wrote" in install_rule().out
     assert "No change needed" in install_rule().out
@@ -300,7 +291,7 @@ def test_installing_the_rule_again_and_over_anothers(bench: VmBench, no_rule: No
     assert [path.name for path in rules.parent.iterdir() if "60-esp" in path.name] == [rules.name]
 
 
-def test_a_rule_that_another_one_overrules(bench: VmBench, no_rule: None) -> None:
+def test_overruled_udev_rule_is_reported(bench: VmBench, no_rule: None) -> None:
     bench.add()
     later = Path("/etc/udev/rules.d/61-other.rules")
     later.parent.mkdir(parents=True, exist_ok=True)
@@ -314,7 +305,7 @@ def test_a_rule_that_another_one_overrules(bench: VmBench, no_rule: None) -> Non
         later.unlink()
 
 
-def test_the_doctor_sees_who_holds_a_board(bench: VmBench) -> None:
+def test_doctor_names_program_that_holds_board(bench: VmBench) -> None:
     board = bench.add(mode=Mode.DFU)
     settle()
     assert doctor() == (0, {}, [])
@@ -347,9 +338,7 @@ def test_cdc_acm_keeps_its_interfaces(bench: VmBench, image_for: MakeImage, libu
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
     settle()
     with Path("/dev/ttyACM0").open("rb", buffering=0):
-        result = esp_dfu("flash", image.path, libusb=libusb)
-    assert result.code == 0, result
-    image.assert_in(board)
+        flash(board, image, libusb=libusb)
     drivers = [Path(f"/sys/bus/usb/devices/1-1:1.{number}/driver") for number in (0, 1, 2)]
     assert [driver.resolve().name if driver.exists() else None for driver in drivers] == ["cdc_acm", "cdc_acm", None]
 
@@ -364,7 +353,7 @@ input()
 
 @BOTH_LIBUSBS
 @MODES
-def test_another_program_has_claimed_it(bench: VmBench, image_for: MakeImage, libusb: str, mode: Mode) -> None:
+def test_claimed_interface_is_device_busy(bench: VmBench, image_for: MakeImage, libusb: str, mode: Mode) -> None:
     board, image = bench.add(mode=mode), image_for("esp32s3")
     other = start([sys.executable, "-c", CLAIM])
     try:
@@ -373,22 +362,20 @@ def test_another_program_has_claimed_it(bench: VmBench, image_for: MakeImage, li
         result = esp_dfu("flash", image.path, libusb=libusb)
         assert_failed(result, 75, "device-busy")
         assert f"(process {other.pid}) has /dev/bus/usb/001/" in result.err
-        assert found_lines(esp_dfu("list", libusb=libusb).out)  # looking claims nothing
+        assert found_lines(esp_dfu("list", libusb=libusb).out)  # list claims nothing
     finally:
         finish_input(other)
-    result = esp_dfu("flash", image.path, libusb=libusb)
-    assert result.code == 0, result
-    image.assert_in(board)
+    flash(board, image, libusb=libusb)
 
 
 def finish_input(process: subprocess.Popen[str]) -> None:
-    """Let a program go that waits for a line."""
+    """End a program that waits for a line."""
     process.communicate("\n", timeout=20)
 
 
 # --- faults -----------------------------------------------------------------------------------------------
 
-LATE_BLOCK = 200  # behind the blocks that erase, for which the tool waits longer
+LATE_BLOCK = 200  # after the blocks that erase, which have a longer timeout
 
 
 @BOTH_LIBUSBS
@@ -399,9 +386,9 @@ LATE_BLOCK = 200  # behind the blocks that erase, for which the tool waits longe
         (bus_reset, "device-gone", "A new device is on port 1-1 now: 303a:0009, ESP32-S3 with DFU in run-time mode"),
         (report(Status.errWRITE), "dfu-status", "errWRITE"),
     ],
-    ids=["vanish", "bus reset by somebody else", "error status"],
+    ids=["vanish", "bus reset by another program", "error status"],
 )
-def test_a_fault_in_mid_file(
+def test_fault_in_mid_file(
     bench: VmBench, image_for: MakeImage, libusb: str, effect: Effect, code: str, fact: str
 ) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
@@ -412,16 +399,14 @@ def test_a_fault_in_mid_file(
     assert "The image in flash memory may be incomplete." in failed.err, failed
     if effect is vanish:
         bench.hub.plug(board)
-    result = esp_dfu("flash", image.path, libusb=libusb)
-    assert result.code == 0, result
-    image.assert_in(board)
+    flash(board, image, libusb=libusb)
 
 
 @BOTH_LIBUSBS
 @pytest.mark.parametrize(
     ("effect", "code", "fact"), [(stall, "usb-stall", "refused the block"), (hang, "usb-timeout", "no answer in time")]
 )
-def test_a_lost_request_is_made_up_for(
+def test_lost_request_restarts_download(
     bench: VmBench, image_for: MakeImage, libusb: str, effect: Effect, code: str, fact: str
 ) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
@@ -441,7 +426,7 @@ def test_a_lost_request_is_made_up_for(
     assert again.code == 0, again
 
 
-def test_another_chip_comes_back(bench: VmBench, image_for: MakeImage) -> None:
+def test_other_chip_after_detach(bench: VmBench, image_for: MakeImage) -> None:
     board, image = bench.add(), image_for("esp32s3")
     other = chip("esp32s2")
 
@@ -455,14 +440,12 @@ def test_another_chip_comes_back(bench: VmBench, image_for: MakeImage) -> None:
     assert "303a:0002 is on its port now" in failed.err, failed
     board.rom.target = chip("esp32s3")
     bench.hub.plug(board)
-    result = esp_dfu("flash", image.path)
-    assert result.code == 0, result
-    image.assert_in(board)
+    flash(board, image)
 
 
 @BOTH_LIBUSBS
 @pytest.mark.parametrize(("signal_number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_ends_it_in_order(
+def test_signal_leaves_board_idle(
     bench: VmBench, image_for: MakeImage, libusb: str, signal_number: int, exit_code: int
 ) -> None:
     board, image = bench.add(mode=Mode.DFU), image_for("esp32s3")
@@ -475,12 +458,10 @@ def test_a_signal_ends_it_in_order(
     assert "dfuIDLE" in result.err, result
     assert board.rom.state is State.dfuIDLE
     board.faults.block_time = 0.0
-    again = esp_dfu("flash", image.path, libusb=libusb)
-    assert again.code == 0, again
-    image.assert_in(board)
+    flash(board, image, libusb=libusb)
 
 
-def test_it_does_not_come_back_as_it_should(bench: VmBench, image_for: MakeImage) -> None:
+def test_board_does_not_return_after_detach(bench: VmBench, image_for: MakeImage) -> None:
     gone, other_mode = bench.add("esp32s3", "1-1"), bench.add("esp32s3", "1-2")
     gone.faults.no_return = True
     other_mode.faults.return_mode = Mode.RUN_TIME
@@ -494,8 +475,8 @@ def test_it_does_not_come_back_as_it_should(bench: VmBench, image_for: MakeImage
 
 
 @BOTH_LIBUSBS
-def test_access_comes_late(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
-    """As with a slow udev: after the return in DFU mode the node is not the user's for a second."""
+def test_access_granted_after_return(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
+    """The user gets access one second after the board returns in DFU mode, as with a slow udev."""
     board, image = bench.add(), image_for("esp32s3")
     settle()
     before = bench.number(board)
@@ -523,7 +504,7 @@ def test_slow_and_strict_boards(bench: VmBench, image_for: MakeImage) -> None:
 # --- the rest of the system --------------------------------------------------------------------------------
 
 
-def test_a_full_disk_keeps_the_old_image(tmp_path: Path) -> None:
+def test_full_disk_keeps_old_image(tmp_path: Path) -> None:
     run("mount", "-t", "tmpfs", "-o", "size=300k", "none", tmp_path)
     try:
         build_dir = write_sample_project(tmp_path / "project", chip("esp32s3"), app_size=60_000)
@@ -549,7 +530,7 @@ def test_a_full_disk_keeps_the_old_image(tmp_path: Path) -> None:
 
 @pytest.fixture
 def large_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ESP32-S3 that takes larger blocks than the ROM does."""
+    """Let the ESP32-S3 take larger blocks than its ROM does."""
     text = (README.parent / "targets" / "esp32s3.yaml").read_text(encoding="utf-8")
     changed = re.sub(r"(transfer_size:) 64\b", r"\1 4096", text)
     assert changed != text
@@ -559,9 +540,7 @@ def large_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @MODES
 @BOTH_LIBUSBS
-def test_a_device_that_insists_on_every_step(
-    bench: VmBench, image_for: MakeImage, large_blocks: None, mode: Mode, libusb: str
-) -> None:
+def test_strict_device(bench: VmBench, image_for: MakeImage, large_blocks: None, mode: Mode, libusb: str) -> None:
     clock = SystemClock()
     device = StrictDevice(chip("esp32s3"), clock)
     device.restart(mode)
@@ -573,7 +552,7 @@ def test_a_device_that_insists_on_every_step(
 
 
 class Target:
-    """What the DFU class of PyPI's usbip stores into."""
+    """Storage for the DFU class of PyPI's usbip."""
 
     name = "flash"
     i_string = 0
@@ -601,8 +580,8 @@ class Target:
 
 
 @BOTH_LIBUSBS
-def test_the_dfu_device_of_pypis_usbip(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
-    """Device and USB/IP server are that package's; only the kernel and we are the same."""
+def test_dfu_device_of_pypi_usbip(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
+    """The device and the USB/IP server are those of the package."""
     usbip, classes = importlib.import_module("usbip"), importlib.import_module("usbip.classes.device.dfu")
     flash = Target()
     device = usbip.USBDevice(0x303A, 0x0009, manufacturer="Somebody", product="Else", serial="usbip")
@@ -627,7 +606,7 @@ def test_the_dfu_device_of_pypis_usbip(bench: VmBench, image_for: MakeImage, lib
 
 
 def import_device(connection: socket.socket, bus_id: str) -> None:
-    """OP_REQ_IMPORT; afterwards the connection is the device's."""
+    """Send OP_REQ_IMPORT; afterwards the connection carries the device's transfers."""
     connection.sendall(struct.pack(">HHI32s", 0x0111, 0x8003, 0, bus_id.encode()))
     with connection.makefile("rb", buffering=0) as reader:
         answer = b""
@@ -636,10 +615,10 @@ def import_device(connection: socket.socket, bus_id: str) -> None:
     assert answer[:8] == struct.pack(">HHI", 0x0111, 0x0003, 0)
 
 
-def test_pypis_pydfuutil_flashes_our_image(bench: VmBench, image_for: MakeImage) -> None:
+def test_pypi_pydfuutil_flashes_our_image(bench: VmBench, image_for: MakeImage) -> None:
     board, image = bench.add(), image_for("esp32s3")
     command: list[str | Path] = [sys.executable, "-m", "pydfuutil", "-D", image.path]
-    # It gives up when the ROM leaves the bus inside DFU_DETACH, as it does; it must be called again.
+    # pydfuutil gives up when the ROM leaves the bus during DFU_DETACH, and has to be run again.
     detached = run(*command)
     assert "No such device" in detached.err, detached
     wait_until(lambda: board.present and board.rom.mode is Mode.DFU, "it is back in DFU mode")
@@ -653,22 +632,22 @@ def test_pypis_pydfuutil_flashes_our_image(bench: VmBench, image_for: MakeImage)
 
 
 def open_files() -> int:
-    """Open files of this process; each libusb context has some."""
+    """Return the number of open files; each libusb context has some."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Whatever is left behind in a cycle stays there, and is counted."""
-    Bus().scan()  # loads libusb, with the context that pyusb keeps
+    """Disable garbage collection, so that open files in reference cycles are counted."""
+    Bus().scan()  # loads libusb with the context that pyusb keeps
     gc.collect()
     gc.disable()
     yield
     gc.enable()
 
 
-def test_sixteen_boards_with_one_serial_number(bench: VmBench, image_for: MakeImage, no_collector: None) -> None:
-    """In this process, so that what is left behind can be counted."""
+def test_sixteen_boards_with_same_serial_number(bench: VmBench, image_for: MakeImage, no_collector: None) -> None:
+    """Runs in this process, to count what it leaves open."""
     paths = [f"{bus}-{port}" for bus in (1, 3) for port in range(1, 9)]
     boards = [bench.add("esp32s2", path) for path in paths]
     image = image_for("esp32s2")
@@ -679,13 +658,13 @@ def test_sixteen_boards_with_one_serial_number(bench: VmBench, image_for: MakeIm
         image.assert_in(board)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("dfu-")]
     for device in Bus().scan(frozenset([0x303A])):
-        device.open(2).close()  # nobody has it claimed
+        device.open(2).close()  # it is not claimed
     del device
     assert open_files() == before
 
 
-def test_a_watch_leaves_nothing_behind(bench: VmBench, image_for: MakeImage, no_collector: None) -> None:
-    """A board after the other on four ports, some of which fail; real libusb, real udev, a person who changes them."""
+def test_watch_leaves_nothing_behind(bench: VmBench, image_for: MakeImage, no_collector: None) -> None:
+    """Boards come and go on four ports, and some of them fail."""
     total = int(os.environ.get("ESP_DFU_SOAK_BOARDS", "24"))
     boards = [bench.add("esp32s2", f"1-{port}") for port in range(1, 5)]
     image = image_for("esp32s2")
@@ -697,7 +676,7 @@ def test_a_watch_leaves_nothing_behind(bench: VmBench, image_for: MakeImage, no_
         while (board := changes.get()) is not None:
             bench.hub.unplug(board)
             SystemClock().sleep(1.3)
-            # All in the flash is erased, as on a new board.
+            # Erased like a new board.
             board.rom.flash.erase(0, 1 << 20)
             if len(verdicts) % 5 == 4:
                 board.faults.plan(vanish, LATE_BLOCK)
@@ -725,4 +704,4 @@ def test_a_watch_leaves_nothing_behind(bench: VmBench, image_for: MakeImage, no_
     assert (result.passed + result.failed, set(verdicts)) == (total, {"PASS", "device-gone"})
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("dfu-")]
     left = open_files()
-    assert left <= before  # one that vanished last has no connection any more
+    assert left <= before  # the last board may have vanished, with its connection

@@ -1,4 +1,4 @@
-"""Boards on the virtual machine's USB, an image for them, and programs that use them."""
+"""Boards on the virtual machine's USB, images for them, and programs that use them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIBUSBS = ("libusb-package", "system libusb")
 
 @dataclass(frozen=True)
 class Result:
-    """What a program left behind."""
+    """Exit code and output of a program."""
 
     code: int
     out: str
@@ -43,13 +43,13 @@ class Result:
 
 
 def start(command: Sequence[str | Path], user: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Start a program, as another user if `user` is a prefix that makes one."""
+    """Start a program; `user` is a command prefix that changes the user."""
     words = [*user, *map(str, command)]
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 60.0) -> Result:
-    """Wait for a program."""
+    """Wait for a program to end."""
     try:
         out, err = process.communicate(timeout=timeout)
     finally:
@@ -63,39 +63,47 @@ def run(*command: str | Path, user: Sequence[str] = (), timeout: float = 60.0) -
 
 
 def esp_dfu_command(*arguments: str | Path, libusb: str = LIBUSBS[0]) -> list[str | Path]:
-    """Our tool, with the libusb of PyPI's libusb-package or with the system's."""
+    """Return the command line of esp-dfu, with the libusb of PyPI's libusb-package or with the system's."""
     prefix = SYSTEM_LIBUSB if libusb == LIBUSBS[1] else ""
     return [sys.executable, "-c", prefix + CLI, *arguments]
 
 
 def esp_dfu(*arguments: str | Path, libusb: str = LIBUSBS[0], user: Sequence[str] = ()) -> Result:
-    """Run our tool."""
+    """Run esp-dfu to its end."""
     return run(*esp_dfu_command(*arguments, libusb=libusb), user=user)
 
 
 def settle() -> None:
-    """Wait until udev has dealt with everything that came."""
+    """Wait until udev has handled all devices."""
     subprocess.run(["udevadm", "settle", "--timeout=20"], check=True)
 
 
 @dataclass(frozen=True)
 class Image:
-    """A dfu.bin and what is in it."""
+    """A dfu.bin, as a file and parsed."""
 
     path: Path
     parsed: DfuImage
 
     def assert_in(self, board: Board) -> None:
-        """The board's flash holds every file of the image."""
+        """Assert that the board's flash memory holds the image."""
         assert_flashed(board.rom.flash.read, self.parsed)
 
 
 MakeImage = Callable[[str], Image]
 
 
+def flash(board: Board, image: Image, *options: str, libusb: str = LIBUSBS[0], user: Sequence[str] = ()) -> Result:
+    """Flash a board with esp-dfu, and assert that its flash memory then holds the image."""
+    result = esp_dfu("flash", *options, image.path, libusb=libusb, user=user)
+    assert result.code == 0, result
+    image.assert_in(board)
+    return result
+
+
 @pytest.fixture(scope="session")
 def image_for(tmp_path_factory: pytest.TempPathFactory) -> MakeImage:
-    """Makes a small image for a chip: about 250 blocks."""
+    """Return a function that builds a small image for a chip, about 250 blocks."""
     made: dict[str, Image] = {}
 
     def make(name: str) -> Image:
@@ -103,7 +111,7 @@ def image_for(tmp_path_factory: pytest.TempPathFactory) -> MakeImage:
             folder = tmp_path_factory.mktemp(name)
             folder.chmod(0o755)
             result = build(write_sample_project(folder, chip(name), app_size=8_000, bootloader_size=4_000))
-            # Where an ordinary user may read it.
+            # In a place where an ordinary user can read it.
             path = Path(shutil.copy(result.path, f"/run/{name}.bin"))
             made[name] = Image(path, parse_image(path.read_bytes()))
         return made[name]
@@ -112,20 +120,20 @@ def image_for(tmp_path_factory: pytest.TempPathFactory) -> MakeImage:
 
 
 class VmBench:
-    """Boards that are added are on the bus."""
+    """The virtual machine's USB bus, with simulated boards on it."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
 
     def add(self, name: str = "esp32s3", path: str = "1-1", mode: Mode = Mode.RUN_TIME) -> Board:
-        """A new board on a port; its serial number ends with the number of the port."""
+        """Plug a new board into a port; its serial number ends with the port number."""
         board = Board.make(chip(name), path, SystemClock(), number=int(path[2:]), flash_size=1 << 20)
         board.rom.restart(mode)
         self.hub.add(board, path)
         return board
 
     def number(self, board: Board) -> int:
-        """The device number that it has now."""
+        """Return the device number of a board."""
         number = device_number(board.path)
         assert number is not None
         return number
@@ -133,7 +141,7 @@ class VmBench:
 
 @pytest.fixture
 def bench() -> Iterator[VmBench]:
-    """An empty bus; all that is put on it is pulled out afterwards."""
+    """Provide an empty bus; unplug all its devices after the test."""
     if not os.environ.get("ESP_DFU_VM"):
         pytest.fail("this runs in the virtual machine only: tests/real_usb/vm/boot.py")
     with Hub() as hub:

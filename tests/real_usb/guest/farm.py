@@ -1,7 +1,7 @@
-"""docs/farm.md, word for word: coordinator, exporter and client of labgrid, and the boards of the virtual machine.
+"""Run docs/farm.md word for word: coordinator, exporter and client of labgrid, with the virtual machine's boards.
 
-The exporter's machine is this one, but ssh leads into a mount namespace of its own, which does not see the client's
-files: they must be copied there.
+The exporter runs on this machine too, but ssh enters a mount namespace that does not see the client's files, so that
+labgrid must copy them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.filterwarnings("default")]
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PAGE = (REPOSITORY / "docs" / "farm.md").read_text(encoding="utf-8")
-CLIENT = Path("/run/client")  # what ssh does not see
+CLIENT = Path("/run/client")  # hidden from ssh
 TOOL = Path("/opt/esp-dfu/bin/esp-dfu")
 CACHE = Path("/var/cache/labgrid")
 SSHD = """
@@ -50,14 +50,14 @@ PidFile none
 """
 
 
-def file_of_the_page(name: str) -> str:
-    """The block that follows where the page first names the file."""
+def file_of_page(name: str) -> str:
+    """Return the code block that follows the first mention of a file."""
     found = re.search(rf"`{re.escape(name)}`.*?```\w+\n(.*?)```", PAGE, re.DOTALL)
     assert found is not None, name
     return found[1]
 
 
-def commands_of_the_page(section: str) -> list[str]:
+def commands_of_page(section: str) -> list[str]:
     text = PAGE.partition(f"## {section}\n")[2].partition("\n## ")[0]
     commands = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     assert commands, section
@@ -65,7 +65,7 @@ def commands_of_the_page(section: str) -> list[str]:
 
 
 class Farm:
-    """What the page builds; everything runs in the client's folder."""
+    """The page's farm; everything runs in the client's folder."""
 
     def __init__(self) -> None:
         bin_folder = Path(sys.executable).parent
@@ -78,7 +78,7 @@ class Farm:
         assert done.returncode == 0, (command, done)
 
     def serve(self, command: str, ready: Callable[[], bool]) -> None:
-        """Start a command of the page, or a server it takes for granted."""
+        """Start a command of the page, or a server that the page requires."""
         with (CLIENT / "servers.log").open("ab") as log:
             self._servers.append(
                 subprocess.Popen(command.split(), cwd=CLIENT, env=self.environment, stdout=log, stderr=log)
@@ -99,7 +99,7 @@ def answers(command: str) -> Callable[[], bool]:
 
 
 def start_ssh(farm: Farm) -> None:
-    """An ssh server with a key of its own, in a mount namespace in which the client's folder is empty."""
+    """Start an ssh server in a mount namespace in which the client's folder is empty."""
     Path("/root/.ssh").mkdir(mode=0o700, exist_ok=True)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519"], check=True)
     Path("/root/.ssh/config").write_text("StrictHostKeyChecking accept-new\n")
@@ -118,25 +118,25 @@ def farm() -> Iterator[Farm]:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     (CLIENT / "build").mkdir(parents=True)
     farm = Farm()
-    # The page's installation, out of this checkout.
+    # Installed as on the page, from this checkout.
     assert str(TOOL) in PAGE
     assert str(CACHE) in PAGE
     TOOL.parent.mkdir(parents=True)
     TOOL.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY} exec {sys.executable} -m esp_dfu_ext "$@"\n')
     TOOL.chmod(0o755)
-    farm.client(commands_of_the_page("The machine with the boards")[1])
-    # The only thing of this machine's own: the name of its USB controller.
-    assert "pci-0000:00:14.0" in file_of_the_page("exporter.yaml")
-    exporter = file_of_the_page("exporter.yaml").replace("pci-0000:00:14.0", "platform-vhci_hcd.0")
+    farm.client(commands_of_page("The machine with the boards")[1])
+    # Only the name of the USB controller is specific to this machine.
+    assert "pci-0000:00:14.0" in file_of_page("exporter.yaml")
+    exporter = file_of_page("exporter.yaml").replace("pci-0000:00:14.0", "platform-vhci_hcd.0")
     (CLIENT / "exporter.yaml").write_text(exporter)
     for name in ("environment.yaml", "flash.py"):
-        (CLIENT / name).write_text(file_of_the_page(name))
+        (CLIENT / name).write_text(file_of_page(name))
     try:
         start_ssh(farm)
-        coordinator, exporter = commands_of_the_page("Coordinator and exporter")
+        coordinator, exporter = commands_of_page("Coordinator and exporter")
         farm.serve(coordinator, lambda: "Coordinator ready" in farm.log())
         farm.serve(exporter, lambda: "Exporter ready" in farm.log())
-        for command in commands_of_the_page("Places")[:4]:
+        for command in commands_of_page("Places")[:4]:
             farm.client(command)
         yield farm
     finally:
@@ -153,8 +153,8 @@ def image(image_for: MakeImage) -> Image:
 
 @pytest.fixture(scope="module")
 def acquired(farm: Farm) -> Iterator[None]:
-    """Both places, for all tests that follow; their resources come and go with the boards of each test."""
-    acquire, release = commands_of_the_page("Places")[4:]
+    """Acquire both places for the tests that follow; their resources appear and disappear with each test's boards."""
+    acquire, release = commands_of_page("Places")[4:]
     for place in ("left", "right"):
         farm.client(acquire.replace("left", place))
     yield
@@ -163,7 +163,7 @@ def acquired(farm: Farm) -> Iterator[None]:
 
 
 def driver(place: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The driver, in this process."""
+    """Return the driver of a place, in this process."""
     from labgrid import Environment
 
     monkeypatch.setenv("USER", "root")
@@ -172,10 +172,9 @@ def driver(place: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return target.get_driver("EspDfuDriver")
 
 
-def test_the_page(bench: VmBench, image: Image, farm: Farm) -> None:
-    """From run-time mode: the board goes and comes back within the flash."""
+def test_page_flashes_board_from_run_time_mode(bench: VmBench, image: Image, farm: Farm) -> None:
     left, right = bench.add("esp32s3", "1-1"), bench.add("esp32s3", "1-2")
-    acquire, release = commands_of_the_page("Places")[4:]
+    acquire, release = commands_of_page("Places")[4:]
     farm.client(acquire)
     done = subprocess.run(
         [sys.executable, "flash.py"], cwd=CLIENT, env=farm.environment, capture_output=True, text=True
@@ -185,13 +184,11 @@ def test_the_page(bench: VmBench, image: Image, farm: Farm) -> None:
     assert f"{image.parsed.flash_size} bytes on port 1-1: OK in dfuIDLE" in done.stdout
     image.assert_in(left)
     assert right.rom.flash.read(0, 4096) == b"\xff" * 4096
-    # It went by way of a copy, because the other side does not see our file.
+    # labgrid copied the file, because the other side does not see the client's.
     assert [path.read_bytes() for path in CACHE.rglob("dfu.bin")] == [image.path.read_bytes()]
 
 
-def test_events_and_the_other_board(
-    bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_and_second_place(bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = bench.add("esp32s3", "1-1"), bench.add("esp32s3", "1-2", Mode.DFU)
     seen: list[events.Event] = []
     board = driver("right", monkeypatch)
@@ -210,7 +207,7 @@ def test_events_and_the_other_board(
     assert [device["path"] for device in board.list()] == ["1-1", "1-2"]
 
 
-def test_errors_come_back_as_they_were(
+def test_remote_errors_keep_their_type_and_facts(
     bench: VmBench, image: Image, acquired: None, image_for: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = bench.add("esp32s3", "1-1")
@@ -226,12 +223,12 @@ def test_errors_come_back_as_they_were(
         board.flash()
     assert (refused.value.code, refused.value.exit_code, refused.value.state) == ("dfu-status", 74, "dfuERROR")
     assert refused.value.status == "errWRITE"
-    # The next one goes well: the same driver, the same place.
+    # The next flash succeeds with the same driver and place.
     board.flash()
     image.assert_in(left)
 
 
-def test_pulled_out_and_plugged_in_again(
+def test_unplugged_board_can_be_flashed_after_replug(
     bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = bench.add("esp32s3", "1-1")
@@ -241,7 +238,7 @@ def test_pulled_out_and_plugged_in_again(
         board.flash()
     assert gone.value.code == "device-gone"
     assert "The image in flash memory may be incomplete." in gone.value.notes
-    with pytest.raises(DeviceNotFoundError):  # from labgrid or from esp-dfu, whoever is the first to notice
+    with pytest.raises(DeviceNotFoundError):  # from labgrid or esp-dfu, whichever notices first
         board.flash()
     bench.hub.plug(left)
     board = driver("left", monkeypatch)
@@ -250,7 +247,7 @@ def test_pulled_out_and_plugged_in_again(
 
 
 def stop(event: events.Event) -> None:
-    """Ctrl-C in the middle."""
+    """Raise KeyboardInterrupt in mid-download."""
     if isinstance(event, events.Progress) and event.done > 4096:
         raise KeyboardInterrupt
 
@@ -269,8 +266,8 @@ imports: [esp_dfu_ext.labgrid]
 
 
 @pytest.mark.parametrize("kind", ["USBFlashableDevice", "DFUDevice"])
-def test_on_this_machine(bench: VmBench, image: Image, farm: Farm, tmp_path: Path, kind: str) -> None:
-    """Without coordinator and ssh; a DFUDevice is there in DFU mode only, as the page says."""
+def test_local_resource(bench: VmBench, image: Image, farm: Farm, tmp_path: Path, kind: str) -> None:
+    """Without coordinator and ssh. A DFUDevice exists in DFU mode only, as the page says."""
     from labgrid import Environment
     from labgrid.exceptions import NoResourceFoundError
 
@@ -289,13 +286,13 @@ def test_on_this_machine(bench: VmBench, image: Image, farm: Farm, tmp_path: Pat
     with pytest.raises(KeyboardInterrupt):
         board.flash(str(image.path), on_event=stop)
     left.faults.block_time = 0.0
-    assert run("pgrep", "-f", "esp_dfu_ext flash").code == 1  # it has ended already
+    assert run("pgrep", "-f", "esp_dfu_ext flash").code == 1  # it has ended
     assert board.flash(str(image.path)).path == "1-1"
     image.assert_in(left)
     assert [device["path"] for device in board.list()] == ["1-1"]
 
 
-def test_the_tool_is_not_there(bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_remote_tool(bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch) -> None:
     left = bench.add("esp32s3", "1-1")
     board = driver("left", monkeypatch)
     board.tool = "/nowhere/esp-dfu"
@@ -306,8 +303,9 @@ def test_the_tool_is_not_there(bench: VmBench, image: Image, acquired: None, mon
     assert left.rom.flash.read(0, 4096) == b"\xff" * 4096
 
 
-def test_stopped_client(bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C here ends the flash there, and leaves a board that can be flashed."""
+def test_ctrl_c_ends_remote_flash(
+    bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = bench.add("esp32s3", "1-1", Mode.DFU)
     board = driver("left", monkeypatch)
     left.faults.block_time = 0.02
@@ -315,6 +313,6 @@ def test_stopped_client(bench: VmBench, image: Image, acquired: None, monkeypatc
         board.flash(on_event=stop)
     wait_until(lambda: run("pgrep", "-f", "esp_dfu_ext flash").code == 1, "esp-dfu has ended", deadline=20)
     left.faults.block_time = 0.0
-    assert bytes(left.rom.flash.read(0x10000, 16)) == b"\xff" * 16  # it was stopped before the app
+    assert bytes(left.rom.flash.read(0x10000, 16)) == b"\xff" * 16  # stopped before the app
     board.flash()
     image.assert_in(left)

@@ -1,7 +1,7 @@
-"""docs/usbip.md: Debian's `usbip attach` takes a board from another machine's USB, over TCP and a slow link.
+"""Test docs/usbip.md: Debian's `usbip attach` uses a board of another machine over TCP and a slow link.
 
-The other machine is ../usbip.py's server: Linux' own refuses a device that is itself attached over USB/IP, as all of
-the virtual machine's are ("bind loop detected").
+The other machine is the server of ../usbip.py. Linux' own server refuses devices that are themselves attached over
+USB/IP ("bind loop detected"), as all devices of the virtual machine are.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from esp_dfu_ext.simulator.board import vanish
 from ...kit.chips import chip
 from ..usbip import Server, detach, device_number, wait_until
 from .checks import assert_failed
-from .conftest import MakeImage, esp_dfu, run
+from .conftest import MakeImage, esp_dfu, flash, run
 
 pytestmark = pytest.mark.vm
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "usbip.md").read_text(encoding="utf-8")
 BUS_ID = "1-1"
 HERE = "1-1"  # the first free port
-SLOW = 0.02  # seconds there and back
+SLOW = 0.02  # seconds of round trip
 LOOP = next(line.strip() for line in PAGE.splitlines() if line.startswith("    while")).replace("HOST", "127.0.0.1")
 ATTACH = LOOP[LOOP.index("usbip") : LOOP.index(" 2>")]
 
 
 @pytest.fixture
 def board() -> Board:
-    """On the other machine."""
+    """Return a board for the other machine."""
     return Board.make(chip("esp32s3"), "3-1.4", SystemClock(), number=1, flash_size=1 << 20)
 
 
@@ -52,7 +52,7 @@ def server(board: Board) -> Iterator[Server]:
 
 @pytest.fixture
 def attaching(server: Server) -> Iterator[None]:
-    """The loop."""
+    """Run the page's loop."""
     loop = subprocess.Popen(["bash", "-c", LOOP])
     wait_until(is_here, "it is here", deadline=20)
     yield
@@ -70,19 +70,17 @@ def attach() -> None:
     wait_until(is_here, "it is here")
 
 
-def test_it_leaves_and_comes_back_within_the_flash(
+def test_attach_loop_follows_board_through_flash(
     board: Board, server: Server, attaching: None, image_for: MakeImage
 ) -> None:
     image, before = image_for("esp32s3"), device_number(HERE)
-    result = esp_dfu("flash", image.path)
-    assert result.code == 0, result
-    image.assert_in(board)
+    result = flash(board, image)
     assert f"on port {HERE}" in result.out
     assert device_number(HERE) != before
     assert server.imports == 2
 
 
-def test_nobody_attaches_it_again(board: Board, server: Server, image_for: MakeImage) -> None:
+def test_flash_without_second_attach_fails(board: Board, server: Server, image_for: MakeImage) -> None:
     image = image_for("esp32s3")
     listed = run("usbip", "list", "--remote=127.0.0.1")
     assert f"{BUS_ID}: " in listed.out
@@ -91,27 +89,23 @@ def test_nobody_attaches_it_again(board: Board, server: Server, image_for: MakeI
     lost = esp_dfu("flash", image.path)
     assert_failed(lost, 74, "no-return")
     assert "nothing is on its port now" in lost.err
-    # As the page says: it waits in DFU mode.
+    # As the page says, the board waits in DFU mode.
     attach()
     assert board.rom.mode is Mode.DFU
-    result = esp_dfu("flash", image.path)
-    assert result.code == 0, result
-    image.assert_in(board)
+    flash(board, image)
     assert server.imports == 2
 
 
-def test_in_dfu_mode_one_attach_will_do(board: Board, server: Server, image_for: MakeImage) -> None:
+def test_dfu_mode_needs_one_attach(board: Board, server: Server, image_for: MakeImage) -> None:
     board.rom.restart(Mode.DFU)
     attach()
-    assert run(*ATTACH.split()).code != 0  # what the loop does all the time: it is refused, and nothing happens
+    assert run(*ATTACH.split()).code != 0  # as the loop does all the time: refused, without effect
     image = image_for("esp32s3")
-    result = esp_dfu("flash", image.path)
-    assert result.code == 0, result
-    image.assert_in(board)
+    flash(board, image)
     assert server.imports == 1
 
 
-def test_pulled_out_of_the_other_machine(board: Board, server: Server, image_for: MakeImage) -> None:
+def test_board_unplugged_from_other_machine(board: Board, server: Server, image_for: MakeImage) -> None:
     board.rom.restart(Mode.DFU)
     attach()
     board.faults.plan(vanish, 100)

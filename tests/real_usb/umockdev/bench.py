@@ -1,4 +1,4 @@
-"""Starts the server of simulated boards, and programs that see them through the real libusb.
+"""Start the server of simulated boards, and programs that see them through the real libusb.
 
 By hand: ``python -m tests.real_usb.umockdev.bench esp32s3,esp32s2+dfu -- dfu-util -l``.
 """
@@ -23,17 +23,17 @@ CHECKOUT = HERE.parents[2]
 SERVER_PYTHON = HERE / ".venv/bin/python"
 PRELOAD = "libumockdev-preload.so.0"
 TIMEOUT = 120.0
-# Root opens everything; root without these two capabilities is refused like anybody else.
+# Without these two capabilities, file modes apply to root too.
 AS_USER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
 ESP_DFU = (sys.executable, "-m", "esp_dfu_ext")
 
 
 class UmockdevBench:
-    """Simulated boards on a bus of their own; a context manager.
+    """A bus with simulated boards; a context manager.
 
     Args:
-        boards: as ESP_DFU_SIMULATE takes them, such as ``esp32s3,esp32s2+dfu``.
-        gone: what a transfer fails with during which the board leaves; ENODEV or, as on many host controllers, EPROTO.
+        boards: Boards as ESP_DFU_SIMULATE takes them, such as ``esp32s3,esp32s2+dfu``.
+        gone: errno of a transfer during which the board leaves: ENODEV or, as on many host controllers, EPROTO.
     """
 
     def __init__(self, boards: str, *, gone: int = errno.ENODEV) -> None:
@@ -72,35 +72,35 @@ class UmockdevBench:
         return self._answer()
 
     def read(self, path: str, address: int, size: int) -> bytes:
-        """What is in a board's flash."""
+        """Read a board's flash memory."""
         return bytes.fromhex(self._ask(f"read {path} {address} {size}"))
 
     def plug(self, path: str, mode: str = "RUN_TIME") -> None:
-        """Plug a board in (again): RUN_TIME or DFU."""
+        """Plug a board in, in the mode RUN_TIME or DFU."""
         self._ask(f"plug {path} {mode}")
 
     def unplug(self, path: str) -> None:
-        """Pull a board out."""
+        """Unplug a board."""
         self._ask(f"unplug {path}")
 
     def state(self, path: str) -> tuple[bool, int, str, str]:
-        """Of a board: is it there, its device number, mode and DFU state."""
+        """Return whether a board is on the bus, its device number, mode and DFU state."""
         present, address, mode, state = self._ask("state")[path]
         return present, address, mode, state
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
-        """Until `condition` holds.
+        """Wait until `condition` holds.
 
         Raises:
-            TimeoutError: it does not.
+            TimeoutError: It does not within `seconds`.
         """
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not within {seconds:g} s")
+                raise TimeoutError(f"The condition did not hold within {seconds:g} s.")
 
     def environment(self, *, debian_libusb: bool = True) -> dict[str, str]:
-        """For a program that shall see the boards; our tool takes libusb-package's library if it may."""
+        """Return the environment of a program that sees the boards; `debian_libusb` hides libusb-package's library."""
         paths = [str(Path(esp_dfu_ext.__file__).parents[1])]
         if debian_libusb:
             paths.insert(0, str(HERE / "debian_libusb"))
@@ -119,7 +119,7 @@ class UmockdevBench:
         more: Mapping[str, str] | None = None,
         user: bool = False,
     ) -> subprocess.Popen[str]:
-        """Start a program that sees the boards; `user` takes root's right to open everything from it."""
+        """Start a program that sees the boards; `user` applies file modes to it even if it runs as root."""
         if user and os.geteuid() == 0:
             command = (*AS_USER, *command)
         return subprocess.Popen(
@@ -133,12 +133,12 @@ class UmockdevBench:
         )
 
     def run(self, *command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end; takes the options of `start`."""
+        """Run a program to its end; the options are those of `start`."""
         return finish(self.start(*command, **options))
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """Wait for a program's end, and end it if that takes too long."""
+    """Wait for a program to end, and kill it if that takes too long."""
     try:
         out, err = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -148,7 +148,7 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
 
 
 def main() -> int:
-    """Run a command, or a shell, on a bench."""
+    """Run a command or a shell on a bench."""
     if len(sys.argv) < 2:
         print(__doc__, file=sys.stderr)
         return 64

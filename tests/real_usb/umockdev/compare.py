@@ -1,7 +1,7 @@
-"""A quick look at speed: our flash against dfu-util's, 256 KiB from DFU mode, in turns on one bench.
+"""Compare the speed of esp-dfu and dfu-util: 256 KiB from DFU mode, alternately on one bench.
 
-``python -m tests.real_usb.umockdev.compare [ROUNDS]``. Both wait mostly for the simulated board, so that the ratio says
-how many transfers each makes; how long a transfer takes on a real bus is for the VM bench to tell.
+``python -m tests.real_usb.umockdev.compare [ROUNDS]``. Both programs mostly wait for the simulated board, so that the
+ratio shows the number of transfers. The virtual machine measures the time of a transfer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ APP_SIZE = (256 << 10) - 24_000  # with bootloader and partition table: 256 KiB
 
 
 def timed(bench: UmockdevBench, command: tuple[str, ...]) -> tuple[float, float]:
-    """Seconds that a program took, and seconds of CPU time."""
+    """Return the seconds and the CPU seconds that a program took."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     result = bench.run(*command)
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)

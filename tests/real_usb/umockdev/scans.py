@@ -1,4 +1,4 @@
-"""Run on a bench, in a process of its own: scans the bus again and again, and looks at what is left behind."""
+"""Scan the bus many times in a process of its own on a bench, and print how many files stay open."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ KEPT: list[Any] = []  # until the interpreter ends
 
 
 def descriptors() -> int:
-    """Open files of this process."""
+    """Return the number of open files."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def library() -> str:
-    """Where libusb came from."""
+    """Return the path of the loaded libusb."""
     list_devices()
     return next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libusb" in line)
 
 
 def listing() -> list[int]:
-    """Lists everything 50 times, strings and refusals included; a cycle would keep its contexts open."""
+    """List all devices 50 times, without garbage collection, so that a cycle would keep contexts open."""
     gc.disable()
     counts = []
     for _ in range(50):
@@ -43,7 +43,7 @@ def listing() -> list[int]:
 
 
 def opening() -> list[int]:
-    """Opens a device 50 times, or is refused."""
+    """Open the devices 50 times, or fail to."""
     gc.disable()
     counts = []
     for _ in range(50):
@@ -56,7 +56,7 @@ def opening() -> list[int]:
 
 
 def waiting() -> list[int]:
-    """Looks 50 times for a board that is not there; the errors hold what was seen."""
+    """Look 50 times for a missing board; the errors refer to the devices found."""
     gc.disable()
     counts = []
     chips = load_targets()
@@ -69,7 +69,7 @@ def waiting() -> list[int]:
 
 
 def orders() -> list[int]:
-    """Drops the devices of 100 scans in every order, and each one's parts in every order."""
+    """Drop the devices of 100 scans in every order."""
     before = descriptors()
     bus, shuffled = Bus(), random.Random(0)
     scans = [bus.scan() for _ in range(50)]
@@ -87,7 +87,7 @@ def orders() -> list[int]:
 
 
 def inner() -> list[int]:
-    """Lets go of a device, pyusb's object of it and the handle in any order."""
+    """Drop a device, pyusb's object and the handle in random order."""
     before, shuffled = descriptors(), random.Random(0)
     for _ in range(25):
         device = next(d for d in Bus().scan() if d.vid == 0x303A)
@@ -101,7 +101,7 @@ def inner() -> list[int]:
 
 
 def at_exit() -> int:
-    """Leaves everything to the end of the interpreter: devices, handles, cycles."""
+    """Leave devices, handles and cycles to the end of the interpreter."""
     for _ in range(100):
         KEPT.append(Bus().scan())
     KEPT.append(KEPT)

@@ -1,6 +1,6 @@
-"""Simulated boards under the real libusb, without a kernel: the simulator answers umockdev's sysfs and usbfs.
+"""Serve simulated boards to the real libusb without a kernel: the simulator answers umockdev's sysfs and usbfs.
 
-Runs on the Python that setup.sh prepares (gi comes from apt), started by `bench`. Reads commands from stdin, answers
+`bench` starts it on the Python that setup.sh prepares, because gi comes from apt. It reads commands from stdin, answers
 each with a line of JSON, and ends when stdin does.
 """
 
@@ -36,7 +36,7 @@ HUB = "/devices/pci0000:00/0000:00:14.0/usb1"
 HUB_DESCRIPTORS = bytes.fromhex(
     "12010002090001406b1d020001060302010109021900010100e0000904000001090000000705810304000c"
 )
-TICK = 5  # milliseconds between two looks at what the boards do, and for which a REAPURB waits
+TICK = 5  # milliseconds between two updates of the boards, and for which a REAPURB waits
 
 # linux/usbdevice_fs.h: the numbers of the ioctls of type 'U', on a 64-bit machine.
 SETINTERFACE, GETDRIVER, SUBMITURB, DISCARDURB, REAPURB, REAPURBNDELAY = 4, 8, 10, 11, 12, 13
@@ -50,7 +50,7 @@ URB_SIZE, STATUS_AT, BUFFER_AT, BUFFER_LENGTH_AT, ACTUAL_LENGTH_AT = 56, 4, 16, 
 
 
 class BenchClock(SystemClock):
-    """A board that sleeps keeps only its own transfer waiting, not the whole server."""
+    """Collects the time that boards sleep, which delays their transfers instead of the whole server."""
 
     owed = 0.0
 
@@ -58,14 +58,14 @@ class BenchClock(SystemClock):
         self.owed += seconds
 
     def settle(self) -> float:
-        """The time at which everything owed is slept."""
+        """Return the time at which the collected sleep ends."""
         owed, self.owed = self.owed, 0.0
         return self.monotonic() + owed
 
 
 @dataclass
 class Urb:
-    """A transfer on its way; `due` is when it may be reaped."""
+    """A submitted transfer, which can be reaped from `due` on."""
 
     client: Any
     memory: Any
@@ -73,7 +73,7 @@ class Urb:
 
 
 class Node(UMockdev.IoctlBase):  # type: ignore[misc]
-    """The usbfs node of one enumeration of a board: answers ENODEV for ever once the board has left."""
+    """The usbfs node of one enumeration of a board; it answers ENODEV once the board has left."""
 
     def __init__(self, board: Board, clock: BenchClock, gone_errno: int, changed: Callable[[], object]) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Node(UMockdev.IoctlBase):  # type: ignore[misc]
         self._claimed: dict[int, Any] = {}
 
     @property
-    def there(self) -> bool:
+    def present(self) -> bool:
         return self.board.present and self.board.address == self.address
 
     def do_handle_ioctl(self, client: Any) -> bool:
@@ -95,7 +95,7 @@ class Node(UMockdev.IoctlBase):  # type: ignore[misc]
             self._reap(client)
             return True
         try:
-            if not self.there and number != DISCARDURB:
+            if not self.present and number != DISCARDURB:
                 raise OSError(errno.ENODEV, "")
             self._answer(client, number)
         except OSError as error:
@@ -176,7 +176,7 @@ class Node(UMockdev.IoctlBase):  # type: ignore[misc]
         raise OSError(errno.EINVAL, "")
 
     def _reap(self, client: Any, *, patient: bool = True) -> bool:
-        """Hand back a transfer that is done; there is no poll() to say when, so let the program wait here a little."""
+        """Return a finished transfer. There is no poll() to wait with, so let the program wait here for a moment."""
         self._urbs = [urb for urb in self._urbs if urb.client.get_connected()]
         mine = [urb for urb in self._urbs if urb.client is client]
         done = next((urb for urb in mine if urb.due <= self._clock.monotonic()), None)
@@ -189,7 +189,7 @@ class Node(UMockdev.IoctlBase):  # type: ignore[misc]
             milliseconds = math.ceil(min(TICK, max(1, wait * 1000)))
             GLib.timeout_add(milliseconds, lambda: self._reap(client, patient=False))
         elif client.get_connected():
-            client.complete(-1, errno.EAGAIN if self.there or mine else errno.ENODEV)
+            client.complete(-1, errno.EAGAIN if self.present or mine else errno.ENODEV)
         return bool(GLib.SOURCE_REMOVE)
 
 
@@ -198,7 +198,7 @@ def _first_word(argument: Any) -> int:
 
 
 class Server:
-    """The testbed, with the boards that are on the bus right now."""
+    """The testbed with its boards."""
 
     def __init__(self, boards: str, gone_errno: int) -> None:
         self._clock = BenchClock()
@@ -206,7 +206,7 @@ class Server:
         self._boards = {b.path: b for b in simulate_text(boards, load_targets(), self._clock).boards}
         self._testbed = UMockdev.Testbed.new()
         self._nodes: dict[str, Node] = {}
-        self._left: list[Node] = []  # programs may still have them open
+        self._left: list[Node] = []  # nodes that programs may still have open
         self._add(HUB, 1, "0", HUB_DESCRIPTORS)
         self.update()
 
@@ -215,11 +215,11 @@ class Server:
         return str(self._testbed.get_root_dir())
 
     def update(self) -> bool:
-        """Bring sysfs in line with what the boards do."""
+        """Update sysfs to match the boards."""
         for path, board in self._boards.items():
             board.update()
             node = self._nodes.get(path)
-            if node is not None and not node.there:
+            if node is not None and not node.present:
                 self._remove(path)
                 node = None
             if node is None and board.present:
@@ -229,13 +229,13 @@ class Server:
         return bool(GLib.SOURCE_CONTINUE)
 
     def _update_soon(self) -> None:
-        # ioctls are answered in a thread of umockdev's; two that change one folder of sysfs stop the server.
+        # umockdev answers ioctls in a thread of its own; two threads that change one sysfs folder stop the server.
         GLib.idle_add(lambda: self.update() and bool(GLib.SOURCE_REMOVE))
 
     def _appear(self, path: str, board: Board) -> None:
         node = self._nodes[path] = Node(board, self._clock, self._gone_errno, self._update_soon)
         descriptors = board.rom.device_descriptor + board.rom.configuration_descriptor
-        # In this order: who sees the board in sysfs may open it at once.
+        # First the node: a program may open it as soon as it sees the board in sysfs.
         self._testbed.attach_ioctl(_devnode(board.address), node)
         self._add(f"{HUB}/{path}", board.address, path.partition("-")[2], descriptors)
 
@@ -271,7 +271,7 @@ class Server:
             node.chmod(before & ~0o777 | mode)
 
     def command(self, line: str) -> Any:
-        """`read PATH ADDRESS SIZE` (hex), `plug PATH MODE`, `unplug PATH`, `state`."""
+        """Carry out `read PATH ADDRESS SIZE` (hex), `plug PATH MODE`, `unplug PATH` or `state`."""
         word, *rest = line.split()
         if word == "state":
             return {p: [b.present, b.address, str(b.rom.mode), str(b.rom.state)] for p, b in self._boards.items()}
@@ -293,7 +293,7 @@ def _devnode(address: int) -> str:
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """GLib would go on after an exception, and the programs under test wait for ever."""
+    """End the process: GLib would continue after an exception, and the tested programs would wait forever."""
     traceback.print_exception(kind, error, trace)
     sys.stderr.flush()
     os._exit(1)

@@ -1,7 +1,7 @@
-"""First process in the virtual machine: makes a Linux of it, runs the job, and switches off.
+"""First process in the virtual machine: set the system up, run the job, and power off.
 
-The host's files are below, read-only; everything that is written goes to memory above them. Only standard
-library: this runs before anything is set up.
+The host's files are the read-only lower layer of the root; everything written stays in memory. It imports only the
+standard library, because it runs before anything is set up.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _run(folder: str) -> None:
 
 
 def main() -> None:
-    """Does not return."""
+    """Run everything; does not return."""
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     try:
         _enter_writable_root()
