@@ -1,10 +1,10 @@
-"""Installs the package into environments like those of ESP-IDF, and shows that nothing that was there has changed.
+"""Install the package into environments like those of ESP-IDF, and show that no installed package changes.
 
     .venv/bin/python -m tests.environments [WHEEL]
 
-Needs uv (`pip install -e '.[check]'`), PyPI, and Python 3.9 to 3.13. idf.py refuses to start when a package that it
-pins is off, so a version that moves here is a defect. The pins are those of ESP-IDF's constraint files
-(espidf.constraints.vX.Y.txt) and requirements.core.txt that matter to a package of ours.
+Needs uv (`pip install -e '.[check]'`), PyPI, and Python 3.9 to 3.13. idf.py does not start with a package outside its
+pins, so that a version that changes here is a defect. The pins are those of ESP-IDF's constraint files
+(espidf.constraints.vX.Y.txt) and requirements.core.txt that concern a package of ours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EVERYWHERE = ("setuptools>=21,<71.0.1", "packaging", "pyserial>=3.3", "pyelftoo
 
 
 class Environment(NamedTuple):
-    """An ESP-IDF line on a Python, and what its installer puts there."""
+    """An ESP-IDF version with a Python version and the packages that its installer adds."""
 
     esp_idf: str
     python: str
@@ -48,18 +48,18 @@ ENVIRONMENTS = (
 
 
 def interpreter(version: str) -> str:
-    """A Python of this version: on PATH, or one of pyenv's."""
+    """Return a Python of this version, from PATH or pyenv."""
     found = shutil.which(f"python{version}")
     candidates = [found] if found else []
     candidates += [str(path) for path in Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
     for candidate in candidates:
         if subprocess.run([candidate, "-c", ""], capture_output=True).returncode == 0:
             return candidate
-    sys.exit(f"Python {version} is needed and is not here")
+    sys.exit(f"Python {version} not found on PATH or in ~/.pyenv.")
 
 
 def uv(*arguments: str) -> str:
-    """Run uv; its stdout."""
+    """Run uv and return its stdout."""
     done = subprocess.run([sys.executable, "-m", "uv", "--quiet", *arguments], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"uv {' '.join(arguments)} failed:\n{done.stderr}")
@@ -67,15 +67,15 @@ def uv(*arguments: str) -> str:
 
 
 def packages(python: str) -> dict[str, str]:
-    """What is installed, name to version."""
+    """Return the installed packages, name to version."""
     return {p["name"]: p["version"] for p in json.loads(uv("pip", "list", "--format", "json", "--python", python))}
 
 
 def install_into(environment: Environment, what: str, folder: Path) -> list[str]:
-    """Make the environment, install `what`, and use it.
+    """Create the environment, install `what`, and run the demo.
 
     Returns:
-        The packages that came with it, as ``name version``.
+        The packages that were added, as ``name version``.
     """
     uv("venv", "--no-project", "--python", interpreter(environment.python), str(folder))
     python = str(folder / "bin" / "python")
@@ -97,7 +97,7 @@ def install_into(environment: Environment, what: str, folder: Path) -> list[str]
 
 
 def main() -> None:
-    """Print a row for each environment; exit with what is wrong if anything is."""
+    """Print a row for each environment; exit with a message at the first problem."""
     what = sys.argv[1] if len(sys.argv) > 1 else str(REPOSITORY)
     print("| ESP-IDF | Python | click | esptool | rich | added |")
     print("|---|---|---|---|---|---|")

@@ -1,8 +1,8 @@
-"""The fault matrix: what goes wrong, where in a flash, and what must come of it.
+"""The fault matrix: a fault, a place in the flash operation, and the required outcome.
 
-A cell is written as the last word of the error's code (``gone`` for device-gone; ``stopped`` for interrupted), as
-``ok``; ``+1`` after it is a restart that was said aloud; ``lax/strict`` where asking after each block makes a
-difference; ``-x`` is no case, and `NO_CASE` says why.
+A cell is ``ok`` or the last word of the error code (``gone`` for device-gone; ``stopped`` for interrupted). ``+1``
+counts announced restarts, ``lax/strict`` shows where a status check after every block makes a difference, and ``-x``
+marks a combination that does not exist; `NO_CASE` says why.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STREAM = bytes(IMAGE.stream)
 BLOCKS = -(-len(STREAM) // 64)
 FIRST_FILE = STREAM.index(FILES[0].data) // 64
 APP = STREAM.index(FILES[1].data) // 64
-OLD = content(CHIP_SIZE, 9)  # what is in the flash before
+OLD = content(CHIP_SIZE, 9)  # content of the flash memory before
 
 TABLE = """
 fault                     open       detach    wait       recover index       params      first       middle      last    zero    final   reset
@@ -74,18 +74,18 @@ SIGHUP                    stopped    stopped   stopped    stopped stopped     st
 """  # noqa: E501
 
 NO_CASE = {
-    "-a": "nothing is asked while the board is away",
-    "-d": "the ROM leaves the bus inside DFU_DETACH: its answer is always lost",
+    "-a": "esp-dfu sends no request while the board is away",
+    "-d": "the ROM leaves the bus during DFU_DETACH: its answer is always lost",
     "-f": "the next DFU_GETSTATUS is the final one: see there",
-    "-n": "nobody asks for a DFU status in run-time mode",
+    "-n": "esp-dfu does not ask for a DFU status in run-time mode",
     "-o": "the interface is open already",
-    "-r": "a bus reset is no request",
+    "-r": "a bus reset is not a request",
 }
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a flash: the request at which it happens, after so many blocks."""
+    """A place in the flash operation: a request, after a number of blocks."""
 
     name: str
     at: Request | Moment
@@ -93,7 +93,7 @@ class Place:
 
     @property
     def in_download(self) -> bool:
-        """Asking after each block may make a difference."""
+        """True where a status check after every block can make a difference."""
         return self.block > 0
 
 
@@ -116,49 +116,49 @@ PLACES = {
 }
 
 
-# --- effects that the simulator does not need itself -------------------------------------------------------
+# --- effects that the simulator itself does not need -------------------------------------------------------
 
 
 def late(board: Board, answer: Answer) -> bytes:
-    """The device takes the request, but nobody waits for its answer any more."""
+    """Effect: the device handles the request, and its answer comes after the timeout."""
     answer()
     raise ControlTimeout
 
 
 def io_error(board: Board, answer: Answer) -> bytes:
-    """What many host controllers say of a transfer that is lost."""
+    """Effect: the transfer is lost, as many host controllers report it."""
     raise usb.core.USBError("Input/Output Error", -1, errno.EIO)
 
 
 def vanish_io_error(board: Board, answer: Answer) -> bytes:
-    """And of one during which the device leaves."""
+    """Effect: the device leaves during the transfer, as many host controllers report it."""
     board.unplug()
     raise usb.core.USBError("Input/Output Error", -1, errno.EIO)
 
 
 def slow(board: Board, answer: Answer) -> bytes:
-    """It takes two seconds, which is less than anybody waits."""
+    """Effect: the device needs two seconds, which is shorter than every timeout."""
     board.clock.sleep(2.0)
     return answer()
 
 
 def nothing_happens(board: Board, answer: Answer) -> bytes:
-    """What a bus reset does that does not reach the chip."""
+    """Effect: the bus reset does not reach the chip."""
     return b""
 
 
 def answers(change: Callable[[bytes], bytes]) -> Effect:
-    """The answer comes changed."""
+    """Return an effect: the answer is changed."""
     return lambda board, answer: change(answer())
 
 
 def in_state(state: int) -> Effect:
-    """DFU_GETSTATUS tells another bState."""
+    """Return an effect: DFU_GETSTATUS reports another bState."""
     return answers(lambda status: status[:4] + bytes([state]) + status[5:])
 
 
 def left_behind(status: Status) -> Effect:
-    """It was in dfuERROR already."""
+    """Return an effect: the device is in dfuERROR already."""
 
     def effect(board: Board, answer: Answer) -> bytes:
         board.rom.fail(status)
@@ -168,7 +168,7 @@ def left_behind(status: Status) -> Effect:
 
 
 def always(effect: Effect, block: int, at: Request | Moment) -> Effect:
-    """Again and again, until somebody replugs the board."""
+    """Return an effect that strikes again and again until the board is replugged."""
 
     def again(board: Board, answer: Answer) -> bytes:
         board.faults.plan(again, block, at)
@@ -178,14 +178,14 @@ def always(effect: Effect, block: int, at: Request | Moment) -> Effect:
 
 
 def die(board: Board, answer: Answer) -> bytes:
-    """From now on it answers nothing."""
+    """Effect: the device answers no more requests."""
     for request in (*Request, Moment.STRING):
         board.faults.plan(always(hang, 0, request), 0, request)
     raise ControlTimeout
 
 
 def back(mode: Mode) -> Effect:
-    """It restarts, and is back at once."""
+    """Return an effect: the board restarts and is back at once."""
 
     def effect(board: Board, answer: Answer) -> bytes:
         board.plug(mode)
@@ -195,7 +195,7 @@ def back(mode: Mode) -> Effect:
 
 
 def back_on(path: str) -> Effect:
-    """Somebody moves it to another port."""
+    """Return an effect: the board moves to another port."""
 
     def effect(board: Board, answer: Answer) -> bytes:
         board.unplug()
@@ -207,7 +207,7 @@ def back_on(path: str) -> Effect:
 
 
 def returns_after(seconds: float) -> Effect:
-    """It needs longer than others to be back in DFU mode."""
+    """Return an effect: the board needs this long to return in DFU mode."""
 
     def effect(board: Board, answer: Answer) -> bytes:
         board.unplug()
@@ -222,12 +222,14 @@ def returns_after(seconds: float) -> Effect:
 
 @dataclass
 class Cell:
-    """One case, before it is run: a board, and what is planned for it.
+    """A case before it runs: a board and the faults planned for it.
 
     Attributes:
-        says: what the error must say, whatever its code.
-        lasting: it does not go away by itself.
-        dead: it answers nothing any more.
+        rig: Bench with the board, and with one of another chip that can take its port.
+        place: Place in the flash operation.
+        says: Texts that the error must contain, whatever its code.
+        lasting: The fault persists until the board is replugged.
+        dead: The device answers no more requests.
     """
 
     rig: Bench
@@ -241,7 +243,7 @@ class Cell:
 
     @property
     def struck(self) -> bool:
-        """It has happened; one that happens again and again was planned anew."""
+        """True if the fault has struck; a lasting one is always planned again."""
         return self.lasting or not self.rig.boards[0].faults.planned
 
     def plan(self, effect: Effect, at: Request | Moment | None = None, block: int | None = None) -> None:
@@ -249,7 +251,7 @@ class Cell:
         self.rig.boards[0].faults.plan(effect, self.place.block if block is None else block, at or self.place.at, mode)
 
     def set_up(self, fault: str) -> None:
-        """Plan a row's fault at this column's place."""
+        """Plan the fault of a row at this place."""
         if fault in Status.__members__:
             self._status(Status[fault])
         elif fault.startswith(("short", "state")):
@@ -349,7 +351,7 @@ class Cell:
 
 
 def new_cell(place: Place) -> Cell:
-    """A board with something in its flash, as it is when a flash begins; another chip that could take its port."""
+    """Return a cell with a board as it is before the fault, and one of another chip that can take its port."""
     rig = bench("esp32s3", "esp32s2", start=100.0)
     board, other = rig.boards
     other.unplug()
@@ -357,24 +359,24 @@ def new_cell(place: Place) -> Cell:
     board.rom.flash.program(0, OLD)
     if place.name == "recover":
         board.rom.restart(Mode.DFU)
-        board.rom.control(0x21, DNLOAD, 0, STREAM[:64], 0)  # left behind by somebody
+        board.rom.control(0x21, DNLOAD, 0, STREAM[:64], 0)  # left over from another program
     return Cell(rig, place)
 
 
 def rows() -> dict[str, dict[str, str]]:
-    """The table: fault, place, expected cell."""
+    """Return the table: fault, place, expected outcome."""
     head, *lines = [line.split() for line in TABLE.strip().splitlines()]
     return {fault: dict(zip(head[1:], line[1:])) for line in lines for fault in _faults(line[0])}
 
 
 def _faults(word: str) -> list[str]:
-    """``errTARGET..errPOR`` are thirteen."""
+    """Expand a range such as ``errTARGET..errPOR``, thirteen statuses."""
     first, _, last = word.partition("..")
     return [status.name for status in Status if Status[first] <= status <= Status[last]] if last else [word]
 
 
 def cells() -> list[tuple[str, str, bool, str]]:
-    """Fault, place, strict, expected; those that are a case."""
+    """Return fault, place, strict and expected outcome of each case."""
     found = []
     for fault, row in rows().items():
         for place, expected in row.items():
@@ -387,7 +389,7 @@ def cells() -> list[tuple[str, str, bool, str]]:
 
 
 def report_lines(seen: dict[tuple[str, str, bool], str]) -> list[str]:
-    """The matrix as it was seen, equal statuses in one row, and how many cells there are of each kind."""
+    """Return the matrix as it was seen, with equal statuses in one row, and the number of cells of each kind."""
     names = list(PLACES)
     body: list[tuple[str, ...]] = []
     counts: dict[str, int] = {}

@@ -1,12 +1,12 @@
-"""A stand-in for idf.py: loads, refuses and calls extensions the way ESP-IDF 5.x, 6.0 and master do.
+"""A stand-in for idf.py that loads, rejects and calls extensions as ESP-IDF 5.x, 6.0 and master do.
 
-Run as a script, it is `idf.py`. The environment chooses the version:
+Run as a script, it is `idf.py`. Environment variables choose the variant:
 
     FAKE_IDF_VERSION   5.5, 6.0 or 6.2
-    FAKE_IDF_COPY      1: hand extensions a copy of the actions, as a later version might
-    FAKE_IDF_TARGETLESS  1: the built-in has no dfu actions, as for targets without DFU up to 5.5
+    FAKE_IDF_COPY      1: pass a copy of the actions to extensions, as a later version might
+    FAKE_IDF_TARGETLESS  1: without built-in dfu actions, as up to 5.5 for targets without DFU
 
-The actions are real click commands, made with idf.py's own keys: a key that it does not know is a TypeError.
+The actions are real click commands made from idf.py's own keys; an unknown key raises TypeError.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Callable
 
 import click
 
-# A checkout that the tests' environment has installed in place must not be found by chance.
+# Must not find the checkout that the tests' environment has installed in place.
 sys.path[:] = [folder for folder in sys.path if not os.path.exists(os.path.join(folder, "idf_ext.py"))]
 
 VERSION = tuple(int(part) for part in os.environ.get("FAKE_IDF_VERSION", "6.0").split("."))
@@ -91,7 +91,7 @@ def merge(*lists: dict[str, Any], custom: dict[str, Any] | None = None) -> dict[
         merged["global_action_callbacks"].extend(one.get("global_action_callbacks", []))
     if custom is not None:
         if "version" not in custom:
-            raise AttributeError("the extension does not say its version")
+            raise AttributeError("the extension has no version")
         for name, action in custom.get("actions", {}).items():
             if name in merged["actions"]:
                 warning(f"WARNING: Action '{name}' already defined. External action will not be added.")

@@ -1,4 +1,4 @@
-"""What holds for every hostile input: documented exit codes, clean output, bounded time, and files that stay inside."""
+"""What holds for every hostile input: documented exit codes, clean output, bounded time, no files outside a folder."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.ui.console import Console
 
-# README, "When it does not work". Not 1, which is for what no module foresaw, and not 130, which is a person's.
+# The exit codes of the README, without 1 (an unforeseen error) and 130 (Ctrl-C).
 EXIT_CODES = frozenset({0, 64, 65, 66, 69, 73, 74, 75, 77, 78})
 CPU_SECONDS = 10.0
 LONGEST_OUTPUT = 1 << 18  # bytes, about a thousand full lines
 
 
 class TooSlow(BaseException):
-    """The input took too much time; no handler of the product may take it for an error of its own."""
+    """The input took too long. Not an Exception, so that the package does not handle it."""
 
 
 @contextmanager
 def cpu_limit(seconds: float = CPU_SECONDS) -> Iterator[None]:
-    """End what runs inside after so much CPU time of this process, however busy the machine is."""
+    """Interrupt the block after this much CPU time of the process, however busy the machine is."""
     if not hasattr(signal, "setitimer"):
         yield
         return
@@ -50,10 +50,10 @@ def cpu_limit(seconds: float = CPU_SECONDS) -> Iterator[None]:
 
 
 def run(job: Callable[[Session], int], clock: Clock | None = None, project_dir: Path = Path()) -> int:
-    """Run a command as `esp-dfu` does; its exit code.
+    """Run a command as `esp-dfu` does, and return its exit code.
 
     Raises:
-        AssertionError: the exit code is not documented, or something was printed that a terminal would obey.
+        AssertionError: The exit code is not documented, or the output contains control characters.
     """
     raw = io.BytesIO()
     text = io.TextIOWrapper(raw, encoding="utf-8")
@@ -66,7 +66,7 @@ def run(job: Callable[[Session], int], clock: Clock | None = None, project_dir: 
 
 
 def check_output(output: bytes) -> None:
-    """Nothing but printable characters and line ends; by Unicode's categories, not by the product's `clean`."""
+    """Assert that the output has only printable characters and line ends, by Unicode's categories."""
     assert len(output) <= LONGEST_OUTPUT, f"{len(output)} bytes were printed"
     for character in set(output.decode("utf-8")) - {"\n"}:
         # Control (C0, C1), format (bidi, zero width), surrogate, private, unassigned; line and paragraph separators.
@@ -114,14 +114,14 @@ def opened_files() -> Iterator[list[tuple[str, str]]]:
 
 @contextmanager
 def only_inside(folder: Path, *, reads: bool = True) -> Iterator[None]:
-    """Every file that is opened must lie in `folder`, symbolic links followed; code may be read elsewhere.
+    """Assert that every file opened lies in `folder`, symbolic links resolved; code may be read elsewhere.
 
     Args:
-        folder: where files may be.
-        reads: False where only what is written is watched.
+        folder: Folder for the files.
+        reads: False to watch only files opened for writing.
 
     Raises:
-        AssertionError: another file was opened.
+        AssertionError: A file outside the folder was opened.
     """
     with opened_files() as opened:
         yield

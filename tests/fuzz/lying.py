@@ -1,4 +1,4 @@
-"""A device that lies: descriptors, strings and answers come from a fuzzer's bytes, honest ones in between."""
+"""A device that lies: some descriptors, strings and answers come from a fuzzer's bytes, the others are true."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.simulator.board import Board
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
-REQUEST_TIME = 0.05  # seconds, long, so that whatever waits for a deadline needs few requests to meet it
-MOST_REQUESTS = 50_000  # a device that is busy for 30 s after each of 60 blocks is slow, not endless
+REQUEST_TIME = 0.05  # seconds; long, so that few requests pass until a deadline
+MOST_REQUESTS = 50_000  # enough for a device that is busy for 30 s after each of 60 blocks
 
-# libusb's error codes, libusb.h, with the errno that pyusb adds; all that a transfer can end with.
+# All results of a failed transfer: libusb's error code (libusb.h) with the errno that pyusb adds.
 _FAILURES = (
     (-1, errno.EIO), (-3, errno.EACCES), (-4, errno.ENODEV), (-6, errno.EBUSY), (-7, errno.ETIMEDOUT),
     (-8, errno.EOVERFLOW), (-9, errno.EPIPE), (-10, errno.EINTR), (-11, errno.ENOMEM), (-99, None),
@@ -24,11 +24,11 @@ _FAILURES = (
 
 
 class Endless(BaseException):
-    """The host asks and asks."""
+    """The host keeps sending requests."""
 
 
 class Tape:
-    """A fuzzer's bytes, read from the beginning; zeros follow, or the bytes again if `endless`."""
+    """A fuzzer's bytes, read in order; then zeros, or the bytes again if `endless`."""
 
     def __init__(self, data: bytes, *, endless: bool = False) -> None:
         self._data = data
@@ -37,11 +37,11 @@ class Tape:
 
     @property
     def used_up(self) -> bool:
-        """Only zeros follow."""
+        """True if only zeros follow."""
         return not self._endless and self._position >= len(self._data)
 
     def take(self, count: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         if self._endless:
             start = self._position % len(self._data)
             times = (start + count) // len(self._data) + 1
@@ -52,12 +52,12 @@ class Tape:
         return taken
 
     def number(self, width: int = 1) -> int:
-        """The next bytes as a number, little endian."""
+        """Return the next bytes as a little-endian number."""
         return int.from_bytes(self.take(width), "little")
 
 
 class LyingBackend(SimulatedBackend):
-    """One board on a bus, seen through lies; where the tape says 0, and after its end, the truth comes."""
+    """A bus with one board about which the tape lies; for 0, and after the end of the tape, the truth is told."""
 
     def __init__(self, board: Board, clock: VirtualClock, tape: Tape) -> None:
         super().__init__([board], clock)
@@ -70,7 +70,7 @@ class LyingBackend(SimulatedBackend):
         if self._tape.number() & 1:
             descriptor.bcdDevice = self._tape.number(2)
             descriptor.iSerialNumber = self._tape.number()
-            descriptor.bNumConfigurations = self._tape.number() % 9  # libusb takes no more than 8
+            descriptor.bNumConfigurations = self._tape.number() % 9  # libusb accepts at most 8
         return descriptor
 
     def _configuration(self, device: Any, config: int) -> SimpleNamespace:
@@ -88,7 +88,7 @@ class LyingBackend(SimulatedBackend):
             [self._lying_interface(kept, number, alternate) for alternate in range(1 + tape.number() % 4)]
             for number in range(tape.number() % 5)
         ]
-        configuration.bNumInterfaces = len(configuration.interfaces)  # libusb counts for itself
+        configuration.bNumInterfaces = len(configuration.interfaces)  # libusb counts them itself
         return configuration
 
     def _lying_interface(self, honest: SimpleNamespace, number: int, alternate: int) -> SimpleNamespace:
@@ -145,7 +145,7 @@ class LyingBackend(SimulatedBackend):
         if word < 64:
             return super().ctrl_transfer(handle, request_type, request, value, index, data, timeout)
         if not request_type & 0x80:
-            return len(data)  # "taken", and thrown away
-        answer = self._tape.take(self._tape.number() % (len(data) + 1))  # libusb lets no more through
+            return len(data)  # acknowledged and dropped
+        answer = self._tape.take(self._tape.number() % (len(data) + 1))  # libusb passes no more
         data[: len(answer)] = array("B", answer)
         return len(answer)

@@ -1,9 +1,10 @@
-"""`python -m tests.fuzz.run TARGET [SECONDS] [libFuzzer options]`: a coverage-guided search for inputs that break it.
+"""Search for inputs that break a target, guided by coverage.
 
-Without arguments: the targets' names.
+    python -m tests.fuzz.run TARGET [SECONDS] [libFuzzer options]
 
-Starts from the saved corpus and from what earlier runs found (``.fuzz/TARGET``). An input that breaks the target is
-written to ``.fuzz/crash-...``; mend the product, and put the input into the corpus.
+Without arguments it prints the names of the targets. The search starts from the saved corpus and the finds of earlier
+runs (``.fuzz/TARGET``), and writes an input that breaks the target to ``.fuzz/crash-...``. Fix the package, and add
+the input to the corpus.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ def main(name: str, seconds: str = "60", *options: str) -> None:
         from .targets import TARGETS
 
         target = TARGETS[name]
-        target((HERE / "corpus" / name / "good").read_bytes())  # for what is imported late; it must pass anyway
+        target((HERE / "corpus" / name / "good").read_bytes())  # for late imports; it must pass anyway
     found = FOUND / name
     found.mkdir(parents=True, exist_ok=True)
-    # Real time, on a machine that may be busy: `guard` has the bound on CPU time.
+    # In real time, on a machine that may be busy; `guard` limits the CPU time.
     settings = ["-timeout=120", "-report_slow_units=60"]
     settings += [f"-max_total_time={seconds}", "-rss_limit_mb=1024", "-max_len=8192"]
     settings += [f"-artifact_prefix={FOUND}/", "-print_final_stats=1", *options]

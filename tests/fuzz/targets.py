@@ -1,6 +1,6 @@
-"""The fuzz targets, functions of bytes: each puts them where a stranger could, and runs the real commands on them.
+"""The fuzz targets: functions that put bytes where a stranger could, and run the real commands on them.
 
-What must hold is in `guard`; a target fails by any exception.
+`guard` checks what must hold; any exception fails the target.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SECRET = b"nobody else's business " * 30
 
 @cache
 def _base() -> Path:
-    """A folder of this process, in memory where there is such a place."""
+    """Return a folder of this process, in memory where possible."""
     memory = Path("/dev/shm")
     place = memory if os.access(memory, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="esp-dfu-fuzz-", dir=place))
@@ -64,13 +64,13 @@ def _base() -> Path:
 
 
 def image(data: bytes) -> None:
-    """A dfu.bin: as it is, and as an archive with a suffix that fits."""
+    """Use the bytes as a dfu.bin, and as the archive in one."""
     for text in (data, dfu_file(data)):
         _inspect_and_flash(text)
 
 
 def image_parts(data: bytes) -> None:
-    """A dfu.bin that is made like a good one, with slips; so the checks are reached, and not only the parser."""
+    """Build a dfu.bin like a good one with a few defects, so that the checks are reached, not only the parser."""
     tape = Tape(data)
     names = ("a", "b.bin", "n" * 63, "n" * 64, "\x1b[2J", "\u202ebin.a", "flash_params.dat", "dfuinfo0.dat", "a")
     told = CHIP_SIZE if not tape.number() & 1 else tape.number(4)
@@ -109,7 +109,7 @@ def _inspect_and_flash(text: bytes) -> None:
 
 
 def rom(data: bytes) -> None:
-    """A host that knows nothing: any stream, and any requests, to the simulated ROM."""
+    """Send a random stream and random requests to the simulated ROM."""
     with cpu_limit():
         rehearse(data, chip())
         board = Board.make(chip(), "1-1", VirtualClock(), flash_size=MIB)
@@ -140,9 +140,9 @@ def _project() -> Path:
 
 
 def _build_with(name: str, data: bytes, *, trusted: bool = True) -> None:
-    """Build a project one file of which is hostile, as esp-dfu does and, if `trusted`, as idf.py; then mend it.
+    """Build a project with one hostile file, as esp-dfu does and, if `trusted`, as idf.py does; then restore the file.
 
-    In no case may files from elsewhere get into the image.
+    The image must never contain files from elsewhere.
     """
     path = _project() / name
     good = path.read_bytes()
@@ -164,27 +164,27 @@ def _build_with(name: str, data: bytes, *, trusted: bool = True) -> None:
 
 
 def flasher_args(data: bytes) -> None:
-    """build/flasher_args.json."""
+    """Build with this build/flasher_args.json."""
     _build_with("build/flasher_args.json", data)
 
 
 def description(data: bytes) -> None:
-    """build/project_description.json; it may say where the project and its sdkconfig are, as far as that is read."""
+    """Build with this build/project_description.json, which can name the project and its sdkconfig."""
     _build_with("build/project_description.json", data, trusted=False)
 
 
 def sdkconfig(data: bytes) -> None:
-    """The project's sdkconfig."""
+    """Build with this sdkconfig."""
     _build_with("sdkconfig", data)
 
 
 def firmware(data: bytes) -> None:
-    """The app."""
+    """Build with this app."""
     _build_with("build/hello.bin", data)
 
 
 def target_yaml(data: bytes) -> None:
-    """A chip's file in the project, and the whole job with it."""
+    """Build, inspect, flash and list with this chip's YAML file in the project."""
     build = _project() / "build"
     path = write_file(_project() / "dfu_targets" / "esp32s3.yaml", data)
     read_target.cache_clear()
@@ -210,7 +210,7 @@ def target_yaml(data: bytes) -> None:
 
 
 def device(data: bytes) -> None:
-    """A lying device: listed, and flashed."""
+    """List and flash a device that lies."""
     dfu_bin = _base() / "device" / "dfu.bin"
     if not dfu_bin.exists():
         write_file(dfu_bin, dfu_file(archive([*FILES[1:2], File(0x10000, "app.bin", content(2500))], CHIP_SIZE)))

@@ -1,4 +1,4 @@
-"""The fuzz targets without a fuzzer: every saved input, and a few hundred slips that hypothesis makes in them."""
+"""Run the fuzz targets without a fuzzer: on every saved input, and on a few hundred mutations by hypothesis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAVED = sorted(path for path in CORPUS.glob("*/*"))
 SEEDS = {name: [path.read_bytes() for path in sorted((CORPUS / name).iterdir())] for name in TARGETS}
 EXAMPLES = 25
 
-# What tends to go wrong: syntax in the wrong place, paths, numbers at an edge, control characters.
+# Likely troublemakers: misplaced syntax, paths, numbers at a limit, control characters.
 WORDS = rb"""" } [ { : \u001b \ud800 ../ ..\ /etc/passwd //host/share/ 1e999 .inf *a <<: -1 0x 99999999
     00000000 ffffffff FFFFFFFF""".split()
 CHARACTERS = [b"\n", b"\0", b"\x1b[31m", "\x9b2J\u202e\u2028".encode(), b"\xff" * 4, b"a" * 300]
@@ -24,8 +24,8 @@ edits = st.tuples(st.floats(0, 1), st.integers(0, 12), FRAGMENTS | st.binary(max
 
 
 @st.composite
-def slips(draw: st.DrawFn, name: str) -> bytes:
-    """A saved input with a few places changed, or anything."""
+def mutations(draw: st.DrawFn, name: str) -> bytes:
+    """Return a saved input with a few places changed, or random bytes."""
     data = bytearray(draw(st.sampled_from(SEEDS[name]) | st.binary(max_size=200)))
     for place, deleted, inserted in draw(st.lists(edits, max_size=4)):
         position = round(place * len(data))
@@ -38,21 +38,21 @@ def test_saved_input(path: Path) -> None:
     TARGETS[path.parent.name](path.read_bytes())
 
 
-def test_every_target_has_a_good_input_and_no_other_has_a_folder() -> None:
+def test_corpus_has_folder_with_good_input_for_every_target() -> None:
     assert {path.parent.name for path in SAVED if path.name == "good"} == set(TARGETS)
     assert {path.parent.name for path in SAVED} == set(TARGETS)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_slips(name: str) -> None:
+def test_mutated_input(name: str) -> None:
     @settings(
         max_examples=EXAMPLES,
         derandomize=True,
-        deadline=None,  # `guard` bounds the CPU time
+        deadline=None,  # `guard` limits the CPU time
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(slips(name))
+    @given(mutations(name))
     def run(data: bytes) -> None:
         TARGETS[name](data)
 

@@ -1,15 +1,15 @@
-"""Virtual time for several threads, and an operator who plugs boards in and out while it passes."""
+"""Virtual time that several threads share, with actions planned for given times."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-_LOOK = 0.001  # real seconds until a sleeper looks again whether all sleep
+_LOOK = 0.001  # real seconds between two checks whether all threads sleep
 
 
 class SharedClock:
-    """Time that passes only while the main thread and all boards' threads sleep, up to when the next one wakes."""
+    """Time that advances only while the main thread and all boards' threads sleep, up to the next wake-up."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -18,11 +18,11 @@ class SharedClock:
         self._plans: list[tuple[float, Callable[[], object]]] = []
 
     def monotonic(self) -> float:
-        """Seconds that have passed."""
+        """Return the seconds that have passed."""
         return self._now
 
     def at(self, when: float, *actions: Callable[[], object]) -> None:
-        """Do something at a time; whoever makes time pass then does it."""
+        """Plan actions for a time; the thread that advances the clock carries them out."""
         with self._changed:
             self._plans = sorted([*self._plans, *((when, action) for action in actions)], key=lambda plan: plan[0])
 
@@ -40,17 +40,17 @@ class SharedClock:
                 del self._sleepers[me]
 
     def _counts(self, thread: threading.Thread) -> bool:
-        """Does time stand still while this thread is awake?"""
+        """Return True if time stands still while this thread is awake."""
         return thread is threading.main_thread() or thread.name.startswith("dfu-")
 
     def _pass(self) -> bool:
-        """Let time pass if nobody is awake; True if it did."""
+        """Advance time if no thread is awake; return True if it advanced."""
         if any(self._counts(thread) for thread in threading.enumerate() if thread.ident not in self._sleepers):
             return False
         next_wake = min(self._sleepers.values())
         due = self._plans[0][0] if self._plans else next_wake
         if min(next_wake, due) <= self._now and next_wake <= self._now:
-            return False  # somebody is just waking up
+            return False  # a thread is just waking up
         self._now = max(self._now, min(next_wake, due))
         while self._plans and self._plans[0][0] <= self._now:
             self._plans.pop(0)[1]()

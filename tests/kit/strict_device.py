@@ -1,8 +1,8 @@
-"""The other end of what DFU 1.1 allows: a device that insists on every step of the specification.
+"""A device that insists on every step of DFU 1.1, the opposite of Espressif's ROM.
 
-Not a chip of Espressif. It takes 4096-byte blocks, is busy after each for a time that it names, wants
-DFU_GETSTATUS before the next, leaves run-time mode only by a bus reset, and is silent after manifestation
-until the next one (bitWillDetach and bitManifestationTolerant are 0). We must get along with it too.
+It accepts 4096-byte blocks, is busy after each for the time that it reports, demands DFU_GETSTATUS before the next,
+leaves run-time mode only by a bus reset, and does not answer after manifestation until the next bus reset
+(bitWillDetach and bitManifestationTolerant are 0).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ FUNCTIONAL = FunctionalDescriptor(attributes=0x01, detach_timeout=1000, transfer
 
 
 class StrictDevice(Rom):
-    """A device by the letter of DFU 1.1, appendix A.
+    """A device that follows DFU 1.1, appendix A, to the letter.
 
     Args:
-        target: whose IDs and strings it shows.
-        clock: time; the device is busy on it.
-        block_time: seconds it needs for a block.
-        manifest_time: seconds it needs for manifestation.
+        target: Chip whose IDs and strings the device shows.
+        clock: Clock by which the device is busy.
+        block_time: Seconds per block.
+        manifest_time: Seconds for manifestation.
     """
 
     will_detach = False
@@ -38,12 +38,12 @@ class StrictDevice(Rom):
 
     @property
     def configuration_descriptor(self) -> bytes:
-        """The ROM's, with another DFU functional descriptor."""
+        """The ROM's descriptor with another DFU functional descriptor."""
         functional = FUNCTIONAL.encode()
         return super().configuration_descriptor[: -len(functional)] + functional
 
     def mode_after_reset(self) -> Mode | None:
-        """Figure A.1: appDETACH goes to DFU mode, everything in DFU mode to run-time."""
+        """Return DFU mode from appDETACH, and run-time mode from DFU mode (figure A.1)."""
         if self.mode is Mode.RUN_TIME:
             return Mode.DFU if self.state is State.appDETACH else None
         return Mode.RUN_TIME
@@ -90,7 +90,7 @@ class StrictDevice(Rom):
         if self.state is State.dfuMANIFEST:
             self.state = State.dfuMANIFEST_WAIT_RESET
         elif self.state is State.dfuDNBUSY:
-            self.state = State.dfuDNLOAD_SYNC  # bwPollTimeout passes on the host's side
+            self.state = State.dfuDNLOAD_SYNC  # the host waits for bwPollTimeout
         return answer
 
     def _refuse(self) -> None:
