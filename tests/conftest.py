@@ -1,4 +1,4 @@
-"""Which copy is tested: with ESP_DFU_TEST_INSTALLED set it must be the installed one, not this checkout's."""
+"""Fixtures and options; with ESP_DFU_TEST_INSTALLED set, the installed package must be tested, not this checkout."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click.core
 import pytest
 
 import esp_dfu_ext
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.commands.host import Host
 
 from .fault_matrix import report_lines
 from .kit.machine import FolderMachine
@@ -20,7 +23,7 @@ MATRIX = pytest.StashKey[dict[tuple[str, str, bool], str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write tests/golden/*.txt anew")
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden/*.txt")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The fault matrix as it was seen, if it was looked at."""
+    """Print the fault matrix as it was seen, if its tests ran."""
     if config.stash[MATRIX]:
         terminalreporter.section("fault matrix")
         for line in report_lines(config.stash[MATRIX]):
@@ -42,12 +45,12 @@ def pytest_report_header() -> str:
 def pytest_sessionstart() -> None:
     inside = Path(__file__).resolve().parent.parent in Path(esp_dfu_ext.__file__).resolve().parents
     if os.environ.get("ESP_DFU_TEST_INSTALLED") and inside and ".venv" not in esp_dfu_ext.__file__:
-        pytest.exit("the installed package was to be tested, but the checkout is", returncode=1)
+        pytest.exit("ESP_DFU_TEST_INSTALLED is set, but the tests import the checkout.", returncode=1)
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the developer has set must not reach the tests."""
+    """Hide the developer's environment variables from the tests."""
     for name in (
         "ESP_DFU_SIMULATE", "ESP_DFU_TARGETS", "ESP_DFU_TRACE", "IDF_EXTRA_ACTIONS_PATH", "COLUMNS", "FORCE_COLOR",
         "NO_COLOR",
@@ -57,20 +60,27 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _completion_ends_as_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """click 8.0 ends it with os._exit, which would end the tests too, as if they had passed."""
+    """Keep click 8.0 from ending the tests with os._exit, as if they had passed."""
     if hasattr(click.core, "_fast_exit"):
         monkeypatch.setattr(click.core, "_fast_exit", sys.exit)
 
 
 @pytest.fixture
-def hangup_ends() -> Iterator[None]:
-    """SIGHUP as a terminal's programs have it, also below nohup, which has it ignored."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def default_signals() -> Iterator[None]:
+    """Handle SIGINT and SIGHUP as in a terminal, also under nohup or in the background, where they are ignored."""
+    handlers: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
+    if sys.platform != "win32":
+        handlers[signal.SIGHUP] = signal.SIG_DFL
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run commands on a virtual clock."""
+    monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(VirtualClock()))
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ from .kit.commands import complete, esp_dfu, run
 from .kit.files import forbid
 from .kit.machine import FolderMachine
 
+pytestmark = pytest.mark.usefixtures("virtual_clock")
+
 Capture = pytest.CaptureFixture[str]
 
 
@@ -39,11 +41,6 @@ def dfu_bin(build_dir: Path, capsys: Capture) -> Path:
     assert run("build", str(build_dir), "--quiet") == 0
     capsys.readouterr()
     return build_dir / "dfu.bin"
-
-
-@pytest.fixture(autouse=True)
-def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(VirtualClock()))
 
 
 def simulate(monkeypatch: pytest.MonkeyPatch, boards: str) -> None:

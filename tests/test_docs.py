@@ -17,8 +17,6 @@ import pytest
 
 from esp_dfu_ext import load_target
 from esp_dfu_ext.cli import cli
-from esp_dfu_ext.clock import VirtualClock
-from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.simulator.sample import write_sample_project
 
@@ -50,7 +48,7 @@ ONLY_PARSED = ("--watch", "--install")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, virtual_clock: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Create the project and the image that the pages name, and work there."""
     project = tmp_path / "my_project"
     write_sample_project(project, load_target("esp32s3"), app_size=8000)
@@ -58,7 +56,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     build(project / "build", output=tmp_path / "dfu.bin")
     build(project / "build")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(VirtualClock()))
     monkeypatch.setenv("SHELL", "/bin/bash")
     return tmp_path
 

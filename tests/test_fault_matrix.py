@@ -24,7 +24,7 @@ from .kit.boards import Bench, assert_flashed, holds
 from .kit.chips import chip
 from .kit.host import DNLOAD
 
-pytestmark = pytest.mark.usefixtures("hangup_ends")
+pytestmark = pytest.mark.usefixtures("default_signals")
 
 # As in docs/errors.md.
 EXIT_CODES = {

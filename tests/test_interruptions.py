@@ -41,7 +41,7 @@ from .kit.chips import chip, chips
 from .kit.commands import environment, esp_dfu
 from .kit.host import DETACH
 
-pytestmark = pytest.mark.usefixtures("hangup_ends")
+pytestmark = pytest.mark.usefixtures("default_signals")
 
 PACKAGE = Path(esp_dfu_ext.__file__).parent
 DEADLINE = 60.0  # seconds; that of a process which should take one

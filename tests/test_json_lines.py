@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from esp_dfu_ext import build, errors, events, load_target
-from esp_dfu_ext.clock import VirtualClock
-from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import SIMULATE_VARIABLE
 from esp_dfu_ext.doctor.advice import ESP_DFU, advice_for
 from esp_dfu_ext.errors import (
@@ -25,6 +23,8 @@ from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.ui.json_lines import error_line, event_line, read_line, result_line
 
 from .kit.commands import esp_dfu, run
+
+pytestmark = pytest.mark.usefixtures("virtual_clock")
 
 Capture = pytest.CaptureFixture[str]
 
@@ -59,11 +59,6 @@ ERRORS: list[EspDfuError] = [
 @pytest.fixture
 def dfu_bin(tmp_path: Path) -> Path:
     return build(write_sample_project(tmp_path, load_target("esp32s3"), app_size=8000)).path
-
-
-@pytest.fixture(autouse=True)
-def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(VirtualClock()))
 
 
 def flash(*args: str | Path) -> int:

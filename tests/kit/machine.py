@@ -1,4 +1,4 @@
-"""A Linux machine as a folder: sysfs, /dev, /proc and rules of udev, for code that reads them below a root."""
+"""A Linux machine in a folder: sysfs, /dev, /proc and udev rules, for code that reads them below a root."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OURS = 'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", ATTR{idProduct}=="00??", MODE=
 
 
 class FolderMachine(Machine):
-    """Files of a folder; the user and the owners of files are what the test says."""
+    """A machine with the files of a folder; the test sets the user and the owners of files."""
 
     is_root = False
     user = "ada"
@@ -59,7 +59,7 @@ class FolderMachine(Machine):
         product: str = "ESP32-S3",
         mode: int = 0o664,
     ) -> str:
-        """A device with an interface for each driver (None: no driver has it); returns its node."""
+        """Plug in a device with one interface for each driver (None: without a driver); return its node."""
         folder = f"/sys/bus/usb/devices/{path}"
         vid, _, pid = usb_id.partition(":")
         values = {"idVendor": vid, "idProduct": pid, "busnum": "1", "devnum": str(number), "bConfigurationValue": "1"}
@@ -80,7 +80,7 @@ class FolderMachine(Machine):
         return node
 
     def run_program(self, number: int, name: str, *opened: str) -> None:
-        """A process that has files open."""
+        """Add a process that has files open."""
         self.write(f"/proc/{number}/comm", f"{name}\n")
         for descriptor, path in enumerate(opened, 3):
             link = self.file(f"/proc/{number}/fd/{descriptor}")
