@@ -11,10 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from esp_dfu_ext.commands.host import Host
+from esp_dfu_ext.commands.session import Session
+from esp_dfu_ext.commands.udev import show
+from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.errors import NeedsRootError, OutputError, UdevError, UsageError
 from esp_dfu_ext.linux import udev
 from esp_dfu_ext.linux.install import Change, install
 from esp_dfu_ext.linux.machine import Machine
+from esp_dfu_ext.ui.console import Console
 
 from .kit.chips import chip, chips
 from .kit.commands import MAIN, esp_dfu
@@ -140,3 +145,26 @@ def test_command_prints_the_rule_and_names_the_command_for_root(tmp_path: Path) 
         rf"  > Run it as root: sudo .*{re.escape(shlex.quote(sys.executable))} -m esp_dfu_ext udev --install\n",
         done.stderr,
     )
+
+
+def shown(machine: FolderMachine, capsys: pytest.CaptureFixture[str]) -> str:
+    session = Session(Console(), ESP_DFU, host=Host(machine=machine))
+    assert show(session, install=True) == 0
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def test_command_shows_what_was_done(root: FolderMachine, capsys: pytest.CaptureFixture[str]) -> None:
+    first = f"Wrote {udev.RULES_FILE}.\nudev has reloaded its rules.\n"
+    assert shown(root, capsys) == first + (
+        "No board is connected to check the rule with. Plug one in, then run: esp-dfu doctor\n"
+    )
+    root.plug(mode=0o660)
+    assert shown(root, capsys) == first.replace("Wrote", "No change needed in") + (
+        f"Port 1-1: {NODE} is now root:plugdev 0660, tagged uaccess.\n"
+    )
+
+
+def test_command_warns_of_a_missing_group(root: FolderMachine, capsys: pytest.CaptureFixture[str]) -> None:
+    root.records.clear()
+    assert "warning: This machine has no group plugdev" in shown(root, capsys)

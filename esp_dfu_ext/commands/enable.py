@@ -42,7 +42,7 @@ def enable(session: Session, project_dir: Path) -> int:
         console.info(f"    {_IMPORT}")
         console.info("and, as the first line of its action_extensions():")
         console.info(f"    {_CALL}")
-        console.info("To leave the project unchanged: esp-dfu enable --shell")
+        console.info("To leave the project unchanged", command="esp-dfu enable --shell")
         return ProjectError.exit_code
     try:
         with file.open("x", encoding="utf-8") as new:

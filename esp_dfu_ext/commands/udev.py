@@ -23,7 +23,7 @@ def show(session: Session, *, install: bool = False, force: bool = False) -> int
         seat = ", tagged uaccess" if node.uaccess else ""
         console.info(f"Port {node.path}: {node.node} is now {node.access}{seat}.")
     if not result.nodes:
-        console.info("No board is connected to check the rule with. Plug one in, then run: esp-dfu doctor")
+        console.info("No board is connected to check the rule with. Plug one in, then run", command="esp-dfu doctor")
     if not result.group_exists:
         console.warn(f"This machine has no group {udev.GROUP}: the rule gives access only to the user at the seat.")
     return 0

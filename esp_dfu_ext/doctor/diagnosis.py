@@ -74,7 +74,7 @@ def diagnose(
     checks.append(("system", lambda: environment.system(machine, simulated=simulated)))
     if not simulated and machine.linux:
         checks.append(("udev rule", lambda: permission.rules(machine, targets)))
-    checks.append(("bus", lambda: usb.bus(machine, targets, target, bus, simulated=simulated)))
+    checks.append(("bus", lambda: usb.devices(machine, targets, target, bus, simulated=simulated)))
     if not simulated:
         checks.append(("serial ports", lambda: permission.bridges(machine, targets)))
     checks.append(("project", lambda: project.check(found, list(targets)) if found is not None else no_project))

@@ -73,7 +73,7 @@ def plugin(machine: Machine, found: Plugin | None) -> list[Finding]:
         return [not_applicable("plugin", "not used: esp-dfu runs without idf.py")]
     ways = list(dict.fromkeys(_way(route, machine) for route in found.routes))
     refused = [name for name, ours in found.ours.items() if not ours]
-    findings = [ok("plugin", f"loaded by {', and by '.join(ways)}", doors=list(found.routes))]
+    findings = [ok("plugin", f"loaded by {', and by '.join(ways)}", doors=list(found.routes))]  # as JSON calls them
     if refused:
         text = f"idf.py runs its own {', '.join(refused)}"
         findings.append(problem("actions", "actions-refused", text, refused=refused, extra_path=found.extra_path))

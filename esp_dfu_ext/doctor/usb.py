@@ -71,21 +71,21 @@ def _file(machine: Machine, loaded: Any) -> str:
     return mapped[0] if mapped else name
 
 
-def bus(
-    machine: Machine, targets: Sequence[Target], wanted: Target | None, on: Bus, *, simulated: bool
+def devices(
+    machine: Machine, targets: Sequence[Target], wanted: Target | None, bus: Bus, *, simulated: bool
 ) -> list[Finding]:
-    """Check the bus and what is on it.
+    """Check the bus and what is connected to it.
 
     Args:
         machine: The machine, for what the kernel says about the devices.
         targets: All known chips.
         wanted: The project's chip, or None without a project.
-        on: The bus.
+        bus: Where to look for boards.
         simulated: The boards are simulated, so the kernel does not know them.
     """
     try:
-        everything = on.scan()
-        listed = list_devices(on, targets)
+        everything = bus.scan()
+        listed = list_devices(bus, targets)
     except (UsbUnavailableError, UsbError) as error:
         return [raised("bus", error)]
     if not everything and not simulated:
@@ -94,7 +94,7 @@ def bus(
     findings = [ok("bus", f"{word}: {len(everything)}", devices=len(everything))]
     for device in listed:
         findings += _device(machine, device, simulated=simulated)
-    return [*findings, *_board(on, targets, wanted, listed)]
+    return [*findings, *_board(bus, targets, wanted, listed)]
 
 
 def _device(machine: Machine, listed: ListedDevice, *, simulated: bool) -> list[Finding]:
@@ -120,7 +120,7 @@ def _device(machine: Machine, listed: ListedDevice, *, simulated: bool) -> list[
     return [(not_applicable if problems else ok)(topic, text, **data), *problems]
 
 
-def _board(on: Bus, targets: Sequence[Target], wanted: Target | None, listed: Sequence[ListedDevice]) -> list[Finding]:
+def _board(bus: Bus, targets: Sequence[Target], wanted: Target | None, listed: Sequence[ListedDevice]) -> list[Finding]:
     """Check that a flash would find its board."""
     if wanted is None:
         paths = [device.device.path for device in listed if device.target is not None and device.interfaces]
@@ -129,7 +129,7 @@ def _board(on: Bus, targets: Sequence[Target], wanted: Target | None, listed: Se
         code = (seen_instead([device.device for device in listed], targets) if listed else DeviceNotFoundError).code
         return [problem("board", code, f"none found in download mode ({', '.join(target.chip for target in targets)})")]
     try:
-        path = select(on, wanted, Selector(), targets, clock=VirtualClock()).path
+        path = select(bus, wanted, Selector(), targets, clock=VirtualClock()).path
     except DeviceNotFoundError as error:
         return [problem("board", error.code, " ".join([error.message, *error.notes]))]
     except SeveralDevicesError as error:

@@ -92,7 +92,7 @@ def check_bus(
     machine: Machine, rig: Bench, wanted: str | None = "esp32s3", *, simulated: bool = False
 ) -> list[Finding]:
     """Return what the doctor finds on the bus of `rig`, looking for the chip `wanted`."""
-    return usb.bus(machine, chips(), chip(wanted) if wanted else None, rig.bus, simulated=simulated)
+    return usb.devices(machine, chips(), chip(wanted) if wanted else None, rig.bus, simulated=simulated)
 
 
 def problem_codes(findings: Sequence[Finding]) -> dict[str, str]:
