@@ -1,4 +1,4 @@
-"""Errors keep their attributes when they are pickled, copied and sent between processes."""
+"""The tree of errors, and errors that are pickled, copied and sent between processes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import copy
 import inspect
 import multiprocessing
 import pickle
+import re
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from esp_dfu_ext import load_target
+from esp_dfu_ext import errors, load_target
 from esp_dfu_ext.errors import EspDfuError, InterruptedByUserError, TargetNotSupportedError, Terminated, all_errors
 
 ARGUMENTS: dict[str, Any] = {
@@ -43,9 +44,8 @@ def error_of(kind: type[EspDfuError]) -> EspDfuError:
     return error
 
 
-ERRORS = [error_of(kind) for kind in all_errors()]
-# Not those that tests make.
-ERRORS = [error for error in ERRORS if type(error).__module__ == "esp_dfu_ext.errors"]
+KINDS = [kind for kind in all_errors() if kind.__module__ == errors.__name__]  # without those that tests add
+ERRORS = [error_of(kind) for kind in KINDS]
 
 
 def same(error: EspDfuError, other: EspDfuError) -> bool:
@@ -54,6 +54,28 @@ def same(error: EspDfuError, other: EspDfuError) -> bool:
         and (str(error), error.args, error.code, vars(error)) == (str(other), other.args, other.code, vars(other))
         and error is not other
     )
+
+
+def test_error_codes_are_unique() -> None:
+    codes = [kind.code for kind in KINDS]
+    assert sorted(codes) == sorted(set(codes))
+
+
+def test_tree_in_docstring_is_complete() -> None:
+    # A line without an exit code has that of the line above it in the tree.
+    assert errors.__doc__ is not None
+    drawn: dict[str, int | None] = {}
+    stack: list[tuple[int, int]] = []
+    for line in errors.__doc__.splitlines():
+        match = re.match(r"(?P<indent>[ │├└─]*)(?P<name>\w+Error)\b\s*(?P<exit>\d+)?", line)
+        if match is None:
+            continue
+        depth = len(match["indent"])
+        stack = [above for above in stack if above[0] < depth]
+        exit_code = int(match["exit"]) if match["exit"] else stack[-1][1] if stack else 1
+        stack.append((depth, exit_code))
+        drawn[match["name"]] = exit_code
+    assert drawn == {kind.__name__: kind.exit_code for kind in KINDS}
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -74,7 +96,7 @@ def test_errors_cross_process_boundaries() -> None:
     assert "esp32s3" in caught.value.supported
 
 
-def test_facts_are_what_a_class_adds() -> None:
+def test_facts_exclude_message_and_notes() -> None:
     error = InterruptedByUserError.by(Terminated(15), " in the test", incomplete=True)
     assert error.facts == {"incomplete": True, "exit_code": 143}
     assert EspDfuError("No.", notes=["Why."]).facts == {}

@@ -1,4 +1,4 @@
-"""`esp-dfu flash --json`: what is written is what is read, on one board, on several, and when it goes wrong."""
+"""`esp-dfu flash --json`: lines that are written can be read again, for one board, several boards and errors."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def flash(*args: str | Path) -> int:
 # --- the lines --------------------------------------------------------------------------------------------
 
 
-def test_every_kind_of_event_is_tried() -> None:
+def test_every_event_is_covered() -> None:
     assert {type(event) for event in EVENTS} == set(events.Event.__args__)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_events_come_back(event: events.Event) -> None:
+def test_events_survive_round_trip(event: events.Event) -> None:
     line = event_line(event)
     assert line.isascii()
     assert line.isprintable()
@@ -82,21 +82,21 @@ def test_events_come_back(event: events.Event) -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
-def test_errors_come_back(error: EspDfuError) -> None:
+def test_errors_survive_round_trip(error: EspDfuError) -> None:
     back = read_line(error_line(error))
     assert type(back) is type(error)
     assert vars(back) == vars(error)
     assert (str(back), back.code, back.exit_code) == (str(error), error.code, error.exit_code)
 
 
-def test_an_error_of_a_later_version_keeps_its_code() -> None:
+def test_unknown_error_keeps_code() -> None:
     line = error_line(DfuStatusError("New.", status="OK", state="dfuIDLE")).replace("dfu-status", "brand-new")
     back = read_line(line)
     assert type(back) is EspDfuError
     assert (back.code, back.exit_code, back.message) == ("brand-new", 74, "New.")
 
 
-def test_an_error_of_an_earlier_version_lacks_what_came_later() -> None:
+def test_error_of_earlier_version_has_defaults() -> None:
     def earlier(error: EspDfuError, *names: str) -> EspDfuError:
         document = json.loads(error_line(error))
         for name in names:
@@ -113,7 +113,7 @@ def test_an_error_of_an_earlier_version_lacks_what_came_later() -> None:
     assert denied.path is None
 
 
-def test_outcomes_come_back() -> None:
+def test_outcomes_survive_round_trip() -> None:
     good = FlashOutcome("1-1", "7c:df", FlashResult("1-1", "7c:df", 4096, 1.5, "OK", "dfuIDLE", "nothing"), None)
     bad = FlashOutcome("1-2", None, None, DfuStatusError("No.", status="errVERIFY", state="dfuERROR"))
     back = read_line(result_line([good, bad], 74))
@@ -124,7 +124,7 @@ def test_outcomes_come_back() -> None:
     assert back[1].result is None
 
 
-def test_what_a_later_version_adds_is_ignored() -> None:
+def test_unknown_events_and_keys_are_ignored() -> None:
     assert read_line('{"version": 1, "event": "moon-phase", "full": true}') is None
     assert read_line('{"version": 1, "event": "waiting", "seconds": 2, "for": "godot"}') == events.Waiting(2)
 
@@ -147,7 +147,7 @@ def test_what_a_later_version_adds_is_ignored() -> None:
     ],
     ids=lambda line: line[:20],
 )
-def test_garbage_is_said_to_be_garbage(line: str) -> None:
+def test_invalid_lines_are_refused(line: str) -> None:
     with pytest.raises(RemoteError) as error:
         read_line(line)
     assert error.value.exit_code == 76
@@ -157,7 +157,7 @@ def test_garbage_is_said_to_be_garbage(line: str) -> None:
 # --- the command ------------------------------------------------------------------------------------------
 
 
-def test_one_board(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_one_board_gives_events_and_result(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv(SIMULATE_VARIABLE, "esp32s3")
     assert flash(dfu_bin) == 0
     out, err = capsys.readouterr()
@@ -171,7 +171,7 @@ def test_one_board(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captu
     assert "in the simulated flash memory match the image" in err
 
 
-def test_several_boards_and_a_failure(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_result_lists_each_board(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv(SIMULATE_VARIABLE, "esp32s3,esp32s3+busy")
     assert flash("--all", dfu_bin) == 75
     lines = capsys.readouterr().out.splitlines()
@@ -181,7 +181,7 @@ def test_several_boards_and_a_failure(dfu_bin: Path, monkeypatch: pytest.MonkeyP
     assert {json.loads(line)["event"] for line in lines[:-1]} >= {"flashed", "failed"}
 
 
-def test_an_error_is_the_last_line_and_is_shown(
+def test_error_is_last_line_and_shown_on_stderr(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setenv(SIMULATE_VARIABLE, "esp32s2")
@@ -192,7 +192,7 @@ def test_an_error_is_the_last_line_and_is_shown(
     assert "[other-chip]" in err
 
 
-def test_bad_files_and_options_are_lines_too(dfu_bin: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_errors_before_flash_are_lines(dfu_bin: Path, tmp_path: Path, capsys: Capture) -> None:
     assert flash(tmp_path / "nothing.bin") == 66
     assert flash("--wait", "-1", dfu_bin) == 64
     missing, usage = [read_line(line) for line in capsys.readouterr().out.splitlines()]
@@ -202,7 +202,7 @@ def test_bad_files_and_options_are_lines_too(dfu_bin: Path, tmp_path: Path, caps
 
 
 @pytest.mark.parametrize("stdout", ["pipe", "/dev/full"])
-def test_a_flash_without_a_reader_ends(dfu_bin: Path, stdout: str) -> None:
+def test_closed_stdout_ends_flash(dfu_bin: Path, stdout: str) -> None:
     done = esp_dfu("flash", "--json", dfu_bin, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread=stdout)
     assert done.returncode == (1 if stdout == "/dev/full" else 141), done
     assert "Traceback" not in done.stderr

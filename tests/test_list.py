@@ -1,4 +1,4 @@
-"""The list job: every device of the chips' vendors, with what stands in the way."""
+"""`list_devices`: every device of the chips' vendors, including those that cannot be opened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .kit.boards import bench, serial_jtag
 from .kit.chips import chips
 
 
-def test_all_devices_in_both_modes() -> None:
+def test_devices_are_listed_in_both_modes() -> None:
     rig = bench("esp32s2", "esp32p4", others=[serial_jtag()])
     rig.boards[1].plug(Mode.DFU)
     first, second, other = list_devices(rig.bus, chips())
@@ -30,7 +30,7 @@ def test_all_devices_in_both_modes() -> None:
     assert "USB-Serial/JTAG" in other.description
 
 
-def test_a_device_that_cannot_be_opened_is_listed_with_the_reason() -> None:
+def test_inaccessible_device_is_listed_with_problem() -> None:
     rig = bench("esp32s3", "esp32s3")
     rig.boards[0].faults.no_access = True
     first, second = list_devices(rig.bus, chips())
@@ -40,20 +40,20 @@ def test_a_device_that_cannot_be_opened_is_listed_with_the_reason() -> None:
     assert (second.problem, second.serial) == (None, "7c:df:a1:00:00:02")
 
 
-def test_a_board_that_is_busy_can_be_listed() -> None:
+def test_busy_board_is_listed() -> None:
     rig = bench()
     rig.board.faults.busy = True
     (listed,) = list_devices(rig.bus, chips())
     assert (listed.serial, listed.problem) == ("7c:df:a1:00:00:01", None)
 
 
-def test_an_empty_bus() -> None:
+def test_empty_bus_gives_empty_list() -> None:
     rig = bench()
     rig.board.unplug()
     assert list_devices(rig.bus, chips()) == []
 
 
-def test_listing_changes_nothing() -> None:
+def test_listing_sends_no_dfu_request() -> None:
     rig = bench("esp32s3", "esp32s2")
     for _ in range(2):
         assert [d.device.path for d in list_devices(rig.bus, chips())] == ["1-1", "1-2"]
@@ -61,7 +61,7 @@ def test_listing_changes_nothing() -> None:
     assert [board.rom.mode for board in rig.boards] == [Mode.RUN_TIME] * 2
 
 
-def test_a_machine_without_usb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_libusb_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def backend() -> None:
         raise UsbUnavailableError("libusb is not installed.", missing="libusb")
 

@@ -1,4 +1,4 @@
-"""The record of what was flashed: whole lines, whatever happens, and nothing flashed that cannot be recorded."""
+"""`--report`: lines stay whole, whatever happens, and no board is flashed if they cannot be written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LINE = Line(
 
 
 def lines(path: Path) -> list[Line]:
-    """All lines, which must be whole."""
+    """Return all lines, each of which must be whole."""
     data = path.read_bytes()
     assert data.endswith(b"\n")
     return [msgspec.json.decode(line, type=Line) for line in data.splitlines()]
@@ -62,10 +62,10 @@ def flash(dfu_bin: Path, report: Path, boards: str, *options: str) -> subprocess
     return esp_dfu("flash", dfu_bin, "--report", report, *options, boards=boards)
 
 
-# --- what is in a line ------------------------------------------------------------------------------------
+# --- contents of a line -----------------------------------------------------------------------------------
 
 
-def test_each_way_of_flashing_records_each_board(dfu_bin: Path, tmp_path: Path) -> None:
+def test_every_way_of_flashing_records_each_board(dfu_bin: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"
     assert flash(dfu_bin, report, "esp32s3").returncode == 0
     assert flash(dfu_bin, report, "esp32s3+error@40").returncode == 74
@@ -94,13 +94,13 @@ def test_each_way_of_flashing_records_each_board(dfu_bin: Path, tmp_path: Path) 
     assert "errTARGET" in bad.message
 
 
-def test_no_board_is_no_line(dfu_bin: Path, tmp_path: Path) -> None:
+def test_no_line_without_board(dfu_bin: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"
     assert flash(dfu_bin, report, "esp32s2").returncode == 69
     assert report.read_bytes() == b""
 
 
-def test_a_verdict_that_anybody_sees_is_in_the_file(dfu_bin: Path, tmp_path: Path) -> None:
+def test_line_is_written_before_event_is_passed_on(dfu_bin: Path, tmp_path: Path) -> None:
     seen = []
     clock = VirtualClock()
     with Report(tmp_path / "report.jsonl") as report:
@@ -137,7 +137,7 @@ def test_lines_are_valid_against_the_schema(dfu_bin: Path, tmp_path: Path) -> No
 # --- whole lines ------------------------------------------------------------------------------------------
 
 
-def test_a_line_that_broke_off_is_left_and_the_next_begins_anew(tmp_path: Path) -> None:
+def test_new_line_starts_after_torn_one(tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"
     report.write_bytes(b'{"format":1,"time":"2026')
     with Report(report) as opened:
@@ -169,7 +169,7 @@ def writer(report: Path, name: str, count: int) -> subprocess.Popen[str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
-def test_several_processes_write_into_one_file(tmp_path: Path) -> None:
+def test_processes_share_file(tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"
     for process in [writer(report, f"1-{n}", 100) for n in range(1, 4)]:
         process.communicate(timeout=60)
@@ -181,7 +181,7 @@ def test_several_processes_write_into_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
-def test_what_was_recorded_survives_a_kill(tmp_path: Path) -> None:
+def test_lines_survive_kill(tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"
     for lives in range(1, 6):
         process = writer(report, f"9-{lives}", 1_000_000)
@@ -202,7 +202,7 @@ def test_what_was_recorded_survives_a_kill(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["missing/report.jsonl", "."])
-def test_a_report_that_cannot_be_opened_is_said_before_a_board_is_touched(
+def test_unusable_report_stops_before_flash(
     what: str, dfu_bin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
@@ -224,8 +224,8 @@ cli.main()
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no file size limit there")
 @pytest.mark.parametrize("room", [700, 1200])
-def test_a_disk_that_fills_up_stops_no_board(dfu_bin: Path, tmp_path: Path, room: int) -> None:
-    """The limit on file size takes a part of a write and refuses the rest, as a full disk does."""
+def test_full_disk_stops_no_board(dfu_bin: Path, tmp_path: Path, room: int) -> None:
+    # Like a full disk, the limit on file size accepts a part of a write and refuses the rest.
     report = tmp_path / "report.jsonl"
     with Report(report) as opened:
         for _ in range(4):
@@ -244,7 +244,7 @@ def test_a_disk_that_fills_up_stops_no_board(dfu_bin: Path, tmp_path: Path, room
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no file size limit there")
-def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_that_does_not_fit_leaves_file_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = tmp_path / "report.jsonl"
     with Report(report) as opened:
         opened.append(LINE)
@@ -271,7 +271,7 @@ needs_flock = pytest.mark.skipif(sys.platform == "win32", reason="no lock there"
 
 
 @needs_flock
-def test_a_file_that_another_program_holds_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+def test_locked_file_is_awaited_once(tmp_path: Path) -> None:
     import fcntl
 
     path, clock = tmp_path / "report.jsonl", VirtualClock()
@@ -288,7 +288,7 @@ def test_a_file_that_another_program_holds_is_not_waited_for_for_ever(tmp_path: 
 
 
 @needs_flock
-def test_without_locks_no_line_of_another_process_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_file_is_never_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 
     def no_locks(*_: object) -> None:
@@ -315,7 +315,7 @@ def test_without_locks_no_line_of_another_process_is_cut_off(tmp_path: Path, mon
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no file size limit there")
-def test_a_program_gets_one_last_line_also_when_the_report_fails(dfu_bin: Path, tmp_path: Path) -> None:
+def test_failed_report_still_gives_one_result_line(dfu_bin: Path, tmp_path: Path) -> None:
     options = ["flash", str(dfu_bin), "--all", "--json", "--report", str(tmp_path / "report.jsonl")]
     done = esp_dfu(1200, *options, code=FULL, boards=FOUR)
     said = [json.loads(line) for line in done.stdout.splitlines()]

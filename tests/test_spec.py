@@ -1,4 +1,4 @@
-"""DFU 1.1's numbers and structures."""
+"""Numbers and structures of DFU 1.1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from esp_dfu_ext.dfu.spec import FunctionalDescriptor, Mode, Request, State, Sta
 ROM_FUNCTIONAL = bytes.fromhex("09210fbc0240001001")
 
 
-def test_names_and_numbers_are_those_of_the_specification() -> None:
+def test_names_and_numbers_match_specification() -> None:
     states = (
         "appIDLE appDETACH dfuIDLE dfuDNLOAD-SYNC dfuDNBUSY dfuDNLOAD-IDLE dfuMANIFEST-SYNC dfuMANIFEST "
         "dfuMANIFEST-WAIT-RESET dfuUPLOAD-IDLE dfuERROR"
@@ -27,33 +27,33 @@ def test_names_and_numbers_are_those_of_the_specification() -> None:
     assert [str(Mode(n)) for n in (1, 2)] == ["run-time", "DFU"]
 
 
-def test_status_response_to_the_byte() -> None:
+def test_status_response_is_decoded_and_encoded() -> None:
     answer = StatusResponse.decode(bytes.fromhex("0a 000100 0a 00"))
     assert (str(answer.status), answer.poll_timeout, str(answer.state)) == ("errFIRMWARE", 0.256, "dfuERROR")
     assert StatusResponse(Status.errFILE, 65.793, State.dfuIDLE).encode() == bytes.fromhex("02 010101 02 00")
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 7, 64])
-def test_a_status_response_has_six_bytes(length: int) -> None:
+def test_status_response_of_wrong_length_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match=str(length)):
         StatusResponse.decode(bytes(length))
 
 
-def test_numbers_outside_the_specification_stay_numbers() -> None:
+def test_unknown_status_and_state_stay_numbers() -> None:
     answer = StatusResponse.decode(bytes([200, 0, 0, 0, 99, 0]))
     assert (answer.status, answer.state) == (200, 99)
     assert f"{answer.status} {answer.state}" == "200 99"
 
 
 @given(st.integers(0, 15), st.integers(0, 0xFFFFFF), st.integers(0, 10))
-def test_status_response_there_and_back(status: int, milliseconds: int, state: int) -> None:
+def test_status_response_survives_round_trip(status: int, milliseconds: int, state: int) -> None:
     raw = bytes([status]) + milliseconds.to_bytes(3, "little") + bytes([state, 0])
     answer = StatusResponse.decode(raw)
     assert answer.encode() == raw
     assert answer.poll_timeout == pytest.approx(milliseconds / 1000)
 
 
-def test_the_functional_descriptor_of_the_rom() -> None:
+def test_functional_descriptor_of_rom_is_decoded() -> None:
     found = FunctionalDescriptor.find(ROM_FUNCTIONAL)
     assert found == (0x0F, 700, 64, 0x0110)
     assert found.encode() == ROM_FUNCTIONAL
@@ -64,7 +64,7 @@ def test_the_functional_descriptor_of_the_rom() -> None:
     ("attributes", "expected"),
     [(0x01, (True, False, False)), (0x04, (False, True, False)), (0x08, (False, False, True)), (0x02, (False,) * 3)],
 )
-def test_each_attribute_has_its_bit(attributes: int, expected: tuple[bool, ...]) -> None:
+def test_each_attribute_has_one_bit(attributes: int, expected: tuple[bool, ...]) -> None:
     found = FunctionalDescriptor(attributes, 1000, 64, 0x0110)
     assert (found.can_download, found.manifestation_tolerant, found.will_detach) == expected
 
@@ -80,14 +80,14 @@ def test_each_attribute_has_its_bit(attributes: int, expected: tuple[bool, ...])
     ],
     ids=["behind another", "behind three others", "DFU 1.1a", "DFU 1.0, two bytes short", "longer than needed"],
 )
-def test_it_is_found(descriptors: bytes, transfer_size: int) -> None:
+def test_functional_descriptor_is_found(descriptors: bytes, transfer_size: int) -> None:
     found = FunctionalDescriptor.find(descriptors)
     assert found is not None
     assert found.transfer_size == transfer_size
 
 
 @pytest.mark.parametrize("descriptor", ["0721 0b ff00 0008", "0821 0b ff00 0008 10"])
-def test_dfu_1_0_counts_as_version_1_00(descriptor: str) -> None:
+def test_dfu_1_0_has_version_1_00(descriptor: str) -> None:
     assert FunctionalDescriptor.find(bytes.fromhex(descriptor)) == (0x0B, 255, 2048, 0x0100)
 
 
@@ -104,11 +104,11 @@ def test_dfu_1_0_counts_as_version_1_00(descriptor: str) -> None:
     ],
     ids=["nothing", "one byte", "length 0", "length 1", "another one", "cut", "shorter than any"],
 )
-def test_there_is_none(descriptors: bytes) -> None:
+def test_missing_functional_descriptor_gives_none(descriptors: bytes) -> None:
     assert FunctionalDescriptor.find(descriptors) is None
 
 
 @given(st.binary(max_size=80))
-def test_no_bytes_confuse_the_search(descriptors: bytes) -> None:
+def test_any_bytes_can_be_searched(descriptors: bytes) -> None:
     found = FunctionalDescriptor.find(descriptors)
     assert found is None or b"\x21" in descriptors

@@ -1,4 +1,4 @@
-"""Chips as YAML files: ours, a user's own, and broken ones."""
+"""Chips as YAML files: built-in, a user's own, and invalid ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def chip(folder: Path, name: str = "esp32s3", /, **changes: object) -> Path:
-    """A chip's file like the ESP32-S3's, with changes such as ``usb__pid=1``; None takes the key out."""
+    """Write a chip's file like the ESP32-S3's, with changes such as ``usb__pid=1``; None removes the key."""
     data = copy.deepcopy({**GOOD, "name": name})
     for key, value in changes.items():
         *groups, last = key.split("__")
@@ -55,7 +55,7 @@ def chip(folder: Path, name: str = "esp32s3", /, **changes: object) -> Path:
     return write_file(folder / f"{name}.yaml", yaml.safe_dump(data).encode())
 
 
-# --- ours -------------------------------------------------------------------------------------------------
+# --- built-in ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def chip(folder: Path, name: str = "esp32s3", /, **changes: object) -> Path:
         ("esp32s31", "ESP32-S31", 0x0020, 0x0764, "mac", 0x2000),
     ],
 )
-def test_our_chips_are_as_their_roms(
+def test_built_in_chips_match_their_roms(
     name: str, chip_name: str, pid: int, bcd_device: int, serial: str, bootloader: int
 ) -> None:
     target = load_target(name)
@@ -85,7 +85,7 @@ def test_our_chips_are_as_their_roms(
     assert sorted(target.flash.sizes, key=parse_size) == list(target.flash.sizes)
 
 
-def test_each_chip_says_how_to_reach_it_and_what_closes_the_door() -> None:
+def test_each_chip_describes_download_mode_and_disabled_dfu() -> None:
     straps = {target.name: target.download_mode.strap for target in load_targets()}
     assert "GPIO0" in straps["esp32s2"] and "GPIO0" in straps["esp32s3"]
     assert "GPIO35" in straps["esp32p4"] and "GPIO61" in straps["esp32s31"]
@@ -95,7 +95,7 @@ def test_each_chip_says_how_to_reach_it_and_what_closes_the_door() -> None:
         assert any("encryption" in reason for reason in target.closed_by)
 
 
-def test_the_efuses_named_are_those_of_esptool() -> None:
+def test_efuse_names_exist_in_esptool() -> None:
     spec = find_spec("espefuse")
     assert spec is not None and spec.origin is not None
     known = {path.stem: path.read_text() for path in (Path(spec.origin).parent / "efuse_defs").glob("*.yaml")}
@@ -109,16 +109,16 @@ def test_the_efuses_named_are_those_of_esptool() -> None:
     assert [(name, fuse) for name, fuse in sorted(named) if f" {fuse} " not in known[name]] == []
 
 
-def test_the_s3_knows_its_usb_serial_jtag() -> None:
+def test_s3_lists_usb_serial_jtag() -> None:
     assert [(other.vid, other.pid) for other in load_target("esp32s3").other_usb] == [(0x303A, 0x1001)]
 
 
-def test_all_our_chips_are_listed_once_and_by_name() -> None:
+def test_built_in_chips_are_sorted_by_name() -> None:
     assert target_names() == BUILTIN
     assert [target.name for target in load_targets()] == BUILTIN
 
 
-def test_a_chip_knows_the_file_it_came_from() -> None:
+def test_source_is_path_of_file() -> None:
     assert load_target("esp32s2").source == str(builtin_folder() / "esp32s2.yaml")
 
 
@@ -126,13 +126,13 @@ def test_a_chip_knows_the_file_it_came_from() -> None:
     ("vid", "pid", "name"),
     [(0x303A, 2, "esp32s2"), (0x303A, 0x20, "esp32s31"), (0x303A, 0x1001, None), (0x1234, 2, None)],
 )
-def test_a_chip_is_found_by_its_usb_id_vendor_included(vid: int, pid: int, name: str | None) -> None:
+def test_chip_is_found_by_vid_and_pid(vid: int, pid: int, name: str | None) -> None:
     found = find_target_by_usb_id(vid, pid, load_targets())
     assert (found.name if found else None) == name
 
 
 @pytest.mark.parametrize("name", ["esp32", "esp32c3", "linux", "", "../targets/esp32s3", "ESP32S3"])
-def test_a_chip_without_dfu_is_named_together_with_those_that_have_it(name: str) -> None:
+def test_unsupported_chip_error_lists_supported_ones(name: str) -> None:
     with pytest.raises(TargetNotSupportedError) as caught:
         load_target(name)
     assert (caught.value.target, caught.value.supported) == (name, tuple(BUILTIN))
@@ -158,7 +158,7 @@ def test_package_metadata_names_every_chip() -> None:
 # --- a user's own -----------------------------------------------------------------------------------------
 
 
-def test_a_projects_own_chip_wins_over_ours(tmp_path: Path) -> None:
+def test_project_chip_overrides_built_in(tmp_path: Path) -> None:
     path = chip(tmp_path / "dfu_targets", chip="Mine", usb__pid=0x99)
     target = load_target("esp32s3", tmp_path)
     assert (target.chip, target.usb_id, target.source) == ("Mine", "303a:0099", str(path))
@@ -166,7 +166,7 @@ def test_a_projects_own_chip_wins_over_ours(tmp_path: Path) -> None:
     assert [t.chip for t in load_targets(tmp_path)] == ["ESP32-P4", "ESP32-S2", "Mine", "ESP32-S31"]
 
 
-def test_the_environments_chip_wins_over_the_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_chip_overrides_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chip(tmp_path / "dfu_targets", chip="Projects")
     chip(tmp_path / "elsewhere", chip="Environments")
     monkeypatch.setenv(TARGETS_VARIABLE, str(tmp_path / "elsewhere"))
@@ -175,7 +175,7 @@ def test_the_environments_chip_wins_over_the_projects(tmp_path: Path, monkeypatc
     assert target_folders(tmp_path) == [tmp_path / "elsewhere", tmp_path / "dfu_targets", builtin_folder()]
 
 
-def test_a_new_chip_is_known_to_every_lookup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_chip_is_found_by_every_lookup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chip(tmp_path, "esp32x9", usb__pid=0x77)
     write_file(tmp_path / "README.md", b"no chip")
     write_file(tmp_path / "esp32y.yml", (builtin_folder() / "esp32s2.yaml").read_bytes().replace(b"esp32s2", b"esp32y"))
@@ -187,16 +187,14 @@ def test_a_new_chip_is_known_to_every_lookup(tmp_path: Path, monkeypatch: pytest
     assert found is not None and found.name == "esp32x9"
 
 
-def test_a_project_without_a_folder_of_chips_has_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_project_without_chips_uses_built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TARGETS_VARIABLE, "")
     assert target_folders(tmp_path) == [builtin_folder()]
     assert load_target("esp32p4", tmp_path).chip == "ESP32-P4"
 
 
 @pytest.mark.parametrize("name", ["missing", "file.txt"])
-def test_an_environment_variable_that_names_no_folder_is_said(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_variable_must_name_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_file(tmp_path / "file.txt", b"")
     monkeypatch.setenv(TARGETS_VARIABLE, str(tmp_path / name))
     with pytest.raises(TargetFileError, match="ESP_DFU_TARGETS") as caught:
@@ -204,7 +202,7 @@ def test_an_environment_variable_that_names_no_folder_is_said(
     assert str(tmp_path / name) in caught.value.message
 
 
-def test_a_broken_file_stops_only_those_who_need_it(tmp_path: Path) -> None:
+def test_broken_file_affects_only_its_chip(tmp_path: Path) -> None:
     write_file(tmp_path / "dfu_targets" / "esp32s2.yaml", b"{")
     assert load_target("esp32s3", tmp_path).name == "esp32s3"
     with pytest.raises(TargetFileError):
@@ -213,7 +211,7 @@ def test_a_broken_file_stops_only_those_who_need_it(tmp_path: Path) -> None:
         load_targets(tmp_path)
 
 
-# --- broken ones ------------------------------------------------------------------------------------------
+# --- invalid files ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -251,7 +249,7 @@ def test_a_broken_file_stops_only_those_who_need_it(tmp_path: Path) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_schema_error_names_file_key_and_what_is_allowed(
+def test_schema_error_names_file_key_and_allowed_values(
     changes: dict[str, object], said: list[str], tmp_path: Path
 ) -> None:
     path = chip(tmp_path, **changes)
@@ -263,7 +261,7 @@ def test_a_schema_error_names_file_key_and_what_is_allowed(
         assert word in rest
 
 
-def test_a_chips_name_is_its_files_name(tmp_path: Path) -> None:
+def test_name_must_match_file(tmp_path: Path) -> None:
     path = chip(tmp_path, "esp32x").rename(tmp_path / "esp32y.yaml")
     with pytest.raises(TargetFileError, match=r"name: is 'esp32x'.*'esp32y'"):
         read_target(path)
@@ -296,14 +294,14 @@ def test_a_chips_name_is_its_files_name(tmp_path: Path) -> None:
         b'schema: "\\ud800"',
     ],
 )
-def test_a_file_that_is_no_chip_at_all_is_refused_by_name(text: bytes, tmp_path: Path) -> None:
+def test_invalid_file_is_refused_by_path(text: bytes, tmp_path: Path) -> None:
     path = write_file(tmp_path / "esp32s3.yaml", text)
     with pytest.raises(TargetFileError) as caught:
         read_target(path)
     assert str(path) in caught.value.message
 
 
-def test_a_folder_in_place_of_a_chips_file_is_refused(tmp_path: Path) -> None:
+def test_folder_instead_of_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "esp32s3.yaml").mkdir()
     with pytest.raises(TargetFileError, match=r"esp32s3\.yaml: cannot be read"):
         read_target(tmp_path / "esp32s3.yaml")
@@ -326,9 +324,7 @@ junk = st.recursive(
 
 @settings(deadline=None, max_examples=35)
 @given(st.sampled_from(_places(GOOD)[1:]), junk)
-def test_no_value_at_any_key_crashes_the_reader(
-    tmp_path_factory: pytest.TempPathFactory, place: Path_, value: object
-) -> None:
+def test_no_value_crashes_reader(tmp_path_factory: pytest.TempPathFactory, place: Path_, value: object) -> None:
     data = copy.deepcopy(GOOD)
     group = data
     for key in place[:-1]:
@@ -341,7 +337,7 @@ def test_no_value_at_any_key_crashes_the_reader(
 @given(st.binary(max_size=60) | st.text("{}[]:-,&*!?|>'\"%@ \n#ab01", max_size=30).map(str.encode))
 @example(b"%YAML 9.9\n---\n")
 @example(b"<<: 1")
-def test_no_text_crashes_the_reader(tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
+def test_no_text_crashes_reader(tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
     _is_read_or_refused(tmp_path_factory.getbasetemp() / "esp32s3.yaml", text)
 
 

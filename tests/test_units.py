@@ -1,4 +1,4 @@
-"""Sizes and times, in and out."""
+"""Sizes, durations and rates, parsed and formatted."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_sizes_are_read_in_powers_of_1024(text: str, size: int) -> None:
     "text",
     ["", " ", "-1", "+1", "1.5M", "4G", "K", "0x", "0xg", "MB4", "1 2", "1_000", "detect", "keep", "٤", "64K\n1"],
 )
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="64K, 1M"):
         parse_size(text)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.text(max_size=12))
-def test_no_text_does_anything_but_a_size_or_a_value_error(text: str) -> None:
+def test_any_text_gives_size_or_value_error(text: str) -> None:
     try:
         size = parse_size(text)
     except ValueError:
@@ -53,7 +53,7 @@ def test_no_text_does_anything_but_a_size_or_a_value_error(text: str) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 1 << 40))
-def test_a_number_of_bytes_is_read_back_in_every_notation(size: int) -> None:
+def test_every_notation_is_read_back(size: int) -> None:
     assert parse_size(str(size)) == parse_size(hex(size)) == size
     assert parse_size(f"{size}K") == size * KIB
     assert parse_size(f"{size}MB") == size * MIB
@@ -76,7 +76,7 @@ def test_a_number_of_bytes_is_read_back_in_every_notation(size: int) -> None:
         (int(12.5 * MIB), "12.5 MiB"),
     ],
 )
-def test_sizes_are_shown_short(size: int, text: str) -> None:
+def test_sizes_are_formatted_short(size: int, text: str) -> None:
     assert format_size(size) == text
 
 
@@ -94,11 +94,11 @@ def test_sizes_are_shown_short(size: int, text: str) -> None:
         (605, "10:05 min"),
     ],
 )
-def test_durations_are_shown_short(seconds: float, text: str) -> None:
+def test_durations_are_formatted_short(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
-def test_a_rate_is_a_size_per_second_and_nothing_without_time() -> None:
+def test_rate_needs_time() -> None:
     assert format_rate(62669, 1.0) == "61.2 KiB/s"
     assert format_rate(2 * MIB, 0.5) == "4 MiB/s"
     assert format_rate(2 * MIB, 0.0) == ""
