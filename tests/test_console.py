@@ -125,7 +125,7 @@ def test_log_has_a_line_for_each_step() -> None:
         for event in EVENTS:
             view(event)
     assert out.getvalue().splitlines() == [
-        "Waiting up to 12 s for ESP32-S3 ...",
+        "Waiting up to 12 s for an ESP32-S3 ...",
         "ESP32-S3 on port 1-2, serial number 7c:df:a1:00:00:01, in run-time mode",
         "detach    in DFU mode, 0.4 s",
         "download   14 %  300 B of 2 KiB  app.bin",

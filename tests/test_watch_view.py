@@ -73,7 +73,7 @@ def test_log_has_a_line_for_each_verdict(
     assert flash(monkeypatch, dfu_bin, boards, "--watch", "--count", "3") == 74
     out, err = capsys.readouterr()
     first, *_ = lines = out.splitlines()
-    assert first == "Waiting for 3 simulated ESP32-S3 boards. Plug them in, in download mode; Ctrl-C ends."
+    assert first == "Waiting for 3 simulated ESP32-S3 boards. Connect them in download mode; press Ctrl-C to stop."
     verdicts = [line for line in lines if line.startswith(("PASS", "FAIL"))]
     assert sorted(line.partition("(")[0].rstrip() for line in verdicts) == [
         "FAIL  1-2  7c:df:a1:00:00:02  device-gone",

@@ -64,7 +64,8 @@ class LineView(FlashView):
             self._console.info(f"{title} on port {event.path}{serial}, in {event.mode} mode")
         elif isinstance(event, Waiting) and not self._waiting:
             self._waiting = True
-            self._console.info(f"Waiting up to {format_seconds(event.seconds)} for {self._title} ...")
+            article = "an" if self._title[0] in "AEIOU" else "a"
+            self._console.info(f"Waiting up to {format_seconds(event.seconds)} for {article} {self._title} ...")
 
     def _notice(self, event: Notice) -> None:
         self._console.warn(event.message)
@@ -194,7 +195,7 @@ def located(event: Notice) -> str:
 
 
 def invitation(title: str, ports: str, count: int | None) -> str:
-    """Return what the operator is to do."""
+    """Return what a watch tells its operator to do."""
     how_many = f"{count} " if count is not None else ""
     boards, them = ("board", "it") if count == 1 else ("boards", "them")
-    return f"Waiting for {how_many}{title} {boards}{ports}. Plug {them} in, in download mode; Ctrl-C ends."
+    return f"Waiting for {how_many}{title} {boards}{ports}. Connect {them} in download mode; press Ctrl-C to stop."
