@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from esp_dfu_ext.cli import cli
 from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.simulator.sample import write_sample_project
 
-from .kit.commands import run
+from .kit.commands import idf_py, run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "targets" / "README.md"])
@@ -88,12 +85,8 @@ def test_idf_py_command_runs(line: str, folder: Path) -> None:
     words = shlex.split(line.replace("7c:df:a1:..", "7c:df:a1:00:00:01"))[1:]
     if "--watch" in words:
         words = [*words, "--count", "1"]
-    env = {**os.environ, "ESP_DFU_SIMULATE": boards(line), "IDF_EXTRA_ACTIONS_PATH": str(ROOT), "PYTHONPATH": ""}
-    env["FAKE_IDF_VERSION"] = "5.5"
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "idf_py.py"), *words],
-        cwd=folder / "my_project", env=env, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    env = {"ESP_DFU_SIMULATE": boards(line), "IDF_EXTRA_ACTIONS_PATH": str(ROOT)}
+    done = idf_py(folder / "my_project", env, "5.5", *words)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -15,8 +15,8 @@ from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.ui.console import Console
 
-from .kit.commands import esp_dfu
-from .test_idf_actions import VERSIONS, idf_py, idf_py_lists, project, site_packages
+from .kit.commands import esp_dfu, idf_py
+from .test_idf_actions import VERSIONS, idf_py_lists, project, site_packages
 
 __all__ = ["project"]  # the fixture
 Capture = pytest.CaptureFixture[str]

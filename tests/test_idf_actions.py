@@ -17,9 +17,8 @@ import esp_dfu_ext
 from esp_dfu_ext import load_target
 from esp_dfu_ext.simulator.sample import write_sample_project
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-PACKAGE = Path(esp_dfu_ext.__file__).parent
-IDF_PY = Path(__file__).with_name("idf_py.py")
+from .kit.commands import CHECKOUT, IDF_PY, PACKAGE, idf_py
+
 VERSIONS = ("5.5", "6.0", "6.2")
 FOUND = 'Found Runtime: [303a:0009] ver=0728, devnum=2, cfg=1, intf=2, path="1-1", alt=0, name="UNKNOWN", '
 
@@ -76,17 +75,6 @@ def use_component(project: Path, env: dict[str, str]) -> None:
 
 EVERYWHERE = (use_extra_checkout, use_extra_folder, use_project_in_place, use_project_line)
 FROM_6_0 = (use_entry_point, use_component)
-
-
-def idf_py(project: Path, env: dict[str, str], version: str, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(IDF_PY), *args],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": "", **env, "FAKE_IDF_VERSION": version},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 def idf_py_lists(project: Path, env: dict[str, str], version: str) -> None:

@@ -18,6 +18,7 @@ from esp_dfu_ext import cli
 
 PACKAGE = Path(esp_dfu_ext.__file__).parent
 CHECKOUT = Path(__file__).resolve().parents[2]
+IDF_PY = CHECKOUT / "tests" / "idf_py.py"
 TIMEOUT = 60.0  # seconds; for a process that should take one
 MAIN = "\nfrom esp_dfu_ext.cli import main; main()"
 TAB_BOARDS = "esp32s3,esp32s2,esp32p4+no-access,303a:1001"
@@ -68,6 +69,18 @@ def esp_dfu(
     if unread is not None:
         os.close(options["stdout"])
     return done
+
+
+def idf_py(project: Path, env: Mapping[str, str], version: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the stand-in for idf.py in a project, as ESP-IDF `version` would."""
+    return subprocess.run(
+        [sys.executable, str(IDF_PY), *words],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": "", **env, "FAKE_IDF_VERSION": version},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
 
 
 def complete(monkeypatch: pytest.MonkeyPatch, words: str, boards: str = TAB_BOARDS) -> list[str]:

@@ -1,8 +1,7 @@
-"""A command in a real pseudo-terminal, and what its user then sees; or in pipes.
+"""Run a command in a pseudo-terminal or in pipes, and return what its user sees.
 
-Each command is a fork of this process, which has imported everything, so that it takes milliseconds. Time is
-virtual, the boards are simulated, and what a machine says of itself is fixed, so that the same command always shows
-the same.
+Each command runs in a fork of this process, which has imported everything, so that it takes milliseconds. Time is
+virtual, the boards are simulated, and the facts of the machine are fixed, so that a command always shows the same.
 """
 
 from __future__ import annotations
@@ -63,19 +62,20 @@ _PATIENCE = 30  # real seconds, for a command that hangs
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, and where it is typed.
+    """A command line and its terminal.
 
     Attributes:
-        words: of the command, "esp-dfu" or "idf.py" first.
-        columns: of the terminal; PIPED for none.
-        boards: simulated, as ESP_DFU_SIMULATE names them.
-        stop: seconds after which the picture is taken, in the middle; None: at the end.
-        lines: of the terminal.
-        encoding: of the terminal or the pipes.
-        env: more of the environment.
-        linux: furnishes the machine on which the boards are real ones; None: they are seen to be simulated.
-        plug: at which second each board is plugged in, where that is not before the command.
-        styles: the picture shows colours too.
+        words: Words of the command line, "esp-dfu" or "idf.py" first.
+        columns: Columns of the terminal; PIPED for pipes.
+        boards: Simulated boards as ESP_DFU_SIMULATE takes them.
+        stop: Seconds after which the screen is captured; None to capture it at the end.
+        lines: Lines of the terminal.
+        encoding: Encoding of the terminal or the pipes.
+        env: More environment variables.
+        linux: Prepares the Linux machine that has the boards as real ones; None if the command knows that they are
+            simulated.
+        plug: Second at which each board is plugged in; a board without one is plugged in from the start.
+        styles: Show colours too.
     """
 
     words: Sequence[str]
@@ -92,14 +92,14 @@ class Command:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a command showed.
+    """The output of a command.
 
     Attributes:
-        out: the lines of the screen, or of stdout.
-        err: the lines of stderr if there was no terminal.
-        styles: the screen's lines with the style of each part before it, such as ``{bold red}``.
-        colours: that were used, each with the one below it.
-        exit_code: None if the picture was taken in the middle.
+        out: Lines of the screen or of stdout.
+        err: Lines of stderr, if there was no terminal.
+        styles: Lines of the screen, with the style before each part, such as ``{bold red}``.
+        colours: Pairs of foreground and background colours that were used.
+        exit_code: Exit code; None if the screen was captured before the end.
     """
 
     out: list[str]
@@ -110,7 +110,7 @@ class Shown:
 
 
 def show(command: Command, folder: Path, machine: Path) -> Shown:
-    """Run the command in this folder; in another one is the machine with its files."""
+    """Run the command in `folder`, on the Linux machine whose files are in the folder `machine`."""
     if command.columns == PIPED:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             process = _fork(lambda: (os.dup2(out.fileno(), 1), os.dup2(err.fileno(), 2)), command, folder, machine)
@@ -130,7 +130,7 @@ def show(command: Command, folder: Path, machine: Path) -> Shown:
         while part := os.read(main, 65536):
             written += part
     except OSError:
-        pass  # how a pseudo-terminal says that its program ended
+        pass  # the program of the pseudo-terminal has ended
     os.close(main)
     stream.feed(written.decode(command.encoding))
     code = _exit_code(process)
@@ -148,7 +148,7 @@ def show(command: Command, folder: Path, machine: Path) -> Shown:
 
 
 def _letter(cell: Any) -> str:
-    # The part of a bar that is still grey looks like the other in a text without colours.
+    # Without colours, the grey rest of a bar would look like its beginning.
     return "┄" if cell.data in "━╺-" and cell.fg == "brightblack" else str(cell.data)
 
 
@@ -174,7 +174,7 @@ def _exit_code(process: int) -> int:
 
 def _fork(connect: Callable[[], object], command: Command, folder: Path, machine: Path) -> int:
     with warnings.catch_warnings():
-        # Python 3.12 and newer warn of threads; those of the test's own runner are not needed in the child.
+        # Python 3.12 and newer warn about threads; the child does not need those of the test runner.
         warnings.simplefilter("ignore", DeprecationWarning)
         process = os.fork()
     if process:
@@ -197,7 +197,7 @@ def _fork(connect: Callable[[], object], command: Command, folder: Path, machine
 
 
 def _streams(encoding: str) -> None:
-    """Python's own objects for what 0, 1 and 2 are now."""
+    """Open Python's standard streams on the new file descriptors 0, 1 and 2."""
     numbers = {"stdin": (0, "r", "strict"), "stdout": (1, "w", "strict"), "stderr": (2, "w", "backslashreplace")}
     for name, (number, mode, errors) in numbers.items():
         stream = open(number, mode, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
@@ -231,11 +231,11 @@ def _run(command: Command, machine: Path) -> int:
 
 
 def _fix_this_machine(clock: SharedClock) -> None:
-    """Never undone: this process ends soon."""
+    """Fix what depends on the machine; never undone, because this process ends soon."""
     for name, value in _FACTS.items():
         mock.patch.object(platform, name, lambda value=value: value).start()
     mock.patch.object(sys, "executable", "/opt/venv/bin/python").start()
-    # So that our own commands are those of an installed package, and the way into idf.py has a fixed length.
+    # Commands shown are those of an installed package, and the path in idf.py's environment has a fixed length.
     mock.patch.object(advice_machine, "own_command", _own_command).start()
     mock.patch.object(environment, "_way", lambda *_: "IDF_EXTRA_ACTIONS_PATH, /home/ada/esp-dfu-ext").start()
     mock.patch.object(environment, "_FOLDER", "/opt/venv/lib/esp_dfu_ext").start()
@@ -244,9 +244,9 @@ def _fix_this_machine(clock: SharedClock) -> None:
 
 
 def _plug_in(command: Command, clock: SharedClock, machine: FolderMachine) -> None:
-    """The boards, as simulated ones or in the place of this machine's."""
+    """Provide the boards, as simulated ones or as real boards of the machine."""
     make: Any = Board.make
-    # As large as the projects say; to fill as much as a chip can address takes longer than the rest.
+    # As large as in the projects: allocating all that a chip can address takes longer than the rest.
     mock.patch.object(
         Board, "make", lambda *args, **settings: make(*args, **{"flash_size": 4 << 20, **settings})
     ).start()
@@ -287,7 +287,7 @@ def _stop_at(seconds: float, clock: SharedClock) -> None:
 
 
 class _Clock(SharedClock):
-    """Time stands still until all boards' threads are there; from then on the main one only waits for them."""
+    """Time stands still until all boards' threads exist; then the main thread only waits for them."""
 
     def __init__(self, boards: int) -> None:
         super().__init__()
@@ -300,6 +300,6 @@ class _Clock(SharedClock):
         return super()._counts(thread)
 
     def _pass(self) -> bool:
-        # By name: one that is just being started has no number yet.
+        # By name, because a thread that is just starting has no identifier.
         self._seen.update(thread.name for thread in threading.enumerate() if thread.name.startswith("dfu-"))
         return super()._pass()
