@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Annotated, Optional, Union
+from typing import Literal, Optional, Union
 
 import msgspec
 
@@ -51,7 +51,7 @@ class DeviceFound(msgspec.Struct, frozen=True, tag_field="event", tag="device-fo
     """
 
     path: str
-    mode: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["run-time", "DFU"]})]
+    mode: Literal["run-time", "DFU"]
     serial: Optional[str]
 
 

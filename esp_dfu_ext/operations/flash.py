@@ -135,7 +135,7 @@ class _BoardFlash:
             serial = self._serial_of(interface, permitted)
             if serial is not None and serial in skip:
                 raise BoardSkipped(serial)
-            self._on_event(DeviceFound(self._path, str(interface.mode), serial))
+            self._on_event(DeviceFound(self._path, "DFU" if interface.mode is Mode.DFU else "run-time", serial))
             patience = max(0.0, permitted - self._clock.monotonic())
             if interface.mode is Mode.RUN_TIME:
                 interface = self._detach(interface, patience)
