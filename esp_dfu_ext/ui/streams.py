@@ -86,5 +86,7 @@ def open_stream(stream: TextIO | None) -> Stream:
     if stream is not None and (stream.isatty() or os.environ.get("FORCE_COLOR")):
         from .terminal import Terminal
 
-        return Terminal(stream) if stream.isatty() else Terminal(stream, log=True, width=LOG_WIDTH)
+        if stream.isatty():
+            return Terminal(stream)
+        return Terminal(stream, log=True, force_terminal=True, width=LOG_WIDTH)
     return Log(stream)
