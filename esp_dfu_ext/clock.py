@@ -41,3 +41,29 @@ class VirtualClock:
     def sleep(self, seconds: float) -> None:
         """Advance the time by `seconds`, at once."""
         self._now += max(seconds, 0.0)
+
+
+class Deadline:
+    """The end of a wait that looks at something again and again.
+
+    Args:
+        clock: Time.
+        seconds: Length of the wait; it begins now.
+    """
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._end = clock.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline; 0 or less after it."""
+        return self._end - self._clock.monotonic()
+
+    def sleep(self, seconds: float) -> bool:
+        """Sleep for `seconds`, but not past the deadline; return False, without sleeping, if it has passed."""
+        left = self.left
+        if left <= 0:
+            return False
+        self._clock.sleep(min(seconds, left))
+        return True

@@ -110,18 +110,23 @@ def test_list_json_is_one_versioned_document(monkeypatch: pytest.MonkeyPatch, ca
 
 FAILURES = [
     # (boards, options, exit code, what stderr must say)
-    ("esp32s2", (), 69, ["No ESP32-S3 (303a:0009) is there", "ESP32-S2 with DFU in run-time mode", "[other-chip]"]),
+    ("esp32s2", (), 69, ["No ESP32-S3 (303a:0009) found", "ESP32-S2 with DFU in run-time mode", "[other-chip]"]),
     ("303a:1001", (), 69, ["USB-Serial/JTAG", "hold BOOT", "[other-usb]"]),
-    ("esp32s3", ("--path", "1-7"), 69, ["No ESP32-S3 (303a:0009) on port 1-7", "Seen on port 1-1", "[other-path]"]),
+    (
+        "esp32s3",
+        ("--path", "1-7"),
+        69,
+        ["No ESP32-S3 (303a:0009) found on port 1-7", "Found on port 1-1", "[other-path]"],
+    ),
     ("esp32s3", ("--serial", "nobody"), 69, ["with serial number nobody", "[other-serial]"]),
-    ("esp32s3,esp32s3", (), 64, ["2 ESP32-S3 boards are there: 1-1, 1-2", "--path 1-1", "--all"]),
+    ("esp32s3,esp32s3", (), 64, ["Found 2 ESP32-S3 boards: 1-1, 1-2", "--path 1-1", "--all"]),
     ("esp32s3", ("--path", "1-1", "--serial", "x"), 64, ["use only one of them"]),
     ("esp32s3", ("--wait", "-1"), 64, ["--wait"]),
     ("esp32s3+no-access", (), 77, ["no permission", "[no-permission]"]),
     ("esp32s3+busy", (), 75, ["another program holds the device"]),
     ("esp32s3+vanish@50", (), 74, ["left the bus", "Check the cable"]),
     ("esp32s3+stall@50+stall@51+stall@52", (), 74, ["refused the block at offset 0x0", "[usb-stall]"]),
-    ("esp32s3+error@50", (), 74, ["errTARGET", "dfuERROR", "it is in dfuIDLE and takes a new download"]),
+    ("esp32s3+error@50", (), 74, ["errTARGET", "dfuERROR", "it is in dfuIDLE and ready for a new download"]),
     ("frog", (), 64, ["Cannot simulate 'frog'", "esp32s3"]),
 ]
 

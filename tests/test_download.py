@@ -1,9 +1,9 @@
-"""The download loop, the verdict, and the way back to dfuIDLE; on the ROM and on other devices."""
+"""The download loop and the chip's verdict, on the ROM and on other devices."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -11,13 +11,10 @@ import usb.core
 
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.device import DfuDevice
-from esp_dfu_ext.dfu.discovery import find
 from esp_dfu_ext.dfu.download import download
-from esp_dfu_ext.dfu.recovery import back_to_idle, recover
 from esp_dfu_ext.dfu.spec import Mode, Status, StatusResponse
 from esp_dfu_ext.errors import (
     DeviceGoneError,
-    DfuError,
     DfuStateError,
     DfuStatusError,
     StallError,
@@ -28,16 +25,13 @@ from esp_dfu_ext.image.format import DfuImage
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import Answer, hang, stall
 from esp_dfu_ext.simulator.rom import ControlStall
-from esp_dfu_ext.usb.bus import UsbHandle
 
 from .kit.archives import FILES, MIB, File, archive, content, image_of, small_image
-from .kit.boards import Bench, Transfer, bench
+from .kit.boards import Bench, Transfer, bench, open_board
 from .kit.chips import chip
 from .kit.host import (
-    ABORT,
     APP_DETACH,
     APP_IDLE,
-    CLRSTATUS,
     DNBUSY,
     DNLOAD,
     DNLOAD_IDLE,
@@ -52,15 +46,11 @@ from .kit.host import (
     UPLOAD_IDLE,
     WAIT_RESET,
 )
+from .kit.scripted import Scripted
 
 STREAM = bytes(small_image().stream)
 FIRST = STREAM.index(FILES[-1].data) // 64
 PLACES = {"index": 1, "first block of a file": FIRST, "middle": FIRST + 40, "zero-length": -(-len(STREAM) // 64)}
-
-
-def _open(rig: Bench) -> DfuDevice:
-    (interface,) = find(rig.bus, rig.board.target)
-    return DfuDevice(interface.device.open(interface.descriptor.number))
 
 
 def _download(
@@ -72,7 +62,7 @@ def _download(
     device: DfuDevice | None = None,
 ) -> StatusResponse:
     return download(
-        device or _open(rig),
+        device or open_board(rig),
         image or small_image(),
         rig.board.target,
         transfer_size=size,
@@ -92,7 +82,7 @@ def _rig() -> Bench:
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_exactly_the_archive_is_sent_and_then_an_empty_block(strict: bool) -> None:
+def test_sends_archive_then_empty_block(strict: bool) -> None:
     rig = _rig()
     answer = _download(rig, strict=strict)
     assert (answer.status, answer.state) == (OK, IDLE)
@@ -111,14 +101,14 @@ def test_block_numbers_count_up() -> None:
 
 
 @pytest.mark.parametrize("size", [16, 32, 60])
-def test_smaller_blocks_where_the_device_wants_them(size: int) -> None:
+def test_block_size_follows_device(size: int) -> None:
     rig = _rig()
     _download(rig, size=size)
     assert max(len(t.data) for t in rig.dfu(DNLOAD)) == size
     rig.assert_flashed()
 
 
-def test_no_time_is_slept_away() -> None:
+def test_never_sleeps_with_rom() -> None:
     """The ROM asks for 256 ms in every state; waiting for it would cost an hour per MiB."""
     for strict in (False, True):
         rig = _rig()
@@ -140,7 +130,7 @@ def _blocks_between_status(rig: Bench) -> list[int]:
     return counts[1:]
 
 
-def test_getstatus_after_every_nth_block_and_the_last() -> None:
+def test_getstatus_at_interval_and_at_end() -> None:
     rig = _rig()
     _download(rig)
     interval = chip().dfu.status_interval
@@ -150,13 +140,13 @@ def test_getstatus_after_every_nth_block_and_the_last() -> None:
     assert 1 <= counts[-1] <= interval
 
 
-def test_getstatus_after_every_block_in_strict_mode() -> None:
+def test_strict_sends_getstatus_after_every_block() -> None:
     rig = _rig()
     _download(rig, strict=True)
     assert set(_blocks_between_status(rig)) == {1}
 
 
-def test_the_block_that_erases_has_time_for_it() -> None:
+def test_erasing_block_has_erase_timeout() -> None:
     """The chip erases a file's whole range inside one DFU_DNLOAD, up to 5 blocks behind the file's beginning."""
     dice = [1, 63, 100, 255, 300, 1000, 4097, 77]
     files = [File(0x10000 * n, f"file{n}" + "x" * (7 * n), content(size, n)) for n, size in enumerate(dice, 1)]
@@ -177,7 +167,7 @@ def test_the_block_that_erases_has_time_for_it() -> None:
     assert timeouts[-1] >= 10  # one that comes with the zero-length block is no more than a sector
 
 
-def test_only_the_blocks_that_may_erase_have_time_for_it() -> None:
+def test_other_blocks_have_short_timeout() -> None:
     """Six for each file: four of bytes that the ROM may hold back, and one at either end that holds others too."""
     rig = _rig()
     _download(rig)
@@ -187,7 +177,7 @@ def test_only_the_blocks_that_may_erase_have_time_for_it() -> None:
     assert {t.timeout for t in rig.dfu(DNLOAD)[:-1]} == {5, 30}
 
 
-def test_the_time_of_a_file_is_not_over_when_the_next_begins_at_once() -> None:
+def test_erase_timeouts_of_adjacent_files_add_up() -> None:
     image = image_of([File(0x1000 * n, f"{n}.bin", b"x") for n in range(1, 4)], chip(), MIB)
     rig = _rig()
     _download(rig, image)
@@ -197,7 +187,7 @@ def test_the_time_of_a_file_is_not_over_when_the_next_begins_at_once() -> None:
 
 
 @pytest.mark.parametrize("mib", [0, 1, 2])
-def test_the_last_block_has_time_for_every_md5(mib: int) -> None:
+def test_last_block_has_time_for_every_md5(mib: int) -> None:
     data = content(4096) * (mib * 256) or b"x"
     rig = _rig()
     rig.board.rom.control = lambda *_: b""  # type: ignore[method-assign]
@@ -210,7 +200,7 @@ def test_the_last_block_has_time_for_every_md5(mib: int) -> None:
             raise Stop
 
     rig.before = before
-    device = _open(rig)
+    device = open_board(rig)
     device.get_status = lambda: StatusResponse(  # type: ignore[method-assign]
         Status.OK, 0.256, DNLOAD_IDLE if rig.dfu(DNLOAD) else IDLE
     )
@@ -221,7 +211,7 @@ def test_the_last_block_has_time_for_every_md5(mib: int) -> None:
     assert rig.log[-1].timeout <= 12 + 4 * mib
 
 
-def test_ordinary_blocks_do_not_wait_as_long_as_an_erase() -> None:
+def test_ordinary_block_timeout() -> None:
     rig = _rig()
     _download(rig)
     assert rig.dfu(DNLOAD)[-2].timeout <= 5
@@ -250,7 +240,7 @@ def test_events() -> None:
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_progress_tells_what_is_on_the_device(strict: bool) -> None:
+def test_progress_counts_bytes_on_device(strict: bool) -> None:
     rig = _rig()
     sent: list[tuple[int, int]] = []
 
@@ -267,7 +257,7 @@ def test_progress_tells_what_is_on_the_device(strict: bool) -> None:
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_wrong_md5_is_reported_after_the_last_block(strict: bool) -> None:
+def test_wrong_md5_is_reported_at_end(strict: bool) -> None:
     rig = _rig()
     rig.board.rom.flash.erase = lambda address, size: None  # type: ignore[method-assign]
     rig.board.rom.flash.program(0, bytes(MIB))
@@ -278,7 +268,7 @@ def test_a_wrong_md5_is_reported_after_the_last_block(strict: bool) -> None:
 
 
 @pytest.mark.parametrize("interval", [2, 32])
-def test_a_device_that_wants_its_getstatus_gets_a_fresh_start(interval: int) -> None:
+def test_restarts_for_device_that_expects_getstatus(interval: int) -> None:
     rig = _rig()
     limits = msgspec.structs.replace(chip().dfu, status_interval=interval)
     rig.board.target = msgspec.structs.replace(chip(), dfu=limits)
@@ -289,7 +279,7 @@ def test_a_device_that_wants_its_getstatus_gets_a_fresh_start(interval: int) -> 
     rig.assert_flashed()
 
 
-def test_strict_mode_needs_no_fresh_start() -> None:
+def test_strict_mode_does_not_restart() -> None:
     rig = _rig()
     rig.board.rom.wants_status = True
     assert _download(rig, strict=True).state == IDLE
@@ -299,7 +289,7 @@ def test_strict_mode_needs_no_fresh_start() -> None:
 
 
 @pytest.mark.parametrize(("interval", "strict"), [(2, False), (32, False), (32, True)])
-def test_one_block_that_is_lost_is_no_end(interval: int, strict: bool) -> None:
+def test_lost_block_restarts_download(interval: int, strict: bool) -> None:
     rig = _rig()
     limits = msgspec.structs.replace(chip().dfu, status_interval=interval)
     rig.board.target = msgspec.structs.replace(chip(), dfu=limits)
@@ -309,19 +299,19 @@ def test_one_block_that_is_lost_is_no_end(interval: int, strict: bool) -> None:
     (notice,) = [e for e in rig.events if isinstance(e, Notice)]
     assert (notice.code, notice.path) == ("restart", "1-1")
     assert notice.message.startswith("Port 1-1: ") and notice.message.count("1-1") == 1
-    assert f"offset {40 * 64:#x}" in notice.message and "(2 left)" in notice.message
+    assert f"offset {40 * 64:#x}" in notice.message and "(2 retries left)" in notice.message
     again = [t.value for t in rig.dfu(DNLOAD)].index(0, 1)
     requests = [t.request for t in rig.log[rig.log.index(rig.dfu(DNLOAD)[again]) :]]
     assert set(requests[::2]) == {DNLOAD} and set(requests[1::2]) == {GETSTATUS}
 
 
-def test_a_block_that_is_always_lost_is_sent_three_times() -> None:
+def test_gives_up_after_two_restarts() -> None:
     rig = _rig()
     _never_answer(rig, lambda t: t.request == DNLOAD and t.value == 40)
     with pytest.raises(TransferTimeoutError, match=f"offset {40 * 64:#x}"):
         _download(rig)
     assert [t.value for t in rig.dfu(DNLOAD)].count(40) == 3
-    assert [e.message[-8:] for e in rig.events if isinstance(e, Notice)] == ["2 left).", "1 left)."]
+    assert [e.message[-16:] for e in rig.events if isinstance(e, Notice)] == ["2 retries left).", " (1 retry left)."]
 
 
 def _never_answer(rig: Bench, condition: Callable[[Transfer], bool]) -> None:
@@ -342,7 +332,7 @@ def _never_answer(rig: Bench, condition: Callable[[Transfer], bool]) -> None:
         ("zero-length", "(10 s)"),
     ],
 )
-def test_a_device_that_falls_silent_is_told_with_place_and_seconds(place: str, says: str) -> None:
+def test_silent_device_error_names_place_and_seconds(place: str, says: str) -> None:
     block = PLACES[place]
     rig = _rig()
     _never_answer(rig, lambda _: len(rig.dfu(DNLOAD)) > block)
@@ -353,9 +343,9 @@ def test_a_device_that_falls_silent_is_told_with_place_and_seconds(place: str, s
     assert rig.notices() == []
 
 
-@pytest.mark.parametrize(("place", "says"), [("index", "index"), ("middle", "app.bin"), ("zero-length", "ended")])
+@pytest.mark.parametrize(("place", "says"), [("index", "index"), ("middle", "app.bin"), ("zero-length", "ending")])
 @pytest.mark.parametrize("status", [Status.errSTALLEDPKT, Status.errADDRESS])
-def test_a_stall_is_told_with_status_place_and_file(place: str, says: str, status: Status) -> None:
+def test_stall_error_names_status_place_and_file(place: str, says: str, status: Status) -> None:
     """Once DFU_GETSTATUS comes after each block, also a status that asks for it is a verdict."""
     rig = _rig()
 
@@ -373,7 +363,7 @@ def test_a_stall_is_told_with_status_place_and_file(place: str, says: str, statu
     assert rig.notices() == []
 
 
-def test_a_block_that_is_refused_without_a_reason_is_told_with_place_and_state() -> None:
+def test_stall_without_reason_names_place_and_state() -> None:
     rig = _rig()
 
     def before(transfer: Transfer) -> None:
@@ -385,130 +375,7 @@ def test_a_block_that_is_refused_without_a_reason_is_told_with_place_and_state()
         _download(rig)
 
 
-# --- recover ----------------------------------------------------------------------------------------------
-
-
-def _bring_to(device: DfuDevice, state: int) -> None:
-    stream = archive(FILES, MIB)
-    if state == DNLOAD_IDLE:
-        device.download(0, stream[:64])
-    elif state == MANIFEST_SYNC:
-        for position in range(0, len(stream), 64):
-            device.download(0, stream[position : position + 64])
-        device.download(0, b"")
-    elif state == UPLOAD_IDLE:
-        device.upload(0, 64)
-    elif state == ERROR:
-        with pytest.raises(StallError):
-            device.clear_status()
-    assert device.get_state() == state
-
-
-@pytest.mark.parametrize("state", [IDLE, DNLOAD_IDLE, MANIFEST_SYNC, UPLOAD_IDLE, ERROR])
-def test_recover_from_every_state_of_the_rom(state: int) -> None:
-    rig = _rig()
-    device = _open(rig)
-    _bring_to(device, state)
-    recovered = recover(device, rig.clock)
-    if state != MANIFEST_SYNC:  # which its first DFU_GETSTATUS ends
-        assert recovered is (state != IDLE)
-    assert device.get_status() == (OK, 0.256, IDLE)
-    assert rig.resets == []
-    _download(rig, device=device)
-    rig.assert_flashed()
-
-
-def test_idle_is_left_alone() -> None:
-    rig = _rig()
-    device = _open(rig)
-    assert recover(device, rig.clock) is False
-    assert rig.dfu(ABORT) == rig.dfu(CLRSTATUS) == []
-
-
-def test_recover_from_appidle_needs_a_reset() -> None:
-    rig = _rig()
-    device = _open(rig)
-    with pytest.raises(StallError):
-        device.detach(700)
-    with pytest.raises(DfuError, match=r"appIDLE.*reset"):
-        recover(device, rig.clock)
-
-
-def test_leave_idle_says_how_it_left_the_device() -> None:
-    rig = _rig()
-    device = _open(rig)
-    _bring_to(device, DNLOAD_IDLE)
-    assert "dfuIDLE" in back_to_idle(device, rig.clock)
-    assert device.get_state() == IDLE
-    assert "takes a new download" in back_to_idle(device, rig.clock)
-    rig.board.unplug()
-    assert "cannot be reached" in back_to_idle(device, rig.clock)
-
-
-def test_leave_idle_never_fails() -> None:
-    rig = _rig()
-    device = _open(rig)
-    with pytest.raises(StallError):
-        device.detach(700)
-    assert "appIDLE" in back_to_idle(device, rig.clock)
-
-
-def test_leave_idle_waits_for_a_busy_device() -> None:
-    handle = Scripted(VirtualClock(), (DNBUSY, 0.5), (IDLE, 0.0))
-    assert "in dfuIDLE" in back_to_idle(DfuDevice(handle), handle.clock)
-    assert handle.clock.monotonic() == 0.5
-
-
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (usb.core.USBError("Pipe error", -9, errno.EPIPE), "refuses to go back to dfuIDLE"),
-        (usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT), "does not answer"),
-        (usb.core.USBError("Input/Output Error", -1, errno.EIO), "cannot be reached"),
-        (None, "malformed"),
-    ],
-    ids=str,
-)
-def test_leave_idle_says_why_it_could_not(error: usb.core.USBError | None, says: str) -> None:
-    rig = _rig()
-    device = _open(rig)
-    rig.board.control = lambda *_: bytes(5)  # type: ignore[method-assign]
-
-    def before(transfer: Transfer) -> None:
-        if error is not None:
-            raise error
-
-    rig.before = before
-    assert says in back_to_idle(device, rig.clock)
-
-
 # --- other devices ----------------------------------------------------------------------------------------
-
-
-class Scripted(UsbHandle):
-    """A device whose answers to DFU_GETSTATUS are given: (state, seconds), the last one for ever."""
-
-    def __init__(self, clock: VirtualClock, *states: tuple[int, float], status: int = OK) -> None:
-        super().__init__(None, 0, "1-1")
-        self.idle_first = False
-        self.clock = clock
-        self.states: Iterator[tuple[int, float]] = iter(states)
-        self.last = states[-1]
-        self.status = status
-        self.asked: list[float] = []
-        self.sent: list[int] = []
-
-    def control_out(self, request_type: int, request: int, value: int, data: bytes, timeout: float) -> int:
-        self.sent.append(request)
-        return len(data)
-
-    def control_in(self, request_type: int, request: int, value: int, length: int, timeout: float) -> bytes:
-        self.asked.append(self.clock.monotonic())
-        assert len(self.asked) < 10_000
-        if self.idle_first and len(self.asked) == 1:
-            return StatusResponse(OK, 0.0, IDLE).encode()
-        state, seconds = next(self.states, self.last)
-        return StatusResponse(self.status, seconds, state).encode()
 
 
 def _send(
@@ -529,7 +396,7 @@ def _send(
     )
 
 
-def test_a_device_that_is_busy_at_first_is_recovered_and_each_phase_has_its_seconds() -> None:
+def test_phases_have_their_seconds() -> None:
     clock = VirtualClock()
     clock.sleep(100)
     states = [(MANIFEST, 0.5), (IDLE, 0.0), (DNBUSY, 0.25), (DNLOAD_IDLE, 0.0), (MANIFEST, 2.0), (IDLE, 0.0)]
@@ -543,75 +410,44 @@ def test_a_device_that_is_busy_at_first_is_recovered_and_each_phase_has_its_seco
 
 
 @pytest.mark.parametrize("state", [DNLOAD_SYNC, DNBUSY, MANIFEST_SYNC, MANIFEST])
-def test_a_busy_device_gets_the_time_it_asks_for(state: int) -> None:
+def test_busy_device_gets_its_poll_timeout(state: int) -> None:
     handle = Scripted(VirtualClock(), (state, 0.7), (state, 1.1), (IDLE, 9.0))
     assert _send(handle).state == IDLE
     assert handle.asked == pytest.approx([0, 0, 0.7, 1.8])
 
 
 @pytest.mark.parametrize("state", [DNLOAD_SYNC, DNBUSY, MANIFEST_SYNC, MANIFEST])
-def test_a_device_that_stays_busy_is_given_up(state: int) -> None:
+def test_gives_up_on_busy_device(state: int) -> None:
     handle = Scripted(VirtualClock(), (state, 0.256))
     with pytest.raises(TransferTimeoutError, match=r"1-1.*dfu(DN|MANIFEST)"):
         _send(handle)
     assert 10 <= handle.clock.monotonic() <= 32
 
 
-def test_a_device_that_wants_a_bus_reset_at_the_end() -> None:
+def test_device_waiting_for_reset_is_done() -> None:
     assert _send(Scripted(VirtualClock(), (WAIT_RESET, 0.1))).state == WAIT_RESET
 
 
 @pytest.mark.parametrize("state", [APP_IDLE, APP_DETACH, DNLOAD_IDLE, UPLOAD_IDLE])
-def test_any_other_state_at_the_end_is_an_error(state: int) -> None:
+def test_other_final_state_is_error(state: int) -> None:
     with pytest.raises(DfuStateError, match="dfuIDLE") as caught:
         _send(Scripted(VirtualClock(), (state, 0.0)))
     assert caught.value.state in caught.value.message
 
 
-def test_an_error_state_without_an_error_status_is_an_error() -> None:
+def test_error_state_without_status_is_error() -> None:
     with pytest.raises(DfuStatusError, match="dfuERROR"):
         _send(Scripted(VirtualClock(), (ERROR, 0.0)))
 
 
-def test_a_status_that_nobody_knows_is_an_error() -> None:
+def test_unknown_status_is_error() -> None:
     with pytest.raises(DfuStatusError, match="200") as caught:
         _send(Scripted(VirtualClock(), (ERROR, 0.0), status=200))
     assert caught.value.status == "200"
 
 
-@pytest.mark.parametrize(
-    ("states", "requests"),
-    [
-        ([(DNBUSY, 0.5), (DNLOAD_IDLE, 0.0), (IDLE, 0.0)], [ABORT]),
-        ([(MANIFEST, 0.5), (MANIFEST_SYNC, 0.1), (IDLE, 0.0)], []),
-        ([(UPLOAD_IDLE, 0.5), (IDLE, 0.0)], [ABORT]),
-        ([(DNLOAD_SYNC, 0.5), (IDLE, 0.0)], [ABORT]),
-        ([(ERROR, 0.5), (IDLE, 0.0)], [CLRSTATUS]),
-    ],
-)
-def test_recover_of_other_devices(states: list[tuple[int, float]], requests: list[int]) -> None:
-    handle = Scripted(VirtualClock(), *states)
-    assert recover(DfuDevice(handle), handle.clock) is True
-    assert handle.sent == requests
-
-
-@pytest.mark.parametrize("state", [DNLOAD_IDLE, ERROR, DNBUSY, MANIFEST, WAIT_RESET, APP_DETACH])
-def test_recover_gives_up(state: int) -> None:
-    handle = Scripted(VirtualClock(), (state, 0.1))
-    with pytest.raises(DfuError, match="dfuIDLE without a reset"):
-        recover(DfuDevice(handle), handle.clock)
-    assert len(handle.sent) <= 8
-    assert handle.clock.monotonic() == pytest.approx(5.0 if state in (DNBUSY, MANIFEST) else 0.0)
-
-
-def test_recover_waits_for_a_device_that_is_busy_and_asks_for_no_time() -> None:
-    handle = Scripted(VirtualClock(), *[(DNBUSY, 0.0)] * 100, (DNLOAD_IDLE, 0.0), (IDLE, 0.0))
-    assert recover(DfuDevice(handle), handle.clock) is True
-    assert handle.sent == [ABORT]
-
-
 @pytest.mark.parametrize("block", [40, PLACES["zero-length"]])
-def test_a_device_that_goes_away_while_it_explains_a_stall(block: int) -> None:
+def test_device_leaves_after_stall(block: int) -> None:
     rig = _rig()
     rig.board.faults.plan(stall, block)
 
@@ -624,17 +460,17 @@ def test_a_device_that_goes_away_while_it_explains_a_stall(block: int) -> None:
         _download(rig)
 
 
-def test_the_notice_names_the_board() -> None:
+def test_restart_notice_names_board() -> None:
     rig = _rig()
     rig.board.rom.wants_status = True
     _download(rig)
     (notice,) = [e for e in rig.events if isinstance(e, Notice)]
     assert notice.path == "1-1"
     assert notice.message.startswith("Port 1-1: ")
-    assert "GETSTATUS" in notice.message
+    assert "status check after every block" in notice.message
 
 
-def test_a_device_that_is_still_busy_with_the_block_before_is_waited_for_and_gets_a_fresh_start() -> None:
+def test_waits_for_busy_device_then_restarts() -> None:
     class Hasty(Scripted):
         def control_out(self, request_type: int, request: int, value: int, data: bytes, timeout: float) -> int:
             super().control_out(request_type, request, value, data, timeout)

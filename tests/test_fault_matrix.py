@@ -77,12 +77,12 @@ class Run:
         assert set(threading.enumerate()) == threads
         assert rig.handles == 0
         assert "Traceback" not in self.text
-        assert all("1-1" in line for line in self.err.splitlines() if "starting again" in line)
+        assert all("1-1" in line for line in self.err.splitlines() if "restarting" in line)
 
     @property
     def kind(self) -> str:
         """The result as a cell has it: the last word of the error code, or ok with the number of restarts."""
-        restarts = self.err.count("starting again")
+        restarts = self.err.count("restarting")
         suffix = f"+{restarts}" if restarts else ""
         codes = re.findall(r"\[([a-z-]+)\]$", self.err, re.MULTILINE)
         if self.code == 0:
@@ -111,7 +111,7 @@ def assert_true(run: Run, cell: Cell) -> None:
         "Nothing was written": board.rom.flash.read(0, CHIP_SIZE) == OLD,
         "The image in flash memory may be incomplete": any(t.value >= FIRST_FILE for t in data),
         "The whole image was sent": any(t.value == BLOCKS - 1 for t in data),
-        "it is in dfuIDLE and takes a new download": board.present
+        "it is in dfuIDLE and ready for a new download": board.present
         and (board.rom.state, board.rom.status) == (State.dfuIDLE, Status.OK),
         "does not answer any more": cell.dead,
         "cannot be reached any more": not old_device,
@@ -202,5 +202,5 @@ def test_cell(
         assert run.code == 128 + signal.Signals[fault]
         assert len([line for line in run.err.splitlines() if not line.startswith("  ")]) == 1
         assert place == "reset" or cell.rig.boards[0].rom.state in (State.appIDLE, State.dfuIDLE)
-        assert (place in ("open", "detach", "wait", "reset")) == ("takes a new download" not in run.err)
+        assert (place in ("open", "detach", "wait", "reset")) == ("ready for a new download" not in run.err)
     second_run(cell, run, dfu_bin, capsys)

@@ -113,7 +113,7 @@ def test_a_signal_ends_the_real_command_in_order(
     assert len(errors) == boards.count("esp32s3")
     for line in errors:
         assert ("Stopped." if number is signal.SIGINT else f"Stopped by {number.name}.") in line
-        assert "it is in dfuIDLE and takes a new download" in line
+        assert "it is in dfuIDLE and ready for a new download" in line
     assert "Traceback" not in err.decode()
     assert json.loads(report.read_text()) == [["dfuIDLE", True]] * len(errors)
 

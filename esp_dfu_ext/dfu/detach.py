@@ -1,4 +1,4 @@
-"""From run-time mode to DFU mode: DFU_DETACH, and waiting until the board is back (DFU 1.1, section 5)."""
+"""Change a board from run-time mode to DFU mode with DFU_DETACH (DFU 1.1, section 5)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ..clock import Clock
+from ..clock import Clock, Deadline
 from ..errors import (
     DeviceGoneError,
     NoDfuModeError,
@@ -18,13 +18,13 @@ from ..errors import (
 from ..events import EventSink, Notice, ignore
 from ..target import Target
 from ..usb.bus import Bus, UsbDevice
+from .access import ACCESS_DELAY, open_interface
 from .device import DfuDevice
-from .discovery import SCAN_INTERVAL, DfuInterface, device_at, dfu_interfaces, sightings
-from .opening import PERMISSION_DELAY, open_when_permitted
+from .discovery import SCAN_INTERVAL, DfuInterface, describe_all, device_at, dfu_interfaces
 from .spec import Mode
 
-# An app with the ROM's USB console comes back once in run-time mode and then restarts by itself;
-# a second DFU_DETACH before that would hit the restart.
+# Seconds until DFU_DETACH is sent once more. An app with the ROM's USB console comes back in run-time mode first and
+# then restarts by itself; a second DFU_DETACH before that would hit the restart.
 DETACH_INTERVAL = 3.0
 
 
@@ -40,74 +40,84 @@ def detach_and_wait(
 ) -> DfuInterface:
     """Send DFU_DETACH to a board in run-time mode, and wait until it is back on its port in DFU mode.
 
-    The ROM leaves the bus inside the request, so that the request itself normally fails; that is success.
-    `targets` are the chips that are known, to name what was seen instead.
+    The ROM leaves the bus during the request, so the request itself normally fails; that is success.
+
+    Args:
+        interface: DFU interface of the board.
+        bus: Bus of the board.
+        target: Its chip.
+        clock: Time.
+        targets: All known chips, to describe other devices in errors.
+        patience: Seconds to wait for access to the board.
+        on_event: Receives a notice when DFU_DETACH is sent once more.
+
+    Returns:
+        The DFU interface of the board in DFU mode.
 
     Raises:
-        UsbError: the board cannot be opened.
-        ReenumerationError: it did not come back in time; NoDfuModeError if something else did; the notes say what
-            was seen.
+        UsbError: The board cannot be opened.
+        NoDfuModeError: The board, or another device on its port, is not in DFU mode after the time-out.
+        ReenumerationError: Nothing is on the port after the time-out. The notes list the devices found.
     """
-    took = _send_detach(interface, clock, patience)
-    sent = clock.monotonic()
-    asked_again = False
+    reaction = _send_detach(interface, clock, patience)
+    deadline, first_try = Deadline(clock, return_timeout(target)), Deadline(clock, DETACH_INTERVAL)
+    sent_again = False
     last: UsbDevice | None = None
-    while clock.monotonic() < sent + return_timeout(target):
-        clock.sleep(SCAN_INTERVAL)
+    while deadline.sleep(SCAN_INTERVAL):
         try:
             last = device_at(bus, interface.path)
         except UsbError:
-            continue  # while devices come and go a look may fail; the next one is soon
+            continue  # a scan may fail while devices come and go; the next one follows soon
         now = _interface_of(last, target)
         if now is None:
             continue
         if now.mode is Mode.DFU:
             return now
-        if not asked_again and clock.monotonic() - sent > DETACH_INTERVAL:
-            message = f"Port {now.path}: still in run-time mode; asking once more."
+        if not sent_again and first_try.left < 0:
+            message = f"Port {now.path}: still in run-time mode; sending DFU_DETACH once more."
             on_event(Notice("detach-again", message, now.path))
             with suppress(DeviceGoneError):  # it was just leaving
-                took = _send_detach(now, clock, PERMISSION_DELAY)
-                asked_again = True
+                reaction = _send_detach(now, clock, ACCESS_DELAY)
+                sent_again = True
     notes: list[str] = []
     with suppress(UsbError):
-        notes = sightings(bus.scan(frozenset([target.usb.vid])), [*targets, target])
-    raise _not_back(interface, target, last, took, notes)
+        notes = describe_all(bus.scan(frozenset([target.usb.vid])), [*targets, target])
+    raise _not_back(interface, target, last, reaction, notes)
 
 
 def _interface_of(device: UsbDevice | None, target: Target) -> DfuInterface | None:
-    """The DFU interface of a device if it is this chip's."""
+    """Return the DFU interface of a device if it has this chip."""
     if device is None or device.usb_id != target.usb_id:
         return None
     return next(iter(dfu_interfaces(device)), None)
 
 
 def _not_back(
-    interface: DfuInterface, target: Target, last: UsbDevice | None, took: str, notes: Sequence[str]
+    interface: DfuInterface, target: Target, last: UsbDevice | None, reaction: str, notes: Sequence[str]
 ) -> ReenumerationError:
-    """What was on the port at the end, and how the board had taken the request."""
+    """Return the error for a board that is not in DFU mode: `last` is on its port, `reaction` its response."""
     message = (
         f"The board on port {interface.path} did not come back in DFU mode within {return_timeout(target):g} s "
         f"after DFU_DETACH; "
     )
     if last is None:
-        return ReenumerationError(f"{message}nothing is on its port now.", notes=notes)
+        return ReenumerationError(f"{message}no device is on its port now.", notes=notes)
     if _interface_of(last, target) is None:
         return NoDfuModeError(f"{message}{last.usb_id} is on its port now.", seen=last.usb_id, notes=notes)
     stayed = last.address == interface.device.address
-    what = f"it never left the bus, and {took}" if stayed else "it came back in run-time mode"
+    what = f"it never left the bus, and {reaction}" if stayed else "it came back in run-time mode"
     return NoDfuModeError(f"{message}{what}.", seen="run-time", notes=notes)
 
 
 def return_timeout(target: Target) -> float:
-    """Seconds to wait for a board that left the bus; Windows looks for drivers first."""
+    """Return the seconds to wait for a board that left the bus; longer on Windows, which looks for a driver first."""
     return target.dfu.return_timeout_windows if sys.platform == "win32" else target.dfu.return_timeout
 
 
 def _send_detach(interface: DfuInterface, clock: Clock, patience: float) -> str:
-    """Send DFU_DETACH; returns how the board took it, for the case that nothing came of it."""
+    """Send DFU_DETACH; return how the board reacted, in case it does not change to DFU mode."""
     functional = interface.functional
-    with open_when_permitted(interface, clock=clock, patience=patience) as handle:
+    with open_interface(interface, clock=clock, patience=patience) as handle:
         device = DfuDevice(handle)
         try:
             device.detach(functional.detach_timeout if functional is not None else 1000)
@@ -118,7 +128,7 @@ def _send_detach(interface: DfuInterface, clock: Clock, patience: float) -> str:
         except UsbError as error:
             return f"the request failed: {error.message.rstrip('.')}"
         if functional is not None and not functional.will_detach:
-            # Section 5.1: without bitWillDetach the host makes the change with a bus reset.
+            # Section 5.1: without bitWillDetach, the host triggers the change with a bus reset.
             with suppress(UsbError):
                 device.reset_bus()
-        return "took the request"
+        return "accepted the request"

@@ -1,4 +1,4 @@
-"""The seven requests of DFU 1.1 (section 3, table 3.2) on an open DFU interface."""
+"""The requests of DFU 1.1 (section 3, table 3.2) to an open DFU interface."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from ..errors import DfuAnswerError, StallError, TransferTimeoutError, UsbError
 from ..usb.bus import UsbHandle
 from .spec import REQUEST_TYPE_IN, REQUEST_TYPE_OUT, STATUS_LENGTH, Request, StatusResponse
 
-# Seconds. Generous for a request that the device answers at once; pyusb's own default is one second.
+# Seconds; generous for requests that the device answers at once. pyusb's default is one second.
 TIMEOUT = 5.0
-SHORTEST_POLL = 0.001  # seconds to wait for a device that is busy, and says bwPollTimeout 0
+SHORTEST_POLL = 0.001  # seconds between two requests to a busy device that reports bwPollTimeout 0
 
 
 class DfuDevice:
     """An open DFU interface.
 
-    Every method raises a kind of UsbError when the transfer fails; StallError when the device refuses it.
+    Every method raises UsbError when the transfer fails; its subclass StallError means that the device refused it.
 
     Args:
-        handle: the open device with its DFU interface claimed.
-        timeout: of each request, in seconds, where the method takes none.
+        handle: Open device whose DFU interface is claimed.
+        timeout: Seconds that each request may take, where the method does not take a time-out of its own.
     """
 
     def __init__(self, handle: UsbHandle, timeout: float = TIMEOUT) -> None:
@@ -26,11 +26,11 @@ class DfuDevice:
         self._timeout = timeout
 
     def detach(self, milliseconds: int) -> None:
-        """DFU_DETACH: go over to DFU mode, waiting at most `milliseconds` for a bus reset (section 5.1)."""
+        """Send DFU_DETACH: change to DFU mode, waiting at most `milliseconds` for a bus reset (section 5.1)."""
         self._out(Request.DFU_DETACH, milliseconds)
 
     def download(self, block: int, data: bytes | memoryview, timeout: float | None = None) -> None:
-        """DFU_DNLOAD of one block; an empty one ends the download (section 6.1.1)."""
+        """Send one block with DFU_DNLOAD; an empty block ends the download (section 6.1.1)."""
         self._handle.control_out(
             REQUEST_TYPE_OUT,
             Request.DFU_DNLOAD,
@@ -40,14 +40,14 @@ class DfuDevice:
         )
 
     def upload(self, block: int, length: int) -> bytes:
-        """DFU_UPLOAD of one block; a short one is the last (section 6.2)."""
+        """Read one block with DFU_UPLOAD; a short block is the last one (section 6.2)."""
         return self._in(Request.DFU_UPLOAD, length, block & 0xFFFF)
 
     def get_status(self) -> StatusResponse:
-        """DFU_GETSTATUS (section 6.1.2).
+        """Send DFU_GETSTATUS and return the answer (section 6.1.2).
 
         Raises:
-            DfuAnswerError: the answer is not six bytes long.
+            DfuAnswerError: The answer is not six bytes long.
         """
         data = self._in(Request.DFU_GETSTATUS, STATUS_LENGTH)
         try:
@@ -56,26 +56,15 @@ class DfuDevice:
             raise DfuAnswerError(f"The answer to DFU_GETSTATUS is malformed: {error}.") from error
 
     def clear_status(self) -> None:
-        """DFU_CLRSTATUS: from dfuERROR to dfuIDLE (section 6.1.3)."""
+        """Send DFU_CLRSTATUS: change from dfuERROR to dfuIDLE (section 6.1.3)."""
         self._out(Request.DFU_CLRSTATUS)
 
-    def get_state(self) -> int:
-        """DFU_GETSTATE: bState, without the side effects of DFU_GETSTATUS (section 6.1.5).
-
-        Raises:
-            DfuAnswerError: the answer is not one byte long.
-        """
-        data = self._in(Request.DFU_GETSTATE, 1)
-        if len(data) != 1:
-            raise DfuAnswerError(f"The answer to DFU_GETSTATE has {len(data)} bytes instead of 1.")
-        return data[0]
-
     def abort(self) -> None:
-        """DFU_ABORT: give up a transfer, back to dfuIDLE (section 6.1.4)."""
+        """Send DFU_ABORT: end the transfer and change to dfuIDLE (section 6.1.4)."""
         self._out(Request.DFU_ABORT)
 
     def reset_bus(self) -> None:
-        """Reset the port: no DFU request, but how DFU mode ends (section 7)."""
+        """Reset the port: not a DFU request, but the way out of DFU mode (section 7)."""
         self._handle.reset()
 
     def _out(self, request: Request, value: int = 0) -> None:

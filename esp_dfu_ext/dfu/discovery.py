@@ -1,11 +1,11 @@
-"""DFU interfaces among the devices of a bus: finding and choosing one, and saying what is there instead."""
+"""Find the DFU interfaces on a bus, choose one, and describe what else was found."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..clock import Clock
+from ..clock import Clock, Deadline
 from ..errors import (
     AppRunningError,
     DeviceNotFoundError,
@@ -24,7 +24,7 @@ from ..usb.bus import Bus, UsbDevice
 from ..usb.descriptors import InterfaceDescriptor
 from .spec import INTERFACE_CLASS, INTERFACE_SUBCLASS, FunctionalDescriptor, Mode
 
-SCAN_INTERVAL = 0.05  # seconds between two looks at the bus
+SCAN_INTERVAL = 0.05  # seconds between two scans
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class DfuInterface:
     """A DFU interface of a device.
 
     Attributes:
-        device: as the scan saw it.
-        descriptor: of the interface.
-        mode: run-time or DFU.
-        functional: its DFU functional descriptor, None if it has none (the standard demands one).
+        device: Device as the scan found it.
+        descriptor: Interface descriptor.
+        mode: Run-time or DFU.
+        functional: DFU functional descriptor; None if it is missing, although DFU 1.1 requires it.
     """
 
     device: UsbDevice
@@ -45,16 +45,16 @@ class DfuInterface:
 
     @property
     def path(self) -> str:
-        """``bus-port.port`` of its device."""
+        """Port of its device, ``bus-port.port``."""
         return self.device.path
 
     def read_serial(self) -> str | None:
-        """The device's serial number, None if it has none; errors of UsbDevice.read_string."""
+        """Return the device's serial number, or None if it has none; errors are those of UsbDevice.read_string."""
         return self.device.read_string(self.device.serial_index)
 
 
 def dfu_interfaces(device: UsbDevice) -> list[DfuInterface]:
-    """The device's DFU interfaces, one for each alternate setting."""
+    """Return the device's DFU interfaces, one for each alternate setting."""
     return [
         DfuInterface(device, interface, Mode(interface.protocol), FunctionalDescriptor.find(interface.extra))
         for interface in device.interfaces
@@ -65,7 +65,7 @@ def dfu_interfaces(device: UsbDevice) -> list[DfuInterface]:
 
 
 def find(bus: Bus, target: Target) -> list[DfuInterface]:
-    """One DFU interface for each board of this chip that is there now."""
+    """Return one DFU interface of each connected board with this chip."""
     return [
         interfaces[0]
         for device in bus.scan(frozenset([target.usb.vid]))
@@ -75,7 +75,7 @@ def find(bus: Bus, target: Target) -> list[DfuInterface]:
 
 @dataclass(frozen=True)
 class Selector:
-    """Which board is meant: that on `path`, or that with `serial`, or the only one there is."""
+    """Which board to use: the one on port `path`, the one with serial number `serial`, or the only one."""
 
     path: str | None = None
     serial: str | None = None
@@ -91,32 +91,32 @@ def select(
     wait: float = 0.0,
     on_event: EventSink = ignore,
 ) -> DfuInterface:
-    """Choose the one board that is meant, waiting up to `wait` seconds until it is there.
+    """Choose the one board that fits, waiting up to `wait` seconds for it.
 
     Args:
-        bus: where to look.
-        target: the chip it must be.
-        selector: which of them.
-        targets: all chips that are known, to name what was seen instead.
-        clock: time.
-        wait: seconds.
-        on_event: gets `Waiting` while nothing is there.
+        bus: Bus to scan.
+        target: Chip that the board must have.
+        selector: Which of these boards.
+        targets: All known chips, to describe other devices in errors.
+        clock: Time.
+        wait: Seconds.
+        on_event: Receives `Waiting` while no board fits.
 
     Raises:
-        DeviceNotFoundError: none fits; its class and `notes` say what was seen.
-        SeveralDevicesError: more than one fits.
-        UsageError: a serial number that several boards have.
+        DeviceNotFoundError: No board fits; the subclass and the notes say what was found instead.
+        SeveralDevicesError: More than one board fits.
+        UsageError: Several boards have this serial number.
     """
-    deadline = clock.monotonic() + wait
+    deadline = Deadline(clock, wait)
     while True:
         try:
             return _select_now(bus, target, selector, targets)
         except DeviceNotFoundError:
-            left = deadline - clock.monotonic()
+            left = deadline.left
             if left <= 0:
                 raise
             on_event(Waiting(left))
-            clock.sleep(min(SCAN_INTERVAL, left))
+            deadline.sleep(SCAN_INTERVAL)
 
 
 def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[Target]) -> DfuInterface:
@@ -128,7 +128,7 @@ def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[
         if len(chosen) > 1:
             raise UsageError(
                 f"{len(chosen)} boards have the serial number {selector.serial!r}: "
-                f"{', '.join(interface.path for interface in chosen)}. Only the path tells them apart."
+                f"{', '.join(interface.path for interface in chosen)}. Choose one by its port."
             )
     else:
         chosen = found
@@ -136,25 +136,25 @@ def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[
         return chosen[0]
     if chosen:
         paths = [interface.path for interface in chosen]
-        message = f"{len(paths)} {target.chip} boards are there: {', '.join(paths)}."
+        message = f"Found {len(paths)} {target.chip} boards: {', '.join(paths)}."
         raise SeveralDevicesError(message, paths=paths)
     raise not_found(bus, target, selector, targets, found)
 
 
 def _with_serial(found: Sequence[DfuInterface], serial: str) -> list[DfuInterface]:
-    """Those that have this serial number; an error of one that could not be asked, if no other has it."""
+    """Return the boards with this serial number; if none has it, raise the error of one that could not be read."""
     chosen: list[DfuInterface] = []
     problem: UsbError | None = None
     for interface in found:
         try:
-            own = interface.read_serial()
+            found_serial = interface.read_serial()
         except UsbError as error:
             problem = error
         else:
-            if own is not None and own.lower() == serial.lower():
+            if found_serial is not None and found_serial.lower() == serial.lower():
                 chosen.append(interface)
     if not chosen and problem is not None:
-        problem.notes += (f"Whether it is the one with serial number {serial} cannot be read.",)
+        problem.notes += (f"Its serial number could not be read, so it may be the board with {serial}.",)
         raise problem
     return chosen
 
@@ -162,40 +162,42 @@ def _with_serial(found: Sequence[DfuInterface], serial: str) -> list[DfuInterfac
 def not_found(
     bus: Bus, target: Target, selector: Selector, targets: Sequence[Target], found: Sequence[DfuInterface]
 ) -> DeviceNotFoundError:
-    """The error that says what is there instead: its kind, and a line for each device that might explain it.
+    """Return the error for a board that was not found; its class and notes say which devices were found instead.
 
     Args:
-        bus: where it was looked for.
-        target: the chip it must be.
-        selector: which of them.
-        targets: all chips that are known, to name what is seen.
-        found: the boards of this chip that are there.
+        bus: Bus that was scanned.
+        target: Chip that the board must have.
+        selector: Which of these boards.
+        targets: All known chips, to describe other devices.
+        found: Connected boards with this chip.
     """
-    wanted = f"{target.chip} ({target.usb_id})"
+    where = ""
     if selector.path is not None:
-        wanted += f" on port {selector.path}"
+        where = f" on port {selector.path}"
     elif selector.serial is not None:
-        wanted += f" with serial number {selector.serial}"
+        where = f" with serial number {selector.serial}"
     vids = frozenset(t.usb.vid for t in targets) | {target.usb.vid}
     everything = bus.scan()
-    seen = [device for device in everything if device.vid in vids]
-    notes = sightings(seen, targets)
-    there = [device for device in seen if selector.path in (None, device.path)]
+    of_vendor = [device for device in everything if device.vid in vids]
+    notes = describe_all(of_vendor, targets)
+    in_place = [device for device in of_vendor if selector.path in (None, device.path)]
     if selector.serial is not None and found:
         kind: type[DeviceNotFoundError] = OtherSerialError
-    elif there:
-        kind = seen_instead(there, targets)
-    elif seen:
+    elif in_place:
+        kind = not_found_kind(in_place, targets)
+    elif of_vendor:
         kind = OtherPathError
     else:
         kind = DeviceNotFoundError
-        others = f"{len(everything)} other USB devices are" if len(everything) != 1 else "One other USB device is"
-        notes = [f"{others} there, hubs included, and none of Espressif." if everything else "There is no USB device."]
-    return kind(f"No {wanted} is there.", notes=notes)
+        count, plural = len(everything), "" if len(everything) == 1 else "s"
+        notes = [f"Found {count} other USB device{plural} (including hubs), none of them from the chip's vendor."]
+        if not everything:
+            notes = ["No USB devices found."]
+    return kind(f"No {target.chip} ({target.usb_id}) found{where}.", notes=notes)
 
 
-def seen_instead(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> type[DeviceNotFoundError]:
-    """What devices that are not the right chip's ROM are; the one that says most comes first."""
+def not_found_kind(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> type[DeviceNotFoundError]:
+    """Return the error class that says most about devices that are not the ROM of the right chip."""
     if any(dfu_interfaces(d) and find_target_by_usb_id(d.vid, d.pid, targets) for d in devices):
         return OtherChipError
     unknown = [device for device in devices if other_usb(device, targets) is None]
@@ -205,31 +207,31 @@ def seen_instead(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> typ
 
 
 def other_usb(device: UsbDevice, targets: Sequence[Target]) -> OtherUsb | None:
-    """What a chip's file says of a device that is not its ROM's; None if it says nothing."""
-    known = (other for target in targets for other in target.other_usb)
-    return next((other for other in known if (device.vid, device.pid) == (other.vid, other.pid)), None)
+    """Return what a chip's YAML file says about a device that is not its ROM, or None."""
+    others = (other for target in targets for other in target.other_usb)
+    return next((other for other in others if (device.vid, device.pid) == (other.vid, other.pid)), None)
 
 
 def describe(device: UsbDevice, targets: Sequence[Target]) -> str:
-    """What a device is, in a few words, from its IDs and interfaces alone."""
+    """Return a few words on a device, from its IDs and interfaces alone."""
     interfaces = dfu_interfaces(device)
     target = find_target_by_usb_id(device.vid, device.pid, targets)
     if interfaces:
         name = target.chip if target is not None else "an unknown chip"
         return f"{device.usb_id}, {name} with DFU in {interfaces[0].mode} mode"
-    known = other_usb(device, targets)
-    if known is not None:
-        return f"{device.usb_id}, {known.name}: {known.meaning}"
+    other = other_usb(device, targets)
+    if other is not None:
+        return f"{device.usb_id}, {other.name}: {other.meaning}"
     if not device.interfaces:
         return f"{device.usb_id}, its descriptors could not be read"
     return f"{device.usb_id}, no DFU interface: an app that uses USB for something else"
 
 
-def sightings(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> list[str]:
-    """A line for each device: its port, and what it is."""
-    return [f"Seen on port {device.path}: {describe(device, targets)}." for device in devices]
+def describe_all(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> list[str]:
+    """Return a line for each device: its port and what it is."""
+    return [f"Found on port {device.path}: {describe(device, targets)}." for device in devices]
 
 
 def device_at(bus: Bus, path: str) -> UsbDevice | None:
-    """What is on a port now; None if nothing is. Errors of Bus.scan."""
+    """Return the device that is on a port now, or None; errors are those of Bus.scan."""
     return next(iter(bus.scan(path=path)), None)

@@ -1,16 +1,15 @@
-"""The download: sends an image's stream to a device in DFU mode and reads its verdict.
+"""Send an image to a device in DFU mode, and have the chip check it.
 
-Made for Espressif's ROM, which takes block after block without a DFU_GETSTATUS in between and always
-asks for 256 ms that it does not need; any device that follows DFU 1.1 more strictly gets what it wants.
+Espressif's ROM takes block after block without DFU_GETSTATUS in between, and always asks for 256 ms that it does not
+need. A device that follows DFU 1.1 more strictly gets a DFU_GETSTATUS after every block.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..clock import Clock
+from ..clock import Clock, Deadline
 from ..errors import (
     DfuAnswerError,
     DfuError,
@@ -25,26 +24,29 @@ from ..image.format import DfuImage
 from ..target import Target
 from ..units import MIB
 from .device import SHORTEST_POLL, TIMEOUT, DfuDevice
-from .recovery import idle_again, recover
+from .recovery import is_idle_again, recover
 from .spec import State, Status, StatusResponse
 
-# The ROM acts on bytes when its buffer is full, up to so many bytes later.
+# The ROM handles bytes once its buffer is full, up to this many bytes later.
 _LATE_BYTES = 256
-# States in which bwPollTimeout means something, sections 6.1.2 and A.2.
+# States in which bwPollTimeout counts, sections 6.1.2 and A.2.
 _BUSY_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY, State.dfuMANIFEST_SYNC, State.dfuMANIFEST)
 _NEXT_BLOCK = (State.dfuDNLOAD_IDLE,)
-# States in which a device waits for a bus reset; of dfuMANIFEST only a device that is not tolerant stays in it.
+# States in which a device waits for a bus reset; only one that is not manifestation tolerant stays in dfuMANIFEST.
 RESET_STATES = (State.dfuMANIFEST, State.dfuMANIFEST_WAIT_RESET)
-# How a device says that it wanted a DFU_GETSTATUS first.
+# How a device shows that it expected DFU_GETSTATUS first.
 _WANTS_STATUS_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY)
 _WANTS_STATUS_ERRORS = (Status.errSTALLEDPKT, Status.errUNKNOWN)
 RESTARTS = 2
-# After these the device may be asked whether it is well; what it reports itself (DfuStatusError) is its verdict.
+# After these errors the download may be restarted. DfuStatusError is not one of them: it is the chip's verdict.
 _RESTARTABLE = (UsbError, DfuAnswerError, DfuStateError)
 
 
 class _Span(NamedTuple):
-    """Blocks `first` to before `last` carry the file `name`; before `erase_until` they may take `erase_timeout`."""
+    """The blocks of the file `name`: from `first` up to, but not including, `last`.
+
+    Up to block `erase_until` each may take `erase_timeout` seconds.
+    """
 
     first: int
     last: int
@@ -54,7 +56,7 @@ class _Span(NamedTuple):
 
 
 class _WantsStatusError(Exception):
-    """The device stalled because it wants a DFU_GETSTATUS after each block; only `download` sees it."""
+    """The device stalled because it expects DFU_GETSTATUS after every block; does not leave this module."""
 
 
 def download(
@@ -71,29 +73,29 @@ def download(
 ) -> StatusResponse:
     """Bring the device to dfuIDLE, send the image and have the chip check it.
 
-    When a request fails, and the device then answers and goes to dfuIDLE, all of it is sent again, at most
-    `RESTARTS` times and with DFU_GETSTATUS after each block: a download that ABORT ended leaves nothing behind
-    in the ROM, and the next one erases, writes and compares everything anew.
+    If a request fails but the device still answers and returns to dfuIDLE, the whole image is sent again, at most
+    `RESTARTS` times and with DFU_GETSTATUS after every block. That is safe because DFU_ABORT leaves nothing of a
+    download behind in the ROM, and the next one erases, writes and compares everything again.
 
     Args:
-        device: open, in DFU mode.
-        image: checked.
-        target: whose limits and time-outs hold.
-        transfer_size: bytes per block.
-        path: of the device, for the events.
-        clock: time.
-        strict: ask DFU_GETSTATUS after each block instead of after each `target.dfu.status_interval`.
-        tolerant: bitManifestationTolerant; without it the device is silent from dfuMANIFEST to a bus reset.
-        on_event: gets phases and progress, and a notice of each restart, which ends the phase that is open.
+        device: Open device in DFU mode.
+        image: Image that has passed its checks.
+        target: Chip, for its limits and time-outs.
+        transfer_size: Bytes per block.
+        path: Port of the device, for events and errors.
+        clock: Time.
+        strict: Send DFU_GETSTATUS after every block, not only after every `target.dfu.status_interval` blocks.
+        tolerant: bitManifestationTolerant; without it, the device is silent from dfuMANIFEST until a bus reset.
+        on_event: Receives phases, progress, and a notice of each restart, which ends the phase that is open.
 
     Returns:
-        The device's last answer: dfuIDLE, or for a device that wants a bus reset dfuMANIFEST or
-        dfuMANIFEST-WAIT-RESET.
+        The device's last answer: state dfuIDLE, or dfuMANIFEST or dfuMANIFEST-WAIT-RESET if it waits for a bus reset.
 
     Raises:
-        DfuStatusError: the device reported an error.
-        DfuStateError, DfuAnswerError: it is in a wrong state, or its answer is malformed.
-        UsbError: a transfer failed.
+        DfuStatusError: The device reported an error.
+        DfuStateError: The device is in a wrong state.
+        DfuAnswerError: Its answer is malformed.
+        UsbError: A transfer failed.
     """
     run = _Run(device, image, target, transfer_size, path, clock, tolerant, on_event)
     interval = 1 if strict else target.dfu.status_interval
@@ -101,14 +103,15 @@ def download(
         try:
             return run.send(interval)
         except _WantsStatusError:
-            reason, code = "The device wants DFU_GETSTATUS after each block", "strict-restart"
+            reason, code = "the device expects more status checks", "strict-restart"
             recover(device, clock)
         except _RESTARTABLE as error:
-            if not idle_again(device, clock):
+            if not is_idle_again(device, clock):
                 raise
-            reason, code = f"{error.message} It is in dfuIDLE again", "restart"
+            reason, code = f"{error.message} The chip is back in dfuIDLE", "restart"
         where = "" if path in reason else f"Port {path}: "
-        on_event(Notice(code, f"{where}{reason}; starting again, asking after each block ({left} left).", path))
+        retries = f"{left} {'retries' if left > 1 else 'retry'} left"
+        on_event(Notice(code, f"{where}{reason}; restarting with a status check after every block ({retries}).", path))
         interval = 1
     return run.send(interval)
 
@@ -125,7 +128,7 @@ class _Run:
         tolerant: bool,
         on_event: EventSink,
     ) -> None:
-        # One that is not tolerant stays in dfuMANIFEST, silent, until the bus reset: an end, and nothing to wait for.
+        # A device that is not tolerant stays in dfuMANIFEST, silent, until the bus reset; do not wait for it.
         manifest = () if tolerant else (State.dfuMANIFEST,)
         self._ends = (State.dfuIDLE, State.dfuMANIFEST_WAIT_RESET, *manifest)
         self._busy = tuple(state for state in _BUSY_STATES if state not in manifest)
@@ -138,7 +141,7 @@ class _Run:
         self._on_event = on_event
 
     def send(self, status_interval: int) -> StatusResponse:
-        """One attempt, from the state that the device is in to its verdict."""
+        """Make one attempt, from whatever state the device is in to its last answer."""
         started = self._clock.monotonic()
         if recover(self._device, self._clock):
             self._on_event(PhaseStarted(self._path, Phase.RECOVER))
@@ -158,7 +161,7 @@ class _Run:
         total = len(stream)
         send = self._device.download
         for span in self._spans():
-            when = f"while {span.name or 'the index'} was being written"
+            when = f"while writing {span.name or 'the index'}"
             self._progress(span.first * size, span.name)
             for block in range(span.first, span.last):
                 timeout = span.erase_timeout if block < span.erase_until else TIMEOUT
@@ -176,7 +179,7 @@ class _Run:
         self._progress(total, "")
 
     def _spans(self) -> Iterator[_Span]:
-        """Cut the stream, in blocks, at the beginnings of its files."""
+        """Yield the blocks of the stream file by file."""
         size = self._transfer_size
         total = -(-len(self._image.stream) // size)
         late = -(-_LATE_BYTES // size) + 2
@@ -186,7 +189,7 @@ class _Run:
         yield span
         for member, first, last in zip(members, ends, ends[1:]):
             parts = max(1.0, len(member.data) / self._limits.part_size)
-            # What the file before may still need of its time counts too.
+            # The previous file may still be erasing.
             left = span.erase_timeout if first < span.erase_until else 0.0
             span = _Span(first, last, member.name, first + late, self._limits.erase_timeout * parts + left)
             yield span
@@ -195,24 +198,24 @@ class _Run:
         self._on_event(Progress(self._path, Phase.DOWNLOAD, done, len(self._image.stream), name))
 
     def _verify(self) -> StatusResponse:
-        """The zero-length block: the ROM compares each file's MD5 with the flash before it answers."""
+        """Send the zero-length block; before it answers, the ROM compares each file's MD5 with flash memory."""
         timeout = self._limits.verify_timeout
         timeout += self._limits.verify_timeout_per_mib * self._image.flash_size / MIB
         blocks = -(-len(self._image.stream) // self._transfer_size)
         try:
             self._device.download(blocks, b"", timeout)
         except StallError as error:
-            raise self._explain(error, len(self._image.stream), "while the stream was being ended", 1) from error
+            raise self._explain(error, len(self._image.stream), "while ending the download", 1) from error
         except TransferTimeoutError as error:
-            raise self._late("to the zero-length block, upon which the chip compares every MD5", timeout) from error
+            raise self._late("to the zero-length block, for which the chip compares every MD5", timeout) from error
         answer = self._settle(self._ends, "after the last block", timeout)
         if answer.state == State.dfuMANIFEST:
             self._clock.sleep(min(answer.poll_timeout, timeout))
         return answer
 
     def _settle(self, expected: tuple[State, ...], when: str, timeout: float) -> StatusResponse:
-        """DFU_GETSTATUS until the device is no longer busy; it says itself how long that takes."""
-        deadline = math.inf  # known once it is busy: a look at the clock is not free
+        """Send DFU_GETSTATUS until the device is no longer busy, as often as it asks for."""
+        deadline: Deadline | None = None  # made once the device is busy, because reading the clock takes time
         while True:
             answer = self._device.get_status()
             if answer.status != Status.OK or answer.state == State.dfuERROR:
@@ -224,20 +227,17 @@ class _Run:
                     f"Port {self._path}: the device reported state {answer.state} {when}, instead of {expected[0]}."
                 )
                 raise DfuStateError(message, state=str(answer.state))
-            now = self._clock.monotonic()
-            deadline = min(deadline, now + timeout)
-            left = deadline - now
-            if left <= 0:
+            deadline = deadline or Deadline(self._clock, timeout)
+            if not deadline.sleep(max(answer.poll_timeout, SHORTEST_POLL)):
                 raise TransferTimeoutError(
                     f"Port {self._path}: the device stayed in state {answer.state} for {timeout:.0f} s {when}."
                 )
-            self._clock.sleep(min(max(answer.poll_timeout, SHORTEST_POLL), left))
 
     def _late(self, what: str, timeout: float) -> TransferTimeoutError:
         return TransferTimeoutError(f"Port {self._path}: no answer in time {what} ({timeout:.0f} s).")
 
     def _explain(self, stall: StallError, position: int, when: str, status_interval: int) -> Exception:
-        """Ask the device why it stalled."""
+        """Ask the device why it stalled, and return the error that says so."""
         try:
             answer = self._device.get_status()
         except (UsbError, DfuError):
@@ -247,8 +247,8 @@ class _Run:
             return _WantsStatusError()
         if answer.status == Status.OK:
             return StallError(
-                f"Port {self._path}: the device refused the block at offset {position:#x} of the stream and does not "
-                f"say why (it is in state {answer.state})."
+                f"Port {self._path}: the device refused the block at offset {position:#x} of the stream without "
+                f"giving a reason (state {answer.state})."
             )
         return self._status_error(answer, f"at offset {position:#x} of the stream, {when}")
 

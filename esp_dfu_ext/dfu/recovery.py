@@ -1,13 +1,13 @@
-"""After something went wrong: is the device still well, and back to where a download can begin?"""
+"""Bring a device back to dfuIDLE after a failure, so that a download can start."""
 
 from __future__ import annotations
 
-from ..clock import Clock
+from ..clock import Clock, Deadline
 from ..errors import DfuError, DfuStateError, StallError, TransferTimeoutError, UsbError
 from .device import SHORTEST_POLL, TIMEOUT, DfuDevice
 from .spec import State, Status
 
-# DFU_ABORT and DFU_CLRSTATUS that are tried; figure A.1 has no way to dfuIDLE that is longer than two.
+# Most requests of DFU_ABORT and DFU_CLRSTATUS to send; in figure A.1 no way to dfuIDLE needs more than two.
 _STEPS = 8
 _BUSY_STATES = (State.dfuDNBUSY, State.dfuMANIFEST, State.dfuMANIFEST_SYNC)
 _RESET_STATES = (State.appIDLE, State.appDETACH, State.dfuMANIFEST_WAIT_RESET)
@@ -16,26 +16,27 @@ _RESET_STATES = (State.appIDLE, State.appDETACH, State.dfuMANIFEST_WAIT_RESET)
 def recover(device: DfuDevice, clock: Clock) -> bool:
     """Bring a device in DFU mode to dfuIDLE, whatever it was doing (DFU 1.1, figure A.1).
 
-    One that is busy is waited for, `device.TIMEOUT` seconds at most.
+    A busy device gets at most `device.TIMEOUT` seconds to finish.
 
     Returns:
-        False if it was there already.
+        False if it was in dfuIDLE already.
 
     Raises:
-        DfuStateError, DfuAnswerError: it cannot be brought there without a reset, or its answer is malformed.
-        UsbError: a transfer failed.
+        DfuStateError: It cannot be brought to dfuIDLE without a reset.
+        DfuAnswerError: Its answer is malformed.
+        UsbError: A transfer failed.
     """
-    steps, changed, deadline = 0, False, clock.monotonic() + TIMEOUT
+    steps, changed, deadline = 0, False, Deadline(clock, TIMEOUT)
     answer = device.get_status()
     while answer.state not in _RESET_STATES:
         if answer.state == State.dfuIDLE and answer.status == Status.OK:
             return changed
-        left = deadline - clock.monotonic()
         busy = answer.state in _BUSY_STATES and answer.status == Status.OK
-        if steps == _STEPS or (busy and left <= 0):
+        if steps == _STEPS:
             break
         if busy:
-            clock.sleep(min(max(answer.poll_timeout, SHORTEST_POLL), left))
+            if not deadline.sleep(max(answer.poll_timeout, SHORTEST_POLL)):
+                break
         elif answer.state == State.dfuERROR or answer.status != Status.OK:
             device.clear_status()
         else:
@@ -49,27 +50,24 @@ def recover(device: DfuDevice, clock: Clock) -> bool:
 
 
 def back_to_idle(device: DfuDevice, clock: Clock) -> str:
-    """After a failure: bring the device to dfuIDLE if it still answers, and say what state it is in.
-
-    Never fails; this is what is done when something else already did.
-    """
+    """After a failure, try to bring the device to dfuIDLE, and return a phrase on how it is now; never fails."""
     try:
         recover(device, clock)
     except StallError:
-        return "it refuses to go back to dfuIDLE"
+        return "it refuses to return to dfuIDLE"
     except TransferTimeoutError:
-        return "it does not answer any more"
+        return "it no longer answers"
     except UsbError:
-        return "it cannot be reached any more"
+        return "it can no longer be reached"
     except DfuStateError as error:
         return f"it stays in state {error.state}"
     except DfuError:
         return "its answers are malformed"
-    return "it is in dfuIDLE and takes a new download"
+    return "it is in dfuIDLE and ready for a new download"
 
 
-def idle_again(device: DfuDevice, clock: Clock) -> bool:
-    """`recover`, where a failure is an answer: is the device in dfuIDLE?"""
+def is_idle_again(device: DfuDevice, clock: Clock) -> bool:
+    """Try to bring the device to dfuIDLE, and tell whether that worked."""
     try:
         recover(device, clock)
     except (UsbError, DfuError):

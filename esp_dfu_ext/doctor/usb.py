@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..clock import VirtualClock
-from ..dfu.discovery import Selector, seen_instead, select
+from ..dfu.discovery import Selector, not_found_kind, select
 from ..errors import DeviceNotFoundError, SeveralDevicesError, UsbError, UsbUnavailableError
 from ..linux.machine import Machine
 from ..operations.list import ListedDevice, list_devices
@@ -126,7 +126,7 @@ def _board(bus: Bus, targets: Sequence[Target], wanted: Target | None, listed: S
         paths = [device.device.path for device in listed if device.target is not None and device.interfaces]
         if paths:
             return [ok("board", f"found on port {', '.join(paths)}", paths=paths)]
-        code = (seen_instead([device.device for device in listed], targets) if listed else DeviceNotFoundError).code
+        code = (not_found_kind([device.device for device in listed], targets) if listed else DeviceNotFoundError).code
         return [problem("board", code, f"none found in download mode ({', '.join(target.chip for target in targets)})")]
     try:
         path = select(bus, wanted, Selector(), targets, clock=VirtualClock()).path

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from ..clock import Clock
+from ..clock import Clock, Deadline
+from ..dfu.access import ACCESS_DELAY, open_interface, until_accessible
 from ..dfu.detach import detach_and_wait
 from ..dfu.device import DfuDevice
 from ..dfu.discovery import SCAN_INTERVAL, DfuInterface, Selector, describe, device_at, select
 from ..dfu.download import RESET_STATES, download
-from ..dfu.opening import PERMISSION_DELAY, open_when_permitted, when_permitted
 from ..dfu.recovery import back_to_idle
 from ..dfu.spec import Mode, StatusResponse
 from ..errors import DeviceGoneError, DfuError, InterruptedByUserError, TransferTimeoutError, UsbError
@@ -128,7 +128,7 @@ class _BoardFlash:
         self.progress = f" before anything was written to the board on port {self._path}"
         started = self._clock.monotonic()
         # A board that was waited for may have been plugged in just now, before udev gave access to it.
-        permitted = started + (PERMISSION_DELAY if wait else 0.0)
+        permitted = started + (ACCESS_DELAY if wait else 0.0)
         if interface.functional is not None and not interface.functional.can_download:
             raise DfuError(f"The device on port {self._path} does not accept downloads (bitCanDnload is 0).")
         try:
@@ -139,8 +139,8 @@ class _BoardFlash:
             patience = max(0.0, permitted - self._clock.monotonic())
             if interface.mode is Mode.RUN_TIME:
                 interface = self._detach(interface, patience)
-                patience = PERMISSION_DELAY
-            with open_when_permitted(interface, clock=self._clock, patience=patience) as handle:
+                patience = ACCESS_DELAY
+            with open_interface(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
                 answer = self._download(device, interface)
                 seconds = self._clock.monotonic() - started
@@ -165,7 +165,7 @@ class _BoardFlash:
     def _serial_of(self, interface: DfuInterface, permitted: float) -> str | None:
         patience = permitted - self._clock.monotonic()
         try:
-            return when_permitted(interface.read_serial, clock=self._clock, patience=patience)
+            return until_accessible(interface.read_serial, clock=self._clock, patience=patience)
         except DeviceGoneError:
             raise
         except UsbError:
@@ -233,28 +233,26 @@ class _BoardFlash:
 
     def _has_left(self, interface: DfuInterface) -> bool:
         """Tell whether the device is gone: some host controllers report an I/O error first."""
-        deadline = self._clock.monotonic() + LEAVING_TIME
+        deadline = Deadline(self._clock, LEAVING_TIME)
         while True:
             with suppress(UsbError):
                 now = device_at(self._bus, self._path)
                 if now is None or now.address != interface.device.address:
                     return True
-            if self._clock.monotonic() >= deadline:
+            if not deadline.sleep(SCAN_INTERVAL):
                 return False
-            self._clock.sleep(SCAN_INTERVAL)
 
     def _look_again(self, interface: DfuInterface) -> tuple[bool, str]:
         """Look at the port of a board that left the bus: is a new device on it, and which?"""
-        deadline = self._clock.monotonic() + RETURN_TIME
+        deadline = Deadline(self._clock, RETURN_TIME)
         now = None
         while True:
             with suppress(UsbError):
                 now = device_at(self._bus, self._path)
             if now is not None and now.address != interface.device.address:
                 return True, f"A new device is on port {self._path} now: {describe(now, self._targets)}."
-            if self._clock.monotonic() >= deadline:
+            if not deadline.sleep(SCAN_INTERVAL):
                 return False, f"{'Nothing' if now is None else 'Still the same device'} is on port {self._path} now."
-            self._clock.sleep(SCAN_INTERVAL)
 
     def _reset(self, device: DfuDevice, interface: DfuInterface) -> str:
         """Reset the bus, which arms the ROM's watchdog, and return what was on the port afterwards."""
@@ -262,9 +260,8 @@ class _BoardFlash:
             with suppress(UsbError):
                 device.reset_bus()  # the chip restarts during it, so an error here means nothing
             seen, restarted = "nothing", False
-            deadline = self._clock.monotonic() + self._target.dfu.return_timeout / 3
-            while self._clock.monotonic() < deadline:
-                self._clock.sleep(SCAN_INTERVAL)
+            deadline = Deadline(self._clock, self._target.dfu.return_timeout / 3)
+            while deadline.sleep(SCAN_INTERVAL):
                 with suppress(UsbError):  # the board is flashed, so not seeing it is not a failure
                     now = device_at(self._bus, self._path)
                     seen = f"{describe(now, self._targets)} (device {now.address})" if now else "nothing"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from ..clock import Clock
+from ..clock import Clock, Deadline
 from ..dfu.discovery import SCAN_INTERVAL, Selector, find, not_found
 from ..errors import EspDfuError
 from ..events import DeviceFound, Event, Failed, Flashed, Waiting
@@ -46,7 +46,7 @@ def flash_boards(setup: FlashSetup, paths: Sequence[str] = ()) -> list[FlashOutc
 def _wait_for_boards(setup: FlashSetup, paths: Sequence[str]) -> list[str]:
     """Return the ports of the boards to flash, once all of them are connected."""
     bus, target, clock, seconds = setup.bus, setup.image.target, setup.clock, setup.options.wait
-    deadline = clock.monotonic() + seconds
+    deadline = Deadline(clock, seconds)
     waited = False
     while True:
         boards = find(bus, target)
@@ -54,19 +54,20 @@ def _wait_for_boards(setup: FlashSetup, paths: Sequence[str]) -> list[str]:
         missing = [path for path in paths if path not in found]
         if found and not missing:
             break
-        left = deadline - clock.monotonic()
+        left = deadline.left
         if left <= 0:
             raise not_found(bus, target, Selector(path=missing[0] if missing else None), setup.targets, boards)
         setup.on_event(Waiting(left))
-        clock.sleep(min(SCAN_INTERVAL, left))
+        deadline.sleep(SCAN_INTERVAL)
         waited = True
     if paths:
         return list(dict.fromkeys(paths))
-    last = clock.monotonic()
-    while waited and clock.monotonic() < min(last, deadline) + SETTLE_TIME:
+    settled = Deadline(clock, SETTLE_TIME)
+    while waited and settled.left > 0 and deadline.left > -SETTLE_TIME:
         clock.sleep(SCAN_INTERVAL)
         now = [interface.path for interface in find(bus, target)]
-        found, last = now, last if now == found else clock.monotonic()
+        if now != found:
+            found, settled = now, Deadline(clock, SETTLE_TIME)
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Literal, Optional
 
 import msgspec
 
-from ..clock import Clock, SystemClock
+from ..clock import Clock, Deadline, SystemClock
 from ..errors import EspDfuError, OutputError
 from ..events import DeviceFound, Event, EventSink, Failed, Flashed, Notice, ignore
 from ..units import clean
@@ -148,7 +148,7 @@ class Report:
             return True  # without a lock: on Windows only one process may write to a report
         import fcntl
 
-        deadline = self._clock.monotonic() + self._patience
+        deadline = Deadline(self._clock, self._patience)
         while True:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,10 +156,9 @@ class Report:
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     return False  # the file system has no locks
-            if self._clock.monotonic() >= deadline:
+            if not deadline.sleep(_LOCK_INTERVAL):
                 self._patience = 0.0  # boards are waiting: do not wait for this program again
                 raise OutputError(f"The report {self._path} is locked by another program.")
-            self._clock.sleep(_LOCK_INTERVAL)
 
     def _is_torn(self, size: int) -> bool:
         if size == 0:

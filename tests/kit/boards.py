@@ -8,12 +8,14 @@ from typing import Any
 
 from esp_dfu_ext import Flasher, FlashOptions, FlashResult
 from esp_dfu_ext.clock import Clock, VirtualClock
+from esp_dfu_ext.dfu.device import DfuDevice
+from esp_dfu_ext.dfu.discovery import find
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.events import Event, Notice, PhaseStarted
 from esp_dfu_ext.image.format import DfuImage
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.bus import OtherDevice, SimulatedBackend
-from esp_dfu_ext.target import Target
+from esp_dfu_ext.target import OtherUsb, Target
 from esp_dfu_ext.usb.bus import Bus
 
 from .archives import CHIP_SIZE, File, checked, small_image
@@ -204,3 +206,14 @@ def serial_jtag(path: str = "1-9") -> OtherDevice:
     """Return the USB-Serial-JTAG device, 303a:1001."""
     known = next(o for target in chips() for o in target.other_usb if (o.vid, o.pid) == (0x303A, 0x1001))
     return OtherDevice(known, path, 99)
+
+
+def stranger(vid: int, pid: int) -> OtherDevice:
+    """Return a device that is not a board."""
+    return OtherDevice(OtherUsb(vid=vid, pid=pid, name="x", meaning="x"), "1-8", 98)
+
+
+def open_board(rig: Bench) -> DfuDevice:
+    """Open the DFU interface of the only board."""
+    (interface,) = find(rig.bus, rig.board.target)
+    return DfuDevice(interface.device.open(interface.descriptor.number))

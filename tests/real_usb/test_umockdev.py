@@ -212,7 +212,7 @@ def test_faults(builds: dict[str, Path], fault: str, exit_code: int, code: str) 
 def test_lost_request_restarts_download(builds: dict[str, Path], fault: str) -> None:
     with UmockdevBench(f"esp32s3+dfu+{fault}@600") as bench:
         result = bench.run(*ESP_DFU, "flash", builds["esp32s3"] / "dfu.bin")
-        assert (result.returncode, result.stderr.count("starting again")) == (0, 1), result.stderr
+        assert (result.returncode, result.stderr.count("restarting")) == (0, 1), result.stderr
         assert_build_in(bench, "1-1", builds["esp32s3"])
 
 

@@ -414,14 +414,14 @@ def test_lost_request_restarts_download(
     result = esp_dfu("flash", image.path, libusb=libusb)
     assert result.code == 0, result
     assert fact in result.err, result
-    assert result.err.count("starting again") == 1, result
+    assert result.err.count("restarting") == 1, result
     image.assert_in(board)
     for attempt in range(3):
         board.faults.plan(effect, board.blocks + LATE_BLOCK + attempt)
     failed = esp_dfu("flash", image.path, libusb=libusb)
     assert_failed(failed, 74, code)
-    assert failed.err.count("starting again") == 2, failed
-    assert "it is in dfuIDLE and takes a new download" in failed.err, failed
+    assert failed.err.count("restarting") == 2, failed
+    assert "it is in dfuIDLE and ready for a new download" in failed.err, failed
     again = esp_dfu("flash", image.path, libusb=libusb)
     assert again.code == 0, again
 
