@@ -1,6 +1,6 @@
-"""The door for idf.py when this folder is used in place: as IDF_EXTRA_ACTIONS_PATH, component or project.
+"""Loads the actions into idf.py from this checkout: as IDF_EXTRA_ACTIONS_PATH, as a component or as the project.
 
-It is never installed: a top-level module of this name would take the place of a project's own.
+This module is never installed: a top-level module of this name would hide a project's own.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ _HOME = os.path.dirname(os.path.abspath(__file__))
 
 
 def action_extensions(base_actions: Any, project_path: str) -> dict[str, Any]:
-    """See esp_dfu_ext.idf_actions; never fails, because idf.py would fail with it."""
+    """Register our actions, see esp_dfu_ext.idf_actions; catch every error, because idf.py would fail with it."""
     try:
         _leave_room_for_project(project_path)
-        sys.path.insert(0, _HOME)  # from ESP-IDF 6.0 on, idf.py does not put it there
+        sys.path.insert(0, _HOME)  # idf.py of ESP-IDF 6.0 and later does not
         try:
             from esp_dfu_ext import idf_actions
         finally:
             sys.path.remove(_HOME)
-        # By its bare name this is loaded only where what is returned takes precedence.
+        # idf.py uses the bare name only where returned actions replace built-in ones.
         extra = __name__ == "idf_ext"
         register = idf_actions.extra_action_extensions if extra else idf_actions.action_extensions
-        return register(base_actions, project_path, _door(project_path))
+        return register(base_actions, project_path, _route(project_path))
     except Exception as error:
         print(f"esp-dfu-ext could not be loaded: {error!r}", file=sys.stderr)
         return {"version": "1"}
 
 
-def _door(project_path: str) -> str:
-    """For idf.py dfu-doctor: what this folder is to idf.py."""
+def _route(project_path: str) -> str:
+    """Return how idf.py loaded this module, for dfu-doctor."""
     if os.path.abspath(project_path) == _HOME:
         return f"idf_ext.py of the project, {_HOME}"
     if __name__ != "idf_ext":
@@ -44,9 +44,10 @@ def _door(project_path: str) -> str:
 
 
 def _leave_room_for_project(project_path: str) -> None:
-    """ESP-IDF up to 5.5 asks for a project's own file as ``import idf_ext``, and would get this one.
+    """Give the name ``idf_ext`` to the project's own file.
 
-    So the project's file takes the name, and is read when idf.py asks it for something.
+    ESP-IDF up to 5.5 loads that file with ``import idf_ext``, and would get this module. The project's file is only
+    read when idf.py uses it.
     """
     own = os.path.join(project_path, "idf_ext.py")
     if __name__ != "idf_ext" or not os.path.isfile(own) or os.path.samefile(own, __file__):

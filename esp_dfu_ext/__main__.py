@@ -1,4 +1,4 @@
-"""`python -m esp_dfu_ext` is `esp-dfu`."""
+"""Run `esp-dfu` as `python -m esp_dfu_ext`."""
 
 from .cli import main
 

@@ -1,6 +1,6 @@
-"""`esp-dfu`: the jobs on a machine without ESP-IDF.
+"""`esp-dfu`: the commands for computers without ESP-IDF.
 
-Exit codes are those of sysexits.h where one fits; `errors` has the list, and so has ``esp-dfu --help``.
+Exit codes are those of sysexits.h where one fits; `errors` and ``esp-dfu --help`` list them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _exit_codes() -> str:
-    """For the end of ``--help``: two columns, each read downwards."""
+    """Return the end of ``--help``: two columns, each read downwards."""
     cells = [f"{code:4}  {text}" for code, text in EXIT_CODES.items()]
     half = -(-len(cells) // 2)
     width = max(map(len, cells[:half]))
@@ -33,7 +33,7 @@ def _exit_codes() -> str:
     return "\n".join(["\b", "Exit codes:", *rows])
 
 
-_NARROW = 40  # columns; what a longer example does is said below it
+_NARROW = 40  # columns; the description of a longer example goes below it
 
 
 class _Command(click.Command):
@@ -54,7 +54,7 @@ class _Command(click.Command):
 
 
 class _Group(_Command, click.Group):
-    """The same for the commands' own group, which names them in the order of the code."""
+    """A group that shows examples, and lists its commands in the order of the code."""
 
     command_class = _Command
 
@@ -64,7 +64,7 @@ class _Group(_Command, click.Group):
 
 
 def _completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
-    """What TAB offers, from `completion`, which is imported only then."""
+    """Return a completion by a function of `commands.completion`, which is imported only on TAB."""
 
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
         from .commands import completion
@@ -75,7 +75,7 @@ def _completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], 
 
 
 def _takes(*described: dict[str, Any], **completed: Callable[..., list[Any]]) -> Callable[[Any], Any]:
-    """Options as `options` describes them; `completed` are those that TAB completes, by name."""
+    """Add options as `options` describes them; `completed` has the completion of some, by name."""
 
     def decorate(command: Any) -> Any:
         for option in reversed(described):
@@ -90,6 +90,7 @@ def _takes(*described: dict[str, Any], **completed: Callable[..., list[Any]]) ->
 
 
 _quiet = {**options.quiet(), "names": ["-q", "--quiet"]}
+_json_lines = {"names": ["--json"], "is_flag": True, "help": "Print each event and the result as a line of JSON."}
 
 
 @click.group(
@@ -97,11 +98,11 @@ _quiet = {**options.quiet(), "names": ["-q", "--quiet"]}
     invoke_without_command=True,
     subcommand_metavar="[COMMAND] [ARGS]...",  # click's own depends on its version
     examples=[
-        ("esp-dfu demo", "simulate it all"),
+        ("esp-dfu demo", "try it out"),
         ("esp-dfu build my_project/build", "make dfu.bin"),
-        ("esp-dfu list", "the boards"),
-        ("esp-dfu flash my_project/build/dfu.bin", "the only board"),
-        ("esp-dfu doctor", "what is wrong"),
+        ("esp-dfu list", "list boards"),
+        ("esp-dfu flash my_project/build/dfu.bin", "flash a board"),
+        ("esp-dfu doctor", "find problems"),
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_exit_codes(),
@@ -111,7 +112,7 @@ _quiet = {**options.quiet(), "names": ["-q", "--quiet"]}
 def cli(context: click.Context) -> None:
     """Flash ESP32-series boards over the chip's own USB port (DFU).
 
-    In an ESP-IDF project the same jobs are idf.py dfu, dfu-list, dfu-flash and dfu-doctor.
+    In an ESP-IDF project, idf.py has the same commands: dfu, dfu-list, dfu-flash and dfu-doctor.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
@@ -119,27 +120,26 @@ def cli(context: click.Context) -> None:
 
 
 def _run(
-    job: Callable[[Session], int],
+    command: Callable[[Session], int],
+    chosen: dict[str, Any] | None = None,
     *,
     dfu_bin: Path | None = None,
     build_dir: Path | None = None,
-    quiet: bool = False,
-    as_json: bool = False,
-    trace: str | None = None,
+    json_lines: bool = False,
 ) -> None:
-    # Imported here and below, inside what `main` guards: it takes long enough for a Ctrl-C.
-    from .commands.session import JsonSession, Session
+    """Run a command and exit; options that concern every command are taken out of the `chosen` ones first."""
+    # Imported here and below, where `main` handles a Ctrl-C: the imports take long enough for one.
+    from .commands.session import open_session
     from .doctor.advice import ESP_DFU
     from .project import project_dir_of, project_dir_of_image
-    from .ui.console import Console
 
     project_dir = project_dir_of(build_dir) if build_dir is not None else Path()
     if dfu_bin is not None:
         project_dir = project_dir_of_image(dfu_bin)
-    session = (JsonSession if as_json else Session)(Console(quiet=quiet), ESP_DFU, project_dir, trace=trace)
+    session = open_session(ESP_DFU, project_dir, {} if chosen is None else chosen, json_lines=json_lines)
     try:
-        code = session.run(job)
-    except BrokenPipeError:  # the reader of a pipe left; click would make it 1
+        code = session.run(command)
+    except BrokenPipeError:  # the reader closed the pipe; click would exit with 1
         code = PIPE_CLOSED
     sys.exit(code)
 
@@ -147,118 +147,107 @@ def _run(
 @cli.command(short_help="Make dfu.bin from a built project.")
 @click.argument("build_dir", type=click.Path(path_type=Path, readable=False))
 @_takes(*options.build(), _quiet)
-def build(
-    build_dir: Path, output: str | None, part_size: str | None, only: tuple[str, ...], force: bool, quiet: bool
-) -> None:
+def build(build_dir: Path, output: str | None, only: tuple[str, ...], **chosen: Any) -> None:
     """Make dfu.bin from the build folder of an ESP-IDF project."""
 
-    def job(session: Session) -> int:
+    def command(session: Session) -> int:
         from .commands.build import build
 
-        path = Path(output) if output else None
-        return build(session, build_dir, output=path, part_size=part_size, sections=only, force=force)
+        return build(session, build_dir, output=Path(output) if output else None, sections=only, **chosen)
 
-    _run(job, quiet=quiet)
+    _run(command, chosen, build_dir=build_dir)
 
 
-@cli.command(short_help="Show what is in a DFU.BIN.")
+@cli.command(short_help="Show what a DFU.BIN contains.")
 @click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
 def inspect(dfu_bin: Path) -> None:
-    """Show what is in a DFU.BIN, and what the chip's ROM would say of it."""
+    """Show what DFU.BIN contains, and how the chip's ROM would answer it."""
 
-    def job(session: Session) -> int:
+    def command(session: Session) -> int:
         from .commands.inspect import inspect
 
         return inspect(session, dfu_bin)
 
-    _run(job, dfu_bin=dfu_bin)
+    _run(command, dfu_bin=dfu_bin)
 
 
-@cli.command("list", short_help="Show the boards that are there.")
-@_takes(options.document(), options.trace())
-def list_(json: bool, trace: str | None) -> None:
-    """Show the boards that are there, in dfu-util's format.
+@cli.command("list", short_help="List connected boards.")
+@_takes(*options.list_())
+def list_(json: bool, **chosen: Any) -> None:
+    """List connected boards in dfu-util's format.
 
-    Lines on stdout are for programs; what people should know goes to stderr. Where there is no board, that
-    is how each chip gets into download mode, and the pins of its USB port.
+    Lines for programs go to stdout, notes for people to stderr. If no board is connected, the notes say how to put
+    each chip into download mode, and which pins its USB port has.
     """
 
-    def job(session: Session) -> int:
+    def command(session: Session) -> int:
         from .commands.list import list_devices
 
-        return list_devices(session, as_json=json)
+        return list_devices(session, as_json=json, **chosen)
 
-    _run(job, trace=trace)
+    _run(command, chosen)
 
 
 @cli.command(
-    short_help="Flash a DFU.BIN onto a board, or many.",
+    short_help="Flash a DFU.BIN to one or more boards.",
     examples=[
         ("esp-dfu flash dfu.bin", "the only board"),
-        ("esp-dfu flash dfu.bin --path 1-2", "the one on this port"),
-        ("esp-dfu flash dfu.bin --all", "all, at once"),
-        ("esp-dfu flash dfu.bin --watch --report made.jsonl", "one after the other"),
+        ("esp-dfu flash dfu.bin --path 1-2", "the board on this port"),
+        ("esp-dfu flash dfu.bin --all", "all boards at once"),
+        ("esp-dfu flash dfu.bin --watch --report made.jsonl", "boards one by one"),
     ],
 )
 @click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
-@_takes(
-    *options.flash(),
-    {"names": ["--json"], "is_flag": True, "help": "Print each event and the result as a line of JSON."},
-    _quiet,
-    options.trace(),
-    path=_completed_by("paths"),
-    serial=_completed_by("serials"),
-)
-def flash(dfu_bin: Path, quiet: bool, trace: str | None, path: tuple[str, ...], **chosen: Any) -> None:
-    """Flash DFU.BIN onto a board; the chip follows from the image."""
+@_takes(*options.flash(), _json_lines, _quiet, path=_completed_by("paths"), serial=_completed_by("serials"))
+def flash(dfu_bin: Path, path: tuple[str, ...], **chosen: Any) -> None:
+    """Flash DFU.BIN to a board of the chip that it was made for."""
 
-    def job(session: Session) -> int:
+    def command(session: Session) -> int:
         from .commands.flash import flash
         from .commands.flash_run import FlashArguments
 
         return flash(session, dfu_bin, FlashArguments(paths=path, **chosen))
 
-    _run(job, dfu_bin=dfu_bin, quiet=quiet, as_json=chosen["json"], trace=trace)
+    _run(command, chosen, dfu_bin=dfu_bin, json_lines=chosen["json"])
 
 
-@cli.command(short_help="Say what stands in the way of a flash.")
+@cli.command(short_help="Check everything needed for flashing.")
 @click.argument("build_dir", type=click.Path(path_type=Path, readable=False), default="build")
-@_takes(options.document(), options.trace())
-def doctor(build_dir: Path, json: bool, trace: str | None) -> None:
-    """Look at everything that a flash needs, and name the next step.
+@_takes(*options.doctor())
+def doctor(build_dir: Path, json: bool, **chosen: Any) -> None:
+    """Check everything needed for flashing, and show the next step.
 
-    That is Python, libusb, the bus, permissions, drivers, every board, and the project in BUILD_DIR. Changes
-    nothing. Exit code 0 when nothing is a problem, 1 when something is.
+    This covers Python, libusb, the USB bus, permissions, drivers, every board, and the project in BUILD_DIR. It
+    changes nothing. The exit code is 0 if there is no problem, else 1.
     """
 
-    def job(session: Session) -> int:
+    def command(session: Session) -> int:
         from .commands.doctor import doctor
 
-        return doctor(session, build_dir, as_json=json)
+        return doctor(session, build_dir, as_json=json, **chosen)
 
-    _run(job, build_dir=build_dir, trace=trace)
+    _run(command, chosen, build_dir=build_dir)
 
 
-@cli.command(short_help="Let users open the boards (Linux).")
-@click.option(
-    "--install", is_flag=True, help="Write the rule, make udev read it, and see that it took effect; as root."
-)
-@click.option("--force", is_flag=True, help="Replace a file that is there and differs.")
+@cli.command(short_help="Give users access to the boards (Linux).")
+@click.option("--install", is_flag=True, help="Install the rule and check that it takes effect; needs root.")
+@click.option("--force", is_flag=True, help="Replace an existing rule file that differs.")
 def udev(install: bool, force: bool) -> None:
-    """Print the udev rule that lets users open the boards, or install it.
+    """Print the udev rule that gives users access to the boards, or install it.
 
-    The rule is for the chips' own IDs alone. It lets in the user who sits at the machine, and the group plugdev.
+    The rule is for the USB IDs of the chips only. It gives access to the user who sits at the computer, and to the
+    group plugdev.
     """
 
-    def job(session: Session) -> int:
+    def command(session: Session) -> int:
         from .commands.udev import show
 
         return show(session, install=install, force=force)
 
-    _run(job)
+    _run(command)
 
 
-@cli.command(short_help="See the whole job on a simulated chip.")
+@cli.command(short_help="Try everything on a simulated chip.")
 @click.option(
     "--target",
     "name",
@@ -267,56 +256,56 @@ def udev(install: bool, force: bool) -> None:
     help="Chip to simulate. Default: the first one by name.",
 )
 def demo(name: str | None) -> None:
-    """Build, inspect, list and flash on a simulated chip; needs no board and no ESP-IDF."""
+    """Build, inspect, list and flash on a simulated chip. Needs no board and no ESP-IDF."""
 
-    def job(session: Session) -> int:
+    def command(session: Session) -> int:
         from .commands.demo import demo
 
         return demo(session, name)
 
-    _run(job)
+    _run(command)
 
 
 _project = click.argument("project_dir", default=".", type=click.Path(path_type=Path))
-_shell = click.option("--shell", is_flag=True, help="All projects of a shell: print the line to evaluate in it.")
+_shell = click.option("--shell", is_flag=True, help="For all projects of a shell: print the line to evaluate in it.")
 
 
 @cli.command(
-    short_help="Give ESP-IDF 5.0 to 5.5 the dfu actions.",
+    short_help="Add the dfu actions to ESP-IDF 5.0 to 5.5.",
     examples=[
-        ("esp-dfu enable my_project", "this project"),
-        ('eval "$(esp-dfu enable --shell)"', "all, in this shell"),
+        ("esp-dfu enable my_project", "for this project"),
+        ('eval "$(esp-dfu enable --shell)"', "for all, in this shell"),
     ],
 )
 @_project
 @_shell
 def enable(project_dir: Path, shell: bool) -> None:
-    """Give ESP-IDF up to 5.5 the dfu actions; from 6.0 on it finds them by itself."""
+    """Add the dfu actions to ESP-IDF up to 5.5. Version 6.0 and later find them without this command."""
 
-    def job(session: Session) -> int:
-        from .commands import enable as command
+    def command(session: Session) -> int:
+        from .commands import enable
 
-        return command.enable_shell(session) if shell else command.enable(session, project_dir)
+        return enable.enable_shell(session) if shell else enable.enable(session, project_dir)
 
-    _run(job)
+    _run(command)
 
 
-@cli.command()
+@cli.command(short_help="Undo what enable did.")
 @_project
 @_shell
 def disable(project_dir: Path, shell: bool) -> None:
-    """Take back what enable did."""
+    """Undo what enable did."""
 
-    def job(session: Session) -> int:
-        from .commands import enable as command
+    def command(session: Session) -> int:
+        from .commands import enable
 
-        return command.disable_shell(session) if shell else command.disable(session, project_dir)
+        return enable.disable_shell(session) if shell else enable.disable(session, project_dir)
 
-    _run(job)
+    _run(command)
 
 
 @cli.command(
-    short_help="Print the script for TAB: bash, zsh, fish.",
+    short_help="Print a completion script: bash, zsh, fish.",
     examples=[
         ('eval "$(esp-dfu completion bash)"', "in ~/.bashrc"),
         ('eval "$(esp-dfu completion zsh)"', "in ~/.zshrc"),
@@ -325,14 +314,14 @@ def disable(project_dir: Path, shell: bool) -> None:
 )
 @click.argument("shell", metavar="{bash|zsh|fish}", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that completes esp-dfu on TAB, ports and chips included."""
+    """Print the script that completes esp-dfu on TAB, including ports and chips."""
     from .commands.completion import script
 
     click.echo(script(shell, cli))
 
 
-def _refuse(error: click.ClickException) -> int:
-    """Say what click refuses as every other error is said."""
+def _show(error: click.ClickException) -> int:
+    """Show an error of click's in the form of all others, and return the exit code."""
     from .ui.console import Console
 
     message = error.format_message()
@@ -343,13 +332,13 @@ def _refuse(error: click.ClickException) -> int:
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     try:
         sys.exit(cli.main(prog_name="esp-dfu", standalone_mode=False))
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.ClickException as error:
-        sys.exit(_refuse(error))
+        sys.exit(_show(error))
     finally:
         drop_unread(sys.stdout)
         drop_unread(sys.stderr)

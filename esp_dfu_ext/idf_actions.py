@@ -1,13 +1,13 @@
 """The actions of idf.py: `dfu`, `dfu-list`, `dfu-flash`, `dfu-doctor`.
 
 idf.py loads this on each call, also for ``--help`` and on TAB, and fails if it fails. So only `options` is
-imported here, nothing is read or printed, and whatever goes wrong leaves the built-in actions as they are.
-The callbacks import the rest when they are called.
+imported here, nothing is read or printed, and an error leaves the built-in actions as they are. The callbacks
+import the rest when they are called.
 
 How the versions differ (ESP-IDF, tools/idf.py and tools/idf_py_actions/tools.py): up to 5.5 an extension's
 actions replace built-in ones of the same name; from 6.0 on only those from IDF_EXTRA_ACTIONS_PATH do, all
-others are refused with a warning on each call. But every version hands over its own dictionary, and what
-is replaced in it stays replaced, silently.
+others are refused with a warning on each call. But every version passes its own dictionary, and an action that
+is replaced in it stays replaced, without a warning.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 _MARK = "_esp_dfu_ext"
 _NAMES = ("dfu", "dfu-list", "dfu-flash", "dfu-doctor")
-_DOORS: list[str] = []  # the ways idf.py took to get here, in its order; dfu-doctor tells them
+_ROUTES: list[str] = []  # how idf.py loaded this module, once for each time, for dfu-doctor
 
 
-def action_extensions(base_actions: dict[str, Any], project_path: str, door: str = "package") -> dict[str, Any]:
+def action_extensions(base_actions: dict[str, Any], project_path: str, route: str = "package") -> dict[str, Any]:
     """Register our actions with idf.py; see ESP-IDF, docs/en/api-guides/tools/idf-py.rst, extensions.
 
     Args:
-        base_actions: what idf.py knows so far; built-in actions of our names are replaced in it.
-        project_path: unused, the callbacks get it again.
-        door: how idf.py got here; it calls this function of the package itself without.
+        base_actions: Actions that idf.py has so far; built-in ones with our names are replaced in it.
+        project_path: Unused; the callbacks get it again.
+        route: How idf.py loaded the package, for dfu-doctor; by default through the package itself.
 
     Returns:
-        What idf.py shall add: nothing where our actions took the place of built-in ones.
+        Actions for idf.py to add; without those that replaced built-in ones.
     """
-    _DOORS.append(door)
+    _ROUTES.append(route)
     return _register(base_actions, return_all=False)
 
 
 def extra_action_extensions(
-    base_actions: dict[str, Any], project_path: str, door: str = "IDF_EXTRA_ACTIONS_PATH"
+    base_actions: dict[str, Any], project_path: str, route: str = "IDF_EXTRA_ACTIONS_PATH"
 ) -> dict[str, Any]:
-    """The same for IDF_EXTRA_ACTIONS_PATH, where every idf.py prefers what is returned."""
-    _DOORS.append(door)
+    """Register our actions from IDF_EXTRA_ACTIONS_PATH: every idf.py prefers actions that are returned there."""
+    _ROUTES.append(route)
     return _register(base_actions, return_all=True)
 
 
@@ -54,14 +54,14 @@ def _register(base_actions: dict[str, Any], *, return_all: bool) -> dict[str, An
     try:
         known = base_actions.get("actions", {})
         if any(_is_ours(known.get(name)) for name in _NAMES):
-            return ours  # loaded in another way already
+            return ours  # loaded by another route before
         actions = _actions()
         taken = [name for name in _NAMES if name in known]
         if all(isinstance(known[name], dict) for name in taken):
             ours["global_action_callbacks"] = [_before_actions]
             ours["actions"] = {name: actions[name] for name in _NAMES if return_all or name not in taken}
             for name in taken:
-                # The inner dictionary, so that it holds even if a later idf.py hands over a shallow copy.
+                # In the inner dictionary, in case a later idf.py passes a shallow copy of the outer one.
                 known[name].clear()
                 known[name].update(actions[name])
     except Exception as error:
@@ -74,7 +74,7 @@ def _is_ours(action: Any) -> bool:
 
 
 def _actions() -> dict[str, dict[str, Any]]:
-    """Fresh dictionaries for each call: idf.py takes them apart."""
+    """Return new dictionaries for each call, because idf.py changes them."""
     from .commands import options
 
     return {
@@ -83,72 +83,72 @@ def _actions() -> dict[str, dict[str, Any]]:
             "short_help": "Build the DFU image for flashing over the chip's own USB port.",
             "help": (
                 "Build the project and write build/dfu.bin; for chips with USB DFU in their ROM.\n\n"
-                "Everything that the chip's ROM would flash wrongly is refused before a byte is written."
+                "Files that the chip's ROM would flash wrongly are refused before anything is written."
             ),
             "dependencies": ["all"],
             "options": options.build(),
         },
         "dfu-list": {
             "callback": _dfu_list,
-            "short_help": "List the boards that can be flashed over USB.",
+            "short_help": "List connected boards that can be flashed over USB.",
             "help": (
-                "List Espressif devices with DFU, in dfu-util's format; works outside projects too.\n\n"
-                "Devices that cannot be opened or have no DFU are explained on stderr. Where there is no board, that "
-                "is how each chip gets into download mode, and the pins of its USB port."
+                "List connected boards in dfu-util's format; works outside projects too.\n\n"
+                "Lines for programs go to stdout, notes for people to stderr. If no board is connected, the notes say "
+                "how to put each chip into download mode, and which pins its USB port has."
             ),
-            "options": [options.document(), options.trace()],
+            "options": options.list_(),
         },
         "dfu-flash": {
             "callback": _dfu_flash,
             "short_help": "Flash the DFU image over the chip's own USB port.",
             "help": (
-                "Flash build/dfu.bin. The chip follows from the project's target.\n\n"
-                "Without --path or --serial exactly one board of this chip must be there."
+                "Flash build/dfu.bin to a board of the project's chip.\n\n"
+                "Without --path, --serial, --all or --watch, exactly one such board must be connected."
             ),
             "order_dependencies": ["all", "dfu"],
-            "options": [*options.flash(), options.quiet(), options.trace()],
+            "options": [*options.flash(), options.quiet()],
         },
         "dfu-doctor": {
             "callback": _dfu_doctor,
-            "short_help": "Say what stands in the way of flashing over USB.",
+            "short_help": "Check everything needed for flashing over USB.",
             "help": (
-                "Look at Python, ESP-IDF, this plugin, libusb, the bus, permissions and the project, and name the next "
-                "step; works outside projects too.\n\n"
-                "Exit code 0 when nothing is a problem, 1 when something is."
+                "Check everything needed for flashing over USB, and show the next step; works outside projects too.\n\n"
+                "This covers Python, ESP-IDF, this plugin, libusb, the USB bus, permissions, drivers, every board, and "
+                "the project. It changes nothing. The exit code is 0 if there is no problem, else 1."
             ),
-            "options": [options.document(), options.trace()],
+            "options": options.doctor(),
         },
     }
 
 
-_told: list[bool] = []
+_warned: list[bool] = []
 
 
 def _before_actions(ctx: Any, global_args: Any, tasks: Any) -> None:
-    """idf.py calls this before the first action of a call."""
+    """Warn if idf.py refused our actions, and refuse a chip without USB DFU; idf.py calls this before all actions."""
     try:
         names = [task.name for task in tasks]
         foreign = [task for task in tasks if task.name in _NAMES and not hasattr(task.callback, _MARK)]
     except AttributeError:
-        return  # a later idf.py, whose tasks look different
+        return  # a later idf.py, whose tasks are different
     if foreign:
-        if _told:
-            return  # loaded in several ways, and refused in all
-        _told.append(True)
+        if _warned:
+            return  # loaded by several routes, and refused in all
+        _warned.append(True)
         from .paths import extra_actions_path
 
         print(
-            "esp-dfu-ext: this idf.py keeps its own dfu actions; for ours set IDF_EXTRA_ACTIONS_PATH to "
-            f"{extra_actions_path()}",
+            "esp-dfu-ext: this idf.py keeps its own dfu actions. To use those of esp-dfu-ext, set "
+            f"IDF_EXTRA_ACTIONS_PATH to {extra_actions_path()}",
             file=sys.stderr,
         )
     elif ("dfu" in names or "dfu-flash" in names) and "set-target" not in names:
-        # Said now, and not after minutes of building.
+        # Before the build, which takes minutes.
         _refuse_unsupported_target(global_args)
 
 
 def _refuse_unsupported_target(args: Any) -> None:
-    def job() -> int:
+    def run() -> int:
         import contextlib
         from pathlib import Path
 
@@ -161,103 +161,84 @@ def _refuse_unsupported_target(args: Any) -> None:
                 load_target(read_project(Path(args.build_dir), session.project_dir).target, session.project_dir)
             return 0
 
-        return _session(args).run(refuse)
+        return _session(args, {}).run(refuse)
 
-    _call(job)
+    _call(run)
 
 
 # --- callbacks --------------------------------------------------------------------------------------------
 
 
 def _dfu(
-    target_name: str,
-    ctx: Any,
-    args: Any,
-    part_size: str | None = None,
-    only: tuple[str, ...] = (),
-    output: str | None = None,
-    force: bool = False,
+    target_name: str, ctx: Any, args: Any, output: str | None = None, only: tuple[str, ...] = (), **chosen: Any
 ) -> None:
-    def job() -> int:
+    def run() -> int:
         from pathlib import Path
 
         from .commands.build import build
 
-        return _session(args).run(
+        path = Path(output) if output else None
+        return _session(args, chosen).run(
             lambda session: build(
                 session,
                 Path(args.build_dir),
                 project_dir=session.project_dir,
-                output=Path(output) if output else None,
-                part_size=part_size,
+                output=path,
                 sections=only,
-                force=force,
+                **chosen,
             )
         )
 
-    _call(job)
+    _call(run)
 
 
-def _dfu_list(target_name: str, ctx: Any, args: Any, json: bool = False, trace: str | None = None) -> None:
-    def job() -> int:
+def _dfu_list(target_name: str, ctx: Any, args: Any, json: bool = False, **chosen: Any) -> None:
+    def run() -> int:
         from .commands.list import list_devices
 
-        return _session(args, trace=trace).run(lambda session: list_devices(session, as_json=json))
+        return _session(args, chosen).run(lambda session: list_devices(session, as_json=json, **chosen))
 
-    _call(job)
+    _call(run)
 
 
-def _dfu_flash(
-    target_name: str,
-    ctx: Any,
-    args: Any,
-    quiet: bool = False,
-    path: tuple[str, ...] = (),
-    trace: str | None = None,
-    **options: Any,
-) -> None:
-    def job() -> int:
+def _dfu_flash(target_name: str, ctx: Any, args: Any, path: tuple[str, ...] = (), **chosen: Any) -> None:
+    def run() -> int:
         from pathlib import Path
 
-        from .commands import flash as command
+        from .commands.flash import flash
         from .commands.flash_run import FlashArguments
         from .project import DFU_BIN, read_project
 
         build_dir = Path(args.build_dir)
 
-        def flash(session: Session) -> int:
-            project = read_project(build_dir, session.project_dir)
-            return command.flash(
-                session,
-                build_dir / DFU_BIN,
-                FlashArguments(paths=path, **options),
-                target_name=project.target,
-                build_dir=build_dir,
-            )
+        def command(session: Session) -> int:
+            target = read_project(build_dir, session.project_dir).target
+            arguments = FlashArguments(paths=path, **chosen)
+            return flash(session, build_dir / DFU_BIN, arguments, target_name=target, build_dir=build_dir)
 
-        return _session(args, quiet=quiet, trace=trace).run(flash)
+        return _session(args, chosen).run(command)
 
-    _call(job)
+    _call(run)
 
 
-def _dfu_doctor(target_name: str, ctx: Any, args: Any, json: bool = False, trace: str | None = None) -> None:
-    def job() -> int:
+def _dfu_doctor(target_name: str, ctx: Any, args: Any, json: bool = False, **chosen: Any) -> None:
+    def run() -> int:
         from pathlib import Path
 
         from .commands.doctor import doctor
         from .doctor.environment import Plugin
         from .paths import extra_actions_path
 
-        plugin = Plugin(_DOORS, _kept(ctx), extra_actions_path())
-        return _session(args, trace=trace).run(
-            lambda session: doctor(session, Path(args.build_dir), plugin=plugin, as_json=json)
+        plugin = Plugin(_ROUTES, _kept(ctx), extra_actions_path())
+        return _session(args, chosen).run(
+            lambda session: doctor(session, Path(args.build_dir), plugin=plugin, as_json=json, **chosen)
         )
 
-    _call(job)
+    _call(run)
 
 
 def _kept(ctx: Any) -> dict[str, bool]:
-    """Which of our actions idf.py runs; one whose commands look different says nothing."""
+    """Return whether idf.py runs our action, by name; empty for a later idf.py whose commands are different."""
     kept = {}
     for name in _NAMES:
         try:
@@ -272,18 +253,17 @@ for _callback in (_dfu, _dfu_list, _dfu_flash, _dfu_doctor):
     setattr(_callback, _MARK, True)
 
 
-def _session(args: Any, *, quiet: bool = False, trace: str | None = None) -> Session:
+def _session(args: Any, chosen: dict[str, Any]) -> Session:
     from pathlib import Path
 
-    from .commands.session import Session
+    from .commands.session import open_session
     from .doctor.advice import IDF_PY
-    from .ui.console import Console
 
-    return Session(Console(quiet=quiet), IDF_PY, Path(args.project_dir), trace=trace)
+    return open_session(IDF_PY, Path(args.project_dir), chosen)
 
 
-def _call(job: Callable[[], int]) -> None:
-    """Run a callback's work: Ctrl-C must reach it, and its exit code idf.py."""
+def _call(run: Callable[[], int]) -> None:
+    """Run a callback so that Ctrl-C reaches it and its exit code reaches idf.py."""
     import contextlib
     import signal
 
@@ -294,10 +274,10 @@ def _call(job: Callable[[], int]) -> None:
         # ESP-IDF up to 5.0 ignores SIGINT in its own process.
         handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        code = job()
+        code = run()
     except ImportError as error:
         print(
-            f"error: esp-dfu-ext is not completely installed ({error}). Install it: "
+            f"error: esp-dfu-ext is not installed completely ({error}). Install it again: "
             f"{sys.executable} -m pip install esp-dfu-ext",
             file=sys.stderr,
         )

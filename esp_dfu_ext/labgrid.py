@@ -1,7 +1,7 @@
-"""A driver for labgrid, whose boards hang on other machines: runs `esp-dfu` where the board is.
+"""A driver for labgrid, whose boards are connected to other computers: it runs `esp-dfu` on the board's computer.
 
-labgrid takes it in by one line of its environment file, ``imports: [esp_dfu_ext.labgrid]``; docs/farm.md has the rest.
-The tool's name or path there comes from ``tools: {esp-dfu: ...}``.
+labgrid loads it with ``imports: [esp_dfu_ext.labgrid]`` in its environment file; docs/farm.md has the rest. The name or
+path of esp-dfu on the board's computer comes from ``tools: {esp-dfu: ...}``.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from .operations.results import FlashOutcome, FlashResult
 from .ui.json_lines import read_line
 from .versions import LIST_DOCUMENT
 
-_LEAVING_TIME = 30.0  # seconds for a flash that was stopped to leave its chip well; a block may erase so long
-_LAST_WORDS = 5  # lines of stderr that an error without a line of its own shows
+_LEAVING_TIME = 30.0  # seconds for a stopped flash to recover the chip; erasing before a block may take so long
+_LAST_LINES = 5  # lines of stderr to show if there is no error line
 
 
 @target_factory.reg_driver
 @attr.s(eq=False)
 class EspDfuDriver(Driver):
-    """Flashes the board that is bound as `board`, from run-time mode as well as in DFU mode.
+    """Flashes the board that is bound as `board`, in run-time mode or in DFU mode.
 
-    A ``USBFlashableDevice`` matches the board in both modes. A ``DFUDevice`` matches interfaces of class fe0102,
-    which is DFU mode alone, so that a board in run-time mode is not available.
+    A ``USBFlashableDevice`` matches the board in both modes. A ``DFUDevice`` matches interfaces of class fe0102, which
+    means DFU mode only; a board in run-time mode is then not available.
 
     Args:
-        image: the image that `flash` takes by default, a key of ``images`` in the environment file.
+        image: Image that `flash` takes by default, a key of ``images`` in the environment file.
     """
 
-    bindings = {  # noqa: RUF012 (labgrid's way)
+    bindings = {  # noqa: RUF012 (required by labgrid)
         "board": {"USBFlashableDevice", "NetworkUSBFlashableDevice", "DFUDevice", "NetworkDFUDevice"},
     }
     image: str | None = attr.ib(default=None, validator=attr.validators.optional(attr.validators.instance_of(str)))
@@ -61,20 +61,20 @@ class EspDfuDriver(Driver):
         reset: bool = False,
         on_event: EventSink = ignore,
     ) -> FlashResult:
-        """Flash the board; the image is copied to its machine first, unless it is seen there too.
+        """Flash the board; copy the image to its computer first, unless that has the same file.
 
         Args:
-            filename: of the dfu.bin; None for the image of the environment file.
-            strict: ask the chip for its status after each block.
-            reset: try to start the app by a bus reset afterwards.
-            on_event: gets what happens, as it happens.
+            filename: Path of dfu.bin; None for the image of the environment file.
+            strict: Ask the chip for its status after each block.
+            reset: Try to start the app by a bus reset after the flash.
+            on_event: Called with each event.
 
         Raises:
-            EspDfuError: what `esp-dfu` there raised, with its code, message and notes.
-            RemoteError: it could not be run there, or said something else.
-            InputMissingError: there is no such image here.
-            DeviceNotFoundError: the exporter does not see the board.
-            labgrid.driver.exception.ExecutionError: the connection or the copy failed.
+            EspDfuError: The error of `esp-dfu` on the board's computer, with its code, message and notes.
+            RemoteError: esp-dfu could not be run there, or printed something unknown.
+            InputMissingError: The image does not exist on this computer.
+            DeviceNotFoundError: The exporter does not see the board.
+            labgrid.driver.exception.ExecutionError: The connection or the copy failed.
         """
         path = self._path()
         image = self._put(filename)
@@ -88,29 +88,29 @@ class EspDfuDriver(Driver):
     @Driver.check_active
     @step()
     def list(self) -> Sequence[dict[str, Any]]:
-        """The devices that `esp-dfu list --json` sees on the board's machine, all of them.
+        """Return all devices that `esp-dfu list --json` sees on the board's computer.
 
         Raises:
-            RemoteError: it could not be run there, or said something else.
+            RemoteError: esp-dfu could not be run there, or printed something unknown.
         """
         done = subprocess.run(self._command(["list", "--json"]), stdin=subprocess.DEVNULL, capture_output=True)
         said = done.stderr.decode("utf-8", "replace")
         if done.returncode:
-            raise self._unheard(done.returncode, said)
+            raise self._no_result(done.returncode, said)
         try:
             document = json.loads(done.stdout)
             if document["version"] == LIST_DOCUMENT:
                 return list(document["devices"])
         except (ValueError, KeyError, TypeError):
             pass
-        raise RemoteError(f"{self.tool} list --json on {self._where} printed another document than is known.")
+        raise RemoteError(f"{self.tool} list --json on {self._where} printed an unknown document.")
 
     @property
     def _where(self) -> str:
-        return getattr(self.board, "host", "this machine")
+        return getattr(self.board, "host", "this computer")
 
     def _path(self) -> str:
-        """Where the board is plugged in: Linux's name for the port, which is ours too."""
+        """Return the port of the board: labgrid and esp-dfu both use Linux's name for it."""
         self.target.update_resources()
         if self.board.path is None:
             message = f"{self.board.display_name} is not on the USB of {self._where}."
@@ -118,15 +118,15 @@ class EspDfuDriver(Driver):
         return str(self.board.path)
 
     def _put(self, filename: str | None) -> str:
-        """Have the image on the board's machine; its name there."""
+        """Copy the image to the board's computer if needed; return its path there."""
         if filename is None:
             if self.image is None:
-                raise UsageError("No image: give flash() a file name, or the driver `image` in the environment file.")
+                raise UsageError("No image: pass a file name to flash(), or set `image` in the environment file.")
             filename = self.target.env.config.get_image_path(self.image)
         try:
             image = ManagedFile(filename, self.board)
         except FileNotFoundError:
-            raise InputMissingError(f"{filename} is not there.", path=Path(filename), role="dfu.bin") from None
+            raise InputMissingError(f"{filename} does not exist.", path=Path(filename), role="dfu.bin") from None
         image.sync_to_resource()
         return str(image.get_remote_path())
 
@@ -134,8 +134,8 @@ class EspDfuDriver(Driver):
         return [str(word) for word in self.board.wrap_command([self.tool, *arguments])]
 
     def _follow(self, arguments: Sequence[str], on_event: EventSink) -> FlashOutcome:
-        """Run the tool and pass its events on, until its last line."""
-        # In a session of its own, so that a Ctrl-C reaches it once, from here.
+        """Run esp-dfu and pass on its events until its last line."""
+        # In a process group of its own, so that Ctrl-C reaches it once, from here.
         with (
             TemporaryFile() as said,
             subprocess.Popen(
@@ -150,7 +150,7 @@ class EspDfuDriver(Driver):
             try:
                 outcomes = self._read(process.stdout, on_event)
             except BaseException:
-                process.send_signal(signal.SIGINT)  # lets it leave the chip in a good state, and give it back
+                process.send_signal(signal.SIGINT)  # it then recovers the chip and releases it
                 process.stdout.close()
                 try:
                     process.wait(_LEAVING_TIME)
@@ -160,7 +160,7 @@ class EspDfuDriver(Driver):
             exit_code = process.wait()
             said.seek(0)
             if outcomes is None or len(outcomes) != 1:
-                raise self._unheard(exit_code, said.read().decode("utf-8", "replace"))
+                raise self._no_result(exit_code, said.read().decode("utf-8", "replace"))
         return outcomes[0]
 
     def _read(self, lines: IO[bytes], on_event: EventSink) -> Sequence[FlashOutcome] | None:
@@ -177,6 +177,6 @@ class EspDfuDriver(Driver):
                 on_event(said)
         return outcomes
 
-    def _unheard(self, exit_code: int, said: str) -> RemoteError:
+    def _no_result(self, exit_code: int, said: str) -> RemoteError:
         message = f"{self.tool} on {self._where} ended with exit code {exit_code} and no result."
-        return RemoteError(message, notes=said.strip().splitlines()[-_LAST_WORDS:])
+        return RemoteError(message, notes=said.strip().splitlines()[-_LAST_LINES:])

@@ -1,4 +1,4 @@
-"""Folders that idf.py loads extensions from; it loads this, so nothing heavy is imported."""
+"""Folders that idf.py loads extensions from. idf.py loads this module too, so it imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ TYPE_CHECKING = False  # typing would have to be imported for it
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-EXTRA_ACTIONS = "IDF_EXTRA_ACTIONS_PATH"  # folders with a semicolon between, on every system
+EXTRA_ACTIONS = "IDF_EXTRA_ACTIONS_PATH"  # folders separated by semicolons, on every system
 
 
 def extra_actions_path() -> str:
-    """The folder for IDF_EXTRA_ACTIONS_PATH: it loads our actions in every ESP-IDF, and nothing else."""
+    """Return the folder for IDF_EXTRA_ACTIONS_PATH: it loads our actions into every ESP-IDF, and nothing else."""
     return os.path.join(os.path.dirname(os.path.abspath(__file__)), "extra_actions")
 
 
 def extra_actions_folders(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The folders that IDF_EXTRA_ACTIONS_PATH names in an environment."""
+    """Return the folders that IDF_EXTRA_ACTIONS_PATH names in an environment."""
     return [folder for folder in environ.get(EXTRA_ACTIONS, "").split(";") if folder]

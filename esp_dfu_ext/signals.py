@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a job as Ctrl-C does: in order, with the board left idle and the interface released."""
+"""Make SIGTERM and SIGHUP end an operation as Ctrl-C does: in order, leaving the board idle and released."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NAMES = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 @contextmanager
 def as_interrupts() -> Iterator[None]:
-    """Within it SIGTERM and SIGHUP raise Terminated, unless somebody ignores (nohup) or handles them already."""
+    """Raise Terminated on SIGTERM and SIGHUP within the context, unless they are ignored (nohup) or handled already."""
     before: dict[int, Any] = {}
     try:
         for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
             if signal.getsignal(number) is signal.SIG_DFL:
                 before[number] = signal.signal(number, _terminate)
     except ValueError:
-        pass  # not in the main thread: not ours to decide
+        pass  # only the main thread may set handlers
     try:
         yield
     finally:

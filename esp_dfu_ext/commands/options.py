@@ -73,7 +73,18 @@ def flash() -> list[dict[str, Any]]:
         {"names": ["--count"], "type": int, "metavar": "N", "help": "End --watch after N boards."},
         {"names": ["--report"], "metavar": "FILE", "help": "Append a JSON line for each board to FILE."},
         {"names": ["--simulate"], "is_flag": True, "help": "Rehearse on a simulated board; USB is not used."},
+        _trace(),
     ]
+
+
+def list_() -> list[dict[str, Any]]:
+    """Return the options of `idf.py dfu-list` and `esp-dfu list`."""
+    return [_document(), _trace()]
+
+
+def doctor() -> list[dict[str, Any]]:
+    """Return the options of `idf.py dfu-doctor` and `esp-dfu doctor`."""
+    return [_document(), _trace()]
 
 
 def quiet() -> dict[str, Any]:
@@ -81,13 +92,11 @@ def quiet() -> dict[str, Any]:
     return {"names": ["--quiet"], "is_flag": True, "help": "Print only the result and errors."}
 
 
-def document() -> dict[str, Any]:
-    """Return the option of the commands that can print their result as JSON."""
+def _document() -> dict[str, Any]:
     return {"names": ["--json"], "is_flag": True, "help": "Print a JSON document."}
 
 
-def trace() -> dict[str, Any]:
-    """Option of the commands that talk to devices."""
+def _trace() -> dict[str, Any]:
     return {
         "names": ["--trace"],
         "envvar": "ESP_DFU_TRACE",

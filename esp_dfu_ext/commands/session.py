@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import signals
 from ..clock import Clock
@@ -162,8 +162,9 @@ class Session:
 class JsonSession(Session):
     """State of a command that prints JSON lines to stdout; messages for people go to stderr."""
 
-    def __init__(self, console: Console, names: CommandNames, project_dir: Path, *, trace: str | None = None) -> None:
-        super().__init__(console.on_stderr(), names, project_dir, trace=trace)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.console = self.console.on_stderr()
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error, and print it as the last JSON line."""
@@ -172,6 +173,14 @@ class JsonSession(Session):
         with suppress(OSError):  # the reader closed the pipe, or the disk is full
             self.console.data(error_line(error))
         return super().fail(error)
+
+
+def open_session(
+    names: CommandNames, project_dir: Path, chosen: dict[str, Any], *, json_lines: bool = False
+) -> Session:
+    """Return the session of a command; options that concern every command are taken out of the `chosen` ones."""
+    console = Console(quiet=chosen.pop("quiet", False))
+    return (JsonSession if json_lines else Session)(console, names, project_dir, trace=chosen.pop("trace", None))
 
 
 class Explained(NamedTuple):

@@ -1,4 +1,4 @@
-"""For IDF_EXTRA_ACTIONS_PATH: idf.py imports each module of this folder whose name ends in ``_ext``."""
+"""Loads the actions from IDF_EXTRA_ACTIONS_PATH: idf.py imports each module there whose name ends in ``_ext``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 
 
 def action_extensions(base_actions: Any, project_path: str) -> dict[str, Any]:
-    """See esp_dfu_ext.idf_actions; never fails, because idf.py would fail with it."""
+    """Register our actions, see esp_dfu_ext.idf_actions; catch every error, because idf.py would fail with it."""
     try:
         sys.path.insert(0, _HOME)
         try:

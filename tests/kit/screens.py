@@ -239,7 +239,7 @@ def _fix_this_machine(clock: SharedClock) -> None:
     mock.patch.object(advice_machine, "own_command", _own_command).start()
     mock.patch.object(environment, "_way", lambda *_: "IDF_EXTRA_ACTIONS_PATH, /home/ada/esp-dfu-ext").start()
     mock.patch.object(environment, "_FOLDER", "/opt/venv/lib/esp_dfu_ext").start()
-    idf_actions._DOORS.clear()
+    idf_actions._ROUTES.clear()
     mock.patch.object(rich.console, "monotonic", clock.monotonic).start()
 
 

@@ -1,0 +1,90 @@
+"""The Python API: its exports are complete, and the recipes of its page run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import esp_dfu_ext
+from esp_dfu_ext import errors, events, load_target
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.operations import results
+from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.sample import write_sample_project
+
+from .kit.boards import Bench
+from .kit.chips import chip
+from .kit.clocks import SharedClock
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "python-api.md"
+RECIPE = re.compile(r"^### ([^\n]+)\n+```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+RECIPES = dict(RECIPE.findall(PAGE.read_text(encoding="utf-8")))
+
+# The last line that each recipe prints.
+LAST_LINES = {
+    "Flash one board": "Flashed 31488 bytes to the board on port 1-1.",
+    "Flash all boards at once, with progress": "1-2: flashed",
+    "Flash each board as it is plugged in": "2 of 2 boards are flashed.",
+    "Build an image": "factory.bin has 40976 bytes for ESP32-S3.",
+    "Rehearse on a simulated board": "All 31488 bytes are in the simulated flash memory.",
+}
+
+
+def test_every_recipe_has_an_expected_result() -> None:
+    assert list(RECIPES) == list(LAST_LINES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Only a watch sleeps in the main thread, too.
+    clock = SharedClock() if name.startswith("Flash each") else VirtualClock()
+    several = name.startswith(("Flash all", "Flash each"))
+    rig = Bench([Board.make(chip(), path, clock) for path in ("1-1", "1-2")[: 1 + several]], clock)
+    monkeypatch.setattr("esp_dfu_ext.usb.bus.libusb_backend", rig.backend)
+    monkeypatch.setattr("esp_dfu_ext.operations.flasher.SystemClock", lambda: clock)
+    build_dir = write_sample_project(tmp_path / "my_project", load_target("esp32s3"), app_size=8000)
+    if name != "Build an image":
+        esp_dfu_ext.build(build_dir)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(RECIPES[name], name, "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.splitlines()[-1] == LAST_LINES[name]
+
+
+def test_every_exported_name_exists() -> None:
+    assert [name for name in esp_dfu_ext.__all__ if not hasattr(esp_dfu_ext, name)] == []
+    assert set(esp_dfu_ext.__all__) <= set(dir(esp_dfu_ext))
+    assert not hasattr(esp_dfu_ext, "no_such_name")
+
+
+def test_results_events_and_errors_are_exported() -> None:
+    kinds = (Exception, msgspec.Struct, KeyboardInterrupt)
+    public = {
+        name
+        for module in (errors, events, results)
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__
+        and isinstance(value, type)
+        and (issubclass(value, kinds) or module is results)
+        and not name.startswith("_")
+    }
+    assert public - set(esp_dfu_ext.__all__) == set()
+
+
+def test_type_checkers_see_what_is_exported() -> None:
+    tree = ast.parse(Path(esp_dfu_ext.__file__).read_text(encoding="utf-8"))
+    imported = {
+        f"{node.module}.{alias.asname or alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    exported = {f"{module}.{name}" for name, module in esp_dfu_ext._MODULES.items()}
+    starred = {f"{module}.*" for module in ("errors", "events")}
+    rest = {name for name in exported if not name.startswith(("errors.", "events."))}
+    assert imported == rest | starred | {"versions.__version__"}
