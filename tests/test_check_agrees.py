@@ -12,7 +12,6 @@ from esp_dfu_ext.image.check import check_image
 from esp_dfu_ext.image.format import parse_image
 
 from .kit.archives import (
-    FILES,
     KIB,
     MIB,
     TRAILER,
@@ -26,7 +25,7 @@ from .kit.archives import (
 )
 from .kit.chips import NAMES, chip
 from .kit.host import OK, new_rom, send
-from .kit.streams import BadStream, bad_streams
+from .kit.streams import GOOD_STREAMS, BadStream, bad_streams
 
 
 def _refused(stream: bytes, name: str = "esp32s3") -> list[str]:
@@ -45,20 +44,9 @@ def test_bad_stream_is_refused(case: BadStream, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    "files",
-    [
-        FILES,
-        (File(0, "boot.bin", content(1)),),
-        (File(4 * MIB - 4096, "last.bin", content(4096)),),
-        (File(0x1004, "inside.bin", content(100)),),
-        (File(0x1000, "n" * 63, content(3000)),),
-        (File(0x1000, "ü" * 31 + "x", content(3000)),),
-        tuple(File(0x1000 * n, f"f{n}", content(40 + n, n)) for n in range(63)),
-    ],
-)
-def test_good_stream_is_accepted(files: tuple[File, ...], name: str) -> None:
-    assert _refused(archive(files), name) == []
+@pytest.mark.parametrize(("files", "chip_size"), GOOD_STREAMS.values(), ids=GOOD_STREAMS)
+def test_good_stream_is_accepted(files: tuple[File, ...], chip_size: int, name: str) -> None:
+    assert _refused(archive(files, chip_size), name) == []
 
 
 @pytest.mark.parametrize(

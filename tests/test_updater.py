@@ -12,7 +12,7 @@ from esp_dfu_ext.simulator.rom import ControlStall
 from .kit.archives import FILES, MIB, TRAILER, File, archive, archive_of, content, fill
 from .kit.chips import NAMES, chip
 from .kit.host import ERR_FIRMWARE, ERR_TARGET, OK, blocks, dnload, get_status, new_rom, send
-from .kit.streams import BadStream, bad_streams
+from .kit.streams import GOOD_STREAMS, BadStream, bad_streams
 
 
 def _holds(rom: Rom, address: int, data: bytes) -> bool:
@@ -46,20 +46,7 @@ def test_bad_stream(case: BadStream) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("files", "chip_size"),
-    [
-        (FILES, 2 * MIB),
-        ((File(0, "boot.bin", content(1)),), MIB),
-        ((File(0, "boot.bin", content(4096)), File(0x1000, "next.bin", content(4096, 1))), 4 * MIB),
-        ((File(4 * MIB - 4096, "last.bin", content(4096)),), 4 * MIB),
-        ((File(0x1004, "inside.bin", content(100)),), 4 * MIB),
-        ((File(0x1000, "n" * 63, content(3000)),), 4 * MIB),
-        ((File(0x1000, "ü" * 31 + "x", content(3000)),), 4 * MIB),
-        (tuple(File(0x1000 * n, f"f{n}", content(40 + n, n)) for n in range(63)), 4 * MIB),
-    ],
-    ids=["usual", "one byte", "neighbours", "to the end", "multiple of 4", "63 bytes", "UTF-8", "64 records"],
-)
+@pytest.mark.parametrize(("files", "chip_size"), GOOD_STREAMS.values(), ids=GOOD_STREAMS)
 def test_good_stream(name: str, files: tuple[File, ...], chip_size: int) -> None:
     rom = new_rom(name)
     rom.flash.program(0, content(65536, 99))

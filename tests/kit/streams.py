@@ -1,4 +1,4 @@
-"""Bad streams, and what the ROM makes of them: one entry for each that was tried."""
+"""Good streams, and bad ones with their effect in the ROM: one entry for each that was tried."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from .archives import (
+    FILES,
     KIB,
     MIB,
     TRAILER,
@@ -19,6 +20,18 @@ from .archives import (
     params,
 )
 from .host import ERR_FILE, ERR_FIRMWARE, ERR_TARGET, OK
+
+# Files that the ROM flashes correctly, and the chip size of their flash_params.dat.
+GOOD_STREAMS: dict[str, tuple[tuple[File, ...], int]] = {
+    "usual": (FILES, 2 * MIB),
+    "one byte": ((File(0, "boot.bin", content(1)),), MIB),
+    "neighbours": ((File(0, "boot.bin", content(4096)), File(0x1000, "next.bin", content(4096, 1))), 4 * MIB),
+    "to the end": ((File(4 * MIB - 4096, "last.bin", content(4096)),), 4 * MIB),
+    "multiple of 4": ((File(0x1004, "inside.bin", content(100)),), 4 * MIB),
+    "63 bytes": ((File(0x1000, "n" * 63, content(3000)),), 4 * MIB),
+    "UTF-8": ((File(0x1000, "ü" * 31 + "x", content(3000)),), 4 * MIB),
+    "64 records": (tuple(File(0x1000 * n, f"f{n}", content(40 + n, n)) for n in range(63)), 4 * MIB),
+}
 
 A = File(0x1000, "a.bin", content(3000, 1))
 B = File(0x8000, "b.bin", content(3000, 2))
