@@ -1,7 +1,7 @@
-"""Runs inside the virtual machine, for benchmarks.many: boards that all say serial number "0", flashed together.
+"""Flash boards with the same serial number together; benchmarks.many runs this in the virtual machine.
 
-Prints a JSON object for each run: mode at the start, transfer time, boards, seconds, and of the tool its peak memory in
-KiB and most threads.
+It prints a JSON object for each run: mode at the start, transfer time, boards, seconds, and the tool's peak memory in
+KiB and highest number of threads.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from tests.real_usb.usbip import Hub
 TARGET = load_target("esp32s2")
 PORTS = [f"{bus}-{port}" for bus in (1, 3) for port in range(1, 9)]
 BOARDS = (1, 4, 16)
-# Seconds of a control transfer. The first is about that of full speed; but the machine has one CPU for the tool and
-# for all boards, so that with many the CPU is what is measured. With the second there is time enough for all.
+# Seconds per control transfer. The first is about that of a full-speed bus, but the tool and all boards share one CPU,
+# so that with many boards it measures the CPU. The second leaves time enough for all.
 FULL_SPEED, SLOW = 0.001, 0.03
 APP_SIZE = 8 * KIB
 LOOK_INTERVAL = 0.05
 
 
 def figures(process: int) -> tuple[int, int]:
-    """Peak memory in KiB and threads of a process; zeros if it is gone."""
+    """Return the peak memory in KiB and the threads of a process; zeros if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -45,7 +45,7 @@ def figures(process: int) -> tuple[int, int]:
 
 
 def measure(path: Path, mode: Mode, count: int, transfer_time: float) -> None:
-    """Flash fresh boards together."""
+    """Flash new boards together, and check their flash memory afterwards."""
     with Hub(transfer_time) as hub:
         made = [Board.make(TARGET, port, SystemClock(), flash_size=1 << 20) for port in PORTS[:count]]
         for board in made:
@@ -70,7 +70,7 @@ def measure(path: Path, mode: Mode, count: int, transfer_time: float) -> None:
 
 
 def main() -> None:
-    """All of it, as many rounds as asked for."""
+    """Run all measurements, ESP_DFU_BENCH_ROUNDS times."""
     path = build(write_sample_project(Path("/run/many"), TARGET, app_size=APP_SIZE)).path
     for _ in range(int(os.environ.get("ESP_DFU_BENCH_ROUNDS", "1"))):
         for mode, transfer_time in ((Mode.DFU, FULL_SPEED), (Mode.DFU, SLOW), (Mode.RUN_TIME, SLOW)):

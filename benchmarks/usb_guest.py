@@ -1,6 +1,6 @@
-"""Runs inside the virtual machine, for benchmarks.usb: whole flashes, ours and dfu-util's in turns.
+"""Measure whole flash operations of esp-dfu and dfu-util alternately; benchmarks.usb runs this in the virtual machine.
 
-Prints a JSON object for each run: work, tool, seconds, CPU seconds of the tool, bytes.
+It prints a JSON object for each run: work, tool, seconds, CPU seconds of the tool, bytes.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import load_target
 from esp_dfu_ext.units import KIB, MIB
+from tests.kit.boards import assert_flashed
 from tests.real_usb.usbip import Hub
 
 TARGET = load_target("esp32s3")
 OURS = [sys.executable, "-m", "esp_dfu_ext", "flash", "--quiet"]
 DFU_UTIL = ["dfu-util", "-d", TARGET.usb_id, "-a", "0", "-D"]
 GANG = 4
-# Seconds a control transfer takes on the bus. Real full speed takes 1 to 1.5 ms; without it the comparison would be
-# one of start-up times.
+# Seconds per control transfer on the bus. A real full-speed bus takes 1 to 1.5 ms; without this time the comparison
+# would be one of start-up times.
 TRANSFER_TIME = 0.001
 
 
 def image_of(app_size: int, folder: Path) -> Path:
-    """A dfu.bin with an app of that many bytes."""
+    """Build a dfu.bin with an app of this size; return its path."""
     return build(write_sample_project(folder, TARGET, app_size=app_size)).path
 
 
 def run(command: list[str]) -> tuple[float, float]:
-    """Wall and CPU seconds of a program that must succeed."""
+    """Run a program, which must succeed; return its wall and CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -50,12 +51,12 @@ def run(command: list[str]) -> tuple[float, float]:
 
 
 def report(work: str, tool: str, seconds: float, cpu: float, size: int) -> None:
-    """One line for the host."""
+    """Print one line for the host."""
     print("RUN", json.dumps({"work": work, "tool": tool, "seconds": seconds, "cpu": cpu, "bytes": size}), flush=True)
 
 
 def boards(hub: Hub, mode: Mode, count: int = 1) -> list[Board]:
-    """New boards on the bus."""
+    """Plug in new boards."""
     made = []
     for number in range(1, count + 1):
         board = Board.make(TARGET, f"1-{number}", SystemClock(), number=number, flash_size=4 * MIB)
@@ -66,20 +67,18 @@ def boards(hub: Hub, mode: Mode, count: int = 1) -> list[Board]:
 
 
 def measure(work: str, tool: str, commands: list[list[str]], mode: Mode, image: Path, count: int = 1) -> None:
-    """Flash fresh boards, and look into their flash afterwards."""
+    """Flash new boards, and check their flash memory afterwards."""
     with Hub(TRANSFER_TIME) as hub:
         made = boards(hub, mode, count)
         times = [run(command) for command in commands]
         parsed = parse_image(image.read_bytes())
         for board in made:
-            for member in parsed.flash_members:
-                assert member.record is not None
-                assert board.rom.flash.read(member.record.address, len(member.data)) == member.data
+            assert_flashed(board.rom.flash.read, parsed)
     report(work, tool, sum(t for t, _ in times), sum(c for _, c in times), parsed.flash_size * count)
 
 
 def main() -> None:
-    """All the work, as many rounds as asked for."""
+    """Run all measurements, ESP_DFU_BENCH_ROUNDS times."""
     rounds = int(os.environ.get("ESP_DFU_BENCH_ROUNDS", "3"))
     small = str(image_of(256 * KIB - 24 * KIB, Path("/run/small")))
     large = str(image_of(MIB - 24 * KIB, Path("/run/large")))
