@@ -35,7 +35,7 @@ ROOMS = {
     "idf_actions": ("entry points", "actions of idf.py"),
     "labgrid": ("entry points", "a driver for test farms"),
     "commands": ("people", "one module for each command: parse, call, show"),
-    "ui": ("people", "the console, lines for a log, bars for a terminal"),
+    "ui": ("people", "what people read: lines and bars; what programs read: JSON"),
     "doctor": ("people", "findings and advice"),
     "operations": ("work", "build, inspect, list, flash, watch"),
     "simulator": ("work", "the chip as a program"),
@@ -145,7 +145,7 @@ def image_path() -> str:
 
 
 def _steps(heading: str, y: float, height: float, steps: Sequence[tuple[str, str, list[str]]]) -> list[str]:
-    width, gap = 160.0, 40.0
+    width, gap = 172.0, 24.0
     parts = [text(0, y - 14, heading, 14, fill=GREY, font_family=MONO, font_weight=600)]
     for number, (name, colour, lines) in enumerate(steps):
         x = number * (width + gap)
@@ -168,7 +168,7 @@ def speed() -> str:
     measured = json.loads(SPEEDS.read_text(encoding="utf-8"))
     seconds = {(run["work"], run["tool"]): run["seconds"] for run in measured["medians"]}
     works = list(dict.fromkeys(work for work, _ in seconds))
-    left, right, bar, gap, group = 190, 60, 16, 3, 22
+    left, right, bar, gap, group = 226, 60, 16, 3, 22
     scale = (WIDTH - left - right) / max(seconds.values())
     parts = [
         text(0, 18, "Time to flash a simulated ESP32-S3, in seconds (less is better)", 15, fill=GREY, font_weight=600),
