@@ -49,7 +49,7 @@ class Context:
         names: The commands to name.
         target: The chip, or None if it is not known.
         targets: The chips that it may be if it is not known.
-        data: What the error or finding knows: an error's attributes, a finding's data.
+        data: What the error or finding knows: an error's notes and facts, a finding's data.
     """
 
     names: CommandNames
@@ -78,7 +78,7 @@ def advice_for(
     """
     context = Context(names, target, targets)
     lines = [line for finding in findings for line in _advice(finding.code, context, finding.data)]
-    return list(dict.fromkeys(lines)) or _advice(error.code, context, vars(error))
+    return list(dict.fromkeys(lines)) or _advice(error.code, context, {"notes": error.notes, **error.facts})
 
 
 def next_steps(

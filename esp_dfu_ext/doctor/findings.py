@@ -57,9 +57,8 @@ def problem(topic: str, code: str, text: str, **data: Any) -> Finding:
 
 
 def raised(topic: str, error: EspDfuError) -> Finding:
-    """Return the problem that an error is; its data are the attributes of its class."""
-    data = {name: _as_json(value) for name, value in vars(error).items() if name not in ("message", "notes")}
-    return problem(topic, error.code, error.message, **data)
+    """Return the problem that an error is, with what its class adds as data."""
+    return problem(topic, error.code, error.message, **{name: _as_json(value) for name, value in error.facts.items()})
 
 
 def _as_json(value: object) -> object:
