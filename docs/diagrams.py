@@ -105,7 +105,7 @@ def _filled(
 
 BUILD = [
     ("flasher_args.json", "ground", ["ESP-IDF's list of files", "and flash addresses"]),
-    ("project", "work", ["which file goes where,", "for which chip"]),
+    ("project", "work", ["which file goes where;", "image.plan reads", "each file once"]),
     ("image.layout", "chip and bus", ["names, parts, sectors;", "refuses what the ROM", "would flash wrongly"]),
     ("image.writer", "chip and bus", ["MD5 of each part,", "a temporary file,", "renamed when complete"]),
 ]

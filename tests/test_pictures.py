@@ -40,6 +40,14 @@ def test_house_has_every_module(diagrams: Any) -> None:
     assert set(diagrams.ROOMS) <= rooms
 
 
+def test_image_path_names_modules_that_exist(diagrams: Any) -> None:
+    shown = "\n".join(word for name, _, lines in [*diagrams.BUILD, *diagrams.FLASH] for word in [name, *lines])
+    named = set(re.findall(r"\b(?:image|operations|dfu)\.[a-z_]+", shown))
+    assert {"image.plan", "dfu.detach", "operations.inspect"} < named
+    missing = [name for name in named if not (ROOT / "esp_dfu_ext" / f"{name.replace('.', '/')}.py").is_file()]
+    assert not missing
+
+
 def test_readme_has_the_measured_seconds() -> None:
     medians = json.loads((ROOT / "benchmarks" / "usb.json").read_text(encoding="utf-8"))["medians"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

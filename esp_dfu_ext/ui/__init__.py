@@ -1,1 +1,1 @@
-"""What people see: `console` prints to stdout and stderr, the views show a flash in lines or in bars."""
+"""What people and programs read: lines for a log, bars for a terminal, JSON documents and lines of JSON."""
