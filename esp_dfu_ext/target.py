@@ -152,7 +152,7 @@ def builtin_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "targets"
 
 
-def target_folders(project_dir: Path | None = None) -> list[Path]:
+def target_folders(project_dir: str | os.PathLike[str] | None = None) -> list[Path]:
     """Return the folders with chips, in the order in which they are searched.
 
     These are the folder that ``ESP_DFU_TARGETS`` names, ``dfu_targets/`` of the project, and the built-in chips.
@@ -162,8 +162,8 @@ def target_folders(project_dir: Path | None = None) -> list[Path]:
     """
     folders = [builtin_folder()]
     # Up to Python 3.13, Path.is_dir() raises OSError if its parent folder cannot be accessed.
-    if project_dir is not None and os.path.isdir(project_dir / PROJECT_FOLDER):  # noqa: PTH112
-        folders.insert(0, project_dir / PROJECT_FOLDER)
+    if project_dir is not None and os.path.isdir(own := Path(project_dir) / PROJECT_FOLDER):  # noqa: PTH112
+        folders.insert(0, own)
     named = os.environ.get(TARGETS_VARIABLE)
     if named:
         if not os.path.isdir(named):  # noqa: PTH112
@@ -179,7 +179,7 @@ def _files(folder: Path) -> list[Path]:
         raise TargetFileError(f"{folder} cannot be read: {error.strerror or error}.") from error
 
 
-def target_names(project_dir: Path | None = None) -> list[str]:
+def target_names(project_dir: str | os.PathLike[str] | None = None) -> list[str]:
     """Return the names of all chips, without reading their files."""
     return sorted({p.stem for folder in target_folders(project_dir) for p in _files(folder)})
 
@@ -244,7 +244,7 @@ def read_target(path: Path) -> Target:
     return msgspec.structs.replace(target, source=str(path))
 
 
-def load_target(name: str, project_dir: Path | None = None) -> Target:
+def load_target(name: str, project_dir: str | os.PathLike[str] | None = None) -> Target:
     """Return the chip with this name, as `idf.py set-target` takes it.
 
     Raises:
@@ -259,7 +259,7 @@ def load_target(name: str, project_dir: Path | None = None) -> Target:
 
 
 def load_targets(
-    project_dir: Path | None = None, on_broken: Callable[[TargetFileError], None] | None = None
+    project_dir: str | os.PathLike[str] | None = None, on_broken: Callable[[TargetFileError], None] | None = None
 ) -> list[Target]:
     """Return all chips, by name; a name that occurs in several folders is read from the first one.
 

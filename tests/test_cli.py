@@ -1,4 +1,4 @@
-"""`esp-dfu` as its user meets it: what it prints, where, and its exit codes."""
+"""`esp-dfu` for its user: output, streams and exit codes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_build_shows_files_sectors_and_app(build_dir: Path, capsys: Capture) -> 
     assert err == ""
 
 
-def test_inspect_shows_addresses_md5_and_the_roms_verdict(dfu_bin: Path, capsys: Capture) -> None:
+def test_inspect_shows_addresses_md5_and_rom_status(dfu_bin: Path, capsys: Capture) -> None:
     assert run("inspect", str(dfu_bin)) == 0
     out, _ = capsys.readouterr()
     assert "ESP32-S3 (303a:0009)" in out
@@ -73,7 +73,7 @@ def test_inspect_shows_addresses_md5_and_the_roms_verdict(dfu_bin: Path, capsys:
         assert record.md5.hex() in row
 
 
-def test_inspect_of_a_bad_layout_says_what_and_fails(dfu_bin: Path, capsys: Capture) -> None:
+def test_inspect_fails_on_bad_layout(dfu_bin: Path, capsys: Capture) -> None:
     # The same bytes with one address moved into its neighbour's sector, and a right CRC.
     from zlib import crc32
 
@@ -149,7 +149,7 @@ def test_failures_have_their_own_exit_code_and_next_step(
     assert out == ""
 
 
-def test_a_simulated_fault_is_not_explained_by_this_machine(
+def test_simulated_fault_is_not_explained_by_real_machine(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, capsys: Capture
 ) -> None:
     fact = Finding("port 1-1", Level.PROBLEM, "seen here", "no-rule")
@@ -179,7 +179,7 @@ def test_missing_input_is_66(tmp_path: Path, capsys: Capture) -> None:
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_folder_in_the_place_of_a_file_is_not_a_question_of_permissions(dfu_bin: Path, capsys: Capture) -> None:
+def test_folder_instead_of_image_is_named(dfu_bin: Path, capsys: Capture) -> None:
     assert run("flash", str(dfu_bin.parent)) == 66
     err = " ".join(capsys.readouterr().err.split())
     assert f"{dfu_bin.parent} is a folder. [input-missing]" in err
@@ -188,7 +188,7 @@ def test_a_folder_in_the_place_of_a_file_is_not_a_question_of_permissions(dfu_bi
     assert capsys.readouterr().err.endswith("> Give a folder, such as build.\n")
 
 
-def test_a_file_that_may_not_be_read(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_unreadable_file_names_the_file(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     forbid(monkeypatch, dfu_bin)
     assert run("flash", str(dfu_bin)) == 66
     assert capsys.readouterr().err.endswith(
@@ -206,7 +206,7 @@ def test_a_file_that_may_not_be_read(dfu_bin: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     "words", [["flash"], ["flash", "--all"], ["flash", "--watch", "--count", "2"], ["list"]], ids=" ".join
 )
-def test_what_this_machine_shows_is_below_every_error(
+def test_error_shows_findings_of_this_machine(
     words: list[str], dfu_bin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     machine = FolderMachine(tmp_path / "root")
@@ -246,7 +246,7 @@ def test_unwritable_output_is_73(build_dir: Path, capsys: Capture) -> None:
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_full_disk_is_73_and_leaves_the_old_image(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
+def test_full_disk_keeps_old_image(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
     before = dfu_bin.read_bytes()
     mocker.patch("os.fsync", side_effect=OSError(errno.ENOSPC, "No space left on device"))
     assert run("build", str(dfu_bin.parent)) == 73
@@ -265,7 +265,7 @@ def test_interrupt_is_130(dfu_bin: Path, mocker: MockerFixture, capsys: Capture)
     assert f"Flash again: esp-dfu flash '{dfu_bin}'" in capsys.readouterr().err
 
 
-def test_several_paths_are_flashed_together(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_several_paths_are_flashed_at_once(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     simulate(monkeypatch, "esp32s3,esp32s3,esp32s3")
     assert run("flash", str(dfu_bin), "--path", "1-3", "--path", "1-1", "-q") == 0
     assert capsys.readouterr().out == "2 of 2 boards rehearsed.\n"
@@ -277,7 +277,7 @@ def test_several_paths_are_flashed_together(dfu_bin: Path, monkeypatch: pytest.M
     ]
 
 
-def test_all_flashes_every_board_of_the_chip_and_a_failure_holds_up_no_other(
+def test_all_flashes_every_board_despite_failures(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     simulate(monkeypatch, "esp32s3,esp32s3+error@9,esp32s2,esp32s3+vanish@70,esp32s3")
@@ -297,7 +297,7 @@ def test_all_without_a_board_is_69(dfu_bin: Path, monkeypatch: pytest.MonkeyPatc
     capsys.readouterr()
 
 
-def test_of_several_paths_all_must_be_there_before_one_is_touched(
+def test_missing_path_stops_all_before_flashing(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, capsys: Capture
 ) -> None:
     flash = mocker.patch("esp_dfu_ext.operations.gang.flash_board")
@@ -314,7 +314,7 @@ def test_reset_reports_what_was_seen(dfu_bin: Path, monkeypatch: pytest.MonkeyPa
     assert "Seen on port 1-1 after the bus reset: 303a:0009, ESP32-S3 with DFU in run-time mode" in out
 
 
-def test_demo_runs_the_whole_job_and_leaves_nothing(
+def test_demo_runs_all_commands_and_leaves_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -336,14 +336,14 @@ def test_every_target_can_be_rehearsed(name: str, tmp_path: Path, capsys: Captur
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_every_code_page_will_do(encoding: str, build_dir: Path) -> None:
+def test_output_works_in_every_code_page(encoding: str, build_dir: Path) -> None:
     done = esp_dfu("build", build_dir, env={"PYTHONIOENCODING": encoding}, encoding=encoding)
     assert (done.returncode, done.stderr) == (0, "")
     assert ("žluťoučký" in done.stdout) == (encoding == "utf-8")
     assert "[red]k" in done.stdout
 
 
-def test_python_m_is_the_same_and_a_closed_pipe_is_no_traceback(dfu_bin: Path) -> None:
+def test_closed_pipe_ends_without_traceback(dfu_bin: Path) -> None:
     assert esp_dfu("--version").stdout.startswith("esp-dfu, version ")
     # What is for people is not missed; what is for programs and could not be written is an error.
     for words, code in ((["inspect", str(dfu_bin)], 0), (["list"], 141), (["list", "--json"], 141), (["--help"], 1)):
@@ -352,27 +352,25 @@ def test_python_m_is_the_same_and_a_closed_pipe_is_no_traceback(dfu_bin: Path) -
 
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e300"])
-def test_an_impossible_wait_is_64(seconds: str, dfu_bin: Path, capsys: Capture) -> None:
+def test_impossible_wait_is_64(seconds: str, dfu_bin: Path, capsys: Capture) -> None:
     assert run("flash", str(dfu_bin), "--simulate", "--wait", seconds) == 64
     assert "--wait takes a number of seconds" in capsys.readouterr().err
 
 
-def test_a_rehearsal_takes_the_real_command_line(dfu_bin: Path, capsys: Capture) -> None:
+def test_simulate_accepts_real_command_line(dfu_bin: Path, capsys: Capture) -> None:
     assert run("flash", str(dfu_bin), "--simulate", "--path", "2-3.1") == 0
     assert "on port 2-3.1" in capsys.readouterr().out
     assert run("flash", str(dfu_bin), "--simulate", "--serial", "my board") == 0
     assert "serial number my board" in capsys.readouterr().out
 
 
-def test_permission_is_77_with_a_serial_number_too(
-    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+def test_missing_permission_with_serial_is_77(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     simulate(monkeypatch, "esp32s3+no-access")
     assert run("flash", str(dfu_bin), "--serial", "7c:df:a1:00:00:01") == 77
     capsys.readouterr()
 
 
-def test_a_chip_of_the_project_is_known_to_every_command(
+def test_every_command_knows_chips_of_the_project(
     dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     project = dfu_bin.parent.parent
@@ -411,7 +409,7 @@ def test_a_chip_of_the_project_is_known_to_every_command(
     assert "1-1" in [line.split(":")[0] for line in offered]
 
 
-def test_another_chips_broken_file_is_a_warning(
+def test_broken_yaml_of_other_chip_is_a_warning(
     dfu_bin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     folder = tmp_path / "chips"
@@ -425,12 +423,12 @@ def test_another_chips_broken_file_is_a_warning(
     assert "other.yaml: is not YAML" in capsys.readouterr().err
 
 
-def test_another_output_is_flashed_by_its_own_name(build_dir: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_advice_names_other_output_file(build_dir: Path, tmp_path: Path, capsys: Capture) -> None:
     assert run("build", str(build_dir), "-o", str(tmp_path / "other.bin")) == 0
     assert f"Flash it: esp-dfu flash {tmp_path / 'other.bin'}" in capsys.readouterr().out
 
 
-def test_an_output_that_is_no_file_stays_what_it_is(build_dir: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_output_to_special_file_keeps_it(build_dir: Path, tmp_path: Path, capsys: Capture) -> None:
     fifo, link, real = tmp_path / "fifo", tmp_path / "link", tmp_path / "real.bin"
     os.mkfifo(fifo)
     link.symlink_to(real)
@@ -444,6 +442,6 @@ def test_an_output_that_is_no_file_stays_what_it_is(build_dir: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("stdout", ["pipe", "/dev/full"])
-def test_a_log_that_takes_no_more_does_not_stop_the_flash(stdout: str, dfu_bin: Path) -> None:
+def test_full_log_does_not_stop_the_flash(stdout: str, dfu_bin: Path) -> None:
     done = esp_dfu("flash", dfu_bin, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread=stdout)
     assert (done.returncode, done.stderr) == (0, "")

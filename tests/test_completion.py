@@ -1,4 +1,4 @@
-"""TAB in a shell: what click is asked, and what real shells make of it."""
+"""Completion on TAB: the answers to click, and a real shell."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def test_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(line.startswith("--strict") for line in complete(monkeypatch, "esp-dfu flash x --st"))
 
 
-def test_paths_are_those_of_boards_with_dfu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_of_boards_with_dfu_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = complete(monkeypatch, "esp-dfu flash dfu.bin --path ")
     assert [line.split(":")[0] for line in offered] == ["1-1", "1-2", "1-3"]
     assert "ESP32-S3 with DFU in run-time mode" in offered[0]
     assert complete(monkeypatch, "esp-dfu flash dfu.bin --path 2") == []
 
 
-def test_a_path_that_was_named_is_not_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_path_is_not_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = complete(monkeypatch, "esp-dfu flash dfu.bin --path 1-1 --path ")
     assert [line.split(":")[0] for line in offered] == ["1-2", "1-3"]
 
 
-def test_serials_of_boards_that_may_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readable_serials_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = complete(monkeypatch, "esp-dfu flash dfu.bin --serial ")
     assert offered == ["7c:df:a1:00:00:01: port 1-1", "0: port 1-2"]
 
@@ -46,7 +46,7 @@ def test_chips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("word", ["--path", "--serial"])
-def test_trouble_is_silent(word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_errors_are_silent(word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert complete(monkeypatch, f"esp-dfu flash x {word} ", boards="nonsense") == []
     monkeypatch.setenv("ESP_DFU_TARGETS", str(tmp_path / "missing"))
     assert complete(monkeypatch, f"esp-dfu flash x {word} ") == []
@@ -68,7 +68,7 @@ def esp_dfu(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_names_its_shell(shell: str) -> None:
+def test_script_names_its_shell(shell: str) -> None:
     done = CliRunner().invoke(cli, ["completion", shell])
     assert done.exit_code == 0
     assert f"_ESP_DFU_COMPLETE={shell}_complete" in done.stdout

@@ -1,4 +1,4 @@
-"""Whole flashes through pyusb: every way to begin, everything that can go wrong, and what is said of it."""
+"""Flash one board through pyusb: every start, every failure, and its message."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _assert_order(events: list[Event], *, complete: bool = True) -> None:
     assert len(paths) <= 1
 
 
-# --- all is well ------------------------------------------------------------------------------------------
+# --- success ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,7 +115,7 @@ def test_flash(name: str, start: str, strict: bool) -> None:
     assert rig.resets == []
 
 
-def test_device_found_and_flashed_tell_what_happened() -> None:
+def test_events_name_board_and_result() -> None:
     rig = bench(mode=Mode.DFU)
     result = rig.flash()
     assert rig.events[0] == DeviceFound("1-1", "DFU", "7c:df:a1:00:00:01")
@@ -123,13 +123,13 @@ def test_device_found_and_flashed_tell_what_happened() -> None:
     assert bench("esp32s2").flash().status == "OK"
 
 
-def test_the_mode_that_was_found_is_told() -> None:
+def test_event_names_mode_of_board() -> None:
     rig = bench("esp32s2")
     rig.flash()
     assert rig.events[0] == DeviceFound("1-1", "run-time", "0")
 
 
-def test_a_flash_over_old_content_leaves_the_rest_alone() -> None:
+def test_flash_keeps_content_outside_image() -> None:
     rig = bench()
     old = bytes(range(256)) * 512
     rig.board.rom.flash.program(0, old)
@@ -140,7 +140,7 @@ def test_a_flash_over_old_content_leaves_the_rest_alone() -> None:
     assert rig.board.rom.flash.read(0x12000, 0x2000) == old[0x12000:0x14000]
 
 
-def test_twice_in_a_row_without_a_replug() -> None:
+def test_second_flash_without_replug() -> None:
     rig = bench()
     rig.flash()
     rig.events.clear()
@@ -150,7 +150,7 @@ def test_twice_in_a_row_without_a_replug() -> None:
 
 
 @pytest.mark.parametrize("blocks", [1, 30])
-def test_a_download_that_was_left_behind_is_recovered(blocks: int) -> None:
+def test_abandoned_download_is_recovered(blocks: int) -> None:
     rig = bench(mode=Mode.DFU)
     for number in range(blocks):
         rig.board.rom.control(0x21, DNLOAD, number, STREAM[64 * number : 64 * number + 64], 0)
@@ -161,7 +161,7 @@ def test_a_download_that_was_left_behind_is_recovered(blocks: int) -> None:
     _assert_order(rig.events)
 
 
-def test_an_error_that_was_left_behind_is_recovered() -> None:
+def test_earlier_error_state_is_cleared() -> None:
     rig = bench(mode=Mode.DFU)
     rig.board.rom.fail(Status.errFIRMWARE)
     rig.flash()
@@ -170,7 +170,7 @@ def test_an_error_that_was_left_behind_is_recovered() -> None:
 
 
 @pytest.mark.parametrize("start", list(Mode))
-def test_a_device_that_wants_its_getstatus_is_flashed_by_a_fresh_start(start: Mode) -> None:
+def test_device_that_requires_getstatus_is_restarted(start: Mode) -> None:
     rig = bench(mode=start)
     rig.board.rom.wants_status = True
     rig.flash()
@@ -180,7 +180,7 @@ def test_a_device_that_wants_its_getstatus_is_flashed_by_a_fresh_start(start: Mo
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_slow_device(strict: bool) -> None:
+def test_slow_device_is_flashed(strict: bool) -> None:
     rig = bench(start=0)
     rig.board.faults.block_time = 0.25
     result = rig.flash(strict=strict)
@@ -192,7 +192,7 @@ def test_a_slow_device(strict: bool) -> None:
     assert 0.4 <= seconds[Phase.DETACH] <= 0.5
 
 
-def test_the_comparison_finds_a_flash_that_differs() -> None:
+def test_comparison_finds_different_flash_memory() -> None:
     rig = bench()
     rig.flash()
     rig.board.rom.flash.program(APP.address + 77, b"\0")
@@ -203,7 +203,7 @@ def test_the_comparison_finds_a_flash_that_differs() -> None:
 # --- choosing ---------------------------------------------------------------------------------------------
 
 
-def test_several_boards_and_none_chosen() -> None:
+def test_several_boards_without_choice_are_refused() -> None:
     rig = bench("esp32s3", "esp32s3")
     with pytest.raises(SeveralDevicesError) as caught:
         rig.flash()
@@ -212,7 +212,7 @@ def test_several_boards_and_none_chosen() -> None:
     assert rig.events == []
 
 
-def test_by_path_only_that_board_is_touched() -> None:
+def test_path_selects_one_board() -> None:
     rig = bench("esp32s2", "esp32s2", "esp32s2")
     assert rig.flash(path="1-2").path == "1-2"
     rig.assert_flashed(board=rig.boards[1])
@@ -221,28 +221,28 @@ def test_by_path_only_that_board_is_touched() -> None:
     assert {e.path for e in rig.events if not isinstance(e, Waiting)} == {"1-2"}
 
 
-def test_by_serial() -> None:
+def test_serial_selects_one_board() -> None:
     rig = bench("esp32s3", "esp32s3", "esp32s3")
     assert rig.flash(serial="7c:df:a1:00:00:03").path == "1-3"
     rig.assert_flashed(board=rig.boards[2])
     assert {t.path for t in rig.log if t.is_dfu} == {"1-3"}
 
 
-def test_the_serial_number_of_an_s2_is_no_choice() -> None:
+def test_fixed_serial_does_not_select_a_board() -> None:
     rig = bench("esp32s2", "esp32s2")
     with pytest.raises(UsageError, match="1-1, 1-2"):
         rig.flash(serial="0")
     assert rig.dfu(DETACH) == []
 
 
-def test_boards_of_other_chips_are_left_alone() -> None:
+def test_boards_of_other_chips_are_ignored() -> None:
     rig = bench("esp32s2", "esp32s3", "esp32p4", others=[serial_jtag()])
     assert rig.flash(target=chip("esp32p4")).path == "1-3"
     rig.assert_flashed(board=rig.boards[2])
     assert {t.path for t in rig.log} == {"1-3"}
 
 
-def test_no_board() -> None:
+def test_no_board_is_an_error() -> None:
     rig = bench(others=[serial_jtag()], start=0)
     rig.board.unplug()
     with pytest.raises(OtherUsbError):
@@ -263,7 +263,7 @@ def _plug_at(rig: Bench, when: float) -> None:
     rig.on_event = on_event
 
 
-def test_a_board_that_is_plugged_in_later() -> None:
+def test_wait_finds_board_plugged_in_later() -> None:
     rig = bench(start=0)
     _plug_at(rig, 20)
     result = rig.flash(wait=30)
@@ -274,7 +274,7 @@ def test_a_board_that_is_plugged_in_later() -> None:
     _assert_order(rig.events)
 
 
-def test_a_board_that_is_never_plugged_in() -> None:
+def test_wait_ends_without_board() -> None:
     rig = bench(start=0)
     rig.board.unplug()
     with pytest.raises(DeviceNotFoundError):
@@ -283,7 +283,7 @@ def test_a_board_that_is_never_plugged_in() -> None:
     _assert_order(rig.events, complete=False)
 
 
-def test_a_board_that_is_plugged_in_later_and_opened_when_udev_is_done() -> None:
+def test_wait_lets_udev_grant_access() -> None:
     rig = bench(start=0)
     _plug_at(rig, 20)
     rig.board.faults.no_access = True
@@ -295,7 +295,7 @@ def test_a_board_that_is_plugged_in_later_and_opened_when_udev_is_done() -> None
 # --- access -----------------------------------------------------------------------------------------------
 
 
-def test_access_that_comes_one_second_after_the_board_is_back() -> None:
+def test_access_one_second_after_reenumeration() -> None:
     rig = bench()  # it has been there for long enough
     rig.board.faults.no_access = True
     rig.board.faults.access_after = 1.0
@@ -309,7 +309,7 @@ def test_access_that_comes_one_second_after_the_board_is_back() -> None:
 @pytest.mark.parametrize(
     ("fault", "kind"), [("no_access", AccessDeniedError), ("busy", DeviceBusyError)], ids=["no access", "busy"]
 )
-def test_a_board_that_cannot_be_opened(mode: Mode, fault: str, kind: type[UsbError]) -> None:
+def test_board_without_access_is_an_error(mode: Mode, fault: str, kind: type[UsbError]) -> None:
     rig = bench(mode=mode, start=0)
     setattr(rig.board.faults, fault, True)
     with pytest.raises(UsbError, match="1-1") as caught:
@@ -323,7 +323,7 @@ def test_a_board_that_cannot_be_opened(mode: Mode, fault: str, kind: type[UsbErr
     rig.assert_flashed()
 
 
-def test_access_that_never_comes_back() -> None:
+def test_access_lost_after_reenumeration() -> None:
     rig = bench()
     rig.board.faults.no_access = True
     rig.board.faults.access_after = 50.0
@@ -333,7 +333,7 @@ def test_access_that_never_comes_back() -> None:
     assert 2.0 <= rig.clock.monotonic() - started <= 3.0
 
 
-# --- the way to DFU mode ----------------------------------------------------------------------------------
+# --- change to DFU mode -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_access_that_never_comes_back() -> None:
     [("no_return", True, "no-return"), ("return_mode", Mode.RUN_TIME, "no-dfu-mode")],
     ids=["never", "as run-time"],
 )
-def test_a_board_that_does_not_come_back(fault: str, value: object, code: str) -> None:
+def test_board_that_does_not_reenumerate(fault: str, value: object, code: str) -> None:
     rig = bench(start=0)
     before = getattr(rig.board.faults, fault)
     setattr(rig.board.faults, fault, value)
@@ -369,7 +369,7 @@ def _replug_and_flash(rig: Bench, fault: str = "", value: object = None) -> None
     assert rig.phases() == ["detach", "download", "verify"]
 
 
-# --- faults; all of them, everywhere: test_fault_matrix.py ----------------------------------------------
+# --- faults (test_fault_matrix.py has all of them) ------------------------------------------------------
 
 
 def _fails(rig: Bench, kind: type[EspDfuError], strict: bool = False) -> EspDfuError:
@@ -390,7 +390,7 @@ def _fails(rig: Bench, kind: type[EspDfuError], strict: bool = False) -> EspDfuE
         ("zero-length", "last block", "app.bin"),
     ],
 )
-def test_an_error_status_says_where(place: str, says: str, says_not: str, strict: bool) -> None:
+def test_error_status_names_file_or_phase(place: str, says: str, says_not: str, strict: bool) -> None:
     rig = bench()
     rig.board.faults.plan(report(Status.errWRITE), PLACES[place])
     error = _fails(rig, DfuStatusError, strict)
@@ -398,7 +398,7 @@ def test_an_error_status_says_where(place: str, says: str, says_not: str, strict
     assert says_not not in error.message.replace("dfuIDLE", "")
 
 
-def test_a_status_that_comes_with_the_erase_of_a_dead_flash() -> None:
+def test_error_status_of_failing_erase() -> None:
     rig = bench()
     rig.board.rom.flash.program(0, bytes(0x20000))
     rig.board.rom.flash.erase = lambda address, size: None  # type: ignore[method-assign]
@@ -440,7 +440,7 @@ def _interrupt_when(rig: Bench, condition: Callable[[Transfer], bool], *, before
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("place", PLACES)
-def test_ctrl_c_inside_a_block(place: str, before: bool, strict: bool) -> None:
+def test_ctrl_c_during_a_block(place: str, before: bool, strict: bool) -> None:
     rig = bench(start=0)
     block = PLACES[place]
     _interrupt_when(rig, lambda t: t.is_dfu and t.request == DNLOAD and t.value == block, before=before)
@@ -457,7 +457,7 @@ def test_ctrl_c_inside_a_block(place: str, before: bool, strict: bool) -> None:
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_ctrl_c_inside_each_of_the_other_transfers_of_a_download(strict: bool) -> None:
+def test_ctrl_c_during_every_other_transfer(strict: bool) -> None:
     clean = bench(mode=Mode.DFU)
     clean.flash(strict=strict)
     first = next(n for n, t in enumerate(clean.log) if t.is_dfu)
@@ -486,7 +486,7 @@ def _interrupt_sleep(rig: Bench, when: Callable[[], bool]) -> None:
     rig.clock.sleep = _Interrupting(rig, when)  # type: ignore[method-assign]
 
 
-def test_ctrl_c_while_the_board_changes_to_dfu_mode() -> None:
+def test_ctrl_c_during_detach() -> None:
     rig = bench()
     _interrupt_sleep(rig, lambda: len(rig.dfu(DETACH)) == 1)
     message = _interrupted(rig)
@@ -496,7 +496,7 @@ def test_ctrl_c_while_the_board_changes_to_dfu_mode() -> None:
     rig.assert_flashed()
 
 
-def test_ctrl_c_while_we_wait_for_a_board() -> None:
+def test_ctrl_c_while_waiting_for_board() -> None:
     rig = bench(start=0)
     rig.board.unplug()
     _interrupt_sleep(rig, lambda: rig.clock.monotonic() > 3)
@@ -504,7 +504,7 @@ def test_ctrl_c_while_we_wait_for_a_board() -> None:
     assert rig.clock.monotonic() < 3.2
 
 
-def test_ctrl_c_while_we_wait_for_permission() -> None:
+def test_ctrl_c_while_waiting_for_access() -> None:
     rig = bench()
     rig.board.faults.no_access = True
     rig.board.faults.access_after = 1.0
@@ -512,7 +512,7 @@ def test_ctrl_c_while_we_wait_for_permission() -> None:
     assert "1-1" in _interrupted(rig)
 
 
-def test_ctrl_c_after_the_reset_does_not_hide_that_the_board_is_flashed() -> None:
+def test_ctrl_c_after_reset_reports_flashed_board() -> None:
     rig = bench(mode=Mode.DFU)
     _interrupt_sleep(rig, lambda: bool(rig.resets))
     message = _interrupted(rig, reset=True)
@@ -522,7 +522,7 @@ def test_ctrl_c_after_the_reset_does_not_hide_that_the_board_is_flashed() -> Non
 
 
 @pytest.mark.parametrize("kind", [DeviceFound, PhaseStarted, Progress, PhaseFinished])
-def test_ctrl_c_while_somebody_draws_a_bar(kind: type[Event]) -> None:
+def test_ctrl_c_in_event_sink(kind: type[Event]) -> None:
     rig = bench()
     seen = []
 
@@ -545,7 +545,7 @@ def test_ctrl_c_while_somebody_draws_a_bar(kind: type[Event]) -> None:
 
 
 @pytest.mark.parametrize("start", list(Mode))
-def test_reset_reports_a_board_that_is_back_in_download_mode(start: Mode) -> None:
+def test_reset_reports_download_mode(start: Mode) -> None:
     rig = bench("esp32p4", mode=start, start=0)
     result = rig.flash(reset=True)
     assert result.after_reset is not None
@@ -557,7 +557,7 @@ def test_reset_reports_a_board_that_is_back_in_download_mode(start: Mode) -> Non
     rig.assert_flashed()
 
 
-def test_reset_reports_that_nothing_is_there_any_more() -> None:
+def test_reset_reports_empty_port() -> None:
     rig = bench()
     rig.board.boots_app = True
     result = rig.flash(reset=True)
@@ -566,7 +566,7 @@ def test_reset_reports_that_nothing_is_there_any_more() -> None:
     rig.assert_flashed()
 
 
-def test_reset_reports_an_app_with_another_usb_device() -> None:
+def test_reset_reports_usb_device_of_app() -> None:
     rig = bench()
     rig.board.boots_app = True
 
@@ -581,14 +581,14 @@ def test_reset_reports_an_app_with_another_usb_device() -> None:
 
 
 @pytest.mark.parametrize("boots", [False, True])
-def test_the_events_of_a_reset_come_in_their_order(boots: bool) -> None:
+def test_reset_events_are_in_order(boots: bool) -> None:
     rig = bench()
     rig.board.boots_app = boots
     rig.flash(reset=True)
     _assert_order(rig.events)
 
 
-def test_the_port_is_reset_only_when_it_was_asked_for_and_only_at_the_end() -> None:
+def test_port_is_reset_only_with_reset_option() -> None:
     rig = bench()
     rig.flash()
     assert rig.resets == []
@@ -600,7 +600,7 @@ def test_the_port_is_reset_only_when_it_was_asked_for_and_only_at_the_end() -> N
     rig.assert_flashed()
 
 
-def test_a_failed_download_is_not_followed_by_a_reset() -> None:
+def test_failed_download_is_not_reset() -> None:
     rig = bench()
     rig.board.faults.plan(report(Status.errWRITE), PLACES["middle"])
     with pytest.raises(DfuError):

@@ -1,4 +1,4 @@
-"""How a flash ends when it does not end well, and what is said then: never more than was seen."""
+"""How a flash ends when something fails, and that messages claim only what was seen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .kit.chips import chip
 from .kit.host import ABORT, DNLOAD
 
 
-def test_a_second_ctrl_c_during_the_cleaning_up_claims_nothing() -> None:
+def test_second_ctrl_c_leaves_state_unknown() -> None:
     rig = bench(mode=Mode.DFU)
 
     def interrupt(transfer: Transfer) -> None:
@@ -35,7 +35,7 @@ def test_a_second_ctrl_c_during_the_cleaning_up_claims_nothing() -> None:
     assert "nothing" not in caught.value.message
 
 
-def test_ctrl_c_during_the_reset_says_that_the_flash_is_complete() -> None:
+def test_ctrl_c_during_reset_reports_complete_flash() -> None:
     rig = bench(mode=Mode.DFU)
 
     def interrupt(event: Event) -> None:
@@ -50,7 +50,7 @@ def test_ctrl_c_during_the_reset_says_that_the_flash_is_complete() -> None:
     rig.assert_flashed()
 
 
-def test_a_sink_that_fails_leaves_the_chip_idle() -> None:
+def test_failing_event_sink_leaves_chip_idle() -> None:
     rig = bench(mode=Mode.DFU)
 
     def full(event: Event) -> None:
@@ -67,7 +67,7 @@ def test_a_sink_that_fails_leaves_the_chip_idle() -> None:
     "error",
     [NotImplementedError("not supported"), usb.core.USBError("Entity not found", -5, errno.ENOENT)],
 )
-def test_a_reset_that_did_nothing_is_not_claimed(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_reset_without_effect_is_reported(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def refuse(self: SimulatedBackend, handle: Any) -> None:
         raise error
 
@@ -80,7 +80,7 @@ def test_a_reset_that_did_nothing_is_not_claimed(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("size", "factor"), [(4096, 1), (512 << 10, 1), (768 << 10, 1.5), (1 * MIB, 2)])
-def test_a_larger_part_gets_more_time_to_erase(size: int, factor: float) -> None:
+def test_larger_part_gets_longer_erase_timeout(size: int, factor: float) -> None:
     rig = bench(mode=Mode.DFU)
     image = image_of([File(0, "app.bin", content(size))], chip())
     rig.flash(image)
@@ -92,7 +92,7 @@ def test_a_larger_part_gets_more_time_to_erase(size: int, factor: float) -> None
     assert size < 8192 or max(late) == 5.0
 
 
-def test_a_board_that_the_bus_still_shows_is_not_said_to_be_away() -> None:
+def test_gone_device_still_on_bus_is_reported() -> None:
     rig = bench(mode=Mode.DFU)
 
     def gone(transfer: Transfer) -> None:
@@ -106,7 +106,7 @@ def test_a_board_that_the_bus_still_shows_is_not_said_to_be_away() -> None:
     assert not caught.value.restarted
 
 
-def test_a_device_that_takes_no_downloads_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_without_download_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = bench()
     original = rig.board.rom.configuration_descriptor
     no_download = original[:-7] + b"\x0e" + original[-6:]
@@ -116,7 +116,7 @@ def test_a_device_that_takes_no_downloads_is_not_touched(monkeypatch: pytest.Mon
     assert rig.log == []
 
 
-def test_a_chip_with_another_wait_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_return_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     target = chip()
     assert (target.dfu.return_timeout, target.dfu.return_timeout_windows) == (15, 30)
     monkeypatch.setattr("sys.platform", "win32")

@@ -1,4 +1,4 @@
-"""Several boards at once: all of them, each for itself, and in order after Ctrl-C."""
+"""Flash several boards at once: independent of each other, and ended in order by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .kit.archives import checked, small_image
 from .kit.chips import chip, chips
 
 
-def test_boards_with_one_serial_number_are_told_apart_by_path() -> None:
+def test_boards_with_same_serial_are_identified_by_path() -> None:
     simulation = simulate_text(",".join(["esp32s2"] * 5), chips())
     events: list[Event] = []
     flasher = Flasher(bus=simulation.bus, targets=chips(), on_event=events.append)
@@ -35,7 +35,7 @@ def test_boards_with_one_serial_number_are_told_apart_by_path() -> None:
         assert isinstance(mine[-1], Flashed)
 
 
-def test_a_slow_and_a_failing_board_hold_up_no_other() -> None:
+def test_slow_and_failing_boards_do_not_delay_others() -> None:
     simulation = simulate_text("esp32s3,esp32s3+vanish@3,esp32s3", chips())
     slow = simulation.boards[0].rom
     quick_is_done = threading.Event()
@@ -60,7 +60,7 @@ def test_a_slow_and_a_failing_board_hold_up_no_other() -> None:
     assert [event.path for event in events if isinstance(event, Failed)] == ["1-2"]
 
 
-def test_nothing_is_touched_unless_every_board_is_there() -> None:
+def test_missing_board_stops_all_before_flashing() -> None:
     simulation = simulate_text("esp32s3,esp32s3", chips())
     with pytest.raises(DeviceNotFoundError, match="on port 1-9"):
         Flasher(bus=simulation.bus, targets=chips()).flash_all(checked(), paths=["1-1", "1-9"])
@@ -68,7 +68,7 @@ def test_nothing_is_touched_unless_every_board_is_there() -> None:
 
 
 @pytest.mark.parametrize("paths", [(), ("1-1", "1-2")])
-def test_boards_that_are_waited_for_are_all_flashed(paths: tuple[str, ...]) -> None:
+def test_wait_flashes_all_boards_that_come(paths: tuple[str, ...]) -> None:
     clock = VirtualClock()
     simulation = simulate_text("esp32s3,esp32s3,esp32s3", chips(), clock)
     first, second, third = simulation.boards
@@ -92,7 +92,7 @@ def test_boards_that_are_waited_for_are_all_flashed(paths: tuple[str, ...]) -> N
     assert waits[0] == 9.0
 
 
-def test_a_serial_number_is_that_of_this_board_and_not_of_the_one_before() -> None:
+def test_serial_of_previous_board_is_not_reused() -> None:
     clock = VirtualClock()
     simulation = simulate_text("esp32s3", chips(), clock)
     gang = Gang(FlashSetup(checked(), FlashOptions(), simulation.bus, chips(), clock, ignore))
@@ -105,7 +105,7 @@ def test_a_serial_number_is_that_of_this_board_and_not_of_the_one_before() -> No
     assert gone.serial is None
 
 
-def test_waiting_for_boards_ends() -> None:
+def test_wait_for_several_boards_ends() -> None:
     clock = VirtualClock()
     simulation = simulate_text("esp32s3,esp32s2", chips(), clock)
     started = clock.monotonic()
@@ -115,7 +115,7 @@ def test_waiting_for_boards_ends() -> None:
     assert clock.monotonic() - started == pytest.approx(3.0)
 
 
-def test_ctrl_c_brings_every_board_to_an_end() -> None:
+def test_ctrl_c_ends_every_board_in_order() -> None:
     simulation = simulate_text("esp32s3+slow,esp32s3+slow,esp32s3+slow", chips())
     before = threading.active_count()
     started = set()

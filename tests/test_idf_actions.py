@@ -1,4 +1,4 @@
-"""How idf.py gets our actions: every way of loading, every kind of version, alone and together."""
+"""How idf.py loads our actions: every route and every kind of version."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ WAYS = [(version, way) for version in VERSIONS for way in EVERYWHERE + (FROM_6_0
 
 
 @pytest.mark.parametrize(("version", "way"), WAYS, ids=lambda value: getattr(value, "__name__", value))
-def test_ours_silently_in_every_way(version: str, way: object, project: Path) -> None:
+def test_every_route_loads_our_actions_silently(version: str, way: object, project: Path) -> None:
     env: dict[str, str] = {}
     assert callable(way)
     way(project, env)
@@ -97,7 +97,7 @@ def test_ours_silently_in_every_way(version: str, way: object, project: Path) ->
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_several_ways_at_once_are_silent(version: str, project: Path) -> None:
+def test_several_routes_at_once_are_silent(version: str, project: Path) -> None:
     env: dict[str, str] = {}
     use_component(project, env)
     use_entry_point(project, env)
@@ -122,13 +122,13 @@ def test_help_and_completion_work(version: str, project: Path) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_registered_where_the_built_in_is_missing(version: str, project: Path) -> None:
+def test_actions_are_added_without_built_in_ones(version: str, project: Path) -> None:
     env = {"FAKE_IDF_TARGETLESS": "1"}
     use_project_in_place(project, env)
     idf_py_lists(project, env, version)
 
 
-def test_refused_by_a_later_idf_py_the_built_in_works_and_the_user_learns_once(project: Path) -> None:
+def test_refused_actions_are_reported_once(project: Path) -> None:
     env = {"FAKE_IDF_COPY": "1"}
     use_entry_point(project, env)
     done = idf_py(project, env, "6.2", "dfu-list")
@@ -144,7 +144,7 @@ def test_refused_by_a_later_idf_py_the_built_in_works_and_the_user_learns_once(p
     assert idf_py(project, env, "6.2", "flash").stderr == ""
 
 
-def test_the_projects_own_idf_ext_is_loaded_beside_the_checkout(project: Path) -> None:
+def test_own_idf_ext_of_project_is_loaded_too(project: Path) -> None:
     (project / "idf_ext.py").write_text(
         "def action_extensions(base, path):\n"
         "    return {'version': '1', 'actions': {'mine': {'callback': lambda *a: print('mine!')}}}\n"
@@ -180,7 +180,7 @@ def test_loading_never_breaks_idf_py(breaker: str, version: str, way: object, pr
     assert done.returncode == 0
 
 
-def test_without_pyusb_the_image_is_built_and_usb_names_the_command(project: Path) -> None:
+def test_build_works_without_pyusb(project: Path) -> None:
     hook = project.parent / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(BREAKERS["no-pyusb"])
@@ -195,7 +195,7 @@ def test_without_pyusb_the_image_is_built_and_usb_names_the_command(project: Pat
     assert "Traceback" not in done.stderr
 
 
-def test_broken_target_yaml_is_an_error_of_the_action_only(project: Path) -> None:
+def test_broken_yaml_fails_only_our_action(project: Path) -> None:
     (project / "dfu_targets").mkdir()
     (project / "dfu_targets" / "esp32s3.yaml").write_text("schema: [")
     env: dict[str, str] = {}
@@ -218,7 +218,7 @@ pathlib.Path.iterdir = refuse
 """
 
 
-def test_a_folder_of_chips_that_may_not_be_read_is_no_traceback(project: Path) -> None:
+def test_unreadable_chip_folder_has_no_traceback(project: Path) -> None:
     (project / "dfu_targets").mkdir()
     hook = project.parent / "hook"
     hook.mkdir()
@@ -236,7 +236,7 @@ def test_a_folder_of_chips_that_may_not_be_read_is_no_traceback(project: Path) -
     ("action", "option", "code"),
     [("dfu-list", "--json", 141), ("dfu-doctor", "--json", 141), ("dfu-flash", "--simulate", 0)],
 )
-def test_a_reader_that_leaves_is_no_traceback(action: str, option: str, code: int, project: Path) -> None:
+def test_closed_pipe_has_no_traceback(action: str, option: str, code: int, project: Path) -> None:
     esp_dfu_ext.build(project / "build")
     env = {"ESP_DFU_SIMULATE": "esp32s3", "FAKE_IDF_VERSION": "6.0", "PYTHONPATH": "", "PYTHONUNBUFFERED": ""}
     use_extra_folder(project, env)
@@ -287,7 +287,7 @@ def test_dfu_and_dfu_flash_in_one_call(version: str, project: Path) -> None:
     assert "All 223488 bytes in the simulated flash memory match the image" in done.stdout
 
 
-def test_a_target_without_dfu_is_refused_before_the_build(project: Path) -> None:
+def test_chip_without_dfu_is_refused_before_build(project: Path) -> None:
     sdkconfig = project / "build" / "project_description.json"
     sdkconfig.write_text(sdkconfig.read_text().replace('"esp32s3"', '"esp32c3"'))
     env: dict[str, str] = {}
@@ -326,7 +326,7 @@ def doctor(project: Path, env: dict[str, str], version: str) -> tuple[int, dict[
 
 
 @pytest.mark.parametrize(("version", "way"), WAYS, ids=lambda value: getattr(value, "__name__", value))
-def test_the_doctor_says_how_it_was_loaded(version: str, way: Callable[..., None], project: Path) -> None:
+def test_doctor_names_route(version: str, way: Callable[..., None], project: Path) -> None:
     env = {"ESP_DFU_SIMULATE": "esp32s3"}
     way(project, env)
     _, facts = doctor(project, env, version)
@@ -335,7 +335,7 @@ def test_the_doctor_says_how_it_was_loaded(version: str, way: Callable[..., None
     assert facts["dfu.bin"]["code"] == "input-missing"
 
 
-def test_the_doctor_names_every_way_at_once(project: Path) -> None:
+def test_doctor_names_every_route(project: Path) -> None:
     env = {"ESP_DFU_SIMULATE": "esp32s3"}
     use_component(project, env)
     use_extra_folder(project, env)
@@ -345,7 +345,7 @@ def test_the_doctor_names_every_way_at_once(project: Path) -> None:
     )
 
 
-def test_the_doctor_says_that_idf_py_kept_its_own_actions(project: Path) -> None:
+def test_doctor_reports_refused_actions(project: Path) -> None:
     env = {"FAKE_IDF_COPY": "1", "ESP_DFU_SIMULATE": "esp32s3"}
     use_entry_point(project, env)
     code, facts = doctor(project, env, "6.2")
@@ -359,7 +359,7 @@ def test_the_doctor_says_that_idf_py_kept_its_own_actions(project: Path) -> None
 
 
 @pytest.mark.parametrize("breaker", ["no-pyusb", "no-dependency-at-all"])
-def test_the_doctor_outside_a_project_and_without_its_packages(breaker: str, tmp_path: Path) -> None:
+def test_doctor_works_outside_project_without_packages(breaker: str, tmp_path: Path) -> None:
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(BREAKERS[breaker])
@@ -371,7 +371,7 @@ def test_the_doctor_outside_a_project_and_without_its_packages(breaker: str, tmp
     assert done.returncode == (72 if breaker == "no-dependency-at-all" else 1)
 
 
-def test_dfu_flash_refuses_an_image_for_another_chip(project: Path) -> None:
+def test_dfu_flash_refuses_image_for_other_chip(project: Path) -> None:
     env: dict[str, str] = {}
     use_extra_folder(project, env)
     other = write_sample_project(project.parent / "other", load_target("esp32s2"))
@@ -382,7 +382,7 @@ def test_dfu_flash_refuses_an_image_for_another_chip(project: Path) -> None:
     assert "is for esp32s2, but the target is esp32s3" in done.stderr
 
 
-def test_dfu_flash_without_an_image_names_the_action(project: Path) -> None:
+def test_dfu_flash_without_image_names_build_action(project: Path) -> None:
     env: dict[str, str] = {}
     use_extra_folder(project, env)
     done = idf_py(project, env, "6.0", "dfu-flash")
@@ -401,7 +401,7 @@ def test_dfu_flash_watches_and_reports(project: Path) -> None:
     assert '"result":"pass"' in report
 
 
-def test_dfu_flash_says_that_the_image_is_old(project: Path) -> None:
+def test_dfu_flash_warns_of_old_image(project: Path) -> None:
     env: dict[str, str] = {}
     use_extra_folder(project, env)
     idf_py(project, env, "6.0", "dfu")

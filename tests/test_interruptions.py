@@ -1,4 +1,4 @@
-"""What the system does to a program: signals, a terminal that goes away, a full disk, a clock that jumps, two of us.
+"""What the system does to a program: signals, a closed terminal, a full disk, a jumping clock, a second process.
 
 Ctrl-C, SIGTERM and SIGHUP at each place of a flash are rows of the fault matrix; here they come from outside, to a
 real process.
@@ -94,9 +94,7 @@ def read_until(stream: int, words: bytes) -> bytes:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("boards", ["esp32s3+dfu+slow", "esp32s3+dfu+slow,esp32s3+dfu+slow"])
-def test_a_signal_ends_the_real_command_in_order(
-    number: signal.Signals, boards: str, dfu_bin: Path, tmp_path: Path
-) -> None:
+def test_signal_ends_command_in_order(number: signal.Signals, boards: str, dfu_bin: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     process = subprocess.Popen(
         [sys.executable, "-c", FLASH, "", str(report), str(dfu_bin), *(["--all"] if "," in boards else [])],
@@ -118,7 +116,7 @@ def test_a_signal_ends_the_real_command_in_order(
     assert json.loads(report.read_text()) == [["dfuIDLE", True]] * len(errors)
 
 
-def test_signals_that_somebody_ignores_or_handles_stay_his() -> None:
+def test_ignored_and_handled_signals_are_left_alone() -> None:
     def handler(number: int, frame: object) -> None:
         pass
 
@@ -135,7 +133,7 @@ def test_signals_that_somebody_ignores_or_handles_stay_his() -> None:
     assert signal.getsignal(signal.SIGTERM) is before[1] is signal.SIG_DFL
 
 
-def test_outside_the_main_thread_signals_are_not_ours() -> None:
+def test_other_thread_sets_no_signal_handlers() -> None:
     entered = []
 
     def enter() -> None:
@@ -165,13 +163,13 @@ def test_sigterm_reaches_every_board() -> None:
     ] * 2
 
 
-# --- a terminal that goes away ----------------------------------------------------------------------------
+# --- a closed terminal ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("hangup", "exit_code", "state"), [("", 129, "dfuIDLE"), ("ignored", 0, "dfuIDLE")], ids=["SIGHUP", "nohup"]
 )
-def test_a_closed_terminal(hangup: str, exit_code: int, state: str, dfu_bin: Path, tmp_path: Path) -> None:
+def test_closed_terminal(hangup: str, exit_code: int, state: str, dfu_bin: Path, tmp_path: Path) -> None:
     """The bar's thread writes into it all the time: EIO. Without SIGHUP the flash goes on to its end."""
     report = tmp_path / "report.json"
     ours, theirs = os.openpty()
@@ -196,7 +194,7 @@ def test_a_closed_terminal(hangup: str, exit_code: int, state: str, dfu_bin: Pat
     assert json.loads(report.read_text()) == [[state, True]]
 
 
-def test_a_terminal_that_took_stderr_with_it(dfu_bin: Path, tmp_path: Path) -> None:
+def test_closed_stderr(dfu_bin: Path, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     report = tmp_path / "report.json"
     process = subprocess.Popen(
@@ -227,7 +225,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], dfu_bin: Path, before
     assert [path.name for path in dfu_bin.parent.iterdir() if path.name.endswith(".tmp")] == []
 
 
-def test_a_disk_that_takes_no_more_keeps_the_old_image(dfu_bin: Path) -> None:
+def test_full_disk_keeps_old_image(dfu_bin: Path) -> None:
     """Not a mock: the system refuses the write in the middle of the file."""
     before = dfu_bin.read_bytes()
 
@@ -238,7 +236,7 @@ def test_a_disk_that_takes_no_more_keeps_the_old_image(dfu_bin: Path) -> None:
     assert_refused(done, dfu_bin, before, os.strerror(errno.EFBIG))
 
 
-def test_a_read_only_build_folder_keeps_the_old_image(dfu_bin: Path) -> None:
+def test_read_only_build_folder_keeps_old_image(dfu_bin: Path) -> None:
     before = dfu_bin.read_bytes()
     no_override = "-dac_override,-dac_read_search"
     # Root may write everywhere, until somebody takes that from it.
@@ -254,7 +252,7 @@ def test_a_read_only_build_folder_keeps_the_old_image(dfu_bin: Path) -> None:
 # --- time -------------------------------------------------------------------------------------------------
 
 
-def test_a_clock_that_jumps_changes_nothing(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jumping_wall_clock_changes_nothing(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jumps = iter(range(10_000_000))
     monkeypatch.setattr(time, "time", lambda: (-1) ** next(jumps) * 1e9 + 2e9)
     monkeypatch.setattr(time, "time_ns", lambda: int(time.time() * 1e9))
@@ -266,7 +264,7 @@ def test_a_clock_that_jumps_changes_nothing(dfu_bin: Path, monkeypatch: pytest.M
     assert next(jumps) >= 0
 
 
-def test_nobody_asks_for_the_wall_clock() -> None:
+def test_package_does_not_use_wall_clock() -> None:
     asked = []
     # A report and a trace say when something happened; durations come from the monotonic clock.
     for path in (path for path in PACKAGE.rglob("*.py") if path.name not in ("record.py", "trace.py")):
@@ -279,11 +277,11 @@ def test_nobody_asks_for_the_wall_clock() -> None:
     assert asked == []
 
 
-# --- two of us --------------------------------------------------------------------------------------------
+# --- a second process --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("when", [Phase.DOWNLOAD, Phase.VERIFY])
-def test_the_second_of_us_is_refused_and_the_first_not_disturbed(when: Phase) -> None:
+def test_second_process_is_refused_and_first_continues(when: Phase) -> None:
     rig = bench()
     refused = []
 
@@ -306,7 +304,7 @@ def test_the_second_of_us_is_refused_and_the_first_not_disturbed(when: Phase) ->
     assert rig.handles == 0
 
 
-def test_the_second_of_us_comes_while_the_board_is_away() -> None:
+def test_second_process_during_reenumeration() -> None:
     rig = bench()
     sleep = rig.clock.sleep
     refused = []

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 import esp_dfu_ext
-from esp_dfu_ext import errors, events, load_target
+from esp_dfu_ext import errors, events, load_image, load_target
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.operations import results
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.sample import write_sample_project
+from esp_dfu_ext.target import builtin_folder
 
 from .kit.boards import Bench
 from .kit.chips import chip
@@ -88,3 +89,18 @@ def test_type_checkers_see_what_is_exported() -> None:
     starred = {f"{module}.*" for module in ("errors", "events")}
     rest = {name for name in exported if not name.startswith(("errors.", "events."))}
     assert imported == rest | starred | {"versions.__version__"}
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    project = tmp_path / "my_project"
+    build_dir = write_sample_project(project, load_target("esp32s3"), app_size=8000)
+    own = project / "dfu_targets" / "mychip.yaml"
+    own.parent.mkdir()
+    text = (builtin_folder() / "esp32s3.yaml").read_text(encoding="utf-8")
+    own.write_text(text.replace("name: esp32s3", "name: mychip"), encoding="utf-8")
+    made = esp_dfu_ext.build(str(build_dir), project_dir=str(project), output=str(tmp_path / "made.bin"))
+    assert made.path == tmp_path / "made.bin"
+    assert esp_dfu_ext.inspect(str(made.path)).problems == ()
+    assert load_image(str(made.path)).path == made.path
+    assert load_target("mychip", str(project)).name == "mychip"
+    assert "mychip" in [target.name for target in esp_dfu_ext.load_targets(str(project))]

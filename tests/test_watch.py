@@ -1,4 +1,4 @@
-"""Boards on and on: who is flashed, who is left alone, and how it ends."""
+"""Watch: which boards are flashed, which are left alone, and how it ends."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def untouched(board: Board) -> bool:
 
 
 @pytest.mark.parametrize("name", [S2, S3])
-def test_a_board_that_stays_on_its_port_is_flashed_once(name: str) -> None:
+def test_board_that_stays_is_flashed_once(name: str) -> None:
     station = Station(name)
     board = station.board("1-1")
     result = station.watch(end=60)
@@ -111,7 +111,7 @@ def test_a_board_that_stays_on_its_port_is_flashed_once(name: str) -> None:
     assert station.count(BoardLeft) == 0
 
 
-def test_boards_without_a_serial_number_are_told_apart_by_their_coming_and_going() -> None:
+def test_replug_is_new_board_without_serial() -> None:
     station = Station(S2)
     board = station.board("1-1")
     for when in (20, 40):
@@ -122,7 +122,7 @@ def test_boards_without_a_serial_number_are_told_apart_by_their_coming_and_going
     assert station.count(BoardLeft) == 2
 
 
-def test_a_board_with_a_serial_number_is_known_on_any_port() -> None:
+def test_serial_is_recognized_on_any_port() -> None:
     station = Station()
     board = station.board("1-1", 7)
     station.clock.at(20, board.unplug)
@@ -138,7 +138,7 @@ def test_a_board_with_a_serial_number_is_known_on_any_port() -> None:
     assert moved.rom.mode is Mode.RUN_TIME  # not even asked for DFU mode
 
 
-def test_a_known_board_is_known_also_where_udev_is_slow() -> None:
+def test_flashed_board_is_recognized_with_slow_udev() -> None:
     station = Station()
     board = station.board("1-1", 7)
     board.faults.no_access, board.faults.access_after = True, 1.5
@@ -150,7 +150,7 @@ def test_a_known_board_is_known_also_where_udev_is_slow() -> None:
 
 
 @pytest.mark.parametrize("name", [S2, S3])
-def test_a_reset_or_a_loose_contact_makes_no_new_board(name: str) -> None:
+def test_short_absence_is_not_a_new_board(name: str) -> None:
     station = Station(name)
     board = station.board("1-1")
     station.clock.at(20, board.unplug)
@@ -160,7 +160,7 @@ def test_a_reset_or_a_loose_contact_makes_no_new_board(name: str) -> None:
     assert station.codes() == ["PASS"]
 
 
-def test_two_boards_with_one_serial_number_at_the_same_time_are_two() -> None:
+def test_two_boards_with_same_serial_are_both_flashed() -> None:
     station = Station()
     first, second = station.board("1-1", 7), station.later("1-2", 7, 20)
     assert station.watch(end=60).passed == 2
@@ -169,7 +169,7 @@ def test_two_boards_with_one_serial_number_at_the_same_time_are_two() -> None:
 
 
 @pytest.mark.parametrize("name", [S2, S3])
-def test_the_reset_afterwards_makes_no_new_board(name: str) -> None:
+def test_bus_reset_is_not_a_new_board(name: str) -> None:
     station = Station(name)
     board = station.board("1-1")
     assert station.watch(end=60, reset=True).passed == 1
@@ -178,7 +178,7 @@ def test_the_reset_afterwards_makes_no_new_board(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "passed", "failed"), [(S2, 1, 1), (S3, 1, 0)])
-def test_a_board_that_failed_is_tried_again_once_it_was_replugged(name: str, passed: int, failed: int) -> None:
+def test_failed_board_is_retried_after_replug(name: str, passed: int, failed: int) -> None:
     station = Station(name)
     board = station.board("1-1")
     board.faults.plan(report(Status.errWRITE), 40)
@@ -192,7 +192,7 @@ def test_a_board_that_failed_is_tried_again_once_it_was_replugged(name: str, pas
     assert (result.first_error is None) == (failed == 0)
 
 
-def test_a_board_that_failed_and_restarts_by_itself_is_not_tried_again_and_again() -> None:
+def test_failed_board_that_restarts_is_not_retried() -> None:
     station = Station(S2)
     board = station.board("1-1")
     board.faults.plan(vanish, 40)
@@ -206,7 +206,7 @@ def test_a_board_that_failed_and_restarts_by_itself_is_not_tried_again_and_again
     assert station.codes() == ["device-gone", "PASS"]
 
 
-def test_only_boards_on_the_ports_that_are_meant() -> None:
+def test_only_chosen_ports_are_watched() -> None:
     station = Station()
     mine, other = station.board("1-2", 1), station.board("1-3", 2)
     assert station.watch(end=30, paths=["1-2", "1-4"]).passed == 1
@@ -214,7 +214,7 @@ def test_only_boards_on_the_ports_that_are_meant() -> None:
     assert untouched(other)
 
 
-def test_a_board_that_left_before_anybody_talked_to_it_is_none() -> None:
+def test_board_that_leaves_at_once_is_not_counted() -> None:
     station = Station()
     board = station.board("1-1")
     original = board.control
@@ -230,10 +230,10 @@ def test_a_board_that_left_before_anybody_talked_to_it_is_none() -> None:
     assert station.codes() == ["PASS"]
 
 
-# --- one for all ------------------------------------------------------------------------------------------
+# --- many boards ------------------------------------------------------------------------------------------
 
 
-def test_no_board_holds_up_another() -> None:
+def test_boards_are_flashed_at_the_same_time() -> None:
     """Sixteen boards, each with a speed of its own, some with faults: all is over when the slowest is."""
     station = Station(S2)
     boards = [station.board(f"{bus}-{port}") for bus in (1, 3) for port in range(1, 9)]
@@ -277,7 +277,7 @@ def test_no_board_holds_up_another() -> None:
             assert str(board.rom.state) == "dfuIDLE"
 
 
-def test_boards_that_are_away_together_share_the_looks_for_them() -> None:
+def test_absent_boards_share_scans() -> None:
     station = Station(S2)
     for port in range(1, 17):
         station.board(f"1-{port}")
@@ -286,7 +286,7 @@ def test_boards_that_are_away_together_share_the_looks_for_them() -> None:
     assert station.bench.scans <= 16 * 4 + 15
 
 
-def test_the_count_is_kept_however_many_boards_are_there() -> None:
+def test_count_limits_flashed_boards() -> None:
     station = Station(S2)
     boards = [station.board(f"1-{port}") for port in range(1, 6)]
     boards[0].faults.plan(report(Status.errWRITE), 30)
@@ -296,7 +296,7 @@ def test_the_count_is_kept_however_many_boards_are_there() -> None:
     assert [so_far.passed + so_far.failed for so_far in station.results] == [1, 2, 3]
 
 
-def test_ctrl_c_brings_every_board_to_an_end() -> None:
+def test_ctrl_c_ends_every_board_in_order() -> None:
     station = Station(S2)
     boards = [station.board(f"1-{port}") for port in range(1, 17)]
     for board in boards:
@@ -317,7 +317,7 @@ def test_ctrl_c_brings_every_board_to_an_end() -> None:
     assert [str(board.rom.state) for board in boards] == ["dfuIDLE"] * 16
 
 
-def test_ctrl_c_while_nothing_goes_on_is_no_failure() -> None:
+def test_ctrl_c_on_idle_watch_is_not_a_failure() -> None:
     station = Station()
     station.board("1-1")
     station.clock.at(30, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -325,7 +325,7 @@ def test_ctrl_c_while_nothing_goes_on_is_no_failure() -> None:
     assert (result.passed, result.failed, type(result.stopped)) == (1, 0, KeyboardInterrupt)
 
 
-# --- what can go wrong with the bus -----------------------------------------------------------------------
+# --- failing scans ----------------------------------------------------------------------------------------
 
 
 class Blind:
@@ -341,7 +341,7 @@ class Blind:
         return self.scan(*args, **kwargs)
 
 
-def test_the_watch_goes_on_after_a_moment_without_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_survives_short_scan_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     station = Station()
     board = station.later("1-1", 1, 12)
     monkeypatch.setattr(station.bench.bus, "scan", Blind(station, 10, 14))
@@ -349,7 +349,7 @@ def test_the_watch_goes_on_after_a_moment_without_sight(monkeypatch: pytest.Monk
     station.bench.assert_flashed(board=board)
 
 
-def test_a_watch_that_sees_nothing_any_more_says_so_and_ends_its_boards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_ends_when_scans_keep_failing(monkeypatch: pytest.MonkeyPatch) -> None:
     station = Station()
     board = station.later("1-1", 1, 9.5)
     board.faults.block_time = 0.05
@@ -364,7 +364,7 @@ def test_a_watch_that_sees_nothing_any_more_says_so_and_ends_its_boards(monkeypa
         Station.watch(station)
 
 
-# --- on and on --------------------------------------------------------------------------------------------
+# --- long runs --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
