@@ -48,7 +48,7 @@ from .kit.boards import bench, serial_jtag
         (None, None, UsbError),
     ],
 )
-def test_pyusbs_errors_become_ours(code: int | None, number: int | None, kind: type[UsbError]) -> None:
+def test_pyusb_errors_are_mapped(code: int | None, number: int | None, kind: type[UsbError]) -> None:
     with pytest.raises(UsbError) as caught, mapped("3-1.4"):
         raise usb.core.USBError("Strange thing", code, number)
     assert type(caught.value) is kind
@@ -56,7 +56,7 @@ def test_pyusbs_errors_become_ours(code: int | None, number: int | None, kind: t
     assert isinstance(caught.value.__cause__, usb.core.USBError)
 
 
-def test_an_error_knows_its_port() -> None:
+def test_error_has_port() -> None:
     for raised in (usb.core.USBError("No", -3), NotImplementedError("No")):
         with pytest.raises(UsbError) as caught, mapped("Port 3-1.4", "3-1.4"):
             raise raised
@@ -66,12 +66,12 @@ def test_an_error_knows_its_port() -> None:
     assert caught.value.path is None
 
 
-def test_an_error_without_a_kind_keeps_pyusbs_text() -> None:
+def test_other_error_keeps_pyusb_text() -> None:
     with pytest.raises(UsbError, match="Input/Output Error"), mapped("3-1"):
         raise usb.core.USBError("Input/Output Error", -1, errno.EIO)
 
 
-def test_a_device_without_a_driver_on_windows() -> None:
+def test_missing_driver_on_windows() -> None:
     with pytest.raises(DriverMissingError, match="3-1"), mapped("3-1"):
         raise NotImplementedError("Operation not supported or unimplemented on this platform")
 
@@ -95,11 +95,11 @@ def test_other_exceptions_pass() -> None:
     ("kind", "exit_code"),
     [(UsbError, 74), (StallError, 74), (TransferTimeoutError, 74), (DeviceGoneError, 74), (AccessDeniedError, 77)],
 )
-def test_exit_codes_tell_the_kinds_apart(kind: type[EspDfuError], exit_code: int) -> None:
+def test_exit_codes(kind: type[EspDfuError], exit_code: int) -> None:
     assert kind.exit_code == exit_code
 
 
-def test_a_scan_sees_all_by_path() -> None:
+def test_scan_sorts_by_path() -> None:
     rig = bench("esp32s3", "esp32s2", others=[serial_jtag("1-10"), serial_jtag("1-9")])
     rig.boards[0].path = "2-1.4.2"
     assert [(d.path, d.usb_id) for d in rig.bus.scan()] == [
@@ -110,20 +110,20 @@ def test_a_scan_sees_all_by_path() -> None:
     ]
 
 
-def test_a_scan_takes_only_the_vendors_it_was_asked_for() -> None:
+def test_scan_filters_vendors() -> None:
     rig = bench()
     assert [d.path for d in rig.bus.scan(frozenset([0x303A]))] == ["1-1"]
     assert rig.bus.scan(frozenset([0x1209])) == []
 
 
-def test_each_scan_has_a_backend_of_its_own() -> None:
+def test_each_scan_has_own_backend() -> None:
     rig = bench()
     for count in (1, 2, 3):
         rig.bus.scan()
         assert rig.scans == count
 
 
-def test_a_scan_sees_the_descriptors_of_now() -> None:
+def test_scan_reads_current_descriptors() -> None:
     rig = bench()
     (before,) = rig.bus.scan()
     rig.board.plug(Mode.DFU)
@@ -135,7 +135,7 @@ def test_a_scan_sees_the_descriptors_of_now() -> None:
     assert rig.bus.scan() == []
 
 
-def test_interfaces_as_the_descriptor_says() -> None:
+def test_interfaces() -> None:
     (device,) = bench().bus.scan()
     assert [(i.number, i.class_, i.subclass, i.protocol) for i in device.interfaces] == [
         (0, 2, 2, 0),
@@ -153,7 +153,7 @@ def test_strings() -> None:
 
 
 @pytest.mark.parametrize("serial", ["a\x1b[31mb", "a\nb\x00"])
-def test_control_characters_in_a_string_do_no_harm(serial: str) -> None:
+def test_control_characters_are_replaced(serial: str) -> None:
     rig = bench()
     rig.board.rom.serial = serial
     (device,) = rig.bus.scan()
@@ -163,7 +163,7 @@ def test_control_characters_in_a_string_do_no_harm(serial: str) -> None:
     assert len(text) == len(serial)
 
 
-def test_a_string_of_a_device_that_cannot_be_opened() -> None:
+def test_string_of_inaccessible_device() -> None:
     rig = bench()
     rig.board.faults.no_access = True
     (device,) = rig.bus.scan()
@@ -175,7 +175,7 @@ def test_a_string_of_a_device_that_cannot_be_opened() -> None:
         device.read_string(3)
 
 
-def test_open_says_why_not() -> None:
+def test_open_error_has_reason() -> None:
     rig = bench()
     (device,) = rig.bus.scan()
     rig.board.faults.busy = True
@@ -191,7 +191,7 @@ def test_open_says_why_not() -> None:
         pass
 
 
-def test_a_device_whose_configuration_cannot_be_read_is_still_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_without_readable_configuration_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = bench()
 
     def broken(*_: Any) -> None:
@@ -202,7 +202,7 @@ def test_a_device_whose_configuration_cannot_be_read_is_still_seen(monkeypatch: 
     assert (device.usb_id, device.interfaces) == ("303a:0009", ())
 
 
-def test_a_transfer_that_fails_knows_its_port() -> None:
+def test_failed_transfer_has_port() -> None:
     rig = bench()
     (device,) = rig.bus.scan()
     with device.open(2) as handle:
@@ -218,12 +218,12 @@ def test_a_transfer_that_fails_knows_its_port() -> None:
         assert caught.value.path == "1-1"
 
 
-def test_paths_sort_by_their_numbers() -> None:
+def test_paths_sort_numerically() -> None:
     paths = ["10-1", "1-10", "1-2", "2-1", "1-2.10", "1-2.9", "1-0"]
     assert sorted(paths, key=path_key) == ["1-0", "1-2", "1-2.9", "1-2.10", "1-10", "2-1", "10-1"]
 
 
-def test_a_machine_without_libusb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_libusb(monkeypatch: pytest.MonkeyPatch) -> None:
     from esp_dfu_ext.usb.libusb import libusb_backend
 
     monkeypatch.setattr("usb.backend.libusb1._lib", None)
@@ -237,22 +237,22 @@ def test_a_machine_without_libusb(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.missing == ""
 
 
-def test_each_libusb_backend_has_a_context_of_its_own() -> None:
-    """pyusb would hand out the one context it keeps. This is the real libusb; it needs no device and no rights."""
+def test_each_libusb_backend_has_own_context() -> None:
+    # The real libusb; needs neither a device nor permissions.
     from esp_dfu_ext.usb.libusb import libusb_backend
 
     try:
         first, second = libusb_backend(), libusb_backend()
     except UsbUnavailableError as error:
-        # libusb up to 1.0.26 does not start on a machine without USB, and we must say so.
-        assert "does not start" in error.message
+        # libusb up to 1.0.26 cannot start on a computer without USB, and the error must say so.
+        assert "cannot start" in error.message
         return
     assert first.ctx.value
     assert second.ctx.value
     assert first.ctx.value != second.ctx.value
 
 
-def test_a_scan_opens_nothing() -> None:
+def test_scan_opens_no_device() -> None:
     rig = bench()
     rig.board.faults.no_access = True
     assert len(rig.bus.scan()) == 1
@@ -260,8 +260,8 @@ def test_a_scan_opens_nothing() -> None:
 
 
 @pytest.mark.parametrize("keep", ["device", "handle", "both"])
-def test_a_backend_outlives_its_devices_whoever_holds_them_last(keep: str) -> None:
-    """libusb crashes when it gets a device back after its context has ended."""
+def test_backend_outlives_devices(keep: str) -> None:
+    # libusb crashes when it gets a device back after its context has ended.
     rig = bench(mode=Mode.DFU)
     gone: list[str] = []
 

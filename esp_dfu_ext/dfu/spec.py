@@ -1,4 +1,4 @@
-"""Numbers, names and structures of DFU 1.1; names are the specification's."""
+"""Numbers, names and structures of DFU 1.1, under the names of the specification."""
 
 from __future__ import annotations
 
@@ -88,9 +88,12 @@ STATUS_LENGTH = 6  # bytes
 
 
 class StatusResponse(NamedTuple):
-    """The answer to DFU_GETSTATUS, section 6.1.2; `poll_timeout` in seconds.
+    """The answer to DFU_GETSTATUS, section 6.1.2.
 
-    `status` and `state` are plain numbers where a device answers with one that DFU 1.1 does not know.
+    Attributes:
+        status: Status, or a plain number that DFU 1.1 does not define.
+        poll_timeout: bwPollTimeout in seconds.
+        state: State, or a plain number that DFU 1.1 does not define.
     """
 
     status: int
@@ -98,9 +101,9 @@ class StatusResponse(NamedTuple):
     state: int
 
     @classmethod
-    @lru_cache(maxsize=64)  # a download gets the same few answers thousands of times
+    @lru_cache(maxsize=64)  # a download receives the same few answers thousands of times
     def decode(cls, data: bytes) -> StatusResponse:
-        """Raises ValueError if `data` is not six bytes long."""
+        """Decode an answer; raise ValueError if it is not six bytes long."""
         if len(data) != STATUS_LENGTH:
             raise ValueError(f"{len(data)} bytes instead of {STATUS_LENGTH}")
         status, state = data[0], data[4]
@@ -112,7 +115,7 @@ class StatusResponse(NamedTuple):
         )
 
     def encode(self) -> bytes:
-        """Six bytes, as a device sends them."""
+        """Return the six bytes that a device sends."""
         milliseconds = round(self.poll_timeout * 1000)
         return bytes([self.status]) + milliseconds.to_bytes(3, "little") + bytes([self.state, 0])
 
@@ -121,7 +124,7 @@ _FUNCTIONAL = struct.Struct("<BBBHHH")
 
 
 class FunctionalDescriptor(NamedTuple):
-    """The DFU functional descriptor, table 4.2; `detach_timeout` in milliseconds."""
+    """The DFU functional descriptor, table 4.2; `detach_timeout` is in milliseconds, `transfer_size` in bytes."""
 
     attributes: int
     detach_timeout: int
@@ -135,19 +138,19 @@ class FunctionalDescriptor(NamedTuple):
 
     @property
     def manifestation_tolerant(self) -> bool:
-        """bitManifestationTolerant: it answers on the bus after the download."""
+        """bitManifestationTolerant: the device still answers after the download."""
         return bool(self.attributes & 0x04)
 
     @property
     def will_detach(self) -> bool:
-        """bitWillDetach: it leaves the bus by itself after DFU_DETACH, and wants no bus reset."""
+        """bitWillDetach: the device leaves the bus by itself after DFU_DETACH, without a bus reset."""
         return bool(self.attributes & 0x08)
 
     @classmethod
     def find(cls, descriptors: bytes) -> FunctionalDescriptor | None:
-        """Look for one in the class-specific descriptors behind an interface; None if there is none.
+        """Return the one among the class-specific descriptors of an interface, or None.
 
-        DFU 1.0 devices have one that lacks the last two bytes; it counts as version 1.00.
+        In DFU 1.0 it lacks the last two bytes; it then counts as version 1.00.
         """
         position = 0
         while position + 2 <= len(descriptors):
@@ -163,7 +166,7 @@ class FunctionalDescriptor(NamedTuple):
         return None
 
     def encode(self) -> bytes:
-        """Nine bytes, as a device sends them."""
+        """Return the nine bytes that a device sends."""
         return _FUNCTIONAL.pack(
             _FUNCTIONAL.size,
             DESCRIPTOR_TYPE_FUNCTIONAL,

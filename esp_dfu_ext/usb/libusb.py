@@ -1,4 +1,4 @@
-"""pyusb's backend: libusb with a context of its own, and pyusb's errors as ours."""
+"""Load libusb for pyusb, and map pyusb's errors to ours."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _BY_CODE: dict[int, type[UsbError]] = {
     _PIPE: StallError,
     _NOT_SUPPORTED: DriverMissingError,
 }
-# A backend that is not libusb has only the errno.
+# Backends other than libusb report only an errno.
 _BY_ERRNO: dict[int, type[UsbError]] = {
     errno.EACCES: AccessDeniedError,
     errno.EPERM: AccessDeniedError,
@@ -55,7 +55,7 @@ _TEXTS: dict[type[UsbError], str] = {
     DeviceBusyError: "another program holds the device",
     TransferTimeoutError: "no answer in time",
     StallError: "the device refused the request",
-    DriverMissingError: "the system has no driver for it that lets programs in",
+    DriverMissingError: "the system has no driver that lets programs open it",
     UsbError: "the transfer failed",
 }
 
@@ -64,10 +64,10 @@ _LOADING = threading.Lock()
 
 
 def libusb_backend() -> Any:
-    """A pyusb backend with a libusb context of its own: libusb-package's library, else the system's.
+    """Return a pyusb backend with a libusb context of its own; libusb-package's library, or else the system's.
 
     Raises:
-        UsbUnavailableError: there is no libusb, or it does not start.
+        UsbUnavailableError: libusb is not installed, or cannot start.
     """
     try:
         import usb.backend.libusb1 as libusb1
@@ -79,7 +79,7 @@ def libusb_backend() -> Any:
 
         if libusb_package.get_library_path() is not None:
             find_library = libusb_package.find_library
-    # pyusb logs a traceback where we raise an error; without a handler Python would print it.
+    # pyusb logs a traceback where we raise an error; without a handler, Python would print it.
     logging.getLogger("usb").addHandler(_NO_LOG)
     with _LOADING:
         shared = libusb1.get_backend(find_library=find_library)
@@ -87,16 +87,16 @@ def libusb_backend() -> Any:
             shared = libusb1.get_backend()
     if shared is None:
         if libusb1._lib is not None:
-            raise UsbUnavailableError("libusb is there, but does not start; is there USB on this machine?")
+            raise UsbUnavailableError("libusb is installed, but cannot start. Does this computer have USB?")
         raise UsbUnavailableError("libusb is not installed.", missing="libusb")
-    # get_backend() returns the same one for the whole process; its class makes another with its own context.
+    # get_backend() always returns the same backend; its class makes another one with a context of its own.
     with mapped("libusb"):
         return _backend_class()(shared.lib)
 
 
 @cache
 def _backend_class() -> Any:
-    """pyusb's libusb backend with a control transfer that costs little more than libusb's own."""
+    """Return pyusb's libusb backend with a control transfer that costs little more than libusb's own."""
     import ctypes
 
     import usb.backend.libusb1 as libusb1
@@ -106,13 +106,13 @@ def _backend_class() -> Any:
     class Backend(libusb1._LibUSB):  # type: ignore[misc]
         def __init__(self, lib: Any) -> None:
             super().__init__(lib)
-            # Looked up by item it is a function of our own, without pyusb's types, which convert each argument.
+            # Looking it up by item gives a function of our own, without pyusb's types, which convert every argument.
             self._control_transfer = lib["libusb_control_transfer"]
 
         def ctrl_transfer(
             self, handle: Any, request_type: int, request: int, value: int, index: int, data: array[int], timeout: int
         ) -> int:
-            # pyusb's own casts a pointer and looks for a wrapped result at each call.
+            # pyusb's method casts a pointer and looks for a wrapped result at each call.
             address, length = data.buffer_info()
             count: int = self._control_transfer(
                 handle.handle, request_type, request, value, index, pointer(address), length, timeout
@@ -123,10 +123,14 @@ def _backend_class() -> Any:
 
 
 class mapped:
-    """A context that turns pyusb's errors into ours; `where` is how the message begins, `path` the port if it is one's.
+    """A context that turns pyusb's errors into ours.
 
-    A class and not a generator: contextlib's frame would keep pyusb's error, and that its frames, in a cycle; until
-    the collector runs the libusb context would stay open.
+    It is a class because a generator's frame would keep pyusb's error, and the error its frames, in a cycle; the libusb
+    context would stay open until the garbage collector runs.
+
+    Args:
+        where: Beginning of the message.
+        path: Port of the device; None if the error is not about one.
     """
 
     def __init__(self, where: str, path: str | None = None) -> None:
