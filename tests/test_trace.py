@@ -1,4 +1,4 @@
-"""The trace: text, the two capture formats as a reader of ours finds them, the log, and the file's rules."""
+"""Traces: text, both capture formats, the log, and which files are overwritten."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def traced_flash(rig: Bench, path: Path, **options: Any) -> str:
-    """Flash with a trace; its text."""
+    """Flash with a trace; return its text."""
     with TraceFile(path, rig.clock) as trace:
         rig.bus.trace = trace.trace
         rig.flash(**options)
@@ -43,14 +43,14 @@ def traced_flash(rig: Bench, path: Path, **options: Any) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The words of each line behind seconds and duration, the port left out."""
+    """Return the words of each line after seconds, duration and port."""
     return [re.sub(r"^ *\S+ +\S+  (1-\d)? *", "", line).split() for line in text.splitlines()[2:]]
 
 
 # --- text -------------------------------------------------------------------------------------------------
 
 
-def test_text_names_every_request_that_was_sent(tmp_path: Path) -> None:
+def test_text_names_every_request(tmp_path: Path) -> None:
     rig = bench()
     sent = [NAMES[t.request] for t in rig.log if t.is_dfu]
     names = [row[0] for row in rows(traced_flash(rig, tmp_path / "t.txt"))]
@@ -67,7 +67,7 @@ def test_text_names_every_request_that_was_sent(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_text_shows_values_results_and_what_a_status_means(tmp_path: Path) -> None:
+def test_text_shows_values_results_and_status(tmp_path: Path) -> None:
     text = traced_flash(bench(), tmp_path / "t.txt")
     stream = small_image().stream
     first = stream[:16].hex(" ")
@@ -80,7 +80,7 @@ def test_text_shows_values_results_and_what_a_status_means(tmp_path: Path) -> No
     assert "wValue wLength" in text.splitlines()[1]
 
 
-def test_times_are_those_of_the_clock(tmp_path: Path) -> None:
+def test_times_come_from_clock(tmp_path: Path) -> None:
     rig = bench(mode=Mode.DFU)
     rig.board.faults.block_time = 0.5
     lines = [line.split() for line in traced_flash(rig, tmp_path / "t.txt").splitlines() if "DFU_DNLOAD" in line]
@@ -89,7 +89,7 @@ def test_times_are_those_of_the_clock(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_errors_are_named_by_their_codes(tmp_path: Path) -> None:
+def test_errors_have_their_codes(tmp_path: Path) -> None:
     rig = bench(mode=Mode.DFU)
     rig.board.faults.plan(stall, at=Request.DFU_GETSTATUS)
     assert "6 <- failed: usb-stall\n" in traced_flash(rig, tmp_path / "t.txt")
@@ -99,7 +99,7 @@ def test_errors_are_named_by_their_codes(tmp_path: Path) -> None:
     assert "claim                 interface 2 failed: device-busy\n" in (tmp_path / "t.txt").read_text(encoding="utf-8")
 
 
-def test_a_reset_and_a_failed_scan_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reset_and_failed_scan_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = traced_flash(bench(mode=Mode.DFU), tmp_path / "t.txt", reset=True)
     assert "1-1     reset                 device 2 failed: device-gone\n" in text
     import usb.core
@@ -113,7 +113,7 @@ def test_a_reset_and_a_failed_scan_are_recorded(tmp_path: Path, monkeypatch: pyt
     assert "scan                  vendor 303a failed: usb-io\n" in (tmp_path / "t.txt").read_text(encoding="utf-8")
 
 
-def test_boards_flashed_at_once_share_a_file_of_whole_lines(tmp_path: Path) -> None:
+def test_several_boards_write_whole_lines(tmp_path: Path) -> None:
     rig = bench("esp32s3", "esp32s3", "esp32s3", mode=Mode.DFU)
     with TraceFile(tmp_path / "t.txt", rig.clock) as trace:
         rig.bus.trace = trace.trace
@@ -125,7 +125,7 @@ def test_boards_flashed_at_once_share_a_file_of_whole_lines(tmp_path: Path) -> N
         assert sum(f"  {path}     DFU_DNLOAD" in line for line in lines) == len(sent) > 100
 
 
-def test_records_are_in_the_file_at_once(tmp_path: Path) -> None:
+def test_records_are_written_at_once(tmp_path: Path) -> None:
     rig = bench(mode=Mode.DFU)
     seen: list[int] = []
 
@@ -140,7 +140,7 @@ def test_records_are_in_the_file_at_once(tmp_path: Path) -> None:
     assert set(seen) == {0}
 
 
-# --- captures, read by the formats' own descriptions --------------------------------------------------------
+# --- captures, decoded after the formats' descriptions --------------------------------------------------------
 
 
 class Urb(NamedTuple):
@@ -206,7 +206,7 @@ def read_pcapng(data: bytes) -> Iterator[Urb]:
 
 
 def capture_of(rig: Bench, path: Path) -> list[tuple[Urb, Urb]]:
-    """The pairs of submission and completion in a capture of a flash."""
+    """Return each transfer's submission and completion in a capture of a flash."""
     with TraceFile(path, rig.clock) as trace:
         rig.bus.trace = trace.trace
         with contextlib.suppress(UsbError):
@@ -228,7 +228,7 @@ def capture_of(rig: Bench, path: Path) -> list[tuple[Urb, Urb]]:
 
 
 @pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
-def test_a_capture_holds_every_transfer_whole(tmp_path: Path, suffix: str) -> None:
+def test_capture_has_every_transfer(tmp_path: Path, suffix: str) -> None:
     rig = bench()
     pairs = capture_of(rig, tmp_path / f"t.{suffix}")
     ours = [(s, c) for s, c in pairs if s.setup[0] in (0x21, 0xA1)]
@@ -244,7 +244,7 @@ def test_a_capture_holds_every_transfer_whole(tmp_path: Path, suffix: str) -> No
     assert [c.length for _, c in ours[1:]] == [len(s.data) or len(c.data) for s, c in ours[1:]]
 
 
-def test_a_capture_has_the_descriptors_first(tmp_path: Path) -> None:
+def test_capture_begins_with_descriptors(tmp_path: Path) -> None:
     rig = bench("esp32s2")
     pairs = capture_of(rig, tmp_path / "t.pcapng")
     rom = rig.board.rom  # in DFU mode since
@@ -258,7 +258,7 @@ def test_a_capture_has_the_descriptors_first(tmp_path: Path) -> None:
     assert status[0].setup[:2] == bytes([0xA1, 3])
 
 
-def test_a_capture_gives_linux_errors(tmp_path: Path) -> None:
+def test_capture_has_linux_error_numbers(tmp_path: Path) -> None:
     for fault, status in ((stall, -32), (hang, -110)):
         rig = bench(mode=Mode.DFU)
         rig.board.faults.plan(fault, 5)
@@ -271,7 +271,7 @@ def test_a_capture_gives_linux_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["t.txt", "t.pcap", "t.pcapng"])
-def test_a_trace_of_ours_and_an_empty_file_are_overwritten(tmp_path: Path, name: str) -> None:
+def test_own_trace_and_empty_file_are_overwritten(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     traced_flash(bench(), path)
     long = path.read_bytes()
@@ -291,7 +291,7 @@ FOREIGN = struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 220)
 @pytest.mark.parametrize(
     "content", [b"int main;", b"\n", b"# esp-dfu", FOREIGN], ids=["text", "line", "short", "usbmon"]
 )
-def test_another_file_is_never_overwritten(tmp_path: Path, content: bytes) -> None:
+def test_other_file_is_never_overwritten(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "main.pcap"
     path.write_bytes(content)
     with pytest.raises(OutputError, match="already exists and is not a trace"):
@@ -299,7 +299,7 @@ def test_another_file_is_never_overwritten(tmp_path: Path, content: bytes) -> No
     assert path.read_bytes() == content
 
 
-def test_links_folders_and_missing_folders_are_refused(tmp_path: Path) -> None:
+def test_links_and_folders_are_refused(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "target")
     for path, reason in (
@@ -315,7 +315,7 @@ def test_links_folders_and_missing_folders_are_refused(tmp_path: Path) -> None:
 # --- the log ----------------------------------------------------------------------------------------------
 
 
-def test_the_log_has_a_line_for_each_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_has_every_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rig = bench()
     with caplog.at_level(logging.DEBUG, "esp_dfu_ext"):
         rig.flash()
@@ -330,7 +330,7 @@ def test_the_log_has_a_line_for_each_record(tmp_path: Path, caplog: pytest.LogCa
     assert caplog.records == []
 
 
-def test_without_a_trace_or_log_nothing_is_wrapped() -> None:
+def test_without_trace_nothing_is_wrapped() -> None:
     rig = bench(mode=Mode.DFU)
     (device,) = rig.bus.scan()
     assert rig.bus.trace is None
@@ -343,7 +343,7 @@ def test_without_a_trace_or_log_nothing_is_wrapped() -> None:
 
 @pytest.fixture
 def dfu_bin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Path:
-    """A dfu.bin; the trace of each command is expected in the current folder."""
+    """Return a dfu.bin; the current folder is a temporary one."""
     monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(VirtualClock()))
     monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
     monkeypatch.chdir(tmp_path)
@@ -354,11 +354,11 @@ def dfu_bin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) ->
 
 
 def requests(path: str) -> set[str]:
-    """Names in the first column of a trace."""
+    """Return the names of requests and steps in a trace."""
     return {row[0] for row in rows(Path(path).read_text(encoding="utf-8"))}
 
 
-def test_list_flash_and_doctor_write_a_trace(dfu_bin: Path) -> None:
+def test_list_flash_and_doctor_write_trace(dfu_bin: Path) -> None:
     assert run("list", "--trace", "list.txt") == 0
     assert requests("list.txt") == {
         "scan", "open", "close", "GET_DEVICE_DESCRIPTOR", "GET_CONFIG_DESCRIPTOR", "GET_STRING_DESCRIPTOR",
@@ -369,13 +369,13 @@ def test_list_flash_and_doctor_write_a_trace(dfu_bin: Path) -> None:
     assert "scan" in requests("doctor.txt")
 
 
-def test_a_rehearsal_writes_a_trace(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rehearsal_writes_trace(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ESP_DFU_SIMULATE")
     assert run("flash", dfu_bin, "--simulate", "--trace", "t.txt") == 0
     assert "DFU_DNLOAD" in requests("t.txt")
 
 
-def test_the_environment_variable_is_the_option(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_sets_option(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESP_DFU_TRACE", "t.txt")
     assert run("inspect", dfu_bin) == run("build", dfu_bin.parent) == run("demo") == 0
     assert not Path("t.txt").exists()
@@ -383,7 +383,7 @@ def test_the_environment_variable_is_the_option(dfu_bin: Path, monkeypatch: pyte
     assert "scan" in requests("t.txt")
 
 
-def test_a_trace_that_cannot_be_written_stops_before_anything_is_sent(
+def test_unwritable_trace_fails_before_anything_is_sent(
     dfu_bin: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Simulation] = []
@@ -399,9 +399,7 @@ def test_a_trace_that_cannot_be_written_stops_before_anything_is_sent(
     assert made[0].boards[0].rom.mode is Mode.RUN_TIME
 
 
-def test_a_disk_that_fills_up_ends_the_trace_and_not_the_flash(
-    dfu_bin: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_ends_trace_not_flash(dfu_bin: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     write, count = TraceFile._write, 0
 
     def fill_up(self: TraceFile, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Captures of a flash as Wireshark's own dissectors of USB and DFU read them, through tshark."""
+"""Captures of a flash as Wireshark's dissectors for USB and DFU read them, through tshark."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ REQUESTS = {0: "Detach", 1: "Download", 3: "Get Status"}  # what Wireshark calls
 
 
 def column(capture: Path, shown: str, field: str, usb_id: str = "303a:0009") -> list[str]:
-    """A field of the packets that a display filter shows; the device's class requests are decoded as DFU's."""
+    """Return a field of the packets that match a display filter, with the device's requests decoded as DFU."""
     decode_as = f"usb.product==0x{usb_id.replace(':', '')},usbdfu"
     command = ["tshark", "-r", str(capture), "-d", decode_as, "-Y", shown, "-T", "fields", "-e", field]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def requests(capture: Path) -> Counter[str]:
-    """The DFU requests in a capture, by Wireshark's names."""
+    """Count the DFU requests in a capture by Wireshark's names."""
     info = column(capture, "usbdfu.command", "_ws.col.Info")
     found = (line.removeprefix("Sent Command: ") for line in info)
     return Counter(next(name for name in REQUESTS.values() if line.startswith(name)) for line in found)
 
 
 @pytest.mark.parametrize("name", ["t.pcap", "t.pcapng"])
-def test_wireshark_finds_every_request_that_the_chip_saw(tmp_path: Path, name: str) -> None:
+def test_wireshark_finds_every_request(tmp_path: Path, name: str) -> None:
     rig = bench()
     with TraceFile(tmp_path / name, rig.clock) as trace:
         rig.bus.trace = trace.trace
@@ -58,11 +58,11 @@ def test_wireshark_reads_the_descriptors(tmp_path: Path) -> None:
     capture = tmp_path / "t.pcapng"
     assert set(column(capture, "usb.idVendor", "usb.idProduct")) == {f"0x{chip().usb.pid:04x}"}
     assert column(capture, "usbdfu.descriptor", "usbdfu.descriptor.wTransferSize") == ["64", "64", "64"]
-    # The dissector stumbles over data of zero bytes, here the request that ends the download.
+    # The dissector calls only the request that ends the download malformed, because it has no data.
     assert column(capture, "_ws.malformed", "usbdfu.length") == ["0"]
 
 
-def test_wireshark_reads_a_trace_of_the_real_libusb(tmp_path: Path) -> None:
+def test_wireshark_reads_trace_of_real_libusb(tmp_path: Path) -> None:
     build = write_sample_project(tmp_path, load_target("esp32s3"), app_size=6000)
     capture = tmp_path / "t.pcapng"
     with UmockdevBench("esp32s3") as usb:
