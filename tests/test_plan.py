@@ -73,6 +73,12 @@ def test_files_larger_than_flash_memory_are_not_read(sizes: list[int], tmp_path:
     assert check_regions([Region(each.file.address, each.size, "f") for each in loaded], 4 * MIB, S3)
 
 
+@pytest.mark.parametrize("sizes", [[4 * MIB], [3 * MIB, MIB]])
+def test_files_that_fill_flash_memory_are_read(sizes: list[int], tmp_path: Path) -> None:
+    files = [FlashFile(n, sparse_file(tmp_path / f"{n}.bin", size)) for n, size in enumerate(sizes)]
+    assert [len(each.data) for each in load_files(files, 4 * MIB)] == sizes
+
+
 @pytest.mark.parametrize(
     ("kind", "why"),
     [("missing", "does not exist"), ("folder", "is not a regular file"), ("name too long", "does not exist")],
