@@ -155,7 +155,7 @@ def build(build_dir: Path, output: str | None, only: tuple[str, ...], **chosen: 
 
         return build(session, build_dir, output=Path(output) if output else None, sections=only, **chosen)
 
-    _run(command, chosen, build_dir=build_dir)
+    _run(command, chosen)  # `build` itself finds the project, and reads its files once
 
 
 @cli.command(short_help="Show what a DFU.BIN contains.")
