@@ -24,9 +24,6 @@ from typing import Any, Callable
 
 import click
 
-# Must not find the checkout that the tests' environment has installed in place.
-sys.path[:] = [folder for folder in sys.path if not os.path.exists(os.path.join(folder, "idf_ext.py"))]
-
 VERSION = tuple(int(part) for part in os.environ.get("FAKE_IDF_VERSION", "6.0").split("."))
 
 
@@ -252,6 +249,8 @@ class Cli(click.Group):
 
 
 def main() -> None:
+    # Must not find the checkout that the tests' environment has installed in place.
+    sys.path[:] = [folder for folder in sys.path if not os.path.exists(os.path.join(folder, "idf_ext.py"))]
     project_dir = sys.argv[sys.argv.index("-C") + 1] if "-C" in sys.argv else os.getcwd()
     build_dir = sys.argv[sys.argv.index("-B") + 1] if "-B" in sys.argv else os.path.join(project_dir, "build")
     cli = Cli(load(os.path.realpath(project_dir), os.path.realpath(build_dir)))
