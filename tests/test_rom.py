@@ -432,7 +432,7 @@ def test_strict_rom_demands_getstatus_after_each_block() -> None:
 
 
 @pytest.mark.parametrize("phase", range(0, 256, 20))
-def test_a_damaged_archive_is_reported_no_more_than_5_blocks_late(phase: int) -> None:
+def test_damaged_archive_is_reported_within_5_blocks(phase: int) -> None:
     first = File(0x1000, "first.bin", content(3000 + phase))
     second = File(0x8000, "second.bin", content(3000, 1))
     stream = bytearray(archive([first, second]))

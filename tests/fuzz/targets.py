@@ -73,8 +73,8 @@ def image_parts(data: bytes) -> None:
     """Build a dfu.bin like a good one with a few defects, so that the checks are reached, not only the parser."""
     tape = Tape(data)
     names = ("a", "b.bin", "n" * 63, "n" * 64, "\x1b[2J", "\u202ebin.a", "flash_params.dat", "dfuinfo0.dat", "a")
-    told = CHIP_SIZE if not tape.number() & 1 else tape.number(4)
-    records, members = [params(told).record], [params(told).member]
+    chip_size = CHIP_SIZE if not tape.number() & 1 else tape.number(4)
+    records, members = [params(chip_size).record], [params(chip_size).member]
     while not tape.used_up and len(members) < 80:
         slips = tape.number()
         name = names[tape.number() % len(names)] if slips & 1 else f"file{len(members)}"

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 
 def esp_dfu(*arguments: str | Path) -> tuple[int, str]:
-    """Run the command under limits; its exit code and what it printed."""
+    """Run the command under limits; return its exit code and output."""
     done = commands.esp_dfu(
         *arguments,
         code=_RUN.format(memory=MEMORY, seconds=SECONDS),

@@ -41,8 +41,8 @@ def cpio_member(
 ) -> bytes:
     """Return one member of a "newc" archive, written down from cpio(5); `size` overrides the header's length."""
     raw = (name.encode() if isinstance(name, str) else name) + b"\0"
-    told = len(data) if size is None else size
-    head = b"070701" + b"%08x" * 13 % (0, mode, 0, 0, links, 0, told, 0, 0, 0, 0, len(raw), 0)
+    length = len(data) if size is None else size
+    head = b"070701" + b"%08x" * 13 % (0, mode, 0, 0, links, 0, length, 0, 0, 0, 0, len(raw), 0)
     return fill(head + raw) + fill(data)
 
 

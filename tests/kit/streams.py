@@ -148,7 +148,7 @@ def bad_streams() -> tuple[BadStream, ...]:
         BadStream("65 records", _records(65), ERR_FILE, only_at_end=False, erased=all_erased),
         _not_programmed("no flash_params.dat, beyond 2 MiB", archive([A, far], None), A, far),
         _not_programmed("no flash_params.dat, across 2 MiB", archive([A, across], None), A, across),
-        _not_programmed("beyond the chip size it tells", archive([A, too_far], 512 * KIB), A, too_far),
+        _not_programmed("beyond the chip size of flash_params.dat", archive([A, too_far], 512 * KIB), A, too_far),
         BadStream(
             "above 16 MiB",
             archive([A, above], 32 * MIB),

@@ -1,11 +1,11 @@
-"""Runs Python in a virtual machine whose Linux has a USB of its own: User-Mode Linux, booted in half a second.
+"""Run Python in a virtual machine with its own USB: User-Mode Linux, which boots in half a second.
 
-By hand, with any arguments that Python takes:
+By hand, with any arguments of Python:
 
     tests/real_usb/vm/setup.sh                                     # once; builds the kernel
     .venv/bin/python tests/real_usb/vm/boot.py -m pytest -m '' tests/real_usb/guest/checks.py
 
-The guest sees this machine's files, this very Python included, and its own copy of what it writes.
+The guest sees this machine's files, including this Python; what it writes goes to a copy of its own.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ _PASSED_ON = ("ESP_DFU_BENCH_ROUNDS", "ESP_DFU_SOAK_BOARDS", "PYTEST_ADDOPTS")
 
 
 def cache_folder() -> Path:
-    """Where setup.sh leaves the kernel."""
+    """Return the folder in which setup.sh puts the kernel."""
     return Path(os.environ.get("ESP_DFU_VM_CACHE") or Path.home() / ".cache" / "esp-dfu-ext")
 
 
 def boot(arguments: Sequence[str], deadline: float, python: str = sys.executable) -> int:
-    """Run ``python *arguments`` in the guest, with its output on our stdout.
+    """Run ``python *arguments`` in the guest, with its output on this process's stdout.
 
     Returns:
-        Its exit code.
+        Exit code of the guest's Python.
 
     Raises:
-        FileNotFoundError: setup.sh was not run.
-        TimeoutError: it took longer than `deadline` seconds.
-        RuntimeError: the guest died before it could tell an exit code.
+        FileNotFoundError: The kernel is missing, because setup.sh was not run.
+        TimeoutError: It took longer than `deadline` seconds.
+        RuntimeError: The guest ended without an exit code.
     """
     kernel = cache_folder() / "linux"
     if not kernel.exists():
-        raise FileNotFoundError(f"{kernel} is not there; run tests/real_usb/vm/setup.sh")
+        raise FileNotFoundError(f"{kernel} does not exist; run tests/real_usb/vm/setup.sh")
     with tempfile.TemporaryDirectory(prefix="esp-dfu-vm-") as folder:
         job = {
             "command": [python, *arguments],
@@ -52,19 +52,19 @@ def boot(arguments: Sequence[str], deadline: float, python: str = sys.executable
             "public": _closed_folders(Path(python).absolute(), Path(python).resolve(), REPOSITORY),
         }
         Path(folder, "job.json").write_text(json.dumps(job))
-        # On one CPU: the machine has one, and its processes hand over to each other at every system call.
+        # On one CPU: the virtual machine has one, and its processes switch at every system call.
         pinned = ["taskset", "-c", str(max(os.sched_getaffinity(0)))]
         command = [
             *pinned, str(kernel), f"mem={MEMORY}", "rootfstype=hostfs", "hostfs=/", "ro", "quiet", "loglevel=2",
             "con=null", "con0=null,fd:1", f"JOB={folder}", f"init={python}", "--", str(_INIT),
         ]  # fmt: skip
-        # SIGTERM must reach `finally` too: the machine is a session of its own and would go on.
+        # SIGTERM must reach `finally` too: the machine is a session of its own and would keep running.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             machine.wait(deadline)
         except subprocess.TimeoutExpired:
-            raise TimeoutError(f"the virtual machine was stopped after {deadline:.0f} s") from None
+            raise TimeoutError(f"The virtual machine was stopped after {deadline:.0f} s.") from None
         finally:
             if machine.poll() is None:
                 os.killpg(machine.pid, signal.SIGKILL)
@@ -72,7 +72,7 @@ def boot(arguments: Sequence[str], deadline: float, python: str = sys.executable
             signal.signal(signal.SIGTERM, before)
         exit_code = Path(folder, "exit_code")
         if not exit_code.exists():
-            raise RuntimeError(f"the virtual machine ended with {machine.returncode} before the job did")
+            raise RuntimeError(f"The virtual machine ended with {machine.returncode} before the command did.")
         return int(exit_code.read_text())
 
 
@@ -81,7 +81,7 @@ def _environment() -> dict[str, str]:
         "HOME": "/root",
         "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
-        "TMPDIR": "/run/tmp",  # not the host's, whose remains would be in the way
+        "TMPDIR": "/run/tmp",  # not the host's, which has files of earlier runs
         "PYTHONPATH": str(REPOSITORY),
         "PYTHONUNBUFFERED": "1",
         "ESP_DFU_VM": "1",
@@ -90,7 +90,7 @@ def _environment() -> dict[str, str]:
 
 
 def _closed_folders(*paths: Path) -> list[str]:
-    """Folders on the way to `paths` that an ordinary user may not enter; in the guest he may."""
+    """Return the folders above `paths` that an ordinary user cannot enter; the guest opens them."""
     folders = {parent for path in paths for parent in path.parents}
     return sorted(str(folder) for folder in folders if folder.stat().st_mode & 0o005 != 0o005)
 
