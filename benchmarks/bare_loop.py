@@ -1,6 +1,7 @@
-"""What --strict could cost at least in Python: libusb's control transfers by ctypes, and nothing else.
+"""Show the lower bound for --strict in Python: libusb's control transfers through ctypes and nothing else.
 
-``python benchmarks/bare_loop.py DFU.BIN``: one board, in DFU mode; no check, no progress, no error handling.
+Run: ``python benchmarks/bare_loop.py DFU.BIN`` with one board in DFU mode. It makes no checks, shows no progress and
+handles no errors.
 """
 
 from __future__ import annotations

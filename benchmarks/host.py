@@ -54,7 +54,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             target = load_target("esp32s3")
             build_dir = write_sample_project(Path(folder), target, app_size=app_size - 4096, flash_size="16MB")
-            # A process of its own: peak memory never goes down again.
+            # In a process of its own, because peak memory never decreases.
             command = [sys.executable, "-m", "benchmarks.host", str(build_dir)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
         seconds, size, peak = map(float, done.stdout.split())

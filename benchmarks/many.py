@@ -1,10 +1,10 @@
-"""1, 4 and 16 boards flashed together, on the real Linux USB stack of the virtual machine.
+"""Measure 1, 4 and 16 boards flashed together, on the real Linux USB stack of the virtual machine.
 
     tests/real_usb/vm/setup.sh
     .venv/bin/python -m benchmarks.many [ROUNDS]
 
-The boards are ESP32-S2, which all have the serial number "0"; from run-time mode on each leaves the bus once and comes
-back, and Linux sets up one after the other. Prints medians.
+The boards are ESP32-S2, which all have the serial number "0". A board in run-time mode leaves the bus once and comes
+back, and Linux sets up one board after the other. Prints medians.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 
 from .vm import runs
 
-GOAL = 1.5  # times the seconds of one board, as long as the bus has time for all
+GOAL = 1.5  # times the seconds of one board, while the bus is fast enough for all of them
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""A thousand boards in a row under one watch, on the simulated bus and in virtual time. Run: python -m benchmarks.soak.
+"""Flash a thousand boards in a row with one watch, on the simulated bus in virtual time.
 
     .venv/bin/python -m benchmarks.soak [BOARDS]
 
-Four ports; a board is pulled out a second after its verdict, and the next one is plugged in when the watch has seen
-the port free. One in ten fails. What grows from one line of the table to the next is a leak; the collector is off.
+There are four ports. A board is unplugged a second after its result, and the next one is plugged in once the watch has
+seen the port empty. One in ten fails. Whatever grows from one line of the table to the next is a leak; the garbage
+collector is off.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ class CountedBench(Bench):
 
 
 def resident() -> float:
-    """Memory of this process in MiB."""
+    """Return the resident memory of this process in MiB."""
     fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def main() -> None:
-    """Run them all."""
+    """Flash them all, and print a table."""
     boards = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     marks = {10, 100, boards // 2, boards}
     bench = CountedBench(clock=SharedClock())

@@ -1,4 +1,4 @@
-"""Whole flashes against dfu-util, side by side on the real Linux USB stack of the virtual machine.
+"""Compare whole flashes with dfu-util, side by side on the real Linux USB stack of the virtual machine.
 
     tests/real_usb/vm/setup.sh
     .venv/bin/python -m benchmarks.usb [ROUNDS] [MEDIANS.json]
@@ -39,7 +39,7 @@ CPU_GOAL = 1.0
 
 
 def measure(rounds: int) -> dict[tuple[str, str], Median]:
-    """Boot the virtual machine and run everything in it."""
+    """Boot the virtual machine, and run every case in it."""
     return {
         key: Median(
             statistics.median(run["seconds"] for run in of_one),
@@ -51,7 +51,7 @@ def measure(rounds: int) -> dict[tuple[str, str], Median]:
 
 
 def table(medians: dict[tuple[str, str], Median]) -> str:
-    """The table, in Markdown."""
+    """Return the table in Markdown."""
     lines = [
         "| work | tool | seconds | of dfu-util | goal | CPU s/MiB | of dfu-util | goal |",
         "|---|---|---:|---:|---:|---:|---:|---:|",

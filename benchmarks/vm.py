@@ -1,4 +1,4 @@
-"""Runs a benchmark's other half in the virtual machine, and collects what it measured."""
+"""Run a benchmark's guest module in the virtual machine and collect its results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def runs(module: str, rounds: int, *keys: str) -> dict[Any, list[dict[str, Any]]]:
-    """Run a module there; its ``RUN`` lines, by the values that they have under `keys`. Exits if it fails."""
+    """Run a module in the virtual machine; return its ``RUN`` lines by their values of `keys`. Exits if it fails."""
     command = [sys.executable, "tests/real_usb/vm/boot.py", "-m", module]
     env = {**os.environ, "ESP_DFU_BENCH_ROUNDS": str(rounds), "ESP_DFU_VM_DEADLINE": "3000"}
     done = subprocess.run(command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, text=True)
