@@ -253,7 +253,7 @@ def udev(install: bool, force: bool) -> None:
     "name",
     metavar="CHIP",
     shell_complete=_completed_by("chips"),
-    help="Chip to simulate. Default: the first one by name.",
+    help="Chip to simulate. Default: the oldest one.",
 )
 def demo(name: str | None) -> None:
     """Build, inspect, list and flash on a simulated chip. Needs no board and no ESP-IDF."""

@@ -230,7 +230,7 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu("udev --install", NARROW, linux=root),
     ],
     # The demo, and idf.py.
-    "demo": esp_dfu("demo", USUAL, boards="esp32p4+slow", linux=None),
+    "demo": esp_dfu("demo", USUAL, boards="esp32s2+slow", linux=None),
     "enable": [
         *esp_dfu("enable my_project", NARROW),
         *esp_dfu("enable", NARROW),

@@ -320,6 +320,7 @@ def test_demo_runs_all_commands_and_leaves_no_files(
     monkeypatch.chdir(tmp_path)
     assert run("demo") == 0
     out, err = capsys.readouterr()
+    assert "for ESP32-S2" in out.splitlines()[1]
     for text in ("$ esp-dfu build", "$ esp-dfu inspect", "$ esp-dfu list", "$ esp-dfu flash", "All 223488 bytes"):
         assert text in out
     assert err == ""

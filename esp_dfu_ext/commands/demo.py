@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..simulator.sample import write_sample_project
-from ..target import PROJECT_FOLDER, Target, load_target, target_names
+from ..target import PROJECT_FOLDER, Target, load_target
 from . import build as build_command
 from . import flash as flash_command
 from . import inspect as inspect_command
@@ -24,10 +24,12 @@ def demo(session: Session, name: str | None) -> int:
 
     Args:
         session: State of this invocation.
-        name: Name of the chip; None for the first one.
+        name: Name of the chip; None for the oldest, the one with the lowest chip id.
     """
     project_dir = session.project_dir.absolute()  # the current folder changes below
-    target = load_target(name or target_names(project_dir)[0], project_dir)
+    if name is None:
+        name = min(session.targets(), key=lambda target: target.firmware.chip_id).name
+    target = load_target(name, project_dir)
     build_dir, dfu_bin = Path("hello_world/build"), Path("hello_world/build/dfu.bin")
     steps: list[tuple[str, Callable[[], int]]] = [
         (f"build {build_dir}", lambda: build_command.build(session, build_dir)),
