@@ -109,7 +109,7 @@ def test_block_size_follows_device(size: int) -> None:
 
 
 def test_never_sleeps_with_rom() -> None:
-    """The ROM asks for 256 ms in every state; waiting for it would cost an hour per MiB."""
+    # The ROM asks for 256 ms in every state; waiting for it would take more than an hour per MiB.
     for strict in (False, True):
         rig = _rig()
         _download(rig, strict=strict)
@@ -117,7 +117,7 @@ def test_never_sleeps_with_rom() -> None:
 
 
 def _blocks_between_status(rig: Bench) -> list[int]:
-    """How many blocks came before each DFU_GETSTATUS since the one before."""
+    """Return the number of blocks between one DFU_GETSTATUS and the next."""
     counts, count = [], 0
     for transfer in rig.log:
         if transfer.is_dfu and transfer.request == DNLOAD:
@@ -147,7 +147,7 @@ def test_strict_sends_getstatus_after_every_block() -> None:
 
 
 def test_erasing_block_has_erase_timeout() -> None:
-    """The chip erases a file's whole range inside one DFU_DNLOAD, up to 5 blocks behind the file's beginning."""
+    # The chip erases a file's whole range during one DFU_DNLOAD, up to 5 blocks after the file's first.
     dice = [1, 63, 100, 255, 300, 1000, 4097, 77]
     files = [File(0x10000 * n, f"file{n}" + "x" * (7 * n), content(size, n)) for n, size in enumerate(dice, 1)]
     image = image_of(files, chip(), MIB)
@@ -164,11 +164,11 @@ def test_erasing_block_has_erase_timeout() -> None:
     rig.assert_flashed(image)
     assert len(timeouts) == len(files)
     assert min(timeouts[:-1]) >= 30
-    assert timeouts[-1] >= 10  # one that comes with the zero-length block is no more than a sector
+    assert timeouts[-1] >= 10  # an erase during the zero-length block is one sector at most
 
 
 def test_other_blocks_have_short_timeout() -> None:
-    """Six for each file: four of bytes that the ROM may hold back, and one at either end that holds others too."""
+    # Six blocks per file: four whose bytes the ROM may hold back, and one at either end shared with other bytes.
     rig = _rig()
     _download(rig)
     longer = [t.value for t in rig.dfu(DNLOAD)[:-1] if t.timeout != 5]
@@ -346,7 +346,7 @@ def test_silent_device_error_names_place_and_seconds(place: str, says: str) -> N
 @pytest.mark.parametrize(("place", "says"), [("index", "index"), ("middle", "app.bin"), ("zero-length", "ending")])
 @pytest.mark.parametrize("status", [Status.errSTALLEDPKT, Status.errADDRESS])
 def test_stall_error_names_status_place_and_file(place: str, says: str, status: Status) -> None:
-    """Once DFU_GETSTATUS comes after each block, also a status that asks for it is a verdict."""
+    # With DFU_GETSTATUS after every block, even a status that asks for it is a verdict.
     rig = _rig()
 
     def fail(board: Board, answer: Answer) -> bytes:

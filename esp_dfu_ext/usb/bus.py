@@ -249,8 +249,8 @@ def _all_of(find: Any, backend: Any, wanted: Callable[[Any], bool]) -> list[Any]
     devices = []
     with mapped("USB scan"):
         for device in find(find_all=True, backend=backend, custom_match=wanted):
-            # libusb wants its devices back before their context, or the process may crash. pyusb's object lets go of
-            # its backend first; with this reference, its youngest, the backend outlives it, whoever holds it last.
+            # libusb must get its devices back before their context ends, or the process may crash. pyusb's object
+            # drops its backend first; with this reference, its newest, the backend outlives the device in any case.
             device._outlived_by = backend
             devices.append(device)
     return devices

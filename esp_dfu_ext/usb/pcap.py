@@ -14,8 +14,8 @@ from ..errors import AccessDeniedError, DeviceBusyError, DeviceGoneError, StallE
 from .trace import Record, Transfer
 
 LINKTYPE_USB_LINUX_MMAPPED = 220
-# The longest packet that a control transfer makes. Other programs write rounder numbers, so with the link type it
-# tells our captures from those that somebody else has made.
+# The longest packet of a control transfer. Other programs write rounder numbers, so together with the link type it
+# distinguishes our captures from theirs.
 _SNAPLEN = 64 + 0xFFFF
 
 PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, _SNAPLEN, LINKTYPE_USB_LINUX_MMAPPED)
