@@ -469,7 +469,7 @@ def test_board_does_not_return_after_detach(bench: VmBench, image_for: MakeImage
     processes = [start(esp_dfu_command("flash", "--path", board.path, path)) for board in (gone, other_mode)]
     results = [finish(process) for process in processes]
     assert_failed(results[0], 74, "no-return")
-    assert "nothing is on its port" in results[0].err
+    assert "no device is on its port" in results[0].err
     assert_failed(results[1], 74, "no-dfu-mode")
     assert "run-time mode" in results[1].err
 

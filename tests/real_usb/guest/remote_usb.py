@@ -88,7 +88,7 @@ def test_flash_without_second_attach_fails(board: Board, server: Server, image_f
     attach()
     lost = esp_dfu("flash", image.path)
     assert_failed(lost, 74, "no-return")
-    assert "nothing is on its port now" in lost.err
+    assert "no device is on its port now" in lost.err
     # As the page says, the board waits in DFU mode.
     attach()
     assert board.rom.mode is Mode.DFU
