@@ -64,12 +64,13 @@ def _show(session: Session, diagnosis: Diagnosis, steps: list[str]) -> None:
     number = len(diagnosis.problems)
     if not number:
         session.console.result("Ready to flash.")
-        record = f"{session.names.flash} --trace trace.txt"
-        session.console.info("If flashing still fails, record the USB traffic", command=record)
     else:
         session.console.result(f"{number} {'problem' if number == 1 else 'problems'} found.", good=False)
     for step in steps:
         session.console.advice(step)
+    if not number:
+        record = f"{session.names.flash} --trace trace.txt"
+        session.console.info("If flashing still fails, record the USB traffic", command=record)
 
 
 def _document(diagnosis: Diagnosis, steps: list[str]) -> documents.Diagnosis:
