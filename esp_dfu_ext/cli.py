@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import click
 
 from .commands import options
-from .errors import EXIT_CODES, PIPE_CLOSED
+from .errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE, PIPE_CLOSED
 from .ui.streams import drop_unread
 from .versions import __version__
 
@@ -116,7 +116,7 @@ def cli(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
-        context.exit(64)
+        context.exit(EXIT_USAGE)
 
 
 def _run(
@@ -328,7 +328,7 @@ def _show(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "esp-dfu"
     Console().error(message if message[-1:] in ".?)" else f"{message}.", "usage", [], [f"See: {command} --help"])
-    return 64
+    return EXIT_USAGE
 
 
 def main() -> None:
@@ -336,7 +336,7 @@ def main() -> None:
     try:
         sys.exit(cli.main(prog_name="esp-dfu", standalone_mode=False))
     except (click.exceptions.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
         sys.exit(_show(error))
     finally:

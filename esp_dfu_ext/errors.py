@@ -84,6 +84,9 @@ EXIT_CODES = {
     141: "pipe closed",
     143: "ended by SIGTERM",
 }
+EXIT_USAGE = 64
+EXIT_DATA = 65
+EXIT_INTERRUPTED = 130
 PIPE_CLOSED = 141  # 128 and SIGPIPE, the convention of shells
 
 
@@ -130,7 +133,7 @@ def all_errors(kind: type[EspDfuError] = EspDfuError) -> Iterator[type[EspDfuErr
 
 class UsageError(EspDfuError):
     code = "usage"
-    exit_code = 64
+    exit_code = EXIT_USAGE
 
 
 class SeveralDevicesError(UsageError):
@@ -149,7 +152,7 @@ class SeveralDevicesError(UsageError):
 
 class DataError(EspDfuError):
     code = "data"
-    exit_code = 65
+    exit_code = EXIT_DATA
 
 
 class TargetFileError(DataError):
@@ -449,7 +452,7 @@ class InterruptedByUserError(EspDfuError):
     """
 
     code = "interrupted"
-    exit_code = 130
+    exit_code = EXIT_INTERRUPTED
 
     def __init__(self, message: str, *, incomplete: bool = False) -> None:
         super().__init__(message)

@@ -267,6 +267,7 @@ def _call(run: Callable[[], int]) -> None:
     import contextlib
     import signal
 
+    from .errors import EXIT_INTERRUPTED, PIPE_CLOSED, UsbUnavailableError
     from .ui.streams import drop_unread
 
     handler = None
@@ -281,12 +282,10 @@ def _call(run: Callable[[], int]) -> None:
             f"{sys.executable} -m pip install esp-dfu-ext",
             file=sys.stderr,
         )
-        code = 72
+        code = UsbUnavailableError.exit_code
     except KeyboardInterrupt:
-        code = 130
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        from .errors import PIPE_CLOSED
-
         code = PIPE_CLOSED
     finally:
         drop_unread(sys.stdout)

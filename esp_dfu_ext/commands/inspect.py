@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .. import simulator
 from ..dfu.spec import Status
+from ..errors import EXIT_DATA
 from ..operations import inspect as operation
 from ..ui.text import at_most
 from ..units import format_size
@@ -43,8 +44,8 @@ def inspect(session: Session, path: Path) -> int:
     for problem in at_most(result.problems):
         console.warn(problem)
     if result.target is None:
-        return 65
+        return EXIT_DATA
     status = simulator.rehearse(image.stream, result.target)
     good = status is Status.OK and not result.problems
     console.result(f"The simulated ROM reports {status}" + (", but see above." if result.problems else "."), good=good)
-    return 0 if good else 65
+    return 0 if good else EXIT_DATA
