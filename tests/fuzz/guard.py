@@ -91,10 +91,13 @@ _watched: list[tuple[str, str]] | None = None
 
 
 def _listen(event: str, arguments: tuple[Any, ...]) -> None:
-    if _watched is not None and event == "open" and isinstance(arguments[0], (str, bytes)):
-        flags = arguments[2] if isinstance(arguments[2], int) else 0
-        writes = flags & (os.O_WRONLY | os.O_RDWR)
-        _watched.append((os.fsdecode(arguments[0]), "write" if writes else "read"))
+    if _watched is None or event != "open" or not isinstance(arguments[0], (str, bytes)):
+        return
+    if sys._getframe(1).f_code.co_name == "_opener":
+        return  # Path.open of Python 3.9: io.open has raised the event, then calls os.open through this function.
+    flags = arguments[2] if isinstance(arguments[2], int) else 0
+    writes = flags & (os.O_WRONLY | os.O_RDWR)
+    _watched.append((os.fsdecode(arguments[0]), "write" if writes else "read"))
 
 
 sys.addaudithook(_listen)
