@@ -213,6 +213,34 @@ def test_unusable_report_stops_before_flash(
     assert "[output]" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b'{"for', msgspec.json.format(msgspec.json.encode(LINE), indent=0) + b"\n"]
+)
+def test_report_of_any_kind_is_continued(content: bytes, tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    report.write_bytes(content)
+    with Report(report) as opened:
+        opened.append(LINE)
+    assert report.read_bytes().endswith(b"\n" + msgspec.json.encode(LINE) + b"\n" if content else b"}\n")
+
+
+@pytest.mark.parametrize("content", [None, b"hello\n", b"{}\n", b'{"format":1}\n', b"\0" * 20, b"\xff\n"])
+def test_other_file_is_not_appended_to(
+    content: bytes | None,
+    dfu_bin: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
+    file = tmp_path / "file"
+    file.write_bytes(dfu_bin.read_bytes() if content is None else content)
+    before = file.read_bytes()
+    assert run("flash", dfu_bin, "--report", file) == 73
+    assert file.read_bytes() == before
+    assert "not a report; esp-dfu will not append to it. [output]" in " ".join(capsys.readouterr().err.split())
+
+
 FOUR = "esp32s3,esp32s3,esp32s3,esp32s3"
 FULL = """
 import resource, sys

@@ -26,6 +26,7 @@ from .inspect import CheckedImage
 
 LOCK_TIME = 5.0  # seconds to wait for another process, which needs milliseconds for a line
 _LOCK_INTERVAL = 0.02  # seconds
+_BEGINNING = f'{{"format":{RECORD_LINE},"time":"'.encode()  # of each line, also of one that was cut off
 _PROBE = b" " * 1024  # longer than most lines; written and removed again to see that there is room
 
 
@@ -79,7 +80,7 @@ class Report:
         clock: Time source for waiting until another process has written; None for real time.
 
     Raises:
-        OutputError: The file cannot be opened or written.
+        OutputError: The file is something else than a report, or it cannot be opened or written.
     """
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
@@ -93,6 +94,7 @@ class Report:
             self._file = os.open(path, flags, 0o644)
         try:
             with self._mapped():
+                self._refuse_other_file()
                 self._write(_PROBE, keep=False)
                 _sync_folder(path.absolute().parent)
         except BaseException:
@@ -113,6 +115,17 @@ class Report:
         """
         with self._mapped():
             self._write(msgspec.json.encode(line), keep=True)
+
+    def _refuse_other_file(self) -> None:
+        os.lseek(self._file, 0, os.SEEK_SET)
+        first, _, _ = os.read(self._file, 1 << 16).lstrip().partition(b"\n")
+        if first.startswith(_BEGINNING) or _BEGINNING.startswith(first):
+            return
+        try:
+            msgspec.json.decode(first, type=Line)  # reformatted by another program
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            message = f"{self._path} already exists and is not a report; esp-dfu will not append to it."
+            raise OutputError(message) from None
 
     def _write(self, line: bytes, *, keep: bool) -> None:
         with self._locked() as alone:
