@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import io
 import operator
 import struct
+import sys
 
 import pytest
 from hypothesis import example, given, settings
@@ -106,9 +108,23 @@ def test_bytes_after_image_are_ignored() -> None:
 
 
 def test_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    for data in (esp_image(2), esp_image(9, checksum_error=1), WHOLE[:100]):
+    for data in (esp_image(2), esp_image(9, checksum_error=1), esp_image(9, [bytes(100_000)]), WHOLE[:100]):
         read(data)
     assert capsys.readouterr() == ("", "")
+
+
+def test_output_of_other_threads_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = sys.stdout, sys.stderr
+    seen = []
+
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            seen.append((sys.stdout, sys.stderr))
+            return super().read(size)
+
+    monkeypatch.setattr("esp_dfu_ext.image.esp_image.io.BytesIO", Watched)
+    assert read(WHOLE).problem == ""
+    assert seen and set(seen) == {streams}
 
 
 @settings(deadline=None, max_examples=80)

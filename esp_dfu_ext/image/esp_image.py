@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import struct
 from typing import NamedTuple
@@ -44,22 +43,22 @@ def read_esp_image(data: bytes) -> EspImage | None:
     """Check header, segments, checksum and hash of a file; None if it does not start like an ESP image."""
     if not data or data[0] != ESP_IMAGE_MAGIC:
         return None
-    chip_id = data[_CHIP_ID_OFFSET : _CHIP_ID_OFFSET + 2]
-    return EspImage(
-        int.from_bytes(chip_id, "little") if len(chip_id) == 2 else None, _problem(data), app_description(data)
-    )
+    field = data[_CHIP_ID_OFFSET : _CHIP_ID_OFFSET + 2]
+    chip_id = int.from_bytes(field, "little") if len(field) == 2 else None
+    return EspImage(chip_id, _problem(data, chip_id), app_description(data))
 
 
-def _problem(data: bytes) -> str:
+def _problem(data: bytes, chip_id: int | None) -> str:
     # Imported here: it takes a third of a second, and most commands do not need it.
     from esptool.bin_image import ESP32FirmwareImage
     from esptool.loader import ESPLoader
     from esptool.util import FatalError
 
+    # All chips share the ESP32's format. esptool 4 prints a warning if the chip ID is not that of the reader's chip.
+    chip = type("AnyChip", (ESPLoader,), {"IMAGE_CHIP_ID": chip_id})
+    reader = type("Image", (ESP32FirmwareImage,), {"ROM_LOADER": chip})
     try:
-        # All chips share the ESP32's format. esptool prints warnings about segments, which are not for our users.
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            image = ESP32FirmwareImage(io.BytesIO(data))
+        image = reader(io.BytesIO(data))
     except (FatalError, RuntimeError) as error:
         return str(error)
     except (struct.error, TypeError):  # esptool reads headers and checksum without looking for the end of the file
