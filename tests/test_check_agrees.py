@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from esp_dfu_ext.errors import ImageError
 from esp_dfu_ext.image.check import check_image
 from esp_dfu_ext.image.format import parse_image
+from esp_dfu_ext.simulator import rehearse
 
 from .kit.archives import (
     KIB,
@@ -144,3 +146,11 @@ def test_second_flash_params_are_refused() -> None:
     stream = archive_of(files, files)
     assert send(new_rom(), stream) != OK
     assert _refused(stream)
+
+
+@pytest.mark.parametrize("assumed_size", [2 * MIB, 16 * MIB])
+def test_size_assumed_without_flash_params_is_that_of_the_chip(assumed_size: int) -> None:
+    flash = msgspec.structs.replace(chip().flash, assumed_size=assumed_size)
+    target = msgspec.structs.replace(chip(), flash=flash)
+    image = parse_image(dfu_file(archive([File(4 * MIB, "far.bin", content(100))], None)))
+    assert (check_image(image, target) == []) is (rehearse(image.stream, target) == OK) is (assumed_size > 4 * MIB)

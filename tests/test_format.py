@@ -23,9 +23,10 @@ ONE = cpio_member("dfuinfo0.dat", index_record(0, "a.bin", b"abc")) + cpio_membe
 
 
 def test_flash_params_are_eight_words() -> None:
-    encoded = FlashParams(8 << 20, 65536, 4096, 256, 0xFFFF).encode()
+    params = FlashParams(8 << 20, 65536, 4096, 256, 0xFFFF)
+    encoded = params.encode()
     assert encoded.hex() == "000000000000000000000000000080000000010000100000" + "00010000ffff0000"
-    assert FlashParams.decode(encoded) == FlashParams(8 << 20)
+    assert FlashParams.decode(encoded) == params
 
 
 def test_flash_params_of_wrong_length_are_refused() -> None:

@@ -340,5 +340,6 @@ def test_accepted_layout_holds_every_byte_once_and_passes_check_image(
         sectors |= own
     written = {part.address + at: byte for part in layout.parts for at, byte in enumerate(part.data)}
     assert written == {each.file.address + at: byte for each in loaded for at, byte in enumerate(each.data)}
-    image = parse_image(b"".join(encode_image(layout.parts, FlashParams(4 * MIB), Suffix(0x303A, 9))))
+    params = FlashParams(4 * MIB, 65536, 4096, 256, 0xFFFF)
+    image = parse_image(b"".join(encode_image(layout.parts, params, Suffix(0x303A, 9))))
     assert check_image(image, target) == []

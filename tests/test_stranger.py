@@ -152,9 +152,10 @@ def test_second_index_is_refused() -> None:
 def test_inspect_fails_if_simulated_rom_does(tmp_path: Path, capsys: Capture) -> None:
     """Host and ROM disagree here because the project's chip file is wrong."""
     chip = yaml.safe_load(Path(S3.source or "").read_text(encoding="utf-8"))
-    chip["flash"]["assumed_size"] = 16 * MIB
+    chip["flash"]["limit"] = 32 * MIB
     write_file(tmp_path / "dfu_targets" / "esp32s3.yaml", yaml.safe_dump(chip).encode())
-    stream = archive([File(3 * MIB, "far.bin", content(100))], None)
+    # Above 16 MiB the ROM wraps to address 0, onto the first file.
+    stream = archive([File(0x1000, "a.bin", content(100)), File(16 * MIB + 0x1000, "b.bin", content(100, 1))], 32 * MIB)
     dfu_bin = write_file(tmp_path / "build" / "dfu.bin", dfu_file(stream))
     assert run("inspect", str(dfu_bin)) == 65
     assert "The simulated ROM reports errFIRMWARE." in capsys.readouterr().out

@@ -160,3 +160,7 @@ def test_rehearsal_of_good_stream(name: str) -> None:
 @pytest.mark.parametrize("case", [c for c in bad_streams() if c.flash_size == 4 * MIB], ids=lambda case: case.name)
 def test_rehearsal_agrees_with_rom(case: BadStream) -> None:
     assert rehearse(memoryview(case.stream), chip()) == case.status
+
+
+def test_rehearsal_of_empty_stream_is_not_ok() -> None:
+    assert rehearse(b"", chip()) != OK

@@ -28,6 +28,11 @@ from .kit.files import write_file
 Input = tuple[int, str, int, int]
 
 
+def flash_params(chip_size: int) -> FlashParams:
+    """Return flash parameters with the geometry that ESP-IDF writes for every chip."""
+    return FlashParams(chip_size, 65536, 4096, 256, 0xFFFF)
+
+
 def build(
     folder: Path, pid: int, chip_size: str, part_size: int | None, inputs: Sequence[tuple[int, str, bytes]]
 ) -> bytes:
@@ -37,7 +42,7 @@ def build(
     size = parse_size(chip_size)
     layout = plan_layout(load_files(files, size), size, target, part_size)
     path = folder / "dfu.bin"
-    written = write_image(path, layout.parts, FlashParams(size), Suffix(target.usb.vid, target.usb.pid))
+    written = write_image(path, layout.parts, flash_params(size), Suffix(target.usb.vid, target.usb.pid))
     data = path.read_bytes()
     assert written == len(data)
     return data
@@ -168,7 +173,7 @@ def parts(tmp_path: Path) -> list[Part]:
 
 
 def _write(folder: Path, parts: Sequence[Part]) -> int:
-    return write_image(folder / "dfu.bin", parts, FlashParams(4 << 20), Suffix(0x303A, 9))
+    return write_image(folder / "dfu.bin", parts, flash_params(4 << 20), Suffix(0x303A, 9))
 
 
 def _assert_untouched(folder: Path) -> None:
@@ -255,9 +260,9 @@ def test_parse_image_is_inverse_of_encode_image(
     wanted: list[tuple[str, int, bytes]], suffix: Suffix, chip_size: int
 ) -> None:
     parts = [Part(name, address, memoryview(data)) for name, address, data in wanted]
-    image = parse_image(b"".join(encode_image(parts, FlashParams(chip_size), suffix)))
+    image = parse_image(b"".join(encode_image(parts, flash_params(chip_size), suffix)))
     assert image.suffix == suffix
-    assert image.flash_params == FlashParams(chip_size)
+    assert image.flash_params == flash_params(chip_size)
     assert image.index_first
     assert image.flash_size == sum(len(data) for _, _, data in wanted)
     found = [(m.name, m.record.address if m.record else None, bytes(m.data)) for m in image.flash_members]

@@ -20,15 +20,13 @@ from ..errors import (
     UsbError,
 )
 from ..events import EventSink, Notice, Phase, PhaseFinished, PhaseStarted, Progress, ignore
-from ..image.format import DfuImage
+from ..image.format import ROM_BUFFER_SIZE, DfuImage
 from ..target import Target
 from ..units import MIB
 from .device import SHORTEST_POLL, TIMEOUT, DfuDevice
 from .recovery import is_idle_again, recover
 from .spec import State, Status, StatusResponse
 
-# The ROM handles bytes once its buffer is full, up to this many bytes later.
-_LATE_BYTES = 256
 # States in which bwPollTimeout counts, sections 6.1.2 and A.2.
 _BUSY_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY, State.dfuMANIFEST_SYNC, State.dfuMANIFEST)
 _NEXT_BLOCK = (State.dfuDNLOAD_IDLE,)
@@ -182,7 +180,8 @@ class _Run:
         """Yield the blocks of the stream file by file."""
         size = self._transfer_size
         total = -(-len(self._image.stream) // size)
-        late = -(-_LATE_BYTES // size) + 2
+        # The ROM erases once its buffer is full, that many bytes after the file's first.
+        late = -(-ROM_BUFFER_SIZE // size) + 2
         members = self._image.flash_members
         ends = [member.offset // size for member in members] + [total]
         span = _Span(0, ends[0], "")

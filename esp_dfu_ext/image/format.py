@@ -26,6 +26,9 @@ FLASH_PARAMS_NAME = "flash_params.dat"
 FLAG_PARAMS, FLAG_NO_ERASE, FLAG_IGNORE_MD5 = 4, 8, 16
 FLASH_PARAMS_FLAGS = FLAG_PARAMS | FLAG_NO_ERASE | FLAG_IGNORE_MD5
 
+# Bytes of the stream that the ROM collects before it processes them: in every chip's ROM (executed or disassembly).
+ROM_BUFFER_SIZE = 256
+
 _RECORD = struct.Struct("<II64s16s")
 RECORD_LENGTH = _RECORD.size
 _PARAMS = struct.Struct("<8I")
@@ -36,10 +39,10 @@ class FlashParams(NamedTuple):
     """The contents of flash_params.dat: size and geometry of flash memory, in bytes."""
 
     chip_size: int
-    block: int = 65536
-    sector: int = 4096
-    page: int = 256
-    status_mask: int = 0xFFFF
+    block: int
+    sector: int
+    page: int
+    status_mask: int
 
     def encode(self) -> bytes:
         """Return eight 32-bit words; the ROM does not use the first three."""

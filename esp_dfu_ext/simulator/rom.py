@@ -80,7 +80,8 @@ class Rom:
         self._set_upload_range(UPLOAD_DEFAULT_MIB)
 
     def _new_updater(self) -> Updater:
-        return Updater(self.flash, self.target.dfu.index_records, self.target.dfu.raw_below)
+        limits = self.target.dfu
+        return Updater(self.flash, limits.index_records, limits.raw_below, self.target.flash.assumed_size)
 
     # Descriptors
 

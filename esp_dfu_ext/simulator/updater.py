@@ -12,16 +12,15 @@ import struct
 from dataclasses import dataclass
 
 from ..dfu.spec import Status
+from ..image.format import ROM_BUFFER_SIZE
 from .nor import NorFlash
 
-BUFFER_SIZE = 256
 INDEX_NAME = b"dfuinfo0.dat"
 TRAILER = b"TRAILER!!!"
 MAGIC = b"070701"
 HEADER_LENGTH = 110
 # Only the fields c_filesize and c_namesize count. int() alone would also accept "-1" and "1_0".
 _HEADER = re.compile(MAGIC + rb".{48}[0-9A-Fa-f]{8}.{32}[0-9A-Fa-f]{8}", re.DOTALL)
-ASSUMED_CHIP_SIZE = 2 << 20
 
 FLAG_LOAD_RAM, FLAG_PARAMS, FLAG_NO_ERASE, FLAG_IGNORE_MD5 = 1, 4, 8, 16
 
@@ -44,14 +43,15 @@ class Updater:
         flash: Flash memory to program.
         index_limit: Number of records that fit into the index.
         raw_below: Length in bytes below which the ROM takes a stream for raw data.
+        assumed_size: Size of flash memory in bytes that the ROM assumes until a flash_params.dat arrives.
     """
 
-    def __init__(self, flash: NorFlash, index_limit: int, raw_below: int) -> None:
+    def __init__(self, flash: NorFlash, index_limit: int, raw_below: int, assumed_size: int) -> None:
         self.status = Status.OK
         self._flash = flash
         self._index_limit = index_limit
         self._raw_below = raw_below
-        self.chip_size = ASSUMED_CHIP_SIZE
+        self.chip_size = assumed_size
         self._buffer = bytearray()
         self._raw_address: int | None = None
         self._started = False
@@ -71,7 +71,7 @@ class Updater:
         if self.status is not Status.OK or self._trailer_seen:
             return
         self._buffer += data
-        if len(self._buffer) >= BUFFER_SIZE:
+        if len(self._buffer) >= ROM_BUFFER_SIZE:
             self._process_buffer()
 
     def finish(self) -> Status:
@@ -119,7 +119,7 @@ class Updater:
             return True
         length = HEADER_LENGTH + name_size
         length += -length % 4
-        if length > BUFFER_SIZE:
+        if length > ROM_BUFFER_SIZE:
             self.status = Status.errTARGET
             return True
         if len(buffer) < length:
