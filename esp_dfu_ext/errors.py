@@ -132,6 +132,8 @@ def all_errors(kind: type[EspDfuError] = EspDfuError) -> Iterator[type[EspDfuErr
 
 
 class UsageError(EspDfuError):
+    """The request contradicts itself, or an argument is invalid."""
+
     code = "usage"
     exit_code = EXIT_USAGE
 
@@ -151,27 +153,39 @@ class SeveralDevicesError(UsageError):
 
 
 class DataError(EspDfuError):
+    """A file has contents that cannot be used."""
+
     code = "data"
     exit_code = EXIT_DATA
 
 
 class TargetFileError(DataError):
+    """A chip's YAML file, or a folder of such files, cannot be used."""
+
     code = "target-file"
 
 
 class ProjectError(DataError):
+    """A file of a project or its build folder cannot be used."""
+
     code = "project"
 
 
 class NoTargetError(ProjectError):
+    """No file of the project names its chip."""
+
     code = "no-target"
 
 
 class BuildFileError(ProjectError):
+    """A file that ESP-IDF wrote into the build folder is damaged."""
+
     code = "build-file"
 
 
 class OutsideProjectError(ProjectError):
+    """flasher_args.json lists files outside the project and its build folder."""
+
     code = "outside-project"
 
 
@@ -192,14 +206,20 @@ class TargetNotSupportedError(DataError):
 
 
 class LayoutError(DataError):
+    """The ROM would flash these files wrongly, for example because two overlap."""
+
     code = "layout"
 
 
 class FirmwareError(DataError):
+    """An ESP image is damaged or for another chip."""
+
     code = "firmware"
 
 
 class ImageError(DataError):
+    """A dfu.bin is damaged, or the ROM would flash it wrongly."""
+
     code = "image"
 
 
@@ -263,22 +283,32 @@ class OtherUsbError(DeviceNotFoundError):
 
 
 class AppRunningError(DeviceNotFoundError):
+    """A device with a chip's vendor ID was found, but it runs an app instead of the ROM."""
+
     code = "app-running"
 
 
 class OtherChipError(DeviceNotFoundError):
+    """Only boards with another chip were found."""
+
     code = "other-chip"
 
 
 class UnreadableDeviceError(DeviceNotFoundError):
+    """A device was found whose descriptors cannot be read."""
+
     code = "unreadable"
 
 
 class OtherPathError(DeviceNotFoundError):
+    """Boards were found, but none on the port that was named."""
+
     code = "other-path"
 
 
 class OtherSerialError(DeviceNotFoundError):
+    """Boards were found, but none with the serial number that was named."""
+
     code = "other-serial"
 
 
@@ -298,11 +328,15 @@ class UsbUnavailableError(EspDfuError):
 
 
 class UdevError(EspDfuError):
+    """udev is missing, or does not apply the rule (Linux)."""
+
     code = "udev"
     exit_code = 72
 
 
 class OutputError(EspDfuError):
+    """A file cannot be written."""
+
     code = "output"
     exit_code = 73
 
@@ -324,10 +358,14 @@ class UsbError(EspDfuError):
 
 
 class StallError(UsbError):
+    """The device refused the request (EPIPE)."""
+
     code = "usb-stall"
 
 
 class TransferTimeoutError(UsbError):
+    """The device did not answer in time."""
+
     code = "usb-timeout"
 
 
@@ -343,21 +381,29 @@ class DeviceGoneError(UsbError):
 
 
 class AccessDeniedError(UsbError):
+    """The user has no permission to open the device."""
+
     code = "no-permission"
     exit_code = 77
 
 
 class DriverMissingError(UsbError):
+    """The system has no driver that gives access to the device (Windows)."""
+
     code = "no-driver"
     exit_code = 78
 
 
 class DeviceBusyError(UsbError):
+    """Another program has claimed the interface."""
+
     code = "device-busy"
     exit_code = 75
 
 
 class DfuError(EspDfuError):
+    """The device did not follow DFU 1.1, or does not accept downloads."""
+
     code = "dfu"
     exit_code = 74
 
@@ -419,15 +465,21 @@ class NoDfuModeError(ReenumerationError):
 
 
 class SimulationError(DfuError):
+    """The simulated flash memory differs from the image."""
+
     code = "simulation"
 
 
 class NeedsRootError(EspDfuError):
+    """Only root may do this."""
+
     code = "needs-root"
     exit_code = 77
 
 
 class RemoteError(EspDfuError):
+    """esp-dfu on another machine did not run, or its output is not understood."""
+
     code = "remote"
     exit_code = 76
 

@@ -100,3 +100,8 @@ def test_facts_exclude_message_and_notes() -> None:
     error = InterruptedByUserError.by(Terminated(15), " in the test", incomplete=True)
     assert error.facts == {"incomplete": True, "exit_code": 143}
     assert EspDfuError("No.", notes=["Why."]).facts == {}
+
+
+@pytest.mark.parametrize("kind", errors.all_errors())
+def test_every_error_says_when_it_is_raised(kind: type[errors.EspDfuError]) -> None:
+    assert vars(kind)["__doc__"], "shown in the documentation of the Python API"
