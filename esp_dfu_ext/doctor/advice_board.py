@@ -78,7 +78,8 @@ def driver(target: Target | None) -> str:
         return "Unplug the board, plug it in again, and wait until Windows has set up WinUSB, as this chip asks it to."
     return (
         "Assign WinUSB to the DFU interface, which Windows does not do by itself. In Zadig (https://zadig.akeo.ie), "
-        "choose Options, List All Devices, then the board's DFU interface (Interface 2 on all chips so far), and no other."
+        "choose Options, List All Devices, then the board's DFU interface (Interface 2 on all chips so far) and no "
+        "other interface."
     )
 
 
