@@ -231,16 +231,20 @@ def test_missing_output_folder_is_reported(tmp_path: Path, parts: list[Part]) ->
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
 @pytest.mark.parametrize("mode", [0o600, 0o664])
-def test_permissions_are_kept_and_new_file_follows_umask(mode: int, tmp_path: Path, parts: list[Part]) -> None:
+def test_permissions_are_kept_and_new_file_follows_umask(
+    mode: int, tmp_path: Path, parts: list[Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "dfu.bin"
     path.chmod(mode)
     _write(tmp_path, parts)
     assert stat.S_IMODE(path.stat().st_mode) == mode
     path.unlink()
     before = os.umask(0o026)
+    monkeypatch.setattr(os, "umask", None)  # threads share it
     try:
         _write(tmp_path, parts)
     finally:
+        monkeypatch.undo()
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 

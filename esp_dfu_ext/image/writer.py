@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import OutputError
+from ..files import replace_file
 from . import cpio, suffix
 from .format import FLASH_PARAMS_FLAGS, FLASH_PARAMS_NAME, INDEX_NAME, Buffer, FlashParams, IndexRecord, md5
 from .suffix import Suffix
@@ -44,7 +43,7 @@ def split(name: str, address: int, data: bytes, part_size: int) -> Iterator[Part
 
 
 def write_image(path: Path, parts: Sequence[Part], params: FlashParams, dfu_suffix: Suffix) -> int:
-    """Write dfu.bin to a temporary file next to `path`, and rename it once it is complete.
+    """Write dfu.bin to a temporary file, which replaces `path` once it is complete.
 
     Args:
         path: Path of dfu.bin.
@@ -58,28 +57,13 @@ def write_image(path: Path, parts: Sequence[Part], params: FlashParams, dfu_suff
     Raises:
         OutputError: `path` cannot be written; an existing file stays as it was.
     """
-    import tempfile  # takes as long to import as this whole module, and flashing does not need it
-
-    temporary: Path | None = None
     try:
-        # Hidden, and next to the target so that the rename stays inside one file system.
-        handle, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(temporary_name)
-        with os.fdopen(handle, "wb") as file:
+        with replace_file(path) as file:
             for chunk in encode_image(parts, params, dfu_suffix):
                 file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        temporary.chmod(_mode_of(path))
-        temporary.replace(path)
+            return file.tell()
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink()
-    return size
 
 
 def encode_image(parts: Sequence[Part], params: FlashParams, dfu_suffix: Suffix) -> Iterator[Buffer]:
@@ -106,13 +90,3 @@ def _archive(parts: Sequence[Part], params: FlashParams) -> Iterator[Buffer]:
         yield data
         yield bytes(cpio.padding(len(data)))
     yield cpio.header(cpio.TRAILER, 0)
-
-
-def _mode_of(path: Path) -> int:
-    """Return the permissions of the file that is replaced, or those of a new file."""
-    try:
-        return path.stat().st_mode & 0o777
-    except OSError:
-        umask = os.umask(0o022)
-        os.umask(umask)
-        return 0o666 & ~umask

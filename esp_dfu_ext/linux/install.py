@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import enum
-import os
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import NeedsRootError, OutputError, UdevError, UsageError
+from ..files import replace_file
 from ..target import Target
 from . import udev
 from .machine import Access, Machine, UsbNode
@@ -92,9 +91,8 @@ def install(targets: Sequence[Target], *, force: bool = False, machine: Machine 
 
 
 def _write(machine: Machine, text: str, *, force: bool) -> Change:
-    """Write a temporary file and rename it, so that udev never reads half a rule."""
+    """Write the rules file as a whole, so that udev never reads half a rule."""
     path = machine.file(udev.RULES_FILE)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
         if before == text:
@@ -104,17 +102,10 @@ def _write(machine: Machine, text: str, *, force: bool) -> Change:
             message = f"{udev.RULES_FILE} was not written by esp-dfu; to replace it, use --force."
             raise OutputError(message, notes=list(lines))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with replace_file(path, 0o644) as file:
+            file.write(text.encode())
     except OSError as error:
         raise OutputError(f"{udev.RULES_FILE} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return Change.NEW if before is None else Change.REPLACED
 
 
