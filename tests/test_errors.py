@@ -102,6 +102,6 @@ def test_facts_exclude_message_and_notes() -> None:
     assert EspDfuError("No.", notes=["Why."]).facts == {}
 
 
-@pytest.mark.parametrize("kind", errors.all_errors())
+@pytest.mark.parametrize("kind", list(errors.all_errors()))
 def test_every_error_says_when_it_is_raised(kind: type[errors.EspDfuError]) -> None:
     assert vars(kind)["__doc__"], "shown in the documentation of the Python API"
