@@ -212,21 +212,22 @@ def flash(dfu_bin: Path, path: tuple[str, ...], **chosen: Any) -> None:
 
 
 @cli.command(short_help="Check everything needed for flashing.")
-@click.argument("build_dir", type=click.Path(path_type=Path, readable=False), default="build")
+@click.argument("build_dir", type=click.Path(path_type=Path, readable=False), required=False)
 @_takes(*options.doctor())
-def doctor(build_dir: Path, json: bool, **chosen: Any) -> None:
+def doctor(build_dir: Path | None, json: bool, **chosen: Any) -> None:
     """Check everything needed for flashing, and show the next step.
 
-    This covers Python, libusb, the USB bus, permissions, drivers, every board, and the project in BUILD_DIR. It
-    changes nothing. The exit code is 0 if there is no problem, else 1.
+    This covers Python, libusb, the USB bus, permissions, drivers, every board, and the project in BUILD_DIR
+    (default: build). It changes nothing. The exit code is 0 if there is no problem, else 1.
     """
+    folder = build_dir or Path("build")
 
     def command(session: Session) -> int:
         from .commands.doctor import doctor
 
-        return doctor(session, build_dir, as_json=json, **chosen)
+        return doctor(session, folder, named=build_dir is not None, as_json=json, **chosen)
 
-    _run(command, chosen, build_dir=build_dir)
+    _run(command, chosen, build_dir=folder)
 
 
 @cli.command(short_help="Give users access to the boards (Linux).")

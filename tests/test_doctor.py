@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 import esp_dfu_ext
+from esp_dfu_ext import build, load_target
 from esp_dfu_ext.commands.doctor import doctor
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.doctor.advice import ESP_DFU, IDF_PY, next_steps
 from esp_dfu_ext.doctor.findings import Finding, Level
+from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import builtin_folder
 from esp_dfu_ext.ui.console import Console
 
@@ -26,9 +28,29 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Linux files, wi
 def test_no_problem_exits_with_0(tmp_path: Path) -> None:
     done = esp_dfu("doctor", boards="esp32s3,303a:1001", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "\nReady to flash.\n" in done.stdout
-    assert done.stdout.endswith(": esp-dfu flash build/dfu.bin --trace trace.txt\n")
+    assert "\nReady to flash; no project was checked.\n" in done.stdout
+    assert done.stdout.endswith(": esp-dfu flash DFU.BIN --trace trace.txt\n")
     assert "\x1b" not in done.stdout
+
+
+def test_named_build_folder_must_exist(tmp_path: Path) -> None:
+    done = esp_dfu("doctor", "nope", boards="esp32s3", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "PROBLEM  project" in done.stdout
+    assert "The build folder nope does not exist. [input-missing]" in done.stdout
+    assert done.stdout.endswith("\n1 problem found.\n")
+    assert "nope/dfu.bin" not in done.stdout + done.stderr
+
+
+def test_choice_of_board_comes_before_the_trace(tmp_path: Path) -> None:
+    build(write_sample_project(tmp_path, load_target("esp32s3"), app_size=8_000, bootloader_size=4_000))
+    done = esp_dfu("doctor", boards="esp32s3,esp32s3", cwd=tmp_path)
+    assert (done.returncode, "found on ports 1-1, 1-2\n" in done.stdout) == (0, True)
+    assert done.stdout.endswith(
+        "\nReady to flash, but choose a board:\n"
+        "If flashing still fails, record the USB traffic: esp-dfu flash build/dfu.bin --trace trace.txt\n"
+    )
+    assert done.stderr.startswith("  > Choose one, for example: esp-dfu flash build/dfu.bin --path 1-1\n")
 
 
 def test_problem_exits_with_1_and_advice_on_stderr(tmp_path: Path) -> None:
@@ -46,7 +68,10 @@ def test_json_is_one_versioned_document(tmp_path: Path) -> None:
     document = json.loads(done.stdout)
     assert (document["version"], document["ok"]) == (1, False)
     assert {finding["state"] for finding in document["facts"]} <= {"ok", "problem", "not-applicable"}
-    assert [finding["code"] for finding in document["facts"] if finding["state"] == "problem"] == ["no-permission"]
+    assert [(finding["topic"], finding["code"]) for finding in document["facts"] if finding["state"] == "problem"] == [
+        ("port 1-1", "no-permission")
+    ]
+    assert not any("Port 1-1" in finding["text"] for finding in document["facts"])
     for finding in document["facts"]:
         assert set(finding) == {"topic", "state", "code", "text", "data"}
 

@@ -67,7 +67,7 @@ def test_missing_board_is_explained_by_what_is_connected(
 def test_several_boards_are_ok_but_need_a_choice(machine: FolderMachine) -> None:
     findings = check_bus(machine, bench("esp32s3", "esp32s3"))
     assert problem_codes(findings) == {}
-    assert findings[-1].text.endswith(": 1-1, 1-2")
+    assert findings[-1].text == "found on ports 1-1, 1-2"
     steps = next_steps(findings, ESP_DFU, chip())
     assert steps == advice_for(SeveralDevicesError("", paths=["1-1", "1-2"]), ESP_DFU)
     assert "--path 1-1" in steps[0]

@@ -40,7 +40,7 @@ def test_missing_board_names_serial_bridges(machine: FolderMachine) -> None:
     machine.plug(terminals={0: "tty/ttyACM0"})
     for error in (DeviceNotFoundError("x"), AppRunningError("x")):
         (finding,) = explain(error, chips(), machine)
-        text = "10c4:ea60, CP2102N USB to UART Bridge, serial port /dev/ttyUSB0"
+        text = "the kernel sees 10c4:ea60, CP2102N USB to UART Bridge, serial port /dev/ttyUSB0"
         assert (finding.topic, finding.text, finding.level) == ("port 1-3", text, Level.NOT_APPLICABLE)
     assert explain(OtherPathError("x"), chips(), machine) == []
 

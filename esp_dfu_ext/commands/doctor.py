@@ -24,11 +24,11 @@ def doctor(
     session: Session,
     build_dir: Path,
     *,
+    named: bool = False,
     plugin: Plugin | None = None,
     as_json: bool = False,
 ) -> int:
-    """Show the diagnosis; return 0 without problems, else 1."""
-    session.name_image(build_dir / DFU_BIN)
+    """Show the diagnosis; return 0 without problems, else 1. A build folder that was `named` must exist."""
     broken: list[EspDfuError] = []
     try:
         targets = session.targets(on_broken=broken.append)
@@ -39,6 +39,7 @@ def doctor(
     diagnosis = diagnose(
         targets,
         build_dir=build_dir,
+        named=named,
         project_dir=session.project_dir,
         plugin=plugin,
         broken=broken,
@@ -46,6 +47,8 @@ def doctor(
         simulated=simulation is not None,
         machine=session.machine,
     )
+    if diagnosis.target is not None:
+        session.name_image(build_dir / DFU_BIN)
     steps = next_steps(diagnosis.findings, session.names, diagnosis.target, targets)
     if as_json:
         session.console.data(documents.to_json(_document(diagnosis, steps)))
@@ -62,10 +65,12 @@ def _show(session: Session, diagnosis: Diagnosis, steps: list[str]) -> None:
         rows.append((Styled(word, style), finding.topic, f"{finding.text}{code}"))
     session.console.table(["", "Check", "Result"], rows)
     number = len(diagnosis.problems)
-    if not number:
-        session.console.result("Ready to flash.")
-    else:
+    if number:
         session.console.result(f"{number} {'problem' if number == 1 else 'problems'} found.", good=False)
+    elif diagnosis.target is None:
+        session.console.result("Ready to flash; no project was checked.")
+    else:
+        session.console.result("Ready to flash, but choose a board:" if steps else "Ready to flash.")
     for step in steps:
         session.console.advice(step)
     if not number:

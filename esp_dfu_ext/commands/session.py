@@ -191,8 +191,9 @@ class Explained(NamedTuple):
 
 
 def as_note(finding: Finding) -> str:
-    """Return a finding as a line below an error."""
-    return f"{finding.topic[0].upper()}{finding.topic[1:]}: {finding.text}."
+    """Return a finding as a sentence below an error; only a port must be named before it."""
+    text = f"{finding.topic}: {finding.text}" if finding.topic.startswith("port ") else finding.text
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def near(path: Path) -> Path:

@@ -192,7 +192,7 @@ def not_found(
         count, plural = len(everything), "" if len(everything) == 1 else "s"
         notes = [f"Found {count} other USB device{plural} (including hubs), none of them from the chip's vendor."]
         if not everything:
-            notes = ["No USB devices found."]
+            notes = ["libusb sees no USB devices, not even a hub."]
     return kind(f"No {target.chip} ({target.usb_id}) found{where}.", notes=notes)
 
 

@@ -41,6 +41,7 @@ def diagnose(
     *,
     build_dir: Path,
     bus: Bus,
+    named: bool = False,
     simulated: bool = False,
     project_dir: Path | None = None,
     plugin: Plugin | None = None,
@@ -51,8 +52,9 @@ def diagnose(
 
     Args:
         targets: All known chips.
-        build_dir: Build folder of the project; it need not exist.
+        build_dir: Build folder of the project.
         bus: Where to look for boards.
+        named: The user named the build folder, so it must exist.
         simulated: They are simulated, so libusb and udev of this machine do not matter.
         project_dir: The project's folder, or None if only the build folder knows it.
         plugin: How idf.py loaded the actions, or None without idf.py.
@@ -60,7 +62,7 @@ def diagnose(
         machine: The machine to check, or None for this one.
     """
     machine = machine or Machine()
-    found, no_project = _read_project(build_dir, project_dir)
+    found, no_project = _read_project(build_dir, project_dir, named=named)
     target = next((t for t in targets if found is not None and t.name == found.target), None)
     checks: list[tuple[str, _Check]] = [
         ("version", environment.ourselves),
@@ -81,10 +83,12 @@ def diagnose(
     return Diagnosis(tuple(finding for topic, check in checks for finding in _run(topic, check)), target)
 
 
-def _read_project(build_dir: Path, project_dir: Path | None) -> tuple[Project | None, Sequence[Finding]]:
+def _read_project(
+    build_dir: Path, project_dir: Path | None, *, named: bool
+) -> tuple[Project | None, Sequence[Finding]]:
     """Read the project before the first check, because it says which chip to look for."""
     try:
-        return project.read(build_dir, project_dir)
+        return project.read(build_dir, project_dir, named=named)
     except Exception as error:
         return None, [_failed("project", error)]
 

@@ -117,11 +117,12 @@ def system(machine: Machine, *, simulated: bool = False) -> list[Finding]:
     wsl, container, present = machine.wsl, machine.container, machine.usb()
     findings = []
     if wsl and not present:
-        findings.append(problem("WSL", "wsl", f"no USB device is attached ({wsl})"))
+        findings.append(problem("WSL", "wsl", f"no USB device is attached to WSL ({wsl})"))
     elif wsl:
         findings.append(ok("WSL", f"USB devices attached: {len(present)} ({wsl})"))
     if container and not machine.has_usb:
-        findings.append(problem("container", "container", f"without /dev/bus/usb ({container} exists)"))
+        text = f"this is a container ({container} exists), and /dev/bus/usb is not passed into it"
+        findings.append(problem("container", "container", text))
     elif container:
-        findings.append(ok("container", f"with /dev/bus/usb ({container} exists)"))
+        findings.append(ok("container", f"/dev/bus/usb is passed into it ({container} exists)"))
     return [ok("system", where), *findings]

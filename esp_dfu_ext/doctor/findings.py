@@ -58,7 +58,8 @@ def problem(topic: str, code: str, text: str, **data: Any) -> Finding:
 
 def raised(topic: str, error: EspDfuError) -> Finding:
     """Return the problem that an error is, with what its class adds as data."""
-    return problem(topic, error.code, error.message, **{name: _as_json(value) for name, value in error.facts.items()})
+    text = error.message.removeprefix(f"{topic[:1].upper()}{topic[1:]}: ")  # such as "Port 1-2: "
+    return problem(topic, error.code, text, **{name: _as_json(value) for name, value in error.facts.items()})
 
 
 def _as_json(value: object) -> object:

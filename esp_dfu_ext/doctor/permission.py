@@ -53,7 +53,7 @@ def without_udev(machine: Machine) -> list[Finding]:
     """Return the problem that udev is not running; nothing if it is."""
     if machine.file("/run/udev/control").exists():
         return []
-    return [problem("udev", "no-udev", "not running, so no rule takes effect", where=_where(machine))]
+    return [problem("udev", "no-udev", "no rule takes effect, because udev is not running", where=_where(machine))]
 
 
 def _where(machine: Machine) -> str:
@@ -85,7 +85,7 @@ def bridges(machine: Machine, targets: Sequence[Target]) -> list[Finding]:
     return [
         not_applicable(
             f"port {node.path}",
-            f"{node.usb_id}, {node.product or 'unnamed'}, serial port "
+            f"the kernel sees {node.usb_id}, {node.product or 'unnamed'}, serial port "
             + ", ".join(f"/dev/{name}" for name in node.terminals),
             terminals=list(node.terminals),
         )

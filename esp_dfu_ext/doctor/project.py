@@ -13,12 +13,15 @@ from ..units import format_size
 from .findings import Finding, not_applicable, ok, problem, raised
 
 
-def read(build_dir: Path, project_dir: Path | None) -> tuple[Project | None, list[Finding]]:
-    """Return the configured project, or None and the finding that says why there is none."""
+def read(build_dir: Path, project_dir: Path | None, *, named: bool) -> tuple[Project | None, list[Finding]]:
+    """Return the configured project, or None and the finding that says why there is none.
+
+    A build folder that does not exist is a problem only if the user `named` it.
+    """
     try:
         return read_project(build_dir, project_dir), []
     except EspDfuError as error:
-        if isinstance(error, InputMissingError) and error.reason == "missing":
+        if isinstance(error, InputMissingError) and error.reason == "missing" and not named:
             return None, [not_applicable("project", f"no configured project here: {build_dir} does not exist")]
         return None, [raised("project", error)]
 

@@ -89,7 +89,7 @@ def devices(
     except (UsbUnavailableError, UsbError) as error:
         return [raised("bus", error)]
     if not everything and not simulated:
-        return [problem("bus", "no-usb", "no USB devices found, not even a hub")]
+        return [problem("bus", "no-usb", "libusb sees no USB devices, not even a hub")]
     word = "simulated devices" if simulated else "USB devices, including hubs"
     findings = [ok("bus", f"{word}: {len(everything)}", devices=len(everything))]
     for device in listed:
@@ -125,7 +125,7 @@ def _board(bus: Bus, targets: Sequence[Target], wanted: Target | None, listed: S
     if wanted is None:
         paths = [device.device.path for device in listed if device.target is not None and device.interfaces]
         if paths:
-            return [ok("board", f"found on port {', '.join(paths)}", paths=paths)]
+            return [ok("board", _found_on(paths), paths=paths)]
         code = (not_found_kind([device.device for device in listed], targets) if listed else DeviceNotFoundError).code
         return [problem("board", code, f"none found in download mode ({', '.join(target.chip for target in targets)})")]
     try:
@@ -133,5 +133,9 @@ def _board(bus: Bus, targets: Sequence[Target], wanted: Target | None, listed: S
     except DeviceNotFoundError as error:
         return [problem("board", error.code, " ".join([error.message, *error.notes]))]
     except SeveralDevicesError as error:
-        return [ok("board", error.message.rstrip("."), paths=list(error.paths))]
-    return [ok("board", f"found on port {path}, the only {wanted.chip}", paths=[path])]
+        return [ok("board", _found_on(error.paths), paths=list(error.paths))]
+    return [ok("board", f"{_found_on([path])}, the only {wanted.chip}", paths=[path])]
+
+
+def _found_on(paths: Sequence[str]) -> str:
+    return f"found on port{'s' if len(paths) > 1 else ''} {', '.join(paths)}"
