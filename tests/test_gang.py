@@ -115,6 +115,7 @@ def test_wait_for_several_boards_ends() -> None:
     assert clock.monotonic() - started == pytest.approx(3.0)
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_ctrl_c_ends_every_board_in_order() -> None:
     simulation = simulate_text("esp32s3+slow,esp32s3+slow,esp32s3+slow", chips())
     before = threading.active_count()

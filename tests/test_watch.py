@@ -296,6 +296,7 @@ def test_count_limits_flashed_boards() -> None:
     assert [so_far.passed + so_far.failed for so_far in station.results] == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_ctrl_c_ends_every_board_in_order() -> None:
     station = Station(S2)
     boards = [station.board(f"1-{port}") for port in range(1, 17)]
@@ -317,6 +318,7 @@ def test_ctrl_c_ends_every_board_in_order() -> None:
     assert [str(board.rom.state) for board in boards] == ["dfuIDLE"] * 16
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_ctrl_c_on_idle_watch_is_not_a_failure() -> None:
     station = Station()
     station.board("1-1")

@@ -106,6 +106,7 @@ def test_quiet_prints_only_verdicts(
         ("esp32s2", (), 0),
     ],
 )
+@pytest.mark.usefixtures("default_signals")
 def test_ctrl_c_ends_a_watch(
     dfu_bin: Path,
     clock: SharedClock,
@@ -138,6 +139,7 @@ def test_contradicting_options_are_refused(
     assert "[usage]" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_only_the_named_ports_are_watched(
     dfu_bin: Path, clock: SharedClock, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
