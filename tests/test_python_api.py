@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import operator
 import re
 from pathlib import Path
 
@@ -104,3 +106,23 @@ def test_paths_may_be_text(tmp_path: Path) -> None:
     assert load_image(str(made.path)).path == made.path
     assert load_target("mychip", str(project)).name == "mychip"
     assert "mychip" in [target.name for target in esp_dfu_ext.load_targets(str(project))]
+
+
+def rows(section: str) -> list[list[str]]:
+    """Return the cells of a table on the page."""
+    text = PAGE.read_text(encoding="utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+
+
+@pytest.mark.parametrize("call", [row[0] for section in ("Functions", "Flasher") for row in rows(section)])
+def test_page_shows_calls_with_all_parameters(call: str) -> None:
+    shown = re.fullmatch(r"`([\w.]+)\((.*?)\)(?: -> .+)?`", call.replace("FlashOptions()", "..."))
+    assert shown
+    parameters = inspect.signature(operator.attrgetter(shown[1])(esp_dfu_ext)).parameters
+    assert re.findall(r"(?:^|, )(\w+)", shown[2]) == [name for name in parameters if name != "self"]
+
+
+@pytest.mark.parametrize("row", rows("Results") + rows("Events"), ids=operator.itemgetter(0))
+def test_page_shows_all_attributes(row: list[str]) -> None:
+    parameters = inspect.signature(getattr(esp_dfu_ext, row[0].strip("`"))).parameters
+    assert re.findall(r"`(\w+)`", row[1]) == list(parameters)
