@@ -26,7 +26,7 @@ from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import vanish
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 from tests.kit.archives import CHIP_SIZE, checked
-from tests.kit.boards import Bench
+from tests.kit.boards import Rig
 from tests.kit.chips import chip, chips
 from tests.kit.clocks import SharedClock
 
@@ -34,7 +34,7 @@ PORTS = 4
 ALIVE: weakref.WeakSet[SimulatedBackend] = weakref.WeakSet()
 
 
-class CountedBench(Bench):
+class CountedRig(Rig):
     """Knows which of its backends are alive, and keeps no log."""
 
     def backend(self) -> SimulatedBackend:
@@ -54,24 +54,24 @@ def main() -> None:
     """Flash them all, and print a table."""
     boards = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     marks = {10, 100, boards // 2, boards}
-    bench = CountedBench(clock=SharedClock())
+    rig = CountedRig(clock=SharedClock())
     numbers = count()
-    clock: Any = bench.clock
+    clock: Any = rig.clock
 
     def next_board(path: str) -> None:
         number = next(numbers)
-        board = Board.make(chip(), path, bench.clock, number=number, flash_size=CHIP_SIZE)
+        board = Board.make(chip(), path, rig.clock, number=number, flash_size=CHIP_SIZE)
         if number % 10 == 9:
             board.faults.plan(vanish, 40)
-        bench.add(board)
+        rig.add(board)
 
     def note(event: Event) -> None:
         if isinstance(event, BoardLeft):
             next_board(event.path)
 
     def take(outcome: FlashOutcome, so_far: WatchResult) -> None:
-        board = next(board for board in reversed(bench.boards) if board.path == outcome.path)
-        clock.at(clock.monotonic() + 1, lambda: bench.remove(board))
+        board = next(board for board in reversed(rig.boards) if board.path == outcome.path)
+        clock.at(clock.monotonic() + 1, lambda: rig.remove(board))
         done = so_far.passed + so_far.failed
         if done in marks:
             seconds = (time.perf_counter() - started) / done
@@ -89,11 +89,11 @@ def main() -> None:
     gc.collect()
     gc.disable()
     started = time.perf_counter()
-    flasher = Flasher(bus=bench.bus, targets=chips(), clock=bench.clock, on_event=note)
+    flasher = Flasher(bus=rig.bus, targets=chips(), clock=rig.clock, on_event=note)
     flasher.watch(checked(), count=boards, on_outcome=take)
     print(
-        f"\nafterwards: {len(ALIVE)} of {bench.scans} backends alive, {threading.active_count()} thread, "
-        f"{bench.clock.monotonic() / 60:.0f} minutes of virtual time"
+        f"\nafterwards: {len(ALIVE)} of {rig.scans} backends alive, {threading.active_count()} thread, "
+        f"{rig.clock.monotonic() / 60:.0f} minutes of virtual time"
     )
 
 

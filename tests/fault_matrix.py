@@ -31,7 +31,7 @@ from esp_dfu_ext.simulator.board import (
 from esp_dfu_ext.simulator.rom import ControlTimeout
 
 from .kit.archives import CHIP_SIZE, File, content, image_of
-from .kit.boards import Bench, bench
+from .kit.boards import Rig, make_rig
 from .kit.chips import chip
 from .kit.host import DNLOAD
 
@@ -225,14 +225,14 @@ class Cell:
     """A case before it runs: a board and the faults planned for it.
 
     Attributes:
-        rig: Bench with the board, and with one of another chip that can take its port.
+        rig: Rig with the board, and with one of another chip that can take its port.
         place: Place in the flash operation.
         says: Texts that the error must contain, whatever its code.
         lasting: The fault persists until the board is replugged.
         dead: The device answers no more requests.
     """
 
-    rig: Bench
+    rig: Rig
     place: Place
     says: tuple[str, ...] = ()
     lasting: bool = False
@@ -352,7 +352,7 @@ class Cell:
 
 def new_cell(place: Place) -> Cell:
     """Return a cell with a board as it is before the fault, and one of another chip that can take its port."""
-    rig = bench("esp32s3", "esp32s2", start=100.0)
+    rig = make_rig("esp32s3", "esp32s2", start=100.0)
     board, other = rig.boards
     other.unplug()
     other.path = board.path

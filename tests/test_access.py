@@ -9,11 +9,11 @@ from esp_dfu_ext.dfu.discovery import find
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import AccessDeniedError, DeviceBusyError
 
-from .kit.boards import Bench, bench
+from .kit.boards import Rig, make_rig
 from .kit.chips import chip
 
 
-def _open_after(rig: Bench, after: float | None, patience: float) -> float:
+def _open_after(rig: Rig, after: float | None, patience: float) -> float:
     rig.board.plug(Mode.DFU)
     rig.board.faults.no_access = True
     rig.board.faults.access_after = after
@@ -32,11 +32,11 @@ def _open_after(rig: Bench, after: float | None, patience: float) -> float:
 )
 def test_waits_for_access(after: float | None, patience: float, low: float, high: float) -> None:
     # Seconds until it was open; negative for those until it was given up.
-    assert low - 1e-9 <= _open_after(bench(), after, patience) <= high + 1e-9
+    assert low - 1e-9 <= _open_after(make_rig(), after, patience) <= high + 1e-9
 
 
 def test_other_errors_end_wait() -> None:
-    rig = bench(mode=Mode.DFU, start=0)
+    rig = make_rig(mode=Mode.DFU, start=0)
     rig.board.faults.busy = True
     (interface,) = find(rig.bus, chip())
     with pytest.raises(DeviceBusyError):

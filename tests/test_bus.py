@@ -24,7 +24,7 @@ from esp_dfu_ext.errors import (
 from esp_dfu_ext.usb.descriptors import path_key
 from esp_dfu_ext.usb.libusb import mapped
 
-from .kit.boards import bench, serial_jtag
+from .kit.boards import make_rig, serial_jtag
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_exit_codes(kind: type[EspDfuError], exit_code: int) -> None:
 
 
 def test_scan_sorts_by_path() -> None:
-    rig = bench("esp32s3", "esp32s2", others=[serial_jtag("1-10"), serial_jtag("1-9")])
+    rig = make_rig("esp32s3", "esp32s2", others=[serial_jtag("1-10"), serial_jtag("1-9")])
     rig.boards[0].path = "2-1.4.2"
     assert [(d.path, d.usb_id) for d in rig.bus.scan()] == [
         ("1-2", "303a:0002"),
@@ -111,20 +111,20 @@ def test_scan_sorts_by_path() -> None:
 
 
 def test_scan_filters_vendors() -> None:
-    rig = bench()
+    rig = make_rig()
     assert [d.path for d in rig.bus.scan(frozenset([0x303A]))] == ["1-1"]
     assert rig.bus.scan(frozenset([0x1209])) == []
 
 
 def test_each_scan_has_own_backend() -> None:
-    rig = bench()
+    rig = make_rig()
     for count in (1, 2, 3):
         rig.bus.scan()
         assert rig.scans == count
 
 
 def test_scan_reads_current_descriptors() -> None:
-    rig = bench()
+    rig = make_rig()
     (before,) = rig.bus.scan()
     rig.board.plug(Mode.DFU)
     (after,) = rig.bus.scan()
@@ -136,7 +136,7 @@ def test_scan_reads_current_descriptors() -> None:
 
 
 def test_interfaces() -> None:
-    (device,) = bench().bus.scan()
+    (device,) = make_rig().bus.scan()
     assert [(i.number, i.class_, i.subclass, i.protocol) for i in device.interfaces] == [
         (0, 2, 2, 0),
         (1, 10, 2, 0),
@@ -147,14 +147,14 @@ def test_interfaces() -> None:
 
 
 def test_strings() -> None:
-    (device,) = bench().bus.scan()
+    (device,) = make_rig().bus.scan()
     assert device.serial_index == 3
     assert [device.read_string(n) for n in range(5)] == [None, "Espressif", "ESP32-S3", "7c:df:a1:00:00:01", None]
 
 
 @pytest.mark.parametrize("serial", ["a\x1b[31mb", "a\nb\x00"])
 def test_control_characters_are_replaced(serial: str) -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.rom.serial = serial
     (device,) = rig.bus.scan()
     text = device.read_string(3)
@@ -164,7 +164,7 @@ def test_control_characters_are_replaced(serial: str) -> None:
 
 
 def test_string_of_inaccessible_device() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.faults.no_access = True
     (device,) = rig.bus.scan()
     with pytest.raises(AccessDeniedError, match="1-1") as caught:
@@ -176,7 +176,7 @@ def test_string_of_inaccessible_device() -> None:
 
 
 def test_open_error_has_reason() -> None:
-    rig = bench()
+    rig = make_rig()
     (device,) = rig.bus.scan()
     rig.board.faults.busy = True
     with pytest.raises(DeviceBusyError, match="1-1"):
@@ -192,7 +192,7 @@ def test_open_error_has_reason() -> None:
 
 
 def test_device_without_readable_configuration_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = bench()
+    rig = make_rig()
 
     def broken(*_: Any) -> None:
         raise usb.core.USBError("Input/Output Error", -1, errno.EIO)
@@ -203,7 +203,7 @@ def test_device_without_readable_configuration_is_listed(monkeypatch: pytest.Mon
 
 
 def test_failed_transfer_has_port() -> None:
-    rig = bench()
+    rig = make_rig()
     (device,) = rig.bus.scan()
     with device.open(2) as handle:
         rig.board.unplug()
@@ -253,7 +253,7 @@ def test_each_libusb_backend_has_own_context() -> None:
 
 
 def test_scan_opens_no_device() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.faults.no_access = True
     assert len(rig.bus.scan()) == 1
     assert rig.log == []
@@ -262,7 +262,7 @@ def test_scan_opens_no_device() -> None:
 @pytest.mark.parametrize("keep", ["device", "handle", "both"])
 def test_backend_outlives_devices(keep: str) -> None:
     # libusb crashes when it gets a device back after its context has ended.
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     gone: list[str] = []
 
     class Token:

@@ -16,12 +16,12 @@ from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import AccessDeniedError, DeviceBusyError, NoDfuModeError, ReenumerationError, UsbError
 from esp_dfu_ext.events import Notice
 
-from .kit.boards import Bench, Transfer, bench, serial_jtag, stranger
+from .kit.boards import Rig, Transfer, make_rig, serial_jtag, stranger
 from .kit.chips import NAMES, chip, chips
 from .kit.host import DETACH
 
 
-def _detach(rig: Bench) -> DfuInterface:
+def _detach(rig: Rig) -> DfuInterface:
     target = rig.boards[0].target
     interface = find(rig.bus, target)[0]
     return detach_and_wait(
@@ -31,7 +31,7 @@ def _detach(rig: Bench) -> DfuInterface:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_board_returns_in_dfu_mode(name: str) -> None:
-    rig = bench(name, start=0)
+    rig = make_rig(name, start=0)
     back = _detach(rig)
     assert (back.path, back.mode) == ("1-1", Mode.DFU)
     assert rig.clock.monotonic() < 0.6
@@ -41,7 +41,7 @@ def test_board_returns_in_dfu_mode(name: str) -> None:
 
 
 def test_sends_nothing_until_board_returns() -> None:
-    rig = bench()
+    rig = make_rig()
     _detach(rig)
     detach = rig.dfu(DETACH)[0]
     assert rig.log[rig.log.index(detach) :] == [detach]
@@ -61,7 +61,7 @@ def test_sends_nothing_until_board_returns() -> None:
     ids=str,
 )
 def test_failed_detach_request_is_success(error: usb.core.USBError | None) -> None:
-    rig = bench()
+    rig = make_rig()
 
     def after(transfer: Transfer) -> None:
         if transfer.is_dfu and transfer.request == DETACH and error is not None:
@@ -84,7 +84,7 @@ def test_failed_detach_request_is_success(error: usb.core.USBError | None) -> No
 
 
 def test_console_app_returns_twice_and_gets_one_detach() -> None:
-    rig = bench("esp32s2", start=0)
+    rig = make_rig("esp32s2", start=0)
     rig.board.console_app = True
     assert _detach(rig).mode is Mode.DFU
     assert len(rig.dfu(DETACH)) == 1
@@ -92,7 +92,7 @@ def test_console_app_returns_twice_and_gets_one_detach() -> None:
 
 
 def test_no_second_detach_within_3_seconds() -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     rig.clock.sleep(50)
     started = rig.clock.monotonic()
     rig.board.faults.return_mode = Mode.RUN_TIME
@@ -110,7 +110,7 @@ def test_no_second_detach_within_3_seconds() -> None:
 
 
 def test_second_detach_succeeds() -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     rig.board.faults.return_mode = Mode.RUN_TIME
 
     def before(transfer: Transfer) -> None:
@@ -123,7 +123,7 @@ def test_second_detach_succeeds() -> None:
 
 
 def test_board_leaving_before_second_detach() -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     rig.board.faults.return_mode = Mode.RUN_TIME
 
     def leave(event: object) -> None:
@@ -147,7 +147,7 @@ def test_board_leaving_before_second_detach() -> None:
     ids=str,
 )
 def test_board_never_leaves_bus(error: usb.core.USBError | None, says: str) -> None:
-    rig = bench(others=[stranger(0x1D6B, 2)])
+    rig = make_rig(others=[stranger(0x1D6B, 2)])
 
     def before(transfer: Transfer) -> None:
         if transfer.is_dfu and transfer.request == DETACH and error is not None:
@@ -168,7 +168,7 @@ def test_board_never_leaves_bus(error: usb.core.USBError | None, says: str) -> N
 
 @pytest.mark.parametrize("name", NAMES)
 def test_board_never_returns(name: str) -> None:
-    rig = bench(name, others=[serial_jtag("1-2")], start=0)
+    rig = make_rig(name, others=[serial_jtag("1-2")], start=0)
     rig.board.faults.no_return = True
     with pytest.raises(ReenumerationError, match=r"1-1.*15 s") as caught:
         _detach(rig)
@@ -180,7 +180,7 @@ def test_board_never_returns(name: str) -> None:
 
 @pytest.mark.parametrize("pid", [0x1001, 0x0009], ids=["another ID", "its ID without DFU"])
 def test_other_device_returns(pid: int) -> None:
-    rig = bench("esp32s3")
+    rig = make_rig("esp32s3")
     rig.board.faults.no_return = True
     rig.others = (replace(stranger(0x303A, pid), path="1-1"),)
     with pytest.raises(NoDfuModeError, match=f"303a:{pid:04x} is on its port") as caught:
@@ -190,7 +190,7 @@ def test_other_device_returns(pid: int) -> None:
 
 
 def test_board_on_another_port_is_not_ours() -> None:
-    rig = bench("esp32s3", "esp32s3")
+    rig = make_rig("esp32s3", "esp32s3")
     rig.boards[0].faults.no_return = True
     rig.boards[1].rom.mode = Mode.DFU
     with pytest.raises(ReenumerationError):
@@ -198,7 +198,7 @@ def test_board_on_another_port_is_not_ours() -> None:
 
 
 def test_other_chip_on_same_port_is_not_ours() -> None:
-    rig = bench("esp32s3", "esp32s2")
+    rig = make_rig("esp32s3", "esp32s2")
     ours, other = rig.boards
     ours.faults.no_return = True
     other.path = "1-1"
@@ -217,9 +217,9 @@ def test_other_chip_on_same_port_is_not_ours() -> None:
 def test_device_without_will_detach_gets_bus_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     """DFU 1.1 section 5.1, bitWillDetach: no chip of ours."""
     rom = "esp_dfu_ext.simulator.rom"
-    raw = bench().board.rom.configuration_descriptor
+    raw = make_rig().board.rom.configuration_descriptor
     monkeypatch.setattr(f"{rom}._CONFIGURATION", raw.replace(b"\x09\x21\x0f", b"\x09\x21\x07"))
-    rig = bench()
+    rig = make_rig()
     board = rig.board
     board.control = lambda *_: b""  # type: ignore[method-assign]
     board.reset_bus = lambda: board.plug(Mode.DFU)  # type: ignore[method-assign]
@@ -231,22 +231,22 @@ def test_device_without_will_detach_gets_bus_reset(monkeypatch: pytest.MonkeyPat
 def test_no_functional_descriptor_means_one_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    raw = bench().board.rom.configuration_descriptor
+    raw = make_rig().board.rom.configuration_descriptor
     monkeypatch.setattr("esp_dfu_ext.simulator.rom._CONFIGURATION", raw.replace(b"\x09\x21\x0f", b"\x09\x24\x0f"))
-    rig = bench()
+    rig = make_rig()
     assert _detach(rig).functional is None
     assert [t.value for t in rig.dfu(DETACH)] == [1000]
     assert rig.resets == []
 
 
 def test_each_scan_has_new_context() -> None:
-    rig = bench()
+    rig = make_rig()
     _detach(rig)
     assert rig.scans >= 5
 
 
 def test_inaccessible_board_gets_no_detach() -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     rig.board.faults.no_access = True
     with pytest.raises(AccessDeniedError):
         _detach(rig)
@@ -259,7 +259,7 @@ def test_inaccessible_board_gets_no_detach() -> None:
 
 
 def test_failed_scan_does_not_end_wait(mocker: MockerFixture) -> None:
-    rig = bench()
+    rig = make_rig()
     interface = find(rig.bus, chip())[0]
     looks = mocker.patch.object(
         rig.bus,
@@ -273,7 +273,7 @@ def test_failed_scan_does_not_end_wait(mocker: MockerFixture) -> None:
 
 
 def test_failing_scans_end_in_time(mocker: MockerFixture) -> None:
-    rig = bench()
+    rig = make_rig()
     interface = find(rig.bus, chip())[0]
     mocker.patch.object(rig.bus, "scan", side_effect=UsbError("USB scan: the transfer failed."))
     with pytest.raises(ReenumerationError, match="did not come back in DFU mode within 15 s"):

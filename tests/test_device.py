@@ -11,7 +11,7 @@ from esp_dfu_ext.simulator.board import Effect, hang, stall
 from esp_dfu_ext.usb.bus import UsbHandle
 
 from .kit.archives import FILES, archive
-from .kit.boards import Transfer, bench, open_board
+from .kit.boards import Transfer, make_rig, open_board
 from .kit.host import DNLOAD, ERROR, IDLE, UPLOAD
 
 
@@ -77,7 +77,7 @@ def test_malformed_status_is_dfu_error(answer: bytes) -> None:
 
 
 def test_requests_reach_rom_through_pyusb() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     device = open_board(rig)
     assert device.get_status() == (0, 0.256, IDLE)
     stream = archive(FILES, 1 << 20)
@@ -96,7 +96,7 @@ def test_requests_reach_rom_through_pyusb() -> None:
 
 
 def test_refused_request_is_stall() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     device = open_board(rig)
     with pytest.raises(StallError, match=r"1-1.*[a-z] \(DFU_CLRSTATUS\)\.$"):
         device.clear_status()
@@ -108,7 +108,7 @@ def test_refused_request_is_stall() -> None:
 @pytest.mark.parametrize(("fault", "kind"), [(stall, StallError), (hang, TransferTimeoutError)])
 @pytest.mark.parametrize("request_", [Request.DFU_GETSTATUS, Request.DFU_UPLOAD, Request.DFU_ABORT])
 def test_failed_request_is_named(fault: Effect, kind: type[UsbError], request_: Request) -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     device = open_board(rig)
     rig.board.faults.plan(fault, at=request_)
     calls = {Request.DFU_GETSTATUS: device.get_status, Request.DFU_UPLOAD: lambda: device.upload(0, 64)}
@@ -117,7 +117,7 @@ def test_failed_request_is_named(fault: Effect, kind: type[UsbError], request_: 
 
 
 def test_timeout_is_the_requested_one() -> None:
-    rig = bench(mode=Mode.DFU, start=0)
+    rig = make_rig(mode=Mode.DFU, start=0)
     device = open_board(rig)
     rig.board.faults.plan(hang)
     with pytest.raises(TransferTimeoutError, match="1-1"):
@@ -126,7 +126,7 @@ def test_timeout_is_the_requested_one() -> None:
 
 
 def test_unplugged_board_is_gone() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     device = open_board(rig)
     rig.board.unplug()
     with pytest.raises(DeviceGoneError, match="1-1"):
@@ -137,7 +137,7 @@ def test_unplugged_board_is_gone() -> None:
 
 
 def test_default_timeout_is_five_seconds() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     open_board(rig).get_status()
     last: Transfer = rig.log[-1]
     assert (last.request_type, last.request, last.timeout) == (0xA1, 3, 5.0)

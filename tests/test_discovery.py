@@ -20,12 +20,12 @@ from esp_dfu_ext.errors import (
 )
 from esp_dfu_ext.events import Waiting
 
-from .kit.boards import Bench, bench, serial_jtag, stranger
+from .kit.boards import Rig, make_rig, serial_jtag, stranger
 from .kit.chips import NAMES, chip, chips
 
 
 def _select(
-    rig: Bench, name: str = "esp32s3", wait: float = 0.0, path: str | None = None, serial: str | None = None
+    rig: Rig, name: str = "esp32s3", wait: float = 0.0, path: str | None = None, serial: str | None = None
 ) -> DfuInterface:
     return select(rig.bus, chip(name), Selector(path, serial), chips(), clock=rig.clock, wait=wait, on_event=rig.handle)
 
@@ -36,14 +36,14 @@ def _select(
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("mode", list(Mode))
 def test_board_is_found_in_both_modes(name: str, mode: Mode) -> None:
-    (interface,) = find(bench(name, mode=mode).bus, chip(name))
+    (interface,) = find(make_rig(name, mode=mode).bus, chip(name))
     assert (interface.path, interface.mode, interface.descriptor.number) == ("1-1", mode, 2)
     assert interface.functional == (0x0F, 700, 64, 0x0110)
     assert interface.read_serial() == ("0" if name == "esp32s2" else "7c:df:a1:00:00:01")
 
 
 def test_other_chips_and_devices_are_ignored() -> None:
-    rig = bench("esp32s2", "esp32p4", others=[serial_jtag()])
+    rig = make_rig("esp32s2", "esp32p4", others=[serial_jtag()])
     assert find(rig.bus, chip("esp32s3")) == []
     assert [i.path for i in find(rig.bus, chip("esp32p4"))] == ["1-2"]
 
@@ -54,7 +54,7 @@ def test_other_chips_and_devices_are_ignored() -> None:
     ids=["keyboard", "mouse", "IrDA bridge", "protocol 0", "protocol 3", "a vendor's own"],
 )
 def test_other_interfaces_are_ignored(class_: int, subclass: int, protocol: int) -> None:
-    (device,) = bench().bus.scan()
+    (device,) = make_rig().bus.scan()
     (dfu,) = dfu_interfaces(device)
     other = replace(dfu.descriptor, class_=class_, subclass=subclass, protocol=protocol)
     found = dfu_interfaces(replace(device, interfaces=(other, dfu.descriptor, other)))
@@ -62,7 +62,7 @@ def test_other_interfaces_are_ignored(class_: int, subclass: int, protocol: int)
 
 
 def test_dfu_device_of_another_vendor_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = bench("esp32s3")
+    rig = make_rig("esp32s3")
     foreign = rig.bus.scan()[0]
     object.__setattr__(foreign, "vid", 0x0483)
     monkeypatch.setattr(rig.bus, "scan", lambda vids=None: [foreign] if vids is None or 0x0483 in vids else [])
@@ -76,12 +76,12 @@ def test_dfu_device_of_another_vendor_is_ignored(monkeypatch: pytest.MonkeyPatch
     [(Mode.RUN_TIME, ("303a:0002", "ESP32-S2", "run-time")), (Mode.DFU, ("303a:0002", "ESP32-S2", "DFU mode"))],
 )
 def test_description_of_board(mode: Mode, facts: tuple[str, ...]) -> None:
-    (device,) = bench("esp32s2", mode=mode).bus.scan()
+    (device,) = make_rig("esp32s2", mode=mode).bus.scan()
     assert all(fact in describe(device, chips()) for fact in facts)
 
 
 def test_description_of_usb_serial_jtag() -> None:
-    device = bench(others=[serial_jtag()]).bus.scan()[1]
+    device = make_rig(others=[serial_jtag()]).bus.scan()[1]
     text = describe(device, chips())
     assert "303a:1001" in text
     assert "USB-Serial/JTAG" in text
@@ -92,34 +92,34 @@ def test_description_of_usb_serial_jtag() -> None:
 
 
 def test_only_board_is_chosen_among_other_devices() -> None:
-    rig = bench("esp32s2", "esp32s3", "esp32p4", others=[serial_jtag()])
+    rig = make_rig("esp32s2", "esp32s3", "esp32p4", others=[serial_jtag()])
     assert _select(rig).path == "1-2"
 
 
 def test_several_boards_are_listed() -> None:
-    rig = bench("esp32s3", "esp32s2", "esp32s3")
+    rig = make_rig("esp32s3", "esp32s2", "esp32s3")
     with pytest.raises(SeveralDevicesError, match=r"1-1.*1-3") as caught:
         _select(rig)
     assert caught.value.paths == ("1-1", "1-3")
 
 
 def test_selects_by_path() -> None:
-    rig = bench("esp32s3", "esp32s3", "esp32s3")
+    rig = make_rig("esp32s3", "esp32s3", "esp32s3")
     assert _select(rig, path="1-2").path == "1-2"
 
 
 @pytest.mark.parametrize("serial", ["7c:df:a1:00:00:02", "7C:DF:A1:00:00:02"])
 def test_selects_by_serial_in_either_case(serial: str) -> None:
-    rig = bench("esp32s3", "esp32s3", "esp32s3")
+    rig = make_rig("esp32s3", "esp32s3", "esp32s3")
     assert _select(rig, serial=serial).path == "1-2"
 
 
 def test_shared_serial_number_is_refused() -> None:
-    rig = bench("esp32s2", "esp32s2")
+    rig = make_rig("esp32s2", "esp32s2")
     with pytest.raises(UsageError, match=r"'0'.*1-1, 1-2") as caught:
         _select(rig, "esp32s2", serial="0")
     assert not isinstance(caught.value, SeveralDevicesError)
-    assert _select(bench("esp32s2"), "esp32s2", serial="0").path == "1-1"
+    assert _select(make_rig("esp32s2"), "esp32s2", serial="0").path == "1-1"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_shared_serial_number_is_refused() -> None:
 def test_not_found_lists_other_devices(
     boards: tuple[str, ...], other: bool, how: dict[str, str], code: str, facts: tuple[str, ...]
 ) -> None:
-    rig = bench(*(boards or ("esp32s3",)), others=[serial_jtag()] if other else [])
+    rig = make_rig(*(boards or ("esp32s3",)), others=[serial_jtag()] if other else [])
     if not boards:
         rig.board.unplug()
     with pytest.raises(DeviceNotFoundError, match=r"ESP32-S3 \(303a:0009\)") as caught:
@@ -151,7 +151,7 @@ def test_not_found_lists_other_devices(
 
 
 def test_running_app_is_recognized() -> None:
-    rig = bench(others=[stranger(0x303A, 0x4001), serial_jtag()])
+    rig = make_rig(others=[stranger(0x303A, 0x4001), serial_jtag()])
     rig.board.unplug()
     with pytest.raises(AppRunningError) as caught:
         _select(rig)
@@ -160,7 +160,7 @@ def test_running_app_is_recognized() -> None:
 
 @pytest.mark.parametrize(("count", "says"), [(1, "Found 1 other USB device"), (2, "Found 2 other USB devices")])
 def test_devices_of_other_vendors_are_counted(count: int, says: str) -> None:
-    rig = bench(others=[stranger(0x1D6B, 2)] * count)
+    rig = make_rig(others=[stranger(0x1D6B, 2)] * count)
     rig.board.unplug()
     with pytest.raises(DeviceNotFoundError) as caught:
         _select(rig)
@@ -171,7 +171,7 @@ def test_devices_of_other_vendors_are_counted(count: int, says: str) -> None:
 
 
 def test_unknown_chip_is_found_on_another_port() -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     with pytest.raises(DeviceNotFoundError) as caught:
         select(rig.bus, chip(), Selector("1-7"), (), clock=rig.clock)
     assert rig.clock.monotonic() == 0
@@ -180,7 +180,7 @@ def test_unknown_chip_is_found_on_another_port() -> None:
 
 
 def test_device_without_readable_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = bench(others=[stranger(0x303A, 9)])
+    rig = make_rig(others=[stranger(0x303A, 9)])
     rig.board.unplug()
 
     def unreadable(*_: object) -> None:
@@ -192,7 +192,7 @@ def test_device_without_readable_descriptors(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_unreadable_serial_number() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.faults.no_access = True
     with pytest.raises(AccessDeniedError) as caught:
         _select(rig, serial="7c:df:a1:00:00:01")
@@ -200,7 +200,7 @@ def test_unreadable_serial_number() -> None:
 
 
 def test_inaccessible_board_is_found_without_serial() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.faults.no_access = True
     assert _select(rig).path == "1-1"
     assert _select(rig, path="1-1").path == "1-1"
@@ -211,7 +211,7 @@ def test_inaccessible_board_is_found_without_serial() -> None:
 
 @pytest.mark.parametrize("wait", [0.0, 0.02, 1.0, 12.5])
 def test_waiting_ends_in_time(wait: float) -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     rig.board.unplug()
     with pytest.raises(DeviceNotFoundError):
         _select(rig, wait=wait)
@@ -223,7 +223,7 @@ def test_waiting_ends_in_time(wait: float) -> None:
 
 
 def test_finds_board_plugged_in_during_wait() -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     rig.board.unplug()
 
     def plug(_: object) -> None:
@@ -236,7 +236,7 @@ def test_finds_board_plugged_in_during_wait() -> None:
 
 
 def test_several_boards_fail_at_once() -> None:
-    rig = bench("esp32s3", "esp32s3", start=0)
+    rig = make_rig("esp32s3", "esp32s3", start=0)
     with pytest.raises(SeveralDevicesError):
         _select(rig, wait=30)
     assert rig.clock.monotonic() == 0

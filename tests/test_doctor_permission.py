@@ -12,7 +12,7 @@ from esp_dfu_ext.doctor.explain import explain
 from esp_dfu_ext.doctor.findings import Finding, Level
 from esp_dfu_ext.errors import AccessDeniedError, DeviceBusyError
 
-from .kit.boards import bench
+from .kit.boards import make_rig
 from .kit.chips import chip, chips
 from .kit.machine import NODE, OURS, FolderMachine, check_bus, problem_codes
 
@@ -37,7 +37,7 @@ def test_refused_user_learns_which_rule_or_group_is_missing(
     machine.owner = ("root", group)
     machine.records["plugdev"] = frozenset({"ada"} if on_record else ())
     machine.write("/etc/udev/rules.d/60-x.rules", rule)
-    findings = check_bus(machine, bench())
+    findings = check_bus(machine, make_rig())
     assert problem_codes(findings) == {"port 1-1": code}
     found = next(finding for finding in findings if finding.code)
     assert f"ada cannot open {NODE} (root:{group} 0664)" in found.text
@@ -66,14 +66,14 @@ def test_missing_udev_is_named_with_its_place(machine: FolderMachine, file: str,
 
 def test_board_without_device_node_is_a_problem(machine: FolderMachine) -> None:
     machine.file(machine.plug()).unlink()
-    assert problem_codes(check_bus(machine, bench())) == {"port 1-1": "no-node"}
+    assert problem_codes(check_bus(machine, make_rig())) == {"port 1-1": "no-node"}
 
 
 def test_program_that_holds_a_board_is_named(machine: FolderMachine) -> None:
     machine.plug(drivers=("cdc_acm", "cdc_acm", "usbfs"))
     machine.open_to_all = True
     machine.run_program(77, "qemu-system", NODE)
-    findings = check_bus(machine, bench())
+    findings = check_bus(machine, make_rig())
     assert problem_codes(findings) == {"port 1-1": "device-busy"}
     (found,) = explain(DeviceBusyError("x"), [chip()], machine)
     assert found in findings
@@ -94,7 +94,7 @@ def test_invisible_program_is_not_named(machine: FolderMachine) -> None:
 def test_kernel_driver_on_the_dfu_interface_is_a_problem(machine: FolderMachine) -> None:
     machine.plug(drivers=(None, None, "usbhid"))
     machine.open_to_all = True
-    findings = check_bus(machine, bench())
+    findings = check_bus(machine, make_rig())
     assert problem_codes(findings) == {"port 1-1": "kernel-driver"}
     (step,) = next_steps(findings, IDF_PY, chip())
     assert step.endswith("echo 1-1:1.2 | sudo tee /sys/bus/usb/drivers/usbhid/unbind")

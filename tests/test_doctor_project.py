@@ -17,7 +17,7 @@ from esp_dfu_ext.doctor.findings import Finding, Level
 from esp_dfu_ext.linux.machine import Machine
 from esp_dfu_ext.simulator.sample import write_sample_project
 
-from .kit.boards import bench
+from .kit.boards import make_rig
 from .kit.chips import chip, chips
 from .kit.files import forbid, write_file
 from .kit.machine import FolderMachine
@@ -30,7 +30,7 @@ def build_dir(tmp_path: Path) -> Path:
 
 
 def check_project(folder: Path, machine: Machine) -> dict[str, Finding]:
-    findings = diagnose(chips(), build_dir=folder, bus=bench().bus, simulated=True, machine=machine).findings
+    findings = diagnose(chips(), build_dir=folder, bus=make_rig().bus, simulated=True, machine=machine).findings
     return {finding.topic: finding for finding in findings}
 
 

@@ -18,7 +18,7 @@ from esp_dfu_ext.doctor.findings import Finding, Level
 from esp_dfu_ext.errors import SeveralDevicesError
 from esp_dfu_ext.linux.machine import Machine
 
-from .kit.boards import bench, serial_jtag
+from .kit.boards import make_rig, serial_jtag
 from .kit.chips import chip
 from .kit.machine import FolderMachine, check_bus, problem_codes
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Linux files, wi
 def test_openable_board_is_ok(machine: FolderMachine) -> None:
     machine.plug()
     machine.open_to_all = True
-    findings = check_bus(machine, bench(mode=Mode.DFU))
+    findings = check_bus(machine, make_rig(mode=Mode.DFU))
     assert problem_codes(findings) == {}
     (port,) = (finding for finding in findings if finding.topic == "port 1-1")
     assert port.text.startswith("303a:0009, ESP32-S3 with DFU in DFU mode; /dev/bus/usb/001/002 is root:root 0664")
@@ -37,7 +37,7 @@ def test_openable_board_is_ok(machine: FolderMachine) -> None:
 
 
 def test_board_refused_by_libusb_alone_is_a_problem(machine: FolderMachine) -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.faults.no_access = True
     assert problem_codes(check_bus(machine, rig)) == {"port 1-1": "no-permission"}
 
@@ -56,7 +56,7 @@ def test_board_refused_by_libusb_alone_is_a_problem(machine: FolderMachine) -> N
 def test_missing_board_is_explained_by_what_is_connected(
     machine: FolderMachine, wanted: str | None, boards: tuple[str, ...], other: bool, code: str, step: str
 ) -> None:
-    rig = bench(*(boards or ("esp32s3",)), others=[serial_jtag()] if other else [])
+    rig = make_rig(*(boards or ("esp32s3",)), others=[serial_jtag()] if other else [])
     if not boards:
         rig.board.unplug()
     findings = check_bus(machine, rig, wanted, simulated=True)
@@ -65,18 +65,18 @@ def test_missing_board_is_explained_by_what_is_connected(
 
 
 def test_several_boards_are_ok_but_need_a_choice(machine: FolderMachine) -> None:
-    findings = check_bus(machine, bench("esp32s3", "esp32s3"))
+    findings = check_bus(machine, make_rig("esp32s3", "esp32s3"))
     assert problem_codes(findings) == {}
     assert findings[-1].text == "found on ports 1-1, 1-2"
     steps = next_steps(findings, ESP_DFU, chip())
     assert steps == advice_for(SeveralDevicesError("", paths=["1-1", "1-2"]), ESP_DFU)
     assert "--path 1-1" in steps[0]
-    assert next_steps(check_bus(machine, bench("esp32s3")), ESP_DFU, chip()) == []
+    assert next_steps(check_bus(machine, make_rig("esp32s3")), ESP_DFU, chip()) == []
     assert next_steps(findings, ESP_DFU, None) == []
 
 
 def test_bus_without_any_device_is_a_problem(machine: FolderMachine) -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.unplug()
     (finding,) = check_bus(machine, rig)
     assert finding.code == "no-usb"

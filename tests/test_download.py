@@ -27,7 +27,7 @@ from esp_dfu_ext.simulator.board import Answer, hang, stall
 from esp_dfu_ext.simulator.rom import ControlStall
 
 from .kit.archives import FILES, MIB, File, archive, content, image_of, small_image
-from .kit.boards import Bench, Transfer, bench, open_board
+from .kit.boards import Rig, Transfer, make_rig, open_board
 from .kit.chips import chip
 from .kit.host import (
     APP_DETACH,
@@ -54,7 +54,7 @@ PLACES = {"index": 1, "first block of a file": FIRST, "middle": FIRST + 40, "zer
 
 
 def _download(
-    rig: Bench,
+    rig: Rig,
     image: DfuImage | None = None,
     *,
     size: int = 64,
@@ -74,8 +74,8 @@ def _download(
     )
 
 
-def _rig() -> Bench:
-    return bench(mode=Mode.DFU, start=0)
+def _rig() -> Rig:
+    return make_rig(mode=Mode.DFU, start=0)
 
 
 # --- the ROM ----------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_never_sleeps_with_rom() -> None:
         assert rig.clock.monotonic() == 0
 
 
-def _blocks_between_status(rig: Bench) -> list[int]:
+def _blocks_between_status(rig: Rig) -> list[int]:
     """Return the number of blocks between one DFU_GETSTATUS and the next."""
     counts, count = [], 0
     for transfer in rig.log:
@@ -314,7 +314,7 @@ def test_gives_up_after_two_restarts() -> None:
     assert [e.message[-16:] for e in rig.events if isinstance(e, Notice)] == ["2 retries left).", " (1 retry left)."]
 
 
-def _never_answer(rig: Bench, condition: Callable[[Transfer], bool]) -> None:
+def _never_answer(rig: Rig, condition: Callable[[Transfer], bool]) -> None:
     def before(transfer: Transfer) -> None:
         if transfer.is_dfu and condition(transfer):
             raise usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT)

@@ -20,7 +20,7 @@ from esp_dfu_ext.ui.console import Console
 from .conftest import MATRIX
 from .fault_matrix import BLOCKS, FILES, FIRST_FILE, IMAGE, OLD, PLACES, Cell, cells, new_cell
 from .kit.archives import CHIP_SIZE, dfu_file
-from .kit.boards import Bench, assert_flashed, holds
+from .kit.boards import Rig, assert_flashed, holds
 from .kit.chips import chip
 from .kit.host import DNLOAD
 
@@ -55,11 +55,11 @@ def dfu_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Run:
-    """One run of `esp-dfu flash` on a bench, and its result."""
+    """One run of `esp-dfu flash` on a rig, and its result."""
 
     def __init__(
         self,
-        rig: Bench,
+        rig: Rig,
         dfu_bin: Path,
         capsys: pytest.CaptureFixture[str],
         *,
@@ -97,7 +97,7 @@ class Run:
         return (str(code) if code == "no-return" else str(code).rpartition("-")[2]) + suffix
 
 
-def holds_image(rig: Bench) -> bool:
+def holds_image(rig: Rig) -> bool:
     return holds(rig.boards[0].rom.flash.read, FILES)
 
 

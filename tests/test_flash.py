@@ -37,7 +37,7 @@ from esp_dfu_ext.simulator import Simulation
 from esp_dfu_ext.simulator.board import report
 
 from .kit.archives import FILES, small_image
-from .kit.boards import Bench, Transfer, bench, serial_jtag
+from .kit.boards import Rig, Transfer, make_rig, serial_jtag
 from .kit.chips import NAMES, chip
 from .kit.host import ABORT, DETACH, DNLOAD, IDLE
 
@@ -99,7 +99,7 @@ def _assert_order(events: list[Event], *, complete: bool = True) -> None:
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("start", ["run-time", "DFU mode", "app with console"])
 def test_flash(name: str, start: str, strict: bool) -> None:
-    rig = bench(name, mode=Mode.DFU if start == "DFU mode" else Mode.RUN_TIME, start=0)
+    rig = make_rig(name, mode=Mode.DFU if start == "DFU mode" else Mode.RUN_TIME, start=0)
     rig.board.console_app = start == "app with console"
     result = rig.flash(strict=strict)
     rig.assert_flashed()
@@ -116,21 +116,21 @@ def test_flash(name: str, start: str, strict: bool) -> None:
 
 
 def test_events_name_board_and_result() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     result = rig.flash()
     assert rig.events[0] == DeviceFound("1-1", "DFU", "7c:df:a1:00:00:01")
     assert rig.events[-1] == Flashed("1-1", result.size, result.seconds, "OK", "dfuIDLE")
-    assert bench("esp32s2").flash().status == "OK"
+    assert make_rig("esp32s2").flash().status == "OK"
 
 
 def test_event_names_mode_of_board() -> None:
-    rig = bench("esp32s2")
+    rig = make_rig("esp32s2")
     rig.flash()
     assert rig.events[0] == DeviceFound("1-1", "run-time", "0")
 
 
 def test_flash_keeps_content_outside_image() -> None:
-    rig = bench()
+    rig = make_rig()
     old = bytes(range(256)) * 512
     rig.board.rom.flash.program(0, old)
     rig.flash()
@@ -141,7 +141,7 @@ def test_flash_keeps_content_outside_image() -> None:
 
 
 def test_second_flash_without_replug() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.flash()
     rig.events.clear()
     rig.flash()
@@ -151,7 +151,7 @@ def test_second_flash_without_replug() -> None:
 
 @pytest.mark.parametrize("blocks", [1, 30])
 def test_abandoned_download_is_recovered(blocks: int) -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     for number in range(blocks):
         rig.board.rom.control(0x21, DNLOAD, number, STREAM[64 * number : 64 * number + 64], 0)
     rig.flash()
@@ -162,7 +162,7 @@ def test_abandoned_download_is_recovered(blocks: int) -> None:
 
 
 def test_earlier_error_state_is_cleared() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     rig.board.rom.fail(Status.errFIRMWARE)
     rig.flash()
     rig.assert_flashed()
@@ -171,7 +171,7 @@ def test_earlier_error_state_is_cleared() -> None:
 
 @pytest.mark.parametrize("start", list(Mode))
 def test_device_that_requires_getstatus_is_restarted(start: Mode) -> None:
-    rig = bench(mode=start)
+    rig = make_rig(mode=start)
     rig.board.rom.wants_status = True
     rig.flash()
     rig.assert_flashed()
@@ -181,7 +181,7 @@ def test_device_that_requires_getstatus_is_restarted(start: Mode) -> None:
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_slow_device_is_flashed(strict: bool) -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     rig.board.faults.block_time = 0.25
     result = rig.flash(strict=strict)
     rig.assert_flashed()
@@ -193,7 +193,7 @@ def test_slow_device_is_flashed(strict: bool) -> None:
 
 
 def test_comparison_finds_different_flash_memory() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.flash()
     rig.board.rom.flash.program(APP.address + 77, b"\0")
     with pytest.raises(SimulationError, match=r"app\.bin"):
@@ -204,7 +204,7 @@ def test_comparison_finds_different_flash_memory() -> None:
 
 
 def test_several_boards_without_choice_are_refused() -> None:
-    rig = bench("esp32s3", "esp32s3")
+    rig = make_rig("esp32s3", "esp32s3")
     with pytest.raises(SeveralDevicesError) as caught:
         rig.flash()
     assert caught.value.paths == ("1-1", "1-2")
@@ -213,7 +213,7 @@ def test_several_boards_without_choice_are_refused() -> None:
 
 
 def test_path_selects_one_board() -> None:
-    rig = bench("esp32s2", "esp32s2", "esp32s2")
+    rig = make_rig("esp32s2", "esp32s2", "esp32s2")
     assert rig.flash(path="1-2").path == "1-2"
     rig.assert_flashed(board=rig.boards[1])
     assert {t.path for t in rig.log} == {"1-2"}
@@ -222,28 +222,28 @@ def test_path_selects_one_board() -> None:
 
 
 def test_serial_selects_one_board() -> None:
-    rig = bench("esp32s3", "esp32s3", "esp32s3")
+    rig = make_rig("esp32s3", "esp32s3", "esp32s3")
     assert rig.flash(serial="7c:df:a1:00:00:03").path == "1-3"
     rig.assert_flashed(board=rig.boards[2])
     assert {t.path for t in rig.log if t.is_dfu} == {"1-3"}
 
 
 def test_fixed_serial_does_not_select_a_board() -> None:
-    rig = bench("esp32s2", "esp32s2")
+    rig = make_rig("esp32s2", "esp32s2")
     with pytest.raises(UsageError, match="1-1, 1-2"):
         rig.flash(serial="0")
     assert rig.dfu(DETACH) == []
 
 
 def test_boards_of_other_chips_are_ignored() -> None:
-    rig = bench("esp32s2", "esp32s3", "esp32p4", others=[serial_jtag()])
+    rig = make_rig("esp32s2", "esp32s3", "esp32p4", others=[serial_jtag()])
     assert rig.flash(target=chip("esp32p4")).path == "1-3"
     rig.assert_flashed(board=rig.boards[2])
     assert {t.path for t in rig.log} == {"1-3"}
 
 
 def test_no_board_is_an_error() -> None:
-    rig = bench(others=[serial_jtag()], start=0)
+    rig = make_rig(others=[serial_jtag()], start=0)
     rig.board.unplug()
     with pytest.raises(OtherUsbError):
         rig.flash()
@@ -253,7 +253,7 @@ def test_no_board_is_an_error() -> None:
 # --- waiting for a board ----------------------------------------------------------------------------------
 
 
-def _plug_at(rig: Bench, when: float) -> None:
+def _plug_at(rig: Rig, when: float) -> None:
     rig.board.unplug()
 
     def on_event(event: Event) -> None:
@@ -264,7 +264,7 @@ def _plug_at(rig: Bench, when: float) -> None:
 
 
 def test_wait_finds_board_plugged_in_later() -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     _plug_at(rig, 20)
     result = rig.flash(wait=30)
     rig.assert_flashed()
@@ -275,7 +275,7 @@ def test_wait_finds_board_plugged_in_later() -> None:
 
 
 def test_wait_ends_without_board() -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     rig.board.unplug()
     with pytest.raises(DeviceNotFoundError):
         rig.flash(wait=30)
@@ -284,7 +284,7 @@ def test_wait_ends_without_board() -> None:
 
 
 def test_wait_lets_udev_grant_access() -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     _plug_at(rig, 20)
     rig.board.faults.no_access = True
     rig.board.faults.access_after = 1.0
@@ -296,7 +296,7 @@ def test_wait_lets_udev_grant_access() -> None:
 
 
 def test_access_one_second_after_reenumeration() -> None:
-    rig = bench()  # it has been there for long enough
+    rig = make_rig()  # it has been there for long enough
     rig.board.faults.no_access = True
     rig.board.faults.access_after = 1.0
     started = rig.clock.monotonic()
@@ -310,7 +310,7 @@ def test_access_one_second_after_reenumeration() -> None:
     ("fault", "kind"), [("no_access", AccessDeniedError), ("busy", DeviceBusyError)], ids=["no access", "busy"]
 )
 def test_board_without_access_is_an_error(mode: Mode, fault: str, kind: type[UsbError]) -> None:
-    rig = bench(mode=mode, start=0)
+    rig = make_rig(mode=mode, start=0)
     setattr(rig.board.faults, fault, True)
     with pytest.raises(UsbError, match="1-1") as caught:
         rig.flash()
@@ -324,7 +324,7 @@ def test_board_without_access_is_an_error(mode: Mode, fault: str, kind: type[Usb
 
 
 def test_access_lost_after_reenumeration() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.faults.no_access = True
     rig.board.faults.access_after = 50.0
     started = rig.clock.monotonic()
@@ -342,7 +342,7 @@ def test_access_lost_after_reenumeration() -> None:
     ids=["never", "as run-time"],
 )
 def test_board_that_does_not_reenumerate(fault: str, value: object, code: str) -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     before = getattr(rig.board.faults, fault)
     setattr(rig.board.faults, fault, value)
     with pytest.raises(ReenumerationError, match="1-1") as caught:
@@ -355,7 +355,7 @@ def test_board_that_does_not_reenumerate(fault: str, value: object, code: str) -
     _replug_and_flash(rig, fault, before)
 
 
-def _replug_and_flash(rig: Bench, fault: str = "", value: object = None) -> None:
+def _replug_and_flash(rig: Rig, fault: str = "", value: object = None) -> None:
     """The second run, after the user did what a user does."""
     if fault:
         setattr(rig.board.faults, fault, value)
@@ -372,7 +372,7 @@ def _replug_and_flash(rig: Bench, fault: str = "", value: object = None) -> None
 # --- faults (test_fault_matrix.py has all of them) ------------------------------------------------------
 
 
-def _fails(rig: Bench, kind: type[EspDfuError], strict: bool = False) -> EspDfuError:
+def _fails(rig: Rig, kind: type[EspDfuError], strict: bool = False) -> EspDfuError:
     with pytest.raises(EspDfuError) as caught:
         rig.flash(strict=strict)
     assert type(caught.value) is kind
@@ -391,7 +391,7 @@ def _fails(rig: Bench, kind: type[EspDfuError], strict: bool = False) -> EspDfuE
     ],
 )
 def test_error_status_names_file_or_phase(place: str, says: str, says_not: str, strict: bool) -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.faults.plan(report(Status.errWRITE), PLACES[place])
     error = _fails(rig, DfuStatusError, strict)
     assert says in error.message
@@ -399,7 +399,7 @@ def test_error_status_names_file_or_phase(place: str, says: str, says_not: str, 
 
 
 def test_error_status_of_failing_erase() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.rom.flash.program(0, bytes(0x20000))
     rig.board.rom.flash.erase = lambda address, size: None  # type: ignore[method-assign]
     error = _fails(rig, DfuStatusError)
@@ -410,7 +410,7 @@ def test_error_status_of_failing_erase() -> None:
 # --- Ctrl-C -----------------------------------------------------------------------------------------------
 
 
-def _interrupted(rig: Bench, *, wait: float = 0.0, strict: bool = False, reset: bool = False) -> str:
+def _interrupted(rig: Rig, *, wait: float = 0.0, strict: bool = False, reset: bool = False) -> str:
     """Flash until Ctrl-C ends it; what is said then."""
     try:
         rig.flash(wait=wait, strict=strict, reset=reset)
@@ -422,7 +422,7 @@ def _interrupted(rig: Bench, *, wait: float = 0.0, strict: bool = False, reset: 
     pytest.fail("nothing was interrupted")
 
 
-def _interrupt_when(rig: Bench, condition: Callable[[Transfer], bool], *, before: bool) -> None:
+def _interrupt_when(rig: Rig, condition: Callable[[Transfer], bool], *, before: bool) -> None:
     """Ctrl-C once, in the transfer that fulfils the condition; before or after the chip took it."""
     done: list[Transfer] = []
 
@@ -441,7 +441,7 @@ def _interrupt_when(rig: Bench, condition: Callable[[Transfer], bool], *, before
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("place", PLACES)
 def test_ctrl_c_during_a_block(place: str, before: bool, strict: bool) -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     block = PLACES[place]
     _interrupt_when(rig, lambda t: t.is_dfu and t.request == DNLOAD and t.value == block, before=before)
     message = _interrupted(rig, strict=strict)
@@ -458,12 +458,12 @@ def test_ctrl_c_during_a_block(place: str, before: bool, strict: bool) -> None:
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_ctrl_c_during_every_other_transfer(strict: bool) -> None:
-    clean = bench(mode=Mode.DFU)
+    clean = make_rig(mode=Mode.DFU)
     clean.flash(strict=strict)
     first = next(n for n, t in enumerate(clean.log) if t.is_dfu)
     numbers = [n for n, t in enumerate(clean.log) if t.request != DNLOAD and n >= first]
     for number in numbers[:3] + numbers[-2:]:
-        rig = bench(mode=Mode.DFU)
+        rig = make_rig(mode=Mode.DFU)
         _interrupt_when(rig, lambda _, rig=rig, number=number: len(rig.log) == number + 1, before=True)  # type: ignore[misc]
         assert "1-1" in _interrupted(rig, strict=strict)
         assert rig.board.rom.state == IDLE
@@ -472,7 +472,7 @@ def test_ctrl_c_during_every_other_transfer(strict: bool) -> None:
 class _Interrupting:
     """Raises KeyboardInterrupt at the first sleep after `when`."""
 
-    def __init__(self, rig: Bench, when: Callable[[], bool]) -> None:
+    def __init__(self, rig: Rig, when: Callable[[], bool]) -> None:
         self._rig, self._when, self._sleep = rig, when, rig.clock.sleep
 
     def __call__(self, seconds: float) -> None:
@@ -482,12 +482,12 @@ class _Interrupting:
             raise KeyboardInterrupt
 
 
-def _interrupt_sleep(rig: Bench, when: Callable[[], bool]) -> None:
+def _interrupt_sleep(rig: Rig, when: Callable[[], bool]) -> None:
     rig.clock.sleep = _Interrupting(rig, when)  # type: ignore[method-assign]
 
 
 def test_ctrl_c_during_detach() -> None:
-    rig = bench()
+    rig = make_rig()
     _interrupt_sleep(rig, lambda: len(rig.dfu(DETACH)) == 1)
     message = _interrupted(rig)
     assert "1-1" in message
@@ -497,7 +497,7 @@ def test_ctrl_c_during_detach() -> None:
 
 
 def test_ctrl_c_while_waiting_for_board() -> None:
-    rig = bench(start=0)
+    rig = make_rig(start=0)
     rig.board.unplug()
     _interrupt_sleep(rig, lambda: rig.clock.monotonic() > 3)
     _interrupted(rig, wait=30)
@@ -505,7 +505,7 @@ def test_ctrl_c_while_waiting_for_board() -> None:
 
 
 def test_ctrl_c_while_waiting_for_access() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.faults.no_access = True
     rig.board.faults.access_after = 1.0
     _interrupt_sleep(rig, lambda: rig.board.rom.mode is Mode.DFU and rig.board.present)
@@ -513,7 +513,7 @@ def test_ctrl_c_while_waiting_for_access() -> None:
 
 
 def test_ctrl_c_after_reset_reports_flashed_board() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     _interrupt_sleep(rig, lambda: bool(rig.resets))
     message = _interrupted(rig, reset=True)
     assert "1-1" in message
@@ -523,7 +523,7 @@ def test_ctrl_c_after_reset_reports_flashed_board() -> None:
 
 @pytest.mark.parametrize("kind", [DeviceFound, PhaseStarted, Progress, PhaseFinished])
 def test_ctrl_c_in_event_sink(kind: type[Event]) -> None:
-    rig = bench()
+    rig = make_rig()
     seen = []
 
     def on_event(event: Event) -> None:
@@ -546,7 +546,7 @@ def test_ctrl_c_in_event_sink(kind: type[Event]) -> None:
 
 @pytest.mark.parametrize("start", list(Mode))
 def test_reset_reports_download_mode(start: Mode) -> None:
-    rig = bench("esp32p4", mode=start, start=0)
+    rig = make_rig("esp32p4", mode=start, start=0)
     result = rig.flash(reset=True)
     assert result.after_reset is not None
     assert "ESP32-P4" in result.after_reset
@@ -558,7 +558,7 @@ def test_reset_reports_download_mode(start: Mode) -> None:
 
 
 def test_reset_reports_empty_port() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.boots_app = True
     result = rig.flash(reset=True)
     assert result.after_reset == "nothing"
@@ -567,7 +567,7 @@ def test_reset_reports_empty_port() -> None:
 
 
 def test_reset_reports_usb_device_of_app() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.boots_app = True
 
     def on_event(event: Event) -> None:
@@ -582,14 +582,14 @@ def test_reset_reports_usb_device_of_app() -> None:
 
 @pytest.mark.parametrize("boots", [False, True])
 def test_reset_events_are_in_order(boots: bool) -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.boots_app = boots
     rig.flash(reset=True)
     _assert_order(rig.events)
 
 
 def test_port_is_reset_only_with_reset_option() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.flash()
     assert rig.resets == []
     rig.flash(reset=True)
@@ -601,7 +601,7 @@ def test_port_is_reset_only_with_reset_option() -> None:
 
 
 def test_failed_download_is_not_reset() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.faults.plan(report(Status.errWRITE), PLACES["middle"])
     with pytest.raises(DfuError):
         rig.flash(reset=True)

@@ -15,13 +15,13 @@ from esp_dfu_ext.events import Event, Phase, PhaseStarted, Progress
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
 from .kit.archives import MIB, File, content, image_of
-from .kit.boards import Transfer, bench
+from .kit.boards import Transfer, make_rig
 from .kit.chips import chip
 from .kit.host import ABORT, DNLOAD
 
 
 def test_second_ctrl_c_leaves_state_unknown() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
 
     def interrupt(transfer: Transfer) -> None:
         if transfer.is_dfu and (transfer.request == ABORT or len(rig.dfu(DNLOAD)) == 50):
@@ -36,7 +36,7 @@ def test_second_ctrl_c_leaves_state_unknown() -> None:
 
 
 def test_ctrl_c_during_reset_reports_complete_flash() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
 
     def interrupt(event: Event) -> None:
         if isinstance(event, PhaseStarted) and event.phase is Phase.RESET:
@@ -51,7 +51,7 @@ def test_ctrl_c_during_reset_reports_complete_flash() -> None:
 
 
 def test_failing_event_sink_leaves_chip_idle() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
 
     def full(event: Event) -> None:
         if isinstance(event, Progress) and event.done:
@@ -72,7 +72,7 @@ def test_reset_without_effect_is_reported(monkeypatch: pytest.MonkeyPatch, error
         raise error
 
     monkeypatch.setattr(SimulatedBackend, "reset_device", refuse)
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     result = rig.flash(reset=True)
     assert result.after_reset is not None
     assert result.after_reset.startswith("still the same")
@@ -81,7 +81,7 @@ def test_reset_without_effect_is_reported(monkeypatch: pytest.MonkeyPatch, error
 
 @pytest.mark.parametrize(("size", "factor"), [(4096, 1), (512 << 10, 1), (768 << 10, 1.5), (1 * MIB, 2)])
 def test_larger_part_gets_longer_erase_timeout(size: int, factor: float) -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     image = image_of([File(0, "app.bin", content(size))], chip())
     rig.flash(image)
     rig.assert_flashed(image)
@@ -93,7 +93,7 @@ def test_larger_part_gets_longer_erase_timeout(size: int, factor: float) -> None
 
 
 def test_gone_device_still_on_bus_is_reported() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
 
     def gone(transfer: Transfer) -> None:
         if transfer.is_dfu and transfer.request == DNLOAD:
@@ -107,7 +107,7 @@ def test_gone_device_still_on_bus_is_reported() -> None:
 
 
 def test_device_without_download_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = bench()
+    rig = make_rig()
     original = rig.board.rom.configuration_descriptor
     no_download = original[:-7] + b"\x0e" + original[-6:]
     monkeypatch.setattr(type(rig.board.rom), "configuration_descriptor", property(lambda rom: no_download))
@@ -120,7 +120,7 @@ def test_windows_return_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     target = chip()
     assert (target.dfu.return_timeout, target.dfu.return_timeout_windows) == (15, 30)
     monkeypatch.setattr("sys.platform", "win32")
-    rig = bench()
+    rig = make_rig()
     rig.board.faults.no_return = True
     with pytest.raises(DfuError, match="within 30 s"):
         rig.flash(image_of([File(0, "x", content(100))], target), msgspec.structs.replace(target))

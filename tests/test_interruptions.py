@@ -36,7 +36,7 @@ from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.ui.console import Console
 
 from .kit.archives import checked
-from .kit.boards import bench
+from .kit.boards import make_rig
 from .kit.chips import chip, chips
 from .kit.commands import environment, esp_dfu
 from .kit.host import DETACH
@@ -282,7 +282,7 @@ def test_package_does_not_use_wall_clock() -> None:
 
 @pytest.mark.parametrize("when", [Phase.DOWNLOAD, Phase.VERIFY])
 def test_second_process_is_refused_and_first_continues(when: Phase) -> None:
-    rig = bench()
+    rig = make_rig()
     refused = []
 
     def try_too(event: Event) -> None:
@@ -305,7 +305,7 @@ def test_second_process_is_refused_and_first_continues(when: Phase) -> None:
 
 
 def test_second_process_during_reenumeration() -> None:
-    rig = bench()
+    rig = make_rig()
     sleep = rig.clock.sleep
     refused = []
 

@@ -8,12 +8,12 @@ from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import AccessDeniedError, UsbUnavailableError
 from esp_dfu_ext.operations.list import list_devices
 
-from .kit.boards import bench, serial_jtag
+from .kit.boards import make_rig, serial_jtag
 from .kit.chips import chips
 
 
 def test_devices_are_listed_in_both_modes() -> None:
-    rig = bench("esp32s2", "esp32p4", others=[serial_jtag()])
+    rig = make_rig("esp32s2", "esp32p4", others=[serial_jtag()])
     rig.boards[1].plug(Mode.DFU)
     first, second, other = list_devices(rig.bus, chips())
     assert (first.device.path, first.serial, first.problem) == ("1-1", "0", None)
@@ -31,7 +31,7 @@ def test_devices_are_listed_in_both_modes() -> None:
 
 
 def test_inaccessible_device_is_listed_with_problem() -> None:
-    rig = bench("esp32s3", "esp32s3")
+    rig = make_rig("esp32s3", "esp32s3")
     rig.boards[0].faults.no_access = True
     first, second = list_devices(rig.bus, chips())
     assert isinstance(first.problem, AccessDeniedError)
@@ -41,20 +41,20 @@ def test_inaccessible_device_is_listed_with_problem() -> None:
 
 
 def test_busy_board_is_listed() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.faults.busy = True
     (listed,) = list_devices(rig.bus, chips())
     assert (listed.serial, listed.problem) == ("7c:df:a1:00:00:01", None)
 
 
 def test_empty_bus_gives_empty_list() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.unplug()
     assert list_devices(rig.bus, chips()) == []
 
 
 def test_listing_sends_no_dfu_request() -> None:
-    rig = bench("esp32s3", "esp32s2")
+    rig = make_rig("esp32s3", "esp32s2")
     for _ in range(2):
         assert [d.device.path for d in list_devices(rig.bus, chips())] == ["1-1", "1-2"]
     assert [t for t in rig.log if t.is_dfu] == []

@@ -19,7 +19,7 @@ from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import builtin_folder
 
-from .kit.boards import Bench
+from .kit.boards import Rig
 from .kit.chips import chip
 from .kit.clocks import SharedClock
 
@@ -48,7 +48,7 @@ def test_recipe_runs(
     # Only a watch sleeps in the main thread, too.
     clock = SharedClock() if name.startswith("Flash each") else VirtualClock()
     several = name.startswith(("Flash all", "Flash each"))
-    rig = Bench([Board.make(chip(), path, clock) for path in ("1-1", "1-2")[: 1 + several]], clock)
+    rig = Rig([Board.make(chip(), path, clock) for path in ("1-1", "1-2")[: 1 + several]], clock)
     monkeypatch.setattr("esp_dfu_ext.usb.bus.libusb_backend", rig.backend)
     monkeypatch.setattr("esp_dfu_ext.operations.flasher.SystemClock", lambda: clock)
     build_dir = write_sample_project(tmp_path / "my_project", load_target("esp32s3"), app_size=8000)

@@ -14,7 +14,7 @@ from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import DfuError, StallError
 
 from .kit.archives import FILES, MIB, archive
-from .kit.boards import Bench, Transfer, bench, open_board
+from .kit.boards import Rig, Transfer, make_rig, open_board
 from .kit.host import (
     ABORT,
     APP_DETACH,
@@ -33,7 +33,7 @@ from .kit.host import (
 from .kit.scripted import Scripted
 
 
-def _bring_to(rig: Bench, device: DfuDevice, state: int) -> None:
+def _bring_to(rig: Rig, device: DfuDevice, state: int) -> None:
     stream = archive(FILES, MIB)
     if state == DNLOAD_IDLE:
         device.download(0, stream[:64])
@@ -51,7 +51,7 @@ def _bring_to(rig: Bench, device: DfuDevice, state: int) -> None:
 
 @pytest.mark.parametrize("state", [IDLE, DNLOAD_IDLE, MANIFEST_SYNC, UPLOAD_IDLE, ERROR])
 def test_recovers_from_every_rom_state(state: int) -> None:
-    rig = bench(mode=Mode.DFU, start=0)
+    rig = make_rig(mode=Mode.DFU, start=0)
     device = open_board(rig)
     _bring_to(rig, device, state)
     recovered = recover(device, rig.clock)
@@ -65,14 +65,14 @@ def test_recovers_from_every_rom_state(state: int) -> None:
 
 
 def test_idle_is_left_alone() -> None:
-    rig = bench(mode=Mode.DFU, start=0)
+    rig = make_rig(mode=Mode.DFU, start=0)
     device = open_board(rig)
     assert recover(device, rig.clock) is False
     assert rig.dfu(ABORT) == rig.dfu(CLRSTATUS) == []
 
 
 def test_app_idle_needs_reset() -> None:
-    rig = bench(mode=Mode.DFU, start=0)
+    rig = make_rig(mode=Mode.DFU, start=0)
     device = open_board(rig)
     with pytest.raises(StallError):
         device.detach(700)
@@ -81,7 +81,7 @@ def test_app_idle_needs_reset() -> None:
 
 
 def test_back_to_idle_describes_the_device() -> None:
-    rig = bench(mode=Mode.DFU, start=0)
+    rig = make_rig(mode=Mode.DFU, start=0)
     device = open_board(rig)
     _bring_to(rig, device, DNLOAD_IDLE)
     assert "dfuIDLE" in back_to_idle(device, rig.clock)
@@ -92,7 +92,7 @@ def test_back_to_idle_describes_the_device() -> None:
 
 
 def test_back_to_idle_never_fails() -> None:
-    rig = bench(mode=Mode.DFU, start=0)
+    rig = make_rig(mode=Mode.DFU, start=0)
     device = open_board(rig)
     with pytest.raises(StallError):
         device.detach(700)
@@ -116,7 +116,7 @@ def test_back_to_idle_waits_for_busy_device() -> None:
     ids=str,
 )
 def test_back_to_idle_says_why_not(error: usb.core.USBError | None, says: str) -> None:
-    rig = bench(mode=Mode.DFU, start=0)
+    rig = make_rig(mode=Mode.DFU, start=0)
     device = open_board(rig)
     rig.board.control = lambda *_: bytes(5)  # type: ignore[method-assign]
 

@@ -9,7 +9,7 @@ from esp_dfu_ext.simulator import Rom
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 
 from .kit.archives import FILES, MIB, File, archive, archive_of, content, params
-from .kit.boards import assert_flashed, bench
+from .kit.boards import assert_flashed, make_rig
 from .kit.chips import NAMES
 from .kit.host import (
     ABORT,
@@ -101,7 +101,7 @@ def test_descriptor_is_cut_to_requested_length() -> None:
     [("esp32s2", "ESP32-S2"), ("esp32s3", "ESP32-S3"), ("esp32p4", "ESP32-P4"), ("esp32s31", "ESP32-S31")],
 )
 def test_strings(name: str, product: str) -> None:
-    board = bench(name).board
+    board = make_rig(name).board
     serial = "0" if name == "esp32s2" else "7c:df:a1:00:00:01"
     assert _descriptor(board.rom, 3, 0) == b"\x04\x03\x09\x04"
     for index, text in ((1, "Espressif"), (2, product), (3, serial)):
@@ -165,7 +165,7 @@ def test_run_time_mode_stalls_download_requests(request_: int) -> None:
 
 
 def test_board_starts_in_run_time_mode() -> None:
-    rom = bench().board.rom
+    rom = make_rig().board.rom
     assert rom.mode is Mode.RUN_TIME
     assert get_state(rom) == APP_IDLE
 

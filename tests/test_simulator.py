@@ -14,13 +14,13 @@ from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 from esp_dfu_ext.usb.bus import Bus
 
 from .kit.archives import FILES, MIB, archive, checked, image_of
-from .kit.boards import bench
+from .kit.boards import make_rig
 from .kit.chips import NAMES, chip, chips
 from .kit.host import DETACH, DNLOAD
 
 
 def _board(name: str = "esp32s3", mode: Mode = Mode.RUN_TIME) -> tuple[Board, Clock]:
-    rig = bench(name, mode=mode, start=0)
+    rig = make_rig(name, mode=mode, start=0)
     return rig.board, rig.clock
 
 
@@ -105,8 +105,8 @@ def test_board_that_boots_app_stays_off_bus_after_reset() -> None:
 
 
 def test_serial_numbers_are_unique_unless_chip_has_fixed_one() -> None:
-    assert [b.rom.serial for b in bench("esp32s2", "esp32s2").boards] == ["0", "0"]
-    serials = [b.rom.serial for b in bench("esp32s3", "esp32p4", "esp32s31").boards]
+    assert [b.rom.serial for b in make_rig("esp32s2", "esp32s2").boards] == ["0", "0"]
+    serials = [b.rom.serial for b in make_rig("esp32s3", "esp32p4", "esp32s31").boards]
     assert len(set(serials)) == 3
     assert all(len(serial) == 17 and serial.count(":") == 5 for serial in serials)
 
@@ -196,7 +196,7 @@ def test_compare_finds_unwritten_flash() -> None:
 
 
 def test_addresses_are_unique() -> None:
-    rig = bench("esp32s3", "esp32s3", "esp32s3")
+    rig = make_rig("esp32s3", "esp32s3", "esp32s3")
     rig.boards[1].plug()
     addresses = [d.address for d in rig.bus.scan()]
     assert len(set(addresses)) == 3

@@ -20,7 +20,7 @@ from esp_dfu_ext.project import _local_path, read_project
 from esp_dfu_ext.ui.console import Console
 
 from .kit.archives import MIB, File, archive, content, dfu_file
-from .kit.boards import bench
+from .kit.boards import make_rig
 from .kit.chips import S3, chips
 from .kit.commands import run
 from .kit.files import edit_json, write_file
@@ -165,7 +165,7 @@ def test_inspect_fails_if_simulated_rom_does(tmp_path: Path, capsys: Capture) ->
 
 
 def test_serial_number_cannot_look_like_another_port() -> None:
-    rig = bench()
+    rig = make_rig()
     rig.board.rom.serial = '0", path="1-7'
     (listed,) = list_devices(rig.bus, chips())
     line = dfu_util_line(listed, 0)

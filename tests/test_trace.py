@@ -26,7 +26,7 @@ from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.usb.bus import Bus
 
 from .kit.archives import checked, small_image
-from .kit.boards import Bench, bench
+from .kit.boards import Rig, make_rig
 from .kit.chips import chips
 from .kit.commands import run
 
@@ -34,7 +34,7 @@ NAMES = {0: "DFU_DETACH", 1: "DFU_DNLOAD", 3: "DFU_GETSTATUS", 4: "DFU_CLRSTATUS
 Capture = pytest.CaptureFixture[str]
 
 
-def traced_flash(rig: Bench, path: Path, **options: Any) -> str:
+def traced_flash(rig: Rig, path: Path, **options: Any) -> str:
     """Flash with a trace; return its text."""
     with TraceFile(path, rig.clock) as trace:
         rig.bus.trace = trace.trace
@@ -51,7 +51,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_text_names_every_request(tmp_path: Path) -> None:
-    rig = bench()
+    rig = make_rig()
     sent = [NAMES[t.request] for t in rig.log if t.is_dfu]
     names = [row[0] for row in rows(traced_flash(rig, tmp_path / "t.txt"))]
     sent = [NAMES[t.request] for t in rig.log if t.is_dfu]
@@ -68,7 +68,7 @@ def test_text_names_every_request(tmp_path: Path) -> None:
 
 
 def test_text_shows_values_results_and_status(tmp_path: Path) -> None:
-    text = traced_flash(bench(), tmp_path / "t.txt")
+    text = traced_flash(make_rig(), tmp_path / "t.txt")
     stream = small_image().stream
     first = stream[:16].hex(" ")
     assert f"1-1     DFU_DNLOAD            0x0000    64 -> {first} ..\n" in text
@@ -81,7 +81,7 @@ def test_text_shows_values_results_and_status(tmp_path: Path) -> None:
 
 
 def test_times_come_from_clock(tmp_path: Path) -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     rig.board.faults.block_time = 0.5
     lines = [line.split() for line in traced_flash(rig, tmp_path / "t.txt").splitlines() if "DFU_DNLOAD" in line]
     assert [line[:2] for line in lines[:3]] == [
@@ -90,7 +90,7 @@ def test_times_come_from_clock(tmp_path: Path) -> None:
 
 
 def test_errors_have_their_codes(tmp_path: Path) -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     rig.board.faults.plan(stall, at=Request.DFU_GETSTATUS)
     assert "6 <- failed: usb-stall\n" in traced_flash(rig, tmp_path / "t.txt")
     rig.board.faults.busy = True
@@ -100,7 +100,7 @@ def test_errors_have_their_codes(tmp_path: Path) -> None:
 
 
 def test_reset_and_failed_scan_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = traced_flash(bench(mode=Mode.DFU), tmp_path / "t.txt", reset=True)
+    text = traced_flash(make_rig(mode=Mode.DFU), tmp_path / "t.txt", reset=True)
     assert "1-1     reset                 device 2 failed: device-gone\n" in text
     import usb.core
 
@@ -109,12 +109,12 @@ def test_reset_and_failed_scan_are_recorded(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("esp_dfu_ext.simulator.bus.SimulatedBackend.enumerate_devices", fail)
     with pytest.raises(UsbError):
-        traced_flash(bench(), tmp_path / "t.txt")
+        traced_flash(make_rig(), tmp_path / "t.txt")
     assert "scan                  vendor 303a failed: usb-io\n" in (tmp_path / "t.txt").read_text(encoding="utf-8")
 
 
 def test_several_boards_write_whole_lines(tmp_path: Path) -> None:
-    rig = bench("esp32s3", "esp32s3", "esp32s3", mode=Mode.DFU)
+    rig = make_rig("esp32s3", "esp32s3", "esp32s3", mode=Mode.DFU)
     with TraceFile(tmp_path / "t.txt", rig.clock) as trace:
         rig.bus.trace = trace.trace
         Flasher(bus=rig.bus, targets=chips(), clock=rig.clock).flash_all(checked())
@@ -126,7 +126,7 @@ def test_several_boards_write_whole_lines(tmp_path: Path) -> None:
 
 
 def test_records_are_written_at_once(tmp_path: Path) -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     seen: list[int] = []
 
     def look(event: Any) -> None:
@@ -205,7 +205,7 @@ def read_pcapng(data: bytes) -> Iterator[Urb]:
     assert kinds[:3] == [0x0A0D0D0A, 1, 6]
 
 
-def capture_of(rig: Bench, path: Path) -> list[tuple[Urb, Urb]]:
+def capture_of(rig: Rig, path: Path) -> list[tuple[Urb, Urb]]:
     """Return each transfer's submission and completion in a capture of a flash."""
     with TraceFile(path, rig.clock) as trace:
         rig.bus.trace = trace.trace
@@ -229,7 +229,7 @@ def capture_of(rig: Bench, path: Path) -> list[tuple[Urb, Urb]]:
 
 @pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
 def test_capture_has_every_transfer(tmp_path: Path, suffix: str) -> None:
-    rig = bench()
+    rig = make_rig()
     pairs = capture_of(rig, tmp_path / f"t.{suffix}")
     ours = [(s, c) for s, c in pairs if s.setup[0] in (0x21, 0xA1)]
     sent = [t for t in rig.log if t.is_dfu]
@@ -245,7 +245,7 @@ def test_capture_has_every_transfer(tmp_path: Path, suffix: str) -> None:
 
 
 def test_capture_begins_with_descriptors(tmp_path: Path) -> None:
-    rig = bench("esp32s2")
+    rig = make_rig("esp32s2")
     pairs = capture_of(rig, tmp_path / "t.pcapng")
     rom = rig.board.rom  # in DFU mode since
     last = [i for i, (s, _) in enumerate(pairs) if s.setup[:4] == bytes.fromhex("80060001")][-1]
@@ -260,7 +260,7 @@ def test_capture_begins_with_descriptors(tmp_path: Path) -> None:
 
 def test_capture_has_linux_error_numbers(tmp_path: Path) -> None:
     for fault, status in ((stall, -32), (hang, -110)):
-        rig = bench(mode=Mode.DFU)
+        rig = make_rig(mode=Mode.DFU)
         rig.board.faults.plan(fault, 5)
         blocks = [(s, c) for s, c in capture_of(rig, tmp_path / "t.pcap") if s.setup[:2] == bytes([0x21, 1])]
         assert [c.status for _, c in blocks[:7]] == [0] * 5 + [status, 0]
@@ -273,7 +273,7 @@ def test_capture_has_linux_error_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["t.txt", "t.pcap", "t.pcapng"])
 def test_own_trace_and_empty_file_are_overwritten(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    traced_flash(bench(), path)
+    traced_flash(make_rig(), path)
     long = path.read_bytes()
     with TraceFile(path, VirtualClock()):
         pass
@@ -316,7 +316,7 @@ def test_links_and_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_log_has_every_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rig = bench()
+    rig = make_rig()
     with caplog.at_level(logging.DEBUG, "esp_dfu_ext"):
         rig.flash()
     assert {record.name for record in caplog.records} == {"esp_dfu_ext.usb.trace"}
@@ -324,14 +324,14 @@ def test_log_has_every_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert sum("DFU_DNLOAD" in message for message in messages) == len(rig.dfu(Request.DFU_DNLOAD)) > 100
     assert "1-1     claim                 interface 2" in messages
     caplog.clear()
-    rig = bench()
+    rig = make_rig()
     text = traced_flash(rig, tmp_path / "t.txt")
     assert "DFU_DNLOAD" in text
     assert caplog.records == []
 
 
 def test_without_trace_nothing_is_wrapped() -> None:
-    rig = bench(mode=Mode.DFU)
+    rig = make_rig(mode=Mode.DFU)
     (device,) = rig.bus.scan()
     assert rig.bus.trace is None
     with device.open(2) as handle:

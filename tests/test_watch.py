@@ -24,7 +24,7 @@ from esp_dfu_ext.simulator.board import hang, report, vanish
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
 from .kit.archives import CHIP_SIZE, checked, small_image
-from .kit.boards import Bench
+from .kit.boards import Rig
 from .kit.chips import chip, chips
 from .kit.clocks import SharedClock
 
@@ -36,7 +36,7 @@ class Station:
 
     def __init__(self, name: str = S3) -> None:
         self.clock = SharedClock()
-        self.bench = Bench(clock=self.clock)
+        self.rig = Rig(clock=self.clock)
         self.name = name
         self.events: list[Event] = []
         self.outcomes: list[tuple[str, str | None, str]] = []
@@ -45,7 +45,7 @@ class Station:
 
     def board(self, path: str, number: int = 1) -> Board:
         board = Board.make(chip(self.name), path, self.clock, number=number, flash_size=CHIP_SIZE)
-        self.bench.add(board)
+        self.rig.add(board)
         return board
 
     def later(self, path: str, number: int, when: float) -> Board:
@@ -69,7 +69,7 @@ class Station:
         image = checked(target=chip(self.name))
         flasher = Flasher(
             FlashOptions(reset=reset),
-            bus=self.bench.bus,
+            bus=self.rig.bus,
             targets=chips(),
             clock=self.clock,
             on_event=on_event or self.events.append,
@@ -105,7 +105,7 @@ def test_board_that_stays_is_flashed_once(name: str) -> None:
     board = station.board("1-1")
     result = station.watch(end=60)
     assert station.codes() == ["PASS"]
-    station.bench.assert_flashed(board=board)
+    station.rig.assert_flashed(board=board)
     assert (result.passed, result.failed, result.first_error, result.stopped) == (1, 0, None, None)
     assert board.rom.mode is Mode.DFU
     assert station.count(BoardLeft) == 0
@@ -131,7 +131,7 @@ def test_serial_is_recognized_on_any_port() -> None:
     assert station.watch(end=60).passed == 2
     assert [path for path, _, _ in station.outcomes] == ["1-1", "1-1"]
     assert untouched(moved)
-    station.bench.assert_flashed(board=other)
+    station.rig.assert_flashed(board=other)
     assert [event for event in station.events if isinstance(event, AlreadyFlashed)] == [
         AlreadyFlashed("1-2", "7c:df:a1:00:00:07")
     ]
@@ -164,8 +164,8 @@ def test_two_boards_with_same_serial_are_both_flashed() -> None:
     station = Station()
     first, second = station.board("1-1", 7), station.later("1-2", 7, 20)
     assert station.watch(end=60).passed == 2
-    station.bench.assert_flashed(board=first)
-    station.bench.assert_flashed(board=second)
+    station.rig.assert_flashed(board=first)
+    station.rig.assert_flashed(board=second)
 
 
 @pytest.mark.parametrize("name", [S2, S3])
@@ -186,7 +186,7 @@ def test_failed_board_is_retried_after_replug(name: str, passed: int, failed: in
     station.clock.at(65, board.plug)
     result = station.watch(end=120)
     assert station.codes() == ["dfu-status", "PASS"]
-    station.bench.assert_flashed(board=board)
+    station.rig.assert_flashed(board=board)
     # Where the serial number says that it is the same board, it has passed in the end.
     assert (result.passed, result.failed) == (passed, failed)
     assert (result.first_error is None) == (failed == 0)
@@ -210,7 +210,7 @@ def test_only_chosen_ports_are_watched() -> None:
     station = Station()
     mine, other = station.board("1-2", 1), station.board("1-3", 2)
     assert station.watch(end=30, paths=["1-2", "1-4"]).passed == 1
-    station.bench.assert_flashed(board=mine)
+    station.rig.assert_flashed(board=mine)
     assert untouched(other)
 
 
@@ -267,9 +267,9 @@ def test_boards_are_flashed_at_the_same_time() -> None:
     assert (result.passed, result.failed) == (11, 5)
     for number, board in enumerate(boards):
         if number == 5:
-            station.bench.assert_flashed(board=board)  # it did not answer for a while, and was begun again
+            station.rig.assert_flashed(board=board)  # it did not answer for a while, and was begun again
         elif expected[number] == "PASS":
-            station.bench.assert_flashed(board=board)
+            station.rig.assert_flashed(board=board)
             # It took its own time: 0.4 s off the bus, two intervals until that is seen, and its blocks.
             own = 0.4 + 0.001 * (number + 1) * (blocks + 1)
             assert own <= ends[board.path] <= own + 0.2, number
@@ -283,7 +283,7 @@ def test_absent_boards_share_scans() -> None:
         station.board(f"1-{port}")
     assert station.watch(count=16, end=100).passed == 16
     # Each board: when it was found, at its return, and at its end; besides them the watch, and the shared looks.
-    assert station.bench.scans <= 16 * 4 + 15
+    assert station.rig.scans <= 16 * 4 + 15
 
 
 def test_count_limits_flashed_boards() -> None:
@@ -335,7 +335,7 @@ class Blind:
 
     def __init__(self, station: Station, start: float, end: float) -> None:
         self.station, self.start, self.end = station, start, end
-        self.scan = station.bench.bus.scan
+        self.scan = station.rig.bus.scan
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.start <= self.station.clock.monotonic() < self.end:
@@ -346,22 +346,22 @@ class Blind:
 def test_watch_survives_short_scan_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     station = Station()
     board = station.later("1-1", 1, 12)
-    monkeypatch.setattr(station.bench.bus, "scan", Blind(station, 10, 14))
+    monkeypatch.setattr(station.rig.bus, "scan", Blind(station, 10, 14))
     assert station.watch(end=40).passed == 1
-    station.bench.assert_flashed(board=board)
+    station.rig.assert_flashed(board=board)
 
 
 def test_watch_ends_when_scans_keep_failing(monkeypatch: pytest.MonkeyPatch) -> None:
     station = Station()
     board = station.later("1-1", 1, 9.5)
     board.faults.block_time = 0.05
-    monkeypatch.setattr(station.bench.bus, "scan", Blind(station, 11, 1000))
+    monkeypatch.setattr(station.rig.bus, "scan", Blind(station, 11, 1000))
     with pytest.raises(UsbError, match="USB scan"):
         station.watch(end=40)
     assert 16 <= station.clock.monotonic() < 18
     assert station.codes() == ["interrupted"]
     assert str(board.rom.state) == "dfuIDLE"
-    monkeypatch.setattr(station.bench.bus, "scan", Blind(station, 0, 1000))
+    monkeypatch.setattr(station.rig.bus, "scan", Blind(station, 0, 1000))
     with pytest.raises(UsbError, match="USB scan"):
         Station.watch(station)
 
@@ -411,8 +411,8 @@ def test_fifty_boards_leave_nothing_behind(no_collector: None, monkeypatch: pyte
 
     def take(outcome: FlashOutcome, so_far: WatchResult) -> None:
         station.outcomes.append((outcome.path, outcome.serial, "PASS" if outcome.error is None else outcome.error.code))
-        board = next(board for board in reversed(station.bench.boards) if board.path == outcome.path)
-        station.clock.at(station.clock.monotonic() + 1, lambda: station.bench.remove(board))
+        board = next(board for board in reversed(station.rig.boards) if board.path == outcome.path)
+        station.clock.at(station.clock.monotonic() + 1, lambda: station.rig.remove(board))
         running = sum(thread.name.startswith("dfu-") for thread in threading.enumerate())
         left.append((open_files(), running, len(alive)))
 

@@ -44,7 +44,7 @@ class Transfer:
 Hook = Callable[[Transfer], None]
 
 
-class Bench:
+class Rig:
     """Boards on one bus, their clock, and a log of the control transfers.
 
     Attributes:
@@ -113,7 +113,7 @@ class Bench:
         strict: bool = False,
         reset: bool = False,
     ) -> FlashResult:
-        """Flash a board of this bench."""
+        """Flash a board of this rig."""
         target = target or self.boards[0].target
         options = FlashOptions(wait=wait, strict=strict, reset=reset)
         flasher = Flasher(options, bus=self.bus, targets=chips(), clock=self.clock, on_event=self.handle)
@@ -155,40 +155,40 @@ def holds(read: Read, files: Sequence[File]) -> bool:
 
 
 class _LoggingBackend(SimulatedBackend):
-    def __init__(self, bench: Bench) -> None:
-        super().__init__(bench.boards, bench.clock, bench.others)
-        self._bench = bench
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig.boards, rig.clock, rig.others)
+        self._rig = rig
 
     def ctrl_transfer(
         self, handle: Any, request_type: int, request: int, value: int, index: int, data: Any, timeout: int
     ) -> int:
-        bench = self._bench
+        rig = self._rig
         out = b"" if request_type & 0x80 else bytes(data)
-        path, now = handle.owner.path, bench.clock.monotonic()
+        path, now = handle.owner.path, rig.clock.monotonic()
         transfer = Transfer(path, request_type, request, value, index, out, timeout / 1000, now)
-        bench.log.append(transfer)
-        if bench.before is not None:
-            bench.before(transfer)
+        rig.log.append(transfer)
+        if rig.before is not None:
+            rig.before(transfer)
         answer = super().ctrl_transfer(handle, request_type, request, value, index, data, timeout)
-        if bench.after is not None:
-            bench.after(transfer)
+        if rig.after is not None:
+            rig.after(transfer)
         return answer
 
     def open_device(self, device: Any) -> Any:
         handle = super().open_device(device)
-        self._bench.handles += 1
+        self._rig.handles += 1
         return handle
 
     def close_device(self, handle: Any) -> None:
-        self._bench.handles -= 1
+        self._rig.handles -= 1
         super().close_device(handle)
 
     def reset_device(self, handle: Any) -> None:
-        self._bench.resets.append(handle.owner.path)
+        self._rig.resets.append(handle.owner.path)
         super().reset_device(handle)
 
 
-def bench(*names: str, mode: Mode = Mode.RUN_TIME, others: Sequence[OtherDevice] = (), start: float = 100.0) -> Bench:
+def make_rig(*names: str, mode: Mode = Mode.RUN_TIME, others: Sequence[OtherDevice] = (), start: float = 100.0) -> Rig:
     """Return boards on ports 1-1, 1-2, ... that were plugged in `start` seconds ago."""
     clock = VirtualClock()
     boards = [
@@ -197,7 +197,7 @@ def bench(*names: str, mode: Mode = Mode.RUN_TIME, others: Sequence[OtherDevice]
     ]
     for board in boards:
         board.rom.mode = mode
-    made = Bench(boards, clock, others)
+    made = Rig(boards, clock, others)
     clock.sleep(start)
     return made
 
@@ -213,7 +213,7 @@ def stranger(vid: int, pid: int) -> OtherDevice:
     return OtherDevice(OtherUsb(vid=vid, pid=pid, name="x", meaning="x"), "1-8", 98)
 
 
-def open_board(rig: Bench) -> DfuDevice:
+def open_board(rig: Rig) -> DfuDevice:
     """Open the DFU interface of the only board."""
     (interface,) = find(rig.bus, rig.board.target)
     return DfuDevice(interface.device.open(interface.descriptor.number))

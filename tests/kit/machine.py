@@ -10,7 +10,7 @@ from esp_dfu_ext.doctor import usb
 from esp_dfu_ext.doctor.findings import Finding, Level
 from esp_dfu_ext.linux.machine import Machine
 
-from .boards import Bench
+from .boards import Rig
 from .chips import chip, chips
 from .files import write_file
 
@@ -88,9 +88,7 @@ class FolderMachine(Machine):
             link.symlink_to(path)
 
 
-def check_bus(
-    machine: Machine, rig: Bench, wanted: str | None = "esp32s3", *, simulated: bool = False
-) -> list[Finding]:
+def check_bus(machine: Machine, rig: Rig, wanted: str | None = "esp32s3", *, simulated: bool = False) -> list[Finding]:
     """Return what the doctor finds on the bus of `rig`, looking for the chip `wanted`."""
     return usb.devices(machine, chips(), chip(wanted) if wanted else None, rig.bus, simulated=simulated)
 

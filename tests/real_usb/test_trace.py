@@ -13,7 +13,7 @@ from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import load_target
 
-from ..kit.boards import bench
+from ..kit.boards import make_rig
 from ..kit.chips import chip
 from .umockdev.bench import ESP_DFU, UmockdevBench
 
@@ -38,7 +38,7 @@ def requests(capture: Path) -> Counter[str]:
 
 @pytest.mark.parametrize("name", ["t.pcap", "t.pcapng"])
 def test_wireshark_finds_every_request(tmp_path: Path, name: str) -> None:
-    rig = bench()
+    rig = make_rig()
     with TraceFile(tmp_path / name, rig.clock) as trace:
         rig.bus.trace = trace.trace
         rig.flash(strict=True)
@@ -51,7 +51,7 @@ def test_wireshark_finds_every_request(tmp_path: Path, name: str) -> None:
 
 
 def test_wireshark_reads_the_descriptors(tmp_path: Path) -> None:
-    rig = bench()
+    rig = make_rig()
     with TraceFile(tmp_path / "t.pcapng", rig.clock) as trace:
         rig.bus.trace = trace.trace
         rig.flash()
