@@ -30,7 +30,7 @@ def _open_after(rig: Rig, after: float | None, patience: float) -> float:
     ("after", "patience", "low", "high"),
     [(1.0, 2.0, 1.0, 1.1), (0.0, 2.0, 0.0, 0.0), (None, 2.0, -2.1, -2.0), (1.0, 0.0, 0.0, 0.0), (3.0, 2.0, -2.1, -2.0)],
 )
-def test_waits_for_access(after: float | None, patience: float, low: float, high: float) -> None:
+def test_access_is_awaited(after: float | None, patience: float, low: float, high: float) -> None:
     # Seconds until it was open; negative for those until it was given up.
     assert low - 1e-9 <= _open_after(make_rig(), after, patience) <= high + 1e-9
 

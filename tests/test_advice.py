@@ -56,14 +56,14 @@ DATA: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def test_every_code_has_advice_or_a_reason() -> None:
+def test_every_code_has_advice_or_reason() -> None:
     assert set(ADVICE) | set(WITHOUT_ADVICE) == codes_of_errors() | codes_of_findings()
     assert not set(ADVICE) & set(WITHOUT_ADVICE)
 
 
 @pytest.mark.parametrize("code", ADVICE)
 @pytest.mark.parametrize("target", [None, *chips()], ids=lambda target: target and target.name)
-def test_advice_is_a_sentence_or_ends_in_a_command(code: str, target: Any) -> None:
+def test_advice_is_sentence_or_ends_in_command(code: str, target: Any) -> None:
     lines = ADVICE[code](Context(ESP_DFU, target, chips(), DATA.get(code, {})))
     assert lines
     for line in lines:
@@ -82,7 +82,7 @@ def test_advice_is_a_sentence_or_ends_in_a_command(code: str, target: Any) -> No
     ],
     ids=lambda error: error.code,
 )
-def test_error_and_finding_have_the_same_advice(error: EspDfuError) -> None:
+def test_error_and_finding_have_same_advice(error: EspDfuError) -> None:
     advice = advice_for(error, IDF_PY, chip())
     assert advice
     assert next_steps([raised("topic", error)], IDF_PY, chip()) == advice
@@ -92,7 +92,7 @@ def test_unknown_code_has_no_advice() -> None:
     assert next_steps([problem("topic", "brand-new", "")], IDF_PY, chip()) == []
 
 
-def test_findings_come_before_the_error() -> None:
+def test_findings_come_before_error() -> None:
     denied = AccessDeniedError("No.")
     groups = [problem(f"port 1-{n}", "not-in-group", "", rule_group="plugdev", user="ada") for n in (1, 2)]
     assert advice_for(denied, IDF_PY, chip(), groups)[0] == "sudo usermod -aG plugdev ada"
@@ -101,7 +101,7 @@ def test_findings_come_before_the_error() -> None:
     assert advice_for(denied, IDF_PY, chip(), [bridge]) == advice_for(denied, IDF_PY, chip())
 
 
-def test_unknown_chip_gets_the_download_mode_of_each() -> None:
+def test_unknown_chip_gets_download_mode_of_each() -> None:
     missing = DeviceNotFoundError("No.")
     for lines in (
         advice_for(missing, ESP_DFU, targets=chips()),
@@ -114,13 +114,13 @@ def test_unknown_chip_gets_the_download_mode_of_each() -> None:
         ]
 
 
-def test_missing_rule_is_the_last_problem_to_solve() -> None:
+def test_missing_rule_is_last_problem_to_solve() -> None:
     findings = [problem("udev rule", "no-rule", ""), problem("board", "no-device", "")]
     assert "download mode" in " ".join(next_steps(findings, ESP_DFU, chip()))
     assert "udev --install" in next_steps(findings[:1], ESP_DFU, chip())[0]
 
 
-def test_defect_of_a_check_comes_after_every_problem() -> None:
+def test_defect_of_check_comes_after_every_problem() -> None:
     findings = [problem("plugin", "unknown", ""), problem("udev rule", "no-rule", "")]
     assert "udev --install" in next_steps(findings, ESP_DFU, chip())[0]
     assert next_steps(findings[:1], ESP_DFU, chip())[0].startswith("Report this")
@@ -140,7 +140,7 @@ def test_board_that_cannot_be_used_has_one_step(code: str, step: str) -> None:
     assert step in line
 
 
-def test_own_command_works_for_root_from_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_command_works_for_root_from_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda name: "/elsewhere")
     command = shlex.split(own_command("list"))
     assert command[:2] == ["env", f"PYTHONPATH={PACKAGE.parent}"]

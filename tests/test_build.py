@@ -40,7 +40,7 @@ def _only_our_chips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("idf", [5, 6])
 @pytest.mark.parametrize("target", sorted(CHIP_ID))
-def test_image_holds_exactly_the_files_of_the_project(target: str, idf: int, tmp_path: Path) -> None:
+def test_image_holds_exactly_files_of_project(target: str, idf: int, tmp_path: Path) -> None:
     folder = make_project(tmp_path, target, idf=idf)
     events: list[Event] = []
     result = build(folder, on_event=events.append)
@@ -115,7 +115,7 @@ def test_raised_part_size_and_new_name_are_noticed(tmp_path: Path) -> None:
     assert inspect(folder / "dfu.bin").problems == ()
 
 
-def test_app_is_the_first_by_address_for_build_and_inspect(tmp_path: Path) -> None:
+def test_app_is_first_by_address_for_build_and_inspect(tmp_path: Path) -> None:
     other = esp_image(app=app_description("rescue", "9"))
     above = make_project(
         tmp_path / "above", sections=[*project_sections("esp32s3"), ("rescue", 0x200000, "r.bin", other)]
@@ -130,7 +130,7 @@ def test_app_is_the_first_by_address_for_build_and_inspect(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["main.c", "build/bootloader/bootloader.bin", "build/flasher_args.json", "sdkconfig"])
-def test_output_that_is_not_a_dfu_image_is_kept(tmp_path: Path, name: str) -> None:
+def test_output_that_is_not_dfu_image_is_kept(tmp_path: Path, name: str) -> None:
     folder = make_project(tmp_path)
     path = folder.parent / name
     if not path.exists():

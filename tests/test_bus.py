@@ -71,7 +71,7 @@ def test_other_error_keeps_pyusb_text() -> None:
         raise usb.core.USBError("Input/Output Error", -1, errno.EIO)
 
 
-def test_missing_driver_on_windows() -> None:
+def test_unimplemented_on_windows_means_missing_driver() -> None:
     with pytest.raises(DriverMissingError, match="3-1"), mapped("3-1"):
         raise NotImplementedError("Operation not supported or unimplemented on this platform")
 
@@ -86,7 +86,7 @@ def test_not_found_means_no_driver_on_windows_only(monkeypatch: pytest.MonkeyPat
         raise error
 
 
-def test_other_exceptions_pass() -> None:
+def test_other_exceptions_are_not_mapped() -> None:
     with pytest.raises(ZeroDivisionError), mapped("3-1"):
         raise ZeroDivisionError
 
@@ -95,7 +95,7 @@ def test_other_exceptions_pass() -> None:
     ("kind", "exit_code"),
     [(UsbError, 74), (StallError, 74), (TransferTimeoutError, 74), (DeviceGoneError, 74), (AccessDeniedError, 77)],
 )
-def test_exit_codes(kind: type[EspDfuError], exit_code: int) -> None:
+def test_exit_code_is_that_of_error(kind: type[EspDfuError], exit_code: int) -> None:
     assert kind.exit_code == exit_code
 
 
@@ -135,7 +135,7 @@ def test_scan_reads_current_descriptors() -> None:
     assert rig.bus.scan() == []
 
 
-def test_interfaces() -> None:
+def test_interfaces_of_board_are_listed() -> None:
     (device,) = make_rig().bus.scan()
     assert [(i.number, i.class_, i.subclass, i.protocol) for i in device.interfaces] == [
         (0, 2, 2, 0),
@@ -163,7 +163,7 @@ def test_control_characters_are_replaced(serial: str) -> None:
     assert len(text) == len(serial)
 
 
-def test_string_of_inaccessible_device() -> None:
+def test_string_of_inaccessible_device_has_reason() -> None:
     rig = make_rig()
     rig.board.faults.no_access = True
     (device,) = rig.bus.scan()
@@ -223,7 +223,7 @@ def test_paths_sort_numerically() -> None:
     assert sorted(paths, key=path_key) == ["1-0", "1-2", "1-2.9", "1-2.10", "1-10", "2-1", "10-1"]
 
 
-def test_missing_libusb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_libusb_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     from esp_dfu_ext.usb.libusb import libusb_backend
 
     monkeypatch.setattr("usb.backend.libusb1._lib", None)

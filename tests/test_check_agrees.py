@@ -113,7 +113,7 @@ def _random_stream(dice: random.Random) -> tuple[bytes, dict[int, bytes]]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_host_accepts_rom_flashes_correctly(seed: int) -> None:
+def test_accepted_image_is_flashed_correctly_by_rom(seed: int) -> None:
     dice = random.Random(seed)
     accepted = 0
     for _ in range(150):
@@ -149,7 +149,7 @@ def test_second_flash_params_are_refused() -> None:
 
 
 @pytest.mark.parametrize("assumed_size", [2 * MIB, 16 * MIB])
-def test_size_assumed_without_flash_params_is_that_of_the_chip(assumed_size: int) -> None:
+def test_size_without_flash_params_is_that_of_chip(assumed_size: int) -> None:
     flash = msgspec.structs.replace(chip().flash, assumed_size=assumed_size)
     target = msgspec.structs.replace(chip(), flash=flash)
     image = parse_image(dfu_file(archive([File(4 * MIB, "far.bin", content(100))], None)))

@@ -188,7 +188,7 @@ def test_folder_instead_of_image_is_named(dfu_bin: Path, capsys: Capture) -> Non
     assert capsys.readouterr().err.endswith("> Give a folder, such as build.\n")
 
 
-def test_unreadable_file_names_the_file(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_unreadable_file_names_file(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     forbid(monkeypatch, dfu_bin)
     assert run("flash", str(dfu_bin)) == 66
     assert capsys.readouterr().err.endswith(
@@ -227,7 +227,7 @@ def test_error_shows_findings_of_this_machine(
     assert err.count("Give yourself access (once):") == 1
 
 
-def test_damaged_image_is_65_before_the_bus_is_touched(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
+def test_damaged_image_is_65_before_usb_is_used(dfu_bin: Path, mocker: MockerFixture, capsys: Capture) -> None:
     scan = mocker.patch("esp_dfu_ext.usb.bus.Bus.scan")
     data = bytearray(dfu_bin.read_bytes())
     for position in (0, 130, len(data) // 2, len(data) - 20, len(data) - 1):
@@ -290,7 +290,7 @@ def test_all_flashes_every_board_despite_failures(
     assert "Port 1-4: the device left the bus" in err
 
 
-def test_all_without_a_board_is_69(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_all_without_board_is_69(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     simulate(monkeypatch, "esp32s2")
     assert run("flash", str(dfu_bin), "--all") == 69
     assert run("flash", str(dfu_bin), "--all", "--path", "1-1") == 64
@@ -371,9 +371,7 @@ def test_missing_permission_with_serial_is_77(dfu_bin: Path, monkeypatch: pytest
     capsys.readouterr()
 
 
-def test_every_command_knows_chips_of_the_project(
-    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+def test_every_command_knows_chips_of_project(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     project = dfu_bin.parent.parent
     own = project / "dfu_targets"
     own.mkdir()
@@ -410,7 +408,7 @@ def test_every_command_knows_chips_of_the_project(
     assert "1-1" in [line.split(":")[0] for line in offered]
 
 
-def test_broken_yaml_of_other_chip_is_a_warning(
+def test_broken_yaml_of_other_chip_is_warning(
     dfu_bin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     folder = tmp_path / "chips"
@@ -443,6 +441,6 @@ def test_output_to_special_file_keeps_it(build_dir: Path, tmp_path: Path, capsys
 
 
 @pytest.mark.parametrize("stdout", ["pipe", "/dev/full"])
-def test_full_log_does_not_stop_the_flash(stdout: str, dfu_bin: Path) -> None:
+def test_full_log_does_not_stop_flash(stdout: str, dfu_bin: Path) -> None:
     done = esp_dfu("flash", dfu_bin, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread=stdout)
     assert (done.returncode, done.stderr) == (0, "")

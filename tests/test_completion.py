@@ -18,7 +18,7 @@ from .kit.commands import TAB_BOARDS, complete
 from .kit.files import forbid
 
 
-def test_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_and_options_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [line.split(":")[0] for line in complete(monkeypatch, "esp-dfu ")]
     assert {"build", "flash", "list", "doctor", "demo"} <= set(names)
     assert any(line.startswith("--strict") for line in complete(monkeypatch, "esp-dfu flash x --st"))
@@ -74,7 +74,7 @@ def test_script_names_its_shell(shell: str) -> None:
     assert f"_ESP_DFU_COMPLETE={shell}_complete" in done.stdout
 
 
-def test_bash_completes_a_port(tmp_path: Path) -> None:
+def test_bash_completes_port(tmp_path: Path) -> None:
     bash = shutil.which("bash")
     assert bash is not None
     esp_dfu(tmp_path)

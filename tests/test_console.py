@@ -62,7 +62,7 @@ def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO, io.Str
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
-def test_table_and_map_fit_the_terminal(width: int) -> None:
+def test_table_and_map_fit_terminal(width: int) -> None:
     shown, out, _ = console(width, terminal=True)
     show_flash_map(shown, ROWS, 16 << 20)
     assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= width
@@ -86,13 +86,13 @@ def the_map(rows: list[MapRow], chip_size: int, *, terminal: bool, columns: int 
     return drawn
 
 
-def test_map_is_blocks_on_a_terminal_and_letters_in_a_log() -> None:
+def test_map_is_blocks_on_terminal_and_letters_in_log() -> None:
     assert the_map(ROWS, 4 << 20, terminal=True) == "ABC███████████████" + "░" * 46
     assert the_map(ROWS, 4 << 20, terminal=False) == "ABCCCCCCCCCCCCCCCC" + "." * 46
 
 
 @pytest.mark.parametrize("encoding", ["cp437", "cp1252", "ascii"])
-def test_map_is_letters_where_the_code_page_is_not_utf_8(encoding: str) -> None:
+def test_map_is_letters_where_code_page_is_not_utf_8(encoding: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     shown = Console(out=Terminal(stream, width=80, force_terminal=True, color_system=None, legacy_windows=False))
     show_flash_map(shown, ROWS, 4 << 20)
@@ -119,7 +119,7 @@ def test_no_map_where_there_are_more_files_than_characters() -> None:
     assert "character" not in out.getvalue()
 
 
-def test_log_has_a_line_for_each_step() -> None:
+def test_log_has_line_for_each_step() -> None:
     shown, out, err = console(80, terminal=False)
     with views.flash_view(shown, "ESP32-S3") as view:
         for event in EVENTS:
@@ -137,7 +137,7 @@ def test_log_has_a_line_for_each_step() -> None:
     assert err.getvalue() == "warning: The device wants more.\n"
 
 
-def test_bars_restore_the_terminal_after_a_failure() -> None:
+def test_bars_restore_terminal_after_failure() -> None:
     shown, out, _ = console(80, terminal=True)
     with pytest.raises(ZeroDivisionError), views.flash_view(shown, "ESP32-S3") as view:
         view(PhaseStarted("1-2", Phase.DETACH))
@@ -188,7 +188,7 @@ def test_quiet_console_prints_only_results_and_errors() -> None:
     assert err.getvalue() == "error: yes [code]\n"
 
 
-def test_messages_can_share_the_stream_of_the_results() -> None:
+def test_messages_can_share_stream_of_results() -> None:
     shown, out, err = console(80, terminal=False)
     shown.on_stdout().warn("a")
     shown.on_stderr().info("b")
@@ -196,7 +196,7 @@ def test_messages_can_share_the_stream_of_the_results() -> None:
     assert err.getvalue() == "b\n"
 
 
-def test_command_has_a_line_of_its_own_where_it_does_not_fit() -> None:
+def test_command_has_line_of_its_own_where_it_does_not_fit() -> None:
     shown, out, _ = console(40, terminal=True)
     shown.info("Flash it", command="esp-dfu flash dfu.bin")
     shown.info("Flash it", command="esp-dfu flash a/rather/long/path/dfu.bin")
@@ -207,7 +207,7 @@ def test_command_has_a_line_of_its_own_where_it_does_not_fit() -> None:
     ]
 
 
-def test_forced_colours_make_no_bars_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forced_colours_make_no_bars_in_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     shown = Console(out=open_stream(stream))
@@ -236,7 +236,7 @@ class Closed(io.StringIO):
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")])
-def test_log_without_a_reader_goes_mute(error: OSError) -> None:
+def test_log_without_reader_goes_mute(error: OSError) -> None:
     shown = Console()
     closed = Closed(error)
     shown.out = Log(closed)
@@ -251,13 +251,13 @@ def test_missing_stdout_is_ignored() -> None:
     open_stream(None).put("nobody reads this")
 
 
-def test_long_list_ends_with_a_count() -> None:
+def test_long_list_ends_with_count() -> None:
     assert at_most([]) == []
     assert at_most(["x"] * 20) == ["x"] * 20
     assert at_most(["x"] * 22) == ["x"] * 20 + ["... and 2 more."]
 
 
-def test_notice_is_printed_above_the_bars() -> None:
+def test_notice_is_printed_above_bars() -> None:
     shown, out, err = console(80, terminal=True)
     with views.flash_view(shown, "ESP32-S3") as view:
         for event in EVENTS:

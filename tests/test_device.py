@@ -116,7 +116,7 @@ def test_failed_request_is_named(fault: Effect, kind: type[UsbError], request_: 
         calls.get(request_, device.abort)()
 
 
-def test_timeout_is_the_requested_one() -> None:
+def test_requested_timeout_is_used() -> None:
     rig = make_rig(mode=Mode.DFU, start=0)
     device = open_board(rig)
     rig.board.faults.plan(hang)

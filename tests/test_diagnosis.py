@@ -12,7 +12,7 @@ from .kit.boards import make_rig
 from .kit.chips import chips
 
 
-def test_check_with_a_defect_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_with_defect_is_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("surprise")
 
@@ -23,7 +23,7 @@ def test_check_with_a_defect_is_a_finding(tmp_path: Path, monkeypatch: pytest.Mo
     assert diagnosis.findings[-1].topic == "project"
 
 
-def test_project_check_with_a_defect_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_project_check_with_defect_is_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("surprise")
 

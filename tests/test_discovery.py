@@ -75,7 +75,7 @@ def test_dfu_device_of_another_vendor_is_ignored(monkeypatch: pytest.MonkeyPatch
     ("mode", "facts"),
     [(Mode.RUN_TIME, ("303a:0002", "ESP32-S2", "run-time")), (Mode.DFU, ("303a:0002", "ESP32-S2", "DFU mode"))],
 )
-def test_description_of_board(mode: Mode, facts: tuple[str, ...]) -> None:
+def test_board_is_described(mode: Mode, facts: tuple[str, ...]) -> None:
     (device,) = make_rig("esp32s2", mode=mode).bus.scan()
     assert all(fact in describe(device, chips()) for fact in facts)
 
@@ -103,7 +103,7 @@ def test_several_boards_are_listed() -> None:
     assert caught.value.paths == ("1-1", "1-3")
 
 
-def test_selects_by_path() -> None:
+def test_path_selects_board() -> None:
     rig = make_rig("esp32s3", "esp32s3", "esp32s3")
     assert _select(rig, path="1-2").path == "1-2"
 

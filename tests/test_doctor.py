@@ -42,7 +42,7 @@ def test_named_build_folder_must_exist(tmp_path: Path) -> None:
     assert "nope/dfu.bin" not in done.stdout + done.stderr
 
 
-def test_choice_of_board_comes_before_the_trace(tmp_path: Path) -> None:
+def test_choice_of_board_comes_before_trace(tmp_path: Path) -> None:
     build(write_sample_project(tmp_path, load_target("esp32s3"), app_size=8_000, bootloader_size=4_000))
     done = esp_dfu("doctor", boards="esp32s3,esp32s3", cwd=tmp_path)
     assert (done.returncode, "found on ports 1-1, 1-2\n" in done.stdout) == (0, True)
@@ -87,9 +87,7 @@ NO_LIBUSB = (
     [(NO_PYUSB, "pyusb", "pyusb libusb-package"), (NO_LIBUSB, "libusb", "libusb-package")],
     ids=["pyusb", "libusb"],
 )
-def test_missing_pyusb_or_libusb_leaves_the_other_checks(
-    tmp_path: Path, prelude: str, topic: str, install: str
-) -> None:
+def test_missing_pyusb_or_libusb_leaves_other_checks(tmp_path: Path, prelude: str, topic: str, install: str) -> None:
     done = esp_dfu("doctor", "--json", code=prelude + MAIN, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     document = json.loads(done.stdout)
@@ -110,7 +108,7 @@ def test_own_version_comes_first(tmp_path: Path) -> None:
     assert first["text"] == f"esp-dfu-ext {esp_dfu_ext.__version__}, {PACKAGE}"
 
 
-def test_unreadable_folder_of_chips_is_a_problem(
+def test_unreadable_folder_of_chips_is_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
@@ -123,7 +121,7 @@ def test_unreadable_folder_of_chips_is_a_problem(
     assert "found on port 1-1" in out
 
 
-def test_missing_folder_of_chips_is_a_problem(tmp_path: Path) -> None:
+def test_missing_folder_of_chips_is_problem(tmp_path: Path) -> None:
     done = esp_dfu("doctor", boards="esp32s3", env={"ESP_DFU_TARGETS": "/nowhere"}, cwd=tmp_path)
     assert done.returncode == 1
     assert "[target-file]" in done.stdout

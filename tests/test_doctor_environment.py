@@ -40,14 +40,14 @@ def test_every_dependency_is_checked() -> None:
     assert set(environment.PACKAGES) == set(needed) - {"pyusb", "libusb-package"}
 
 
-def test_plugin_route_comes_from_the_machine(tmp_path: Path) -> None:
+def test_plugin_route_comes_from_machine(tmp_path: Path) -> None:
     (tmp_path / "esp_dfu_ext").mkdir()
     machine = Machine(environ={"IDF_EXTRA_ACTIONS_PATH": str(tmp_path)})
     (finding, _) = environment.plugin(machine, Plugin(["package"]))
     assert finding.text == f"loaded by IDF_EXTRA_ACTIONS_PATH, {tmp_path}"
 
 
-def test_missing_package_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "esptool" else find(name))
     (finding,) = environment.python()
@@ -55,7 +55,7 @@ def test_missing_package_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert next_steps([finding], IDF_PY, None)[0].endswith("-m pip install esptool")
 
 
-def test_refused_actions_are_a_problem() -> None:
+def test_refused_actions_are_problem() -> None:
     findings = environment.plugin(Machine(), Plugin(["a way"], {"dfu": False, "dfu-doctor": True}, "/ours"))
     assert problem_codes(findings) == {"actions": "actions-refused"}
     assert next_steps(findings[1:], IDF_PY, None) == ["export IDF_EXTRA_ACTIONS_PATH=/ours"]

@@ -64,12 +64,12 @@ def test_missing_udev_is_named_with_its_place(machine: FolderMachine, file: str,
     assert step in next_steps([found], IDF_PY, chip())[0]
 
 
-def test_board_without_device_node_is_a_problem(machine: FolderMachine) -> None:
+def test_board_without_device_node_is_problem(machine: FolderMachine) -> None:
     machine.file(machine.plug()).unlink()
     assert problem_codes(check_bus(machine, make_rig())) == {"port 1-1": "no-node"}
 
 
-def test_program_that_holds_a_board_is_named(machine: FolderMachine) -> None:
+def test_program_that_holds_board_is_named(machine: FolderMachine) -> None:
     machine.plug(drivers=("cdc_acm", "cdc_acm", "usbfs"))
     machine.open_to_all = True
     machine.run_program(77, "qemu-system", NODE)
@@ -91,7 +91,7 @@ def test_invisible_program_is_not_named(machine: FolderMachine) -> None:
     assert explain(DeviceBusyError("x"), [chip()], machine) == []
 
 
-def test_kernel_driver_on_the_dfu_interface_is_a_problem(machine: FolderMachine) -> None:
+def test_kernel_driver_on_dfu_interface_is_problem(machine: FolderMachine) -> None:
     machine.plug(drivers=(None, None, "usbhid"))
     machine.open_to_all = True
     findings = check_bus(machine, make_rig())

@@ -34,7 +34,7 @@ def check_project(folder: Path, machine: Machine) -> dict[str, Finding]:
     return {finding.topic: finding for finding in findings}
 
 
-def test_project_is_followed_from_nothing_to_an_old_image(tmp_path: Path, machine: FolderMachine) -> None:
+def test_project_is_followed_from_nothing_to_old_image(tmp_path: Path, machine: FolderMachine) -> None:
     assert check_project(tmp_path / "nowhere", machine)["project"].level is Level.NOT_APPLICABLE
     build = build_dir(tmp_path)
     findings = check_project(build, machine)
@@ -49,7 +49,7 @@ def test_project_is_followed_from_nothing_to_an_old_image(tmp_path: Path, machin
     assert check_project(build, machine)["dfu.bin"].code == "image"
 
 
-def test_unusable_project_has_the_code_of_its_error(tmp_path: Path, machine: FolderMachine) -> None:
+def test_unusable_project_has_code_of_its_error(tmp_path: Path, machine: FolderMachine) -> None:
     build = build_dir(tmp_path)
     (build.parent / "sdkconfig").write_text('CONFIG_SECURE_BOOT=y\nCONFIG_ESPTOOLPY_FLASHSIZE="2MB"\n')
     security = check_project(build, machine)["security"]
@@ -65,7 +65,7 @@ def steps_for(build: Path, machine: Machine) -> list[str]:
     return next_steps([*check_project(build, machine).values()], IDF_PY)
 
 
-def test_only_a_missing_target_leads_to_set_target(tmp_path: Path, machine: FolderMachine) -> None:
+def test_only_missing_target_leads_to_set_target(tmp_path: Path, machine: FolderMachine) -> None:
     # set-target renames sdkconfig: with only a damaged build file, the user would lose all settings.
     build = build_dir(tmp_path)
     args, sdkconfig = (build / "flasher_args.json").read_text(), build.parent / "sdkconfig"
@@ -86,7 +86,7 @@ def test_only_a_missing_target_leads_to_set_target(tmp_path: Path, machine: Fold
     assert steps_for(build, machine) == ["Choose the chip: idf.py set-target CHIP"]
 
 
-def test_broken_chip_file_is_not_blamed_on_the_build(tmp_path: Path, machine: FolderMachine) -> None:
+def test_broken_chip_file_is_not_blamed_on_build(tmp_path: Path, machine: FolderMachine) -> None:
     build = build_dir(tmp_path)
     write_file(build.parent / "dfu_targets" / "esp32s3.yaml", b"schema: [")
     assert check_project(build, machine)["project"].code == "target-file"

@@ -36,7 +36,7 @@ def test_openable_board_is_ok(machine: FolderMachine) -> None:
     assert findings[-1] == Finding("board", Level.OK, "found on port 1-1, the only ESP32-S3", "", {"paths": ["1-1"]})
 
 
-def test_board_refused_by_libusb_alone_is_a_problem(machine: FolderMachine) -> None:
+def test_board_refused_by_libusb_alone_is_problem(machine: FolderMachine) -> None:
     rig = make_rig()
     rig.board.faults.no_access = True
     assert problem_codes(check_bus(machine, rig)) == {"port 1-1": "no-permission"}
@@ -64,7 +64,7 @@ def test_missing_board_is_explained_by_what_is_connected(
     assert step in next_steps(findings, ESP_DFU, chip(wanted) if wanted else None)[0]
 
 
-def test_several_boards_are_ok_but_need_a_choice(machine: FolderMachine) -> None:
+def test_several_boards_are_ok_but_need_choice(machine: FolderMachine) -> None:
     findings = check_bus(machine, make_rig("esp32s3", "esp32s3"))
     assert problem_codes(findings) == {}
     assert findings[-1].text == "found on ports 1-1, 1-2"
@@ -75,7 +75,7 @@ def test_several_boards_are_ok_but_need_a_choice(machine: FolderMachine) -> None
     assert next_steps(findings, ESP_DFU, None) == []
 
 
-def test_bus_without_any_device_is_a_problem(machine: FolderMachine) -> None:
+def test_bus_without_any_device_is_problem(machine: FolderMachine) -> None:
     rig = make_rig()
     rig.board.unplug()
     (finding,) = check_bus(machine, rig)

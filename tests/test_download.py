@@ -211,7 +211,7 @@ def test_last_block_has_time_for_every_md5(mib: int) -> None:
     assert rig.log[-1].timeout <= 12 + 4 * mib
 
 
-def test_ordinary_block_timeout() -> None:
+def test_ordinary_block_has_short_timeout() -> None:
     rig = _rig()
     _download(rig)
     assert rig.dfu(DNLOAD)[-2].timeout <= 5

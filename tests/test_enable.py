@@ -33,7 +33,7 @@ def idf_project(project: Path) -> Path:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_idf_py_has_the_actions_only_while_enabled(version: str, idf_project: Path, capsys: Capture) -> None:
+def test_idf_py_has_actions_only_while_enabled(version: str, idf_project: Path, capsys: Capture) -> None:
     env = {"PYTHONPATH": str(site_packages(idf_project.parent / "site", entry_point=False))}
     for command, file_there in (("enable", True), ("enable", True), ("disable", False), ("disable", False)):
         done = esp_dfu(command, idf_project)
@@ -48,7 +48,7 @@ OWN = "def action_extensions(base_actions, project_path):\n    return {'version'
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_two_lines_extend_an_existing_file(version: str, idf_project: Path, capsys: Capture) -> None:
+def test_two_lines_extend_existing_file(version: str, idf_project: Path, capsys: Capture) -> None:
     file = idf_project / "idf_ext.py"
     file.write_text(OWN)
     assert enable(session(), idf_project) == 65
@@ -64,7 +64,7 @@ def test_two_lines_extend_an_existing_file(version: str, idf_project: Path, caps
     assert "was not changed" in capsys.readouterr().out
 
 
-def test_folder_without_a_project_gets_no_file(tmp_path: Path, capsys: Capture) -> None:
+def test_folder_without_project_gets_no_file(tmp_path: Path, capsys: Capture) -> None:
     assert session().run(lambda s: enable(s, tmp_path)) == 65
     assert "not an ESP-IDF project" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -78,7 +78,7 @@ def test_unreadable_or_empty_file_is_kept(text: bytes, idf_project: Path, capsys
     capsys.readouterr()
 
 
-def test_unwritable_folder_is_an_output_error(idf_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_folder_is_output_error(idf_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, *args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -96,7 +96,7 @@ def test_unwritable_folder_is_an_output_error(idf_project: Path, monkeypatch: py
         ("/usr/bin/fish", "", "set -gx IDF_EXTRA_ACTIONS_PATH {quoted}"),
     ],
 )
-def test_command_is_in_the_syntax_of_the_shell(
+def test_command_is_in_syntax_of_shell(
     shell: str, before: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     ours = extra_actions_path()
@@ -106,7 +106,7 @@ def test_command_is_in_the_syntax_of_the_shell(
     assert capsys.readouterr().out == line.format(ours=ours, quoted=shlex.quote(ours)) + "\n"
 
 
-def test_command_is_in_the_syntax_of_powershell(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_command_is_in_syntax_of_powershell(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("IDF_EXTRA_ACTIONS_PATH", "C:\\it's")
     enable_shell(session())
@@ -146,7 +146,7 @@ def test_file_with_other_lines_is_kept(text: str, idf_project: Path, capsys: Cap
     assert (idf_project / "idf_ext.py").read_text() == text
 
 
-def test_disable_names_the_lines_to_remove(idf_project: Path, capsys: Capture) -> None:
+def test_disable_names_lines_to_remove(idf_project: Path, capsys: Capture) -> None:
     (idf_project / "idf_ext.py").write_text(CONTENT + "x = 1\n")
     assert disable(session(), idf_project) == 65
     disable_shell(session())

@@ -79,7 +79,7 @@ def test_tree_in_docstring_is_complete() -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_pickled_and_copied_errors_are_the_same(error: EspDfuError) -> None:
+def test_pickled_and_copied_errors_are_equal(error: EspDfuError) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert same(pickle.loads(pickle.dumps(error, protocol)), error)
     assert same(copy.copy(error), error)

@@ -61,7 +61,7 @@ def test_help_lists_exit_codes() -> None:
     assert max(map(len, shown.splitlines())) <= 60
 
 
-def test_page_has_every_code_of_the_doctor() -> None:
+def test_page_has_every_code_of_doctor() -> None:
     table = PAGE.partition("## Codes of the doctor")[2]
     said = {
         code for line in table.splitlines() if line.startswith("| `") for code in TABLE_CODE.findall(line.split("|")[1])

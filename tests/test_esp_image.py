@@ -55,7 +55,7 @@ def test_invalid_utf_8_is_replaced() -> None:
     assert app is not None and app.project == "a\ufffdc"
 
 
-def test_wrong_magic_is_not_an_app_description() -> None:
+def test_wrong_magic_is_not_app_description() -> None:
     data = bytearray(app_description("abc", "1"))
     data[0] ^= 1
     assert read(esp_image(app=bytes(data))).app is None
@@ -79,7 +79,7 @@ def test_flipped_bit_after_headers_is_detected(offset: int) -> None:
     assert read(bytes(data)).problem != ""
 
 
-def test_flipped_bit_in_header_fails_the_hash() -> None:
+def test_flipped_bit_in_header_fails_hash() -> None:
     data = bytearray(esp_image())
     data[5] ^= 1
     assert "SHA-256" in read(bytes(data)).problem

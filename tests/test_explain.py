@@ -27,7 +27,7 @@ from .kit.machine import FolderMachine
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Linux files, with owners and links")
 
 
-def test_only_the_board_that_failed_is_explained(machine: FolderMachine) -> None:
+def test_only_board_that_failed_is_explained(machine: FolderMachine) -> None:
     machine.plug()
     machine.plug(path="1-2.4", number=3)
     (found,) = explain(AccessDeniedError("No.", path="1-2.4"), [chip()], machine)

@@ -183,7 +183,7 @@ def second_run(cell: Cell, first: Run, dfu_bin: Path, capsys: pytest.CaptureFixt
     cells(),
     ids=[f"{fault}-{place}{'-strict' if strict else ''}" for fault, place, strict, _ in cells()],
 )
-def test_cell(
+def test_cell_ends_as_expected(
     fault: str,
     place: str,
     strict: bool,

@@ -98,7 +98,7 @@ def _assert_order(events: list[Event], *, complete: bool = True) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("start", ["run-time", "DFU mode", "app with console"])
-def test_flash(name: str, start: str, strict: bool) -> None:
+def test_flash_writes_every_file(name: str, start: str, strict: bool) -> None:
     rig = make_rig(name, mode=Mode.DFU if start == "DFU mode" else Mode.RUN_TIME, start=0)
     rig.board.console_app = start == "app with console"
     result = rig.flash(strict=strict)
@@ -228,7 +228,7 @@ def test_serial_selects_one_board() -> None:
     assert {t.path for t in rig.log if t.is_dfu} == {"1-3"}
 
 
-def test_fixed_serial_does_not_select_a_board() -> None:
+def test_fixed_serial_does_not_select_board() -> None:
     rig = make_rig("esp32s2", "esp32s2")
     with pytest.raises(UsageError, match="1-1, 1-2"):
         rig.flash(serial="0")
@@ -242,7 +242,7 @@ def test_boards_of_other_chips_are_ignored() -> None:
     assert {t.path for t in rig.log} == {"1-3"}
 
 
-def test_no_board_is_an_error() -> None:
+def test_no_board_is_error() -> None:
     rig = make_rig(others=[serial_jtag()], start=0)
     rig.board.unplug()
     with pytest.raises(OtherUsbError):
@@ -295,7 +295,7 @@ def test_wait_lets_udev_grant_access() -> None:
 # --- access -----------------------------------------------------------------------------------------------
 
 
-def test_access_one_second_after_reenumeration() -> None:
+def test_late_access_after_reenumeration_is_awaited() -> None:
     rig = make_rig()  # it has been there for long enough
     rig.board.faults.no_access = True
     rig.board.faults.access_after = 1.0
@@ -309,7 +309,7 @@ def test_access_one_second_after_reenumeration() -> None:
 @pytest.mark.parametrize(
     ("fault", "kind"), [("no_access", AccessDeniedError), ("busy", DeviceBusyError)], ids=["no access", "busy"]
 )
-def test_board_without_access_is_an_error(mode: Mode, fault: str, kind: type[UsbError]) -> None:
+def test_board_without_access_is_error(mode: Mode, fault: str, kind: type[UsbError]) -> None:
     rig = make_rig(mode=mode, start=0)
     setattr(rig.board.faults, fault, True)
     with pytest.raises(UsbError, match="1-1") as caught:
@@ -323,7 +323,7 @@ def test_board_without_access_is_an_error(mode: Mode, fault: str, kind: type[Usb
     rig.assert_flashed()
 
 
-def test_access_lost_after_reenumeration() -> None:
+def test_access_lost_after_reenumeration_is_error() -> None:
     rig = make_rig()
     rig.board.faults.no_access = True
     rig.board.faults.access_after = 50.0
@@ -341,7 +341,7 @@ def test_access_lost_after_reenumeration() -> None:
     [("no_return", True, "no-return"), ("return_mode", Mode.RUN_TIME, "no-dfu-mode")],
     ids=["never", "as run-time"],
 )
-def test_board_that_does_not_reenumerate(fault: str, value: object, code: str) -> None:
+def test_board_that_does_not_return_is_reported(fault: str, value: object, code: str) -> None:
     rig = make_rig(start=0)
     before = getattr(rig.board.faults, fault)
     setattr(rig.board.faults, fault, value)
@@ -398,7 +398,7 @@ def test_error_status_names_file_or_phase(place: str, says: str, says_not: str, 
     assert says_not not in error.message.replace("dfuIDLE", "")
 
 
-def test_error_status_of_failing_erase() -> None:
+def test_failing_erase_is_error_status() -> None:
     rig = make_rig()
     rig.board.rom.flash.program(0, bytes(0x20000))
     rig.board.rom.flash.erase = lambda address, size: None  # type: ignore[method-assign]
@@ -440,7 +440,7 @@ def _interrupt_when(rig: Rig, condition: Callable[[Transfer], bool], *, before: 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("place", PLACES)
-def test_ctrl_c_during_a_block(place: str, before: bool, strict: bool) -> None:
+def test_ctrl_c_during_block_leaves_chip_idle(place: str, before: bool, strict: bool) -> None:
     rig = make_rig(start=0)
     block = PLACES[place]
     _interrupt_when(rig, lambda t: t.is_dfu and t.request == DNLOAD and t.value == block, before=before)
@@ -457,7 +457,7 @@ def test_ctrl_c_during_a_block(place: str, before: bool, strict: bool) -> None:
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_ctrl_c_during_every_other_transfer(strict: bool) -> None:
+def test_ctrl_c_during_other_transfers_leaves_chip_idle(strict: bool) -> None:
     clean = make_rig(mode=Mode.DFU)
     clean.flash(strict=strict)
     first = next(n for n, t in enumerate(clean.log) if t.is_dfu)
@@ -486,7 +486,7 @@ def _interrupt_sleep(rig: Rig, when: Callable[[], bool]) -> None:
     rig.clock.sleep = _Interrupting(rig, when)  # type: ignore[method-assign]
 
 
-def test_ctrl_c_during_detach() -> None:
+def test_ctrl_c_during_detach_writes_nothing() -> None:
     rig = make_rig()
     _interrupt_sleep(rig, lambda: len(rig.dfu(DETACH)) == 1)
     message = _interrupted(rig)
@@ -496,7 +496,7 @@ def test_ctrl_c_during_detach() -> None:
     rig.assert_flashed()
 
 
-def test_ctrl_c_while_waiting_for_board() -> None:
+def test_ctrl_c_ends_wait_for_board() -> None:
     rig = make_rig(start=0)
     rig.board.unplug()
     _interrupt_sleep(rig, lambda: rig.clock.monotonic() > 3)
@@ -504,7 +504,7 @@ def test_ctrl_c_while_waiting_for_board() -> None:
     assert rig.clock.monotonic() < 3.2
 
 
-def test_ctrl_c_while_waiting_for_access() -> None:
+def test_ctrl_c_ends_wait_for_access() -> None:
     rig = make_rig()
     rig.board.faults.no_access = True
     rig.board.faults.access_after = 1.0
@@ -522,7 +522,7 @@ def test_ctrl_c_after_reset_reports_flashed_board() -> None:
 
 
 @pytest.mark.parametrize("kind", [DeviceFound, PhaseStarted, Progress, PhaseFinished])
-def test_ctrl_c_in_event_sink(kind: type[Event]) -> None:
+def test_ctrl_c_in_event_sink_ends_flash(kind: type[Event]) -> None:
     rig = make_rig()
     seen = []
 

@@ -116,7 +116,7 @@ def test_device_without_download_is_not_opened(monkeypatch: pytest.MonkeyPatch) 
     assert rig.log == []
 
 
-def test_windows_return_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_waits_longer_for_return(monkeypatch: pytest.MonkeyPatch) -> None:
     target = chip()
     assert (target.dfu.return_timeout, target.dfu.return_timeout_windows) == (15, 30)
     monkeypatch.setattr("sys.platform", "win32")

@@ -57,7 +57,7 @@ def test_archive_without_padding_is_read() -> None:
     assert image.flash_params is None
 
 
-def test_first_record_of_a_name_is_used() -> None:
+def test_first_record_of_name_is_used() -> None:
     index = index_record(0x1000, "a", b"1") + index_record(0x2000, "a", b"1")
     image = parse_image(dfu_file(cpio_member("dfuinfo0.dat", index) + cpio_member("a", b"1") + TRAILER))
     record = image.members[0].record

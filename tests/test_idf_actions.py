@@ -253,7 +253,7 @@ def test_closed_pipe_has_no_traceback(action: str, option: str, code: int, proje
     assert (process.returncode, stderr) == (code, "")
 
 
-def test_imports_at_load() -> None:
+def test_loading_imports_few_modules() -> None:
     code = (
         "import sys; before = set(sys.modules); import esp_dfu_ext; "
         "from esp_dfu_ext.idf_actions import action_extensions; action_extensions({'actions': {}}, '.'); "
@@ -276,7 +276,7 @@ def test_imports_at_load() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_dfu_and_dfu_flash_in_one_call(version: str, project: Path) -> None:
+def test_dfu_and_dfu_flash_run_in_one_call(version: str, project: Path) -> None:
     env: dict[str, str] = {}
     use_extra_folder(project, env)
     done = idf_py(project, env, version, "dfu-flash", "--simulate", "dfu", "--part-size", "64K")
@@ -300,7 +300,7 @@ def test_chip_without_dfu_is_refused_before_build(project: Path) -> None:
         assert "idf.py flash" in done.stderr
 
 
-def test_dfu_list_works_outside_a_project(tmp_path: Path) -> None:
+def test_dfu_list_works_outside_project(tmp_path: Path) -> None:
     env = {"ESP_DFU_SIMULATE": "esp32s3,esp32s2"}
     use_extra_folder(tmp_path, env)
     done = idf_py(tmp_path, env, "6.0", "dfu-list")
@@ -413,7 +413,7 @@ def test_dfu_flash_warns_of_old_image(project: Path) -> None:
 
 
 @pytest.mark.parametrize("action", ["dfu-list", "dfu-flash", "dfu-doctor"])
-def test_actions_write_a_trace(action: str, project: Path) -> None:
+def test_actions_write_trace(action: str, project: Path) -> None:
     env = {"ESP_DFU_SIMULATE": "esp32s3"}
     use_extra_folder(project, env)
     if action == "dfu-flash":

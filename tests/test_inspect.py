@@ -130,7 +130,7 @@ def test_files_that_cannot_be_compared_are_not_newer(gone: str, tmp_path: Path) 
     assert newer_inputs(path, folder) == []
 
 
-def test_broken_project_does_not_stop_a_flash(tmp_path: Path) -> None:
+def test_broken_project_does_not_stop_flash(tmp_path: Path) -> None:
     path = write_file(tmp_path / "dfu.bin", b"x")
     write_file(tmp_path / "flasher_args.json", b"{")
     assert newer_inputs(path, tmp_path) == []

@@ -169,7 +169,9 @@ def test_sigterm_reaches_every_board() -> None:
 @pytest.mark.parametrize(
     ("hangup", "exit_code", "state"), [("", 129, "dfuIDLE"), ("ignored", 0, "dfuIDLE")], ids=["SIGHUP", "nohup"]
 )
-def test_closed_terminal(hangup: str, exit_code: int, state: str, dfu_bin: Path, tmp_path: Path) -> None:
+def test_closed_terminal_leaves_chip_idle_or_flashed(
+    hangup: str, exit_code: int, state: str, dfu_bin: Path, tmp_path: Path
+) -> None:
     """The bar's thread writes into it all the time: EIO. Without SIGHUP the flash goes on to its end."""
     report = tmp_path / "report.json"
     ours, theirs = os.openpty()
@@ -194,7 +196,7 @@ def test_closed_terminal(hangup: str, exit_code: int, state: str, dfu_bin: Path,
     assert json.loads(report.read_text()) == [[state, True]]
 
 
-def test_closed_stderr(dfu_bin: Path, tmp_path: Path) -> None:
+def test_closed_stderr_does_not_hang(dfu_bin: Path, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     report = tmp_path / "report.json"
     process = subprocess.Popen(
@@ -304,7 +306,7 @@ def test_second_process_is_refused_and_first_continues(when: Phase) -> None:
     assert rig.handles == 0
 
 
-def test_second_process_during_reenumeration() -> None:
+def test_second_process_is_refused_during_reenumeration() -> None:
     rig = make_rig()
     sleep = rig.clock.sleep
     refused = []

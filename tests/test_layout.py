@@ -100,7 +100,7 @@ def test_one_file_at_two_addresses_is_flashed_twice() -> None:
 
 
 @pytest.mark.parametrize("part_size", [0, -4096, 1, 4095, 5000, 65537])
-def test_part_size_within_a_sector_is_refused(part_size: int) -> None:
+def test_part_size_within_sector_is_refused(part_size: int) -> None:
     with pytest.raises(UsageError, match="multiple of 4096") as caught:
         plan([(0, "a.bin", 1)], part_size=part_size)
     assert str(part_size) in caught.value.message
@@ -199,7 +199,7 @@ def test_names_that_rom_accepts_are_kept(name: str) -> None:
     assert ([part.name for part in layout.parts], layout.notices) == ([name], ())
 
 
-def test_file_gets_a_name_even_if_obvious_ones_are_taken() -> None:
+def test_file_gets_name_even_if_obvious_ones_are_taken() -> None:
     """Its own name is taken, and so is the one with its address."""
     stem = "n" * 48
     files = [(0x1000 * n, name, 10) for n, name in enumerate([f"{stem}.bin", f"{stem}@0x800000.bin"])]
@@ -233,7 +233,7 @@ def test_two_files_at_one_address_overlap() -> None:
     ("end", "next_address", "allowed"),
     [(0x8000, 0x8000, True), (0x8001, 0x8004, False), (0x8001, 0x8FFC, False), (0x8001, 0x9000, True), (4, 8, False)],
 )
-def test_files_that_share_a_sector_are_refused(end: int, next_address: int, allowed: bool) -> None:
+def test_files_that_share_sector_are_refused(end: int, next_address: int, allowed: bool) -> None:
     files = [(0x0, "a.bin", end), (next_address, "b.bin", 10)]
     if allowed:
         assert len(plan(files).parts) == 2
@@ -280,17 +280,17 @@ def test_all_problems_are_reported_at_once() -> None:
         assert any(name in problem and word in problem for problem in problems)
 
 
-def test_file_starting_within_a_sector_cannot_be_cut() -> None:
+def test_file_starting_within_sector_cannot_be_cut() -> None:
     with pytest.raises(LayoutError) as caught:
         plan([(0x10800, "storage.bin", 16 * KIB)], part_size=4096)
     assert "storage.bin" in caught.value.notes[0] and "0x10800" in caught.value.notes[0]
 
 
-def test_file_in_one_part_may_start_within_a_sector() -> None:
+def test_file_in_one_part_may_start_within_sector() -> None:
     assert [part.address for part in plan([(0x10800, "storage.bin", 16 * KIB)]).parts] == [0x10800]
 
 
-def test_limits_come_from_the_chip() -> None:
+def test_limits_come_from_chip() -> None:
     target = limits(index_records=4, name_length=40, part_size=8192)
     layout = plan([(0, "n" * 41, 7 * 4096)], target=target)
     assert layout.part_size == 3 * 4096

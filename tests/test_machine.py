@@ -25,7 +25,7 @@ def test_device_has_node_drivers_and_terminals(machine: FolderMachine) -> None:
     assert board.terminals == ("ttyACM0",)
 
 
-def test_bridge_behind_a_hub_has_its_port_path(machine: FolderMachine) -> None:
+def test_bridge_behind_hub_has_its_port_path(machine: FolderMachine) -> None:
     machine.plug("10c4:ea60", "1-4.2", 9, ["cp210x"], {0: "ttyUSB3"}, "CP2102N")
     (bridge,) = machine.usb()
     assert (bridge.path, bridge.terminals, bridge.node) == ("1-4.2", ("ttyUSB3",), "/dev/bus/usb/001/009")
@@ -53,7 +53,7 @@ def test_node_has_owner_group_and_mode(machine: FolderMachine) -> None:
     assert (str(access), access.allowed) == ("root:root 0640", False)
 
 
-def test_holders_are_the_other_processes_with_the_node_open(machine: FolderMachine) -> None:
+def test_holders_are_other_processes_with_node_open(machine: FolderMachine) -> None:
     machine.run_program(400, "qemu", "/dev/null", NODE)
     machine.run_program(30, "dfu-util", NODE)
     machine.run_program(31, "innocent", "/dev/bus/usb/001/003")

@@ -27,7 +27,7 @@ def test_diagram_is_up_to_date(name: str, diagrams: Any) -> None:
 
 
 @pytest.mark.parametrize("picture", sorted(DOCS.glob("*.svg")), ids=lambda path: path.name)
-def test_picture_is_xml_with_a_title(picture: Path) -> None:
+def test_picture_is_xml_with_title(picture: Path) -> None:
     assert ET.fromstring(picture.read_text(encoding="utf-8")).findtext("{http://www.w3.org/2000/svg}title")
 
 
@@ -48,7 +48,7 @@ def test_image_path_names_modules_that_exist(diagrams: Any) -> None:
     assert not missing
 
 
-def test_readme_has_the_measured_seconds() -> None:
+def test_readme_has_measured_seconds() -> None:
     medians = json.loads((ROOT / "benchmarks" / "usb.json").read_text(encoding="utf-8"))["medians"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = set(re.findall(r"\| ([0-9.]+) s (?=\|)", readme))

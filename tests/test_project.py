@@ -112,7 +112,7 @@ def test_target_comes_from_strongest_source(
     assert read_project(build).target == target
 
 
-def test_without_description_parent_folder_is_the_project(tmp_path: Path) -> None:
+def test_without_description_parent_folder_is_project(tmp_path: Path) -> None:
     build = make_project(tmp_path, "esp32s2")
     (build / "project_description.json").unlink()
     project = read_project(build)
@@ -130,7 +130,7 @@ def test_build_folder_elsewhere_names_its_project(tmp_path: Path) -> None:
     assert read_project(build).project_dir == tmp_path / "project"
 
 
-def test_description_names_the_sdkconfig(tmp_path: Path) -> None:
+def test_description_names_sdkconfig(tmp_path: Path) -> None:
     build = make_project(tmp_path)
     other = write_file(tmp_path / "sdkconfig.release", b"CONFIG_SECURE_BOOT=y\n")
     edit_json(build / "project_description.json", config_file=str(other))

@@ -37,12 +37,12 @@ LAST_LINES = {
 }
 
 
-def test_every_recipe_has_an_expected_result() -> None:
+def test_every_recipe_has_expected_result() -> None:
     assert list(RECIPES) == list(LAST_LINES)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe_runs(
+def test_recipe_prints_expected_result(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Only a watch sleeps in the main thread, too.

@@ -80,7 +80,7 @@ def test_app_idle_needs_reset() -> None:
         recover(device, rig.clock)
 
 
-def test_back_to_idle_describes_the_device() -> None:
+def test_back_to_idle_describes_device() -> None:
     rig = make_rig(mode=Mode.DFU, start=0)
     device = open_board(rig)
     _bring_to(rig, device, DNLOAD_IDLE)

@@ -122,7 +122,7 @@ def test_line_is_written_before_event_is_passed_on(dfu_bin: Path, tmp_path: Path
     assert not seen[0].simulated
 
 
-def test_lines_are_valid_against_the_schema(dfu_bin: Path, tmp_path: Path) -> None:
+def test_lines_are_valid_against_schema(dfu_bin: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"
     assert flash(dfu_bin, report, "esp32s3,esp32s2+dfu,esp32s3+busy", "--all").returncode == 75
     schema = json.loads((CHECKOUT / "docs" / "report.schema.json").read_text(encoding="utf-8"))

@@ -56,7 +56,7 @@ def test_file_outside_project_is_refused(name: str, command: str, build_dir: Pat
     assert not (build_dir / "dfu.bin").exists()
 
 
-def test_force_accepts_file_outside_project_with_a_notice(build_dir: Path) -> None:
+def test_force_accepts_file_outside_project_with_notice(build_dir: Path) -> None:
     add_flash_file(build_dir, "../../secret.bin")
     events: list[Event] = []
     result = build(build_dir, force=True, on_event=events.append)

@@ -57,6 +57,6 @@ def test_every_suffix_field_is_read() -> None:
         parse_image(data + struct.pack("<I", 0x12345678))
 
 
-def test_suffix_alone_is_not_an_image() -> None:
+def test_suffix_alone_is_not_image() -> None:
     with pytest.raises(ImageError, match="archive ends at offset 0x0"):
         parse_image(dfu_file(b"", multiple=1))

@@ -24,7 +24,7 @@ def for_s3(machine: Machine) -> list[str]:
 # --- the rule ---------------------------------------------------------------------------------------------
 
 
-def test_rule_covers_only_the_chips() -> None:
+def test_rule_covers_only_chips() -> None:
     assert udev.rule(chips()) == OURS + "\n"
     assert udev.covers(chips(), 0x303A, 0x0042)
     assert not udev.covers(chips(), 0x303A, 0x1001)
@@ -82,7 +82,7 @@ def test_rule_without_access_is_left_out(machine: FolderMachine, text: str) -> N
     assert for_s3(machine) == []
 
 
-def test_earlier_folder_replaces_files_and_names_give_the_order(machine: FolderMachine) -> None:
+def test_earlier_folder_wins_and_names_give_order(machine: FolderMachine) -> None:
     machine.write(f"{LIB}/60-x.rules", OURS)
     machine.write(f"{LIB}/40-y.rules", OURS)
     machine.write(f"{RUN}/70-z.rules", OURS)
@@ -119,7 +119,7 @@ SEAT = 'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", TAG+="uaccess"'
         ("99-x", SEAT, False, False, "root", "no-seat", "sorts after 73-seat-late.rules"),
     ],
 )
-def test_missing_access_has_a_code_and_a_reason(
+def test_missing_access_has_code_and_reason(
     machine: FolderMachine,
     name: str,
     text: str,

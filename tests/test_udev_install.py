@@ -56,7 +56,7 @@ def udevadm_calls(machine: FolderMachine) -> list[str]:
     return (machine.root.parent / "log").read_text().splitlines()
 
 
-def test_install_writes_the_rule_reloads_udev_and_checks_boards(root: FolderMachine) -> None:
+def test_install_writes_rule_reloads_udev_and_checks_boards(root: FolderMachine) -> None:
     root.plug(mode=0o660)
     root.plug("10c4:ea60", "1-2", 3)
     result = install(chips(), machine=root)
@@ -92,7 +92,7 @@ def test_foreign_rules_file_is_replaced_only_with_force(root: FolderMachine) -> 
     assert install(chips(), force=True, machine=root).change is Change.REPLACED
 
 
-def test_rule_without_effect_names_the_other_rules(root: FolderMachine) -> None:
+def test_rule_without_effect_names_other_rules(root: FolderMachine) -> None:
     root.plug(mode=0o600)
     root.write("/etc/udev/rules.d/61-other.rules", 'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", GROUP="audio"')
     with pytest.raises(UdevError, match="root:plugdev 0600") as caught:
@@ -114,7 +114,7 @@ def test_install_needs_root(root: FolderMachine) -> None:
     assert not root.file(udev.RULES_FILE).exists()
 
 
-def test_missing_udev_is_an_error_after_writing(root: FolderMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_udev_is_error_after_writing(root: FolderMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAIL", "Failed to send reload request")
     with pytest.raises(UdevError, match=r"was written, .*udevadm control: Failed to send reload request"):
         install(chips(), machine=root)
@@ -123,7 +123,7 @@ def test_missing_udev_is_an_error_after_writing(root: FolderMachine, monkeypatch
         install(chips(), machine=root)
 
 
-def test_unwritable_rules_folder_is_an_output_error(root: FolderMachine) -> None:
+def test_unwritable_rules_folder_is_output_error(root: FolderMachine) -> None:
     root.write("/etc/udev", "a file")
     with pytest.raises(OutputError, match="cannot be written"):
         install(chips(), machine=root)
@@ -135,7 +135,7 @@ def test_other_systems_have_no_udev(tmp_path: Path, platform: str) -> None:
         install(chips(), machine=Machine(tmp_path, platform=platform))
 
 
-def test_command_prints_the_rule_and_names_the_command_for_root(tmp_path: Path) -> None:
+def test_command_prints_rule_and_names_command_for_root(tmp_path: Path) -> None:
     assert esp_dfu("udev", cwd=tmp_path).stdout == OURS + "\n"
     prelude = "import esp_dfu_ext.linux.machine as m; m.Machine.is_root = False; m.sys.platform = 'linux'"
     done = esp_dfu("udev", "--install", code=prelude + MAIN, cwd=tmp_path)
@@ -165,6 +165,6 @@ def test_command_shows_what_was_done(root: FolderMachine, capsys: pytest.Capture
     )
 
 
-def test_command_warns_of_a_missing_group(root: FolderMachine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_warns_of_missing_group(root: FolderMachine, capsys: pytest.CaptureFixture[str]) -> None:
     root.records.clear()
     assert "warning: This machine has no group plugdev" in shown(root, capsys)

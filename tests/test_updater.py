@@ -29,7 +29,7 @@ def _assert_left(rom: Rom, case: BadStream) -> None:
 
 
 @pytest.mark.parametrize("case", bad_streams(), ids=lambda case: case.name)
-def test_bad_stream(case: BadStream) -> None:
+def test_bad_stream_is_refused(case: BadStream) -> None:
     rom = new_rom(flash_size=case.flash_size)
     early = OK
     try:
@@ -47,7 +47,7 @@ def test_bad_stream(case: BadStream) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("files", "chip_size"), GOOD_STREAMS.values(), ids=GOOD_STREAMS)
-def test_good_stream(name: str, files: tuple[File, ...], chip_size: int) -> None:
+def test_good_stream_is_flashed(name: str, files: tuple[File, ...], chip_size: int) -> None:
     rom = new_rom(name)
     rom.flash.program(0, content(65536, 99))
     assert send(rom, archive(files, chip_size)) == OK

@@ -150,7 +150,7 @@ def test_flashed_board_is_recognized_with_slow_udev() -> None:
 
 
 @pytest.mark.parametrize("name", [S2, S3])
-def test_short_absence_is_not_a_new_board(name: str) -> None:
+def test_short_absence_is_not_new_board(name: str) -> None:
     station = Station(name)
     board = station.board("1-1")
     station.clock.at(20, board.unplug)
@@ -169,7 +169,7 @@ def test_two_boards_with_same_serial_are_both_flashed() -> None:
 
 
 @pytest.mark.parametrize("name", [S2, S3])
-def test_bus_reset_is_not_a_new_board(name: str) -> None:
+def test_bus_reset_is_not_new_board(name: str) -> None:
     station = Station(name)
     board = station.board("1-1")
     assert station.watch(end=60, reset=True).passed == 1
@@ -233,7 +233,7 @@ def test_board_that_leaves_at_once_is_not_counted() -> None:
 # --- many boards ------------------------------------------------------------------------------------------
 
 
-def test_boards_are_flashed_at_the_same_time() -> None:
+def test_boards_are_flashed_at_once() -> None:
     """Sixteen boards, each with a speed of its own, some with faults: all is over when the slowest is."""
     station = Station(S2)
     boards = [station.board(f"{bus}-{port}") for bus in (1, 3) for port in range(1, 9)]
@@ -319,7 +319,7 @@ def test_ctrl_c_ends_every_board_in_order() -> None:
 
 
 @pytest.mark.usefixtures("default_signals")
-def test_ctrl_c_on_idle_watch_is_not_a_failure() -> None:
+def test_ctrl_c_on_idle_watch_is_not_failure() -> None:
     station = Station()
     station.board("1-1")
     station.clock.at(30, lambda: os.kill(os.getpid(), signal.SIGINT))

@@ -66,7 +66,7 @@ def flash(monkeypatch: pytest.MonkeyPatch, dfu_bin: Path, boards: str, *options:
 # --- the command ------------------------------------------------------------------------------------------
 
 
-def test_log_has_a_line_for_each_verdict(
+def test_log_has_line_for_each_verdict(
     dfu_bin: Path, clock: SharedClock, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     boards = "esp32s3+slow,esp32s3+vanish@3,esp32s3+vanish@9"
@@ -107,7 +107,7 @@ def test_quiet_prints_only_verdicts(
     ],
 )
 @pytest.mark.usefixtures("default_signals")
-def test_ctrl_c_ends_a_watch(
+def test_ctrl_c_ends_watch(
     dfu_bin: Path,
     clock: SharedClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -140,7 +140,7 @@ def test_contradicting_options_are_refused(
 
 
 @pytest.mark.usefixtures("default_signals")
-def test_only_the_named_ports_are_watched(
+def test_only_named_ports_are_watched(
     dfu_bin: Path, clock: SharedClock, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     clock.at(20, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -154,7 +154,7 @@ def test_only_the_named_ports_are_watched(
 # --- the terminal -----------------------------------------------------------------------------------------
 
 
-def test_terminal_shows_ports_in_use_below_the_verdicts() -> None:
+def test_terminal_shows_ports_in_use_below_verdicts() -> None:
     out = io.StringIO()
     terminal = Terminal(out, width=80, force_terminal=True, color_system="standard", legacy_windows=False)
     view = views.watch_view(Console(out=terminal), "ESP32-S3")

@@ -158,7 +158,7 @@ def test_image_matches_independent_writer(case: str, tmp_path: Path) -> None:
         (9000, 4096, [("f", 0x10000, 4096), ("f.1", 0x11000, 4096), ("f.2", 0x12000, 808)]),
     ],
 )
-def test_split_numbers_parts(size: int, part_size: int, expected: list[tuple[str, int, int]]) -> None:
+def test_split_parts_are_numbered(size: int, part_size: int, expected: list[tuple[str, int, int]]) -> None:
     data = pattern(size, 3)
     parts = list(split("f", 0x10000, data, part_size))
     assert [(part.name, part.address, len(part.data)) for part in parts] == expected

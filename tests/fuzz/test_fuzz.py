@@ -34,7 +34,7 @@ def mutations(draw: st.DrawFn, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_saved_input(path: Path) -> None:
+def test_saved_input_is_handled(path: Path) -> None:
     TARGETS[path.parent.name](path.read_bytes())
 
 
@@ -44,7 +44,7 @@ def test_corpus_has_folder_with_good_input_for_every_target() -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_mutated_input(name: str) -> None:
+def test_mutated_input_is_handled(name: str) -> None:
     @settings(
         max_examples=EXAMPLES,
         derandomize=True,

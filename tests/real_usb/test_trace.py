@@ -50,7 +50,7 @@ def test_wireshark_finds_every_request(tmp_path: Path, name: str) -> None:
     assert column(tmp_path / name, "usbdfu.response == 3", "usbdfu.state")[-1] == "2"
 
 
-def test_wireshark_reads_the_descriptors(tmp_path: Path) -> None:
+def test_wireshark_reads_descriptors(tmp_path: Path) -> None:
     rig = make_rig()
     with TraceFile(tmp_path / "t.pcapng", rig.clock) as trace:
         rig.bus.trace = trace.trace

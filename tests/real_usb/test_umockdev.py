@@ -94,7 +94,7 @@ def test_replugged_board_is_listed_with_new_number() -> None:
 
 @pytest.mark.parametrize("mode", ["", "+dfu"], ids=["run-time", "dfu"])
 @pytest.mark.parametrize("chip", CHIPS)
-def test_flash_each_chip(builds: dict[str, Path], chip: str, mode: str) -> None:
+def test_every_chip_is_flashed(builds: dict[str, Path], chip: str, mode: str) -> None:
     with UmockdevBench(chip + mode) as bench:
         result = flash(bench, builds[chip])
         assert (result.returncode, result.stderr) == (0, "")
@@ -117,7 +117,7 @@ def test_console_app_detaches_twice(builds: dict[str, Path]) -> None:
         assert_build_in(bench, "1-1", builds["esp32s2"])
 
 
-def test_wait_for_board(builds: dict[str, Path]) -> None:
+def test_wait_flashes_board_plugged_in_later(builds: dict[str, Path]) -> None:
     with UmockdevBench("esp32s3") as bench:
         bench.unplug("1-1")
         process = bench.start(*ESP_DFU, "flash", builds["esp32s3"] / "dfu.bin", "--wait", "30")
@@ -201,7 +201,7 @@ def test_dfu_suffix_and_cpio_read_our_image(builds: dict[str, Path], chip: str) 
         ("+dfu+busy", 75, "device-busy"),
     ],
 )
-def test_faults(builds: dict[str, Path], fault: str, exit_code: int, code: str) -> None:
+def test_faults_have_their_codes(builds: dict[str, Path], fault: str, exit_code: int, code: str) -> None:
     with UmockdevBench("esp32s3" + fault) as bench:
         result = flash(bench, builds["esp32s3"], user=True)
         assert f"[{code}]" in result.stderr, result.stderr

@@ -11,7 +11,7 @@ DEADLINE = 900.0  # seconds
 
 @pytest.mark.vm
 @pytest.mark.parametrize("checks", ["checks.py", "farm.py", "remote_usb.py"])
-def test_on_the_real_linux_usb_stack(capfd: pytest.CaptureFixture[str], checks: str) -> None:
+def test_passes_on_linux_usb_stack(capfd: pytest.CaptureFixture[str], checks: str) -> None:
     """Run many tests as one, and show their report."""
     command = ["-m", "pytest", "-m", "vm", "-p", "no:cacheprovider", "-rA", "--durations=5", "--tb=short"]
     with capfd.disabled():

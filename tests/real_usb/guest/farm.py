@@ -266,7 +266,7 @@ imports: [esp_dfu_ext.labgrid]
 
 
 @pytest.mark.parametrize("kind", ["USBFlashableDevice", "DFUDevice"])
-def test_local_resource(bench: VmBench, image: Image, farm: Farm, tmp_path: Path, kind: str) -> None:
+def test_local_resource_flashes_board(bench: VmBench, image: Image, farm: Farm, tmp_path: Path, kind: str) -> None:
     """Without coordinator and ssh. A DFUDevice exists in DFU mode only, as the page says."""
     from labgrid import Environment
     from labgrid.exceptions import NoResourceFoundError
@@ -292,7 +292,9 @@ def test_local_resource(bench: VmBench, image: Image, farm: Farm, tmp_path: Path
     assert [device["path"] for device in board.list()] == ["1-1"]
 
 
-def test_missing_remote_tool(bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_remote_tool_is_reported(
+    bench: VmBench, image: Image, acquired: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = bench.add("esp32s3", "1-1")
     board = driver("left", monkeypatch)
     board.tool = "/nowhere/esp-dfu"
