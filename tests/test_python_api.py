@@ -33,7 +33,7 @@ LAST_LINES = {
     "Flash all boards at once, with progress": "1-2: flashed",
     "Flash each board as it is plugged in": "2 of 2 boards are flashed.",
     "Build an image": "factory.bin has 40976 bytes for ESP32-S3.",
-    "Rehearse on a simulated board": "All 31488 bytes are in the simulated flash memory.",
+    "Dry run on a simulated board": "All 31488 bytes are in the simulated flash memory.",
 }
 
 
