@@ -2,12 +2,13 @@
 
 Operations call an event sink and never print. The events of one flashed board come in this order::
 
-    Waiting*  DeviceFound  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)  BoardLeft?
+    Waiting*  DeviceFound?  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)  BoardLeft?
 
 Phases come in the order of `Phase`; phases that are not needed are left out. A ``restart`` or ``strict-restart`` notice
 ends the phase that is running, and the download phase starts again. Any other notice may come at any point. An
 operation on one board raises its error; an operation on several boards reports each error as `Failed`. Only a watch
-reports `BoardLeft`, and `AlreadyFlashed` instead of all the other events.
+reports `BoardLeft`, and `AlreadyFlashed` instead of all the other events. A `Failed` without `DeviceFound` means that
+the board left, or USB could not be scanned, before esp-dfu contacted it.
 
 Each event has a tag, its name in the JSON lines of `esp-dfu flash --json`.
 """

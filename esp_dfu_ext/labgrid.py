@@ -6,6 +6,7 @@ path of esp-dfu on the board's computer comes from ``tools: {esp-dfu: ...}``.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -22,12 +23,23 @@ from labgrid.util.managedfile import ManagedFile
 
 from .errors import DeviceNotFoundError, EspDfuError, InputMissingError, RemoteError, UsageError
 from .events import EventSink, Progress, ignore
+from .operations.flash import FlashOptions
 from .operations.results import FlashOutcome, FlashResult
 from .ui.json_lines import read_line
 from .versions import LIST_DOCUMENT
 
-_LEAVING_TIME = 30.0  # seconds for a stopped flash to recover the chip; erasing before a block may take so long
+_RECOVERY_TIME = 30.0  # seconds for a stopped flash to recover the chip; erasing before a block may take so long
 _LAST_LINES = 5  # lines of stderr to show if there is no error line
+
+
+def _command_line(options: FlashOptions) -> Sequence[str]:
+    """Return the options of `esp-dfu flash` for those that differ from the default."""
+    words: list[str] = []
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value != field.default:
+            words += [f"--{field.name}"] if value is True else [f"--{field.name}", str(value)]
+    return words
 
 
 @target_factory.reg_driver
@@ -57,17 +69,15 @@ class EspDfuDriver(Driver):
         self,
         filename: str | None = None,
         *,
-        strict: bool = False,
-        reset: bool = False,
         on_event: EventSink = ignore,
+        **options: Any,
     ) -> FlashResult:
         """Flash the board; copy the image to its computer first, unless that has the same file.
 
         Args:
             filename: Path of dfu.bin; None for the image of the environment file.
-            strict: Ask the chip for its status after each block.
-            reset: Try to start the app by a bus reset after the flash.
             on_event: Called with each event.
+            options: Attributes of `FlashOptions`, such as ``strict=True`` or ``reset=True``.
 
         Raises:
             EspDfuError: The error of `esp-dfu` on the board's computer, with its code, message and notes.
@@ -76,10 +86,10 @@ class EspDfuDriver(Driver):
             DeviceNotFoundError: The exporter does not see the board.
             labgrid.driver.exception.ExecutionError: The connection or the copy failed.
         """
+        words = _command_line(FlashOptions(**options))
         path = self._path()
         image = self._put(filename)
-        options = [*(["--strict"] if strict else []), *(["--reset"] if reset else [])]
-        outcome = self._follow(["flash", "--json", "--path", path, *options, image], on_event)
+        outcome = self._follow(["flash", "--json", "--path", path, *words, image], on_event)
         if outcome.error is not None:
             raise outcome.error
         assert outcome.result is not None
@@ -153,7 +163,7 @@ class EspDfuDriver(Driver):
                 process.send_signal(signal.SIGINT)  # it then recovers the chip and releases it
                 process.stdout.close()
                 try:
-                    process.wait(_LEAVING_TIME)
+                    process.wait(_RECOVERY_TIME)
                 except subprocess.TimeoutExpired:
                     process.kill()
                 raise

@@ -11,7 +11,7 @@ import usb.core
 
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import DeviceGoneError, DfuError, InterruptedByUserError
-from esp_dfu_ext.events import Event, Phase, PhaseStarted, Progress
+from esp_dfu_ext.events import DeviceFound, Event, Phase, PhaseStarted, Progress
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
 from .kit.archives import MIB, File, content, image_of
@@ -106,14 +106,15 @@ def test_gone_device_still_on_bus_is_reported() -> None:
     assert not caught.value.restarted
 
 
-def test_device_without_download_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_without_download_gets_no_dfu_request(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = make_rig()
     original = rig.board.rom.configuration_descriptor
     no_download = original[:-7] + b"\x0e" + original[-6:]
     monkeypatch.setattr(type(rig.board.rom), "configuration_descriptor", property(lambda rom: no_download))
     with pytest.raises(DfuError, match="bitCanDnload"):
         rig.flash()
-    assert rig.log == []
+    assert [transfer for transfer in rig.log if transfer.is_dfu] == []
+    assert [type(event) for event in rig.events] == [DeviceFound]
 
 
 def test_windows_waits_longer_for_return(monkeypatch: pytest.MonkeyPatch) -> None:

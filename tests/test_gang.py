@@ -13,8 +13,9 @@ from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.errors import DeviceNotFoundError, InterruptedByUserError, OtherChipError
 from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed, Progress, Waiting, ignore
 from esp_dfu_ext.operations.flash import FlashSetup
-from esp_dfu_ext.operations.gang import SETTLE_TIME, Gang
+from esp_dfu_ext.operations.gang import SETTLE_TIME, Gang, _SharedScan
 from esp_dfu_ext.simulator import simulate_text
+from esp_dfu_ext.usb.trace import Trace
 
 from .kit.archives import checked, small_image
 from .kit.chips import chip, chips
@@ -58,6 +59,15 @@ def test_slow_and_failing_boards_do_not_delay_others() -> None:
     codes = {outcome.path: outcome.error.code if outcome.error else "OK" for outcome in outcomes}
     assert codes == {"1-1": "OK", "1-2": "device-gone", "1-3": "OK"}
     assert [event.path for event in events if isinstance(event, Failed)] == ["1-2"]
+
+
+def test_bus_for_several_threads_is_a_whole_bus() -> None:
+    simulation = simulate_text("esp32s3", chips())
+    clock = VirtualClock()
+    shared = _SharedScan(simulation.bus, clock)
+    assert shared.ports() == simulation.bus.ports()
+    trace = shared.trace = Trace(clock=clock)
+    assert simulation.bus.trace is trace
 
 
 def test_missing_board_stops_all_before_flashing() -> None:

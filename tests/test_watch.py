@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import usb.core
 
 from esp_dfu_ext import EventSink, Flasher, FlashOptions
 from esp_dfu_ext.dfu.spec import Mode, Status
 from esp_dfu_ext.errors import InterruptedByUserError, UsbError
-from esp_dfu_ext.events import AlreadyFlashed, BoardLeft, Event, Flashed, Progress
+from esp_dfu_ext.events import AlreadyFlashed, BoardLeft, DeviceFound, Event, Failed, Flashed, Progress
 from esp_dfu_ext.operations.results import FlashOutcome, WatchResult
 from esp_dfu_ext.simulator import Board, Faults
 from esp_dfu_ext.simulator.board import hang, report, vanish
@@ -228,6 +230,34 @@ def test_board_that_leaves_at_once_is_not_counted() -> None:
     board.control = gone  # type: ignore[method-assign,assignment]
     assert station.watch(count=1, end=60).passed == 1
     assert station.codes() == ["PASS"]
+
+
+def test_board_without_download_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    station = Station()
+    board = station.board("1-1")
+    original = board.rom.configuration_descriptor
+    no_download = original[:-7] + b"\x0e" + original[-6:]
+    monkeypatch.setattr(type(board.rom), "configuration_descriptor", property(lambda rom: no_download))
+    result = station.watch(count=1, end=60)
+    assert station.codes() == ["dfu"]
+    assert (result.passed, result.failed) == (0, 1)
+    assert (station.count(DeviceFound), station.count(Failed)) == (1, 1)
+    assert station.clock.monotonic() < 5
+
+
+def test_board_whose_device_node_is_missing_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container without the node, libusb reports a device that is on the bus as gone."""
+
+    def no_node(*_: Any) -> Any:
+        raise usb.core.USBError("No such device", -4, errno.ENODEV)
+
+    station = Station()
+    station.board("1-1")
+    monkeypatch.setattr(SimulatedBackend, "open_device", no_node)
+    result = station.watch(count=1, end=60)
+    assert station.codes() == ["device-gone"]
+    assert (result.passed, result.failed) == (0, 1)
+    assert (station.count(DeviceFound), station.count(Failed)) == (1, 1)
 
 
 # --- many boards ------------------------------------------------------------------------------------------

@@ -129,13 +129,13 @@ class _BoardFlash:
         started = self._clock.monotonic()
         # A board that was waited for may have been plugged in just now, before udev gave access to it.
         permitted = started + (ACCESS_DELAY if wait else 0.0)
-        if interface.functional is not None and not interface.functional.can_download:
-            raise DfuError(f"The device on port {self._path} does not accept downloads (bitCanDnload is 0).")
         try:
             serial = self._serial_of(interface, permitted)
             if serial is not None and serial in skip:
                 raise BoardSkipped(serial)
             self._on_event(DeviceFound(self._path, "DFU" if interface.mode is Mode.DFU else "run-time", serial))
+            if interface.functional is not None and not interface.functional.can_download:
+                raise DfuError(f"The device on port {self._path} does not accept downloads (bitCanDnload is 0).")
             patience = max(0.0, permitted - self._clock.monotonic())
             if interface.mode is Mode.RUN_TIME:
                 interface = self._detach(interface, patience)
@@ -166,9 +166,10 @@ class _BoardFlash:
         patience = permitted - self._clock.monotonic()
         try:
             return until_accessible(interface.read_serial, clock=self._clock, patience=patience)
-        except DeviceGoneError:
-            raise
-        except UsbError:
+        except UsbError as error:
+            # libusb also reports a device as gone that is on the bus but has no node, as in some containers.
+            if isinstance(error, DeviceGoneError) and self._has_left(interface):
+                raise
             return None
 
     def _detach(self, interface: DfuInterface, patience: float) -> DfuInterface:

@@ -16,6 +16,7 @@ from ..dfu.discovery import SCAN_INTERVAL, Selector, find, not_found
 from ..errors import EspDfuError
 from ..events import DeviceFound, Event, Failed, Flashed, Waiting
 from ..usb.bus import Bus, UsbDevice
+from ..usb.trace import Trace
 from .flash import FlashSetup, flash_board
 from .results import FlashOutcome
 
@@ -176,7 +177,7 @@ class _SharedScan(Bus):
     time to set the boards up. A scan is at most `SCAN_INTERVAL` old, and hands out no device.
     """
 
-    def __init__(self, bus: Bus, clock: Clock) -> None:
+    def __init__(self, bus: Bus, clock: Clock) -> None:  # no super().__init__: everything is passed on to `bus`
         self._bus = bus
         self._clock = clock
         self._lock = threading.Lock()
@@ -186,6 +187,19 @@ class _SharedScan(Bus):
     def scan(self, vids: frozenset[int] | None = None, *, path: str | None = None) -> list[UsbDevice]:
         """See Bus."""
         return [] if path is not None and self._is_empty(path) else self._bus.scan(vids, path=path)
+
+    def ports(self) -> frozenset[str]:
+        """See Bus."""
+        return self._bus.ports()
+
+    @property
+    def trace(self) -> Trace | None:
+        """See Bus."""
+        return self._bus.trace
+
+    @trace.setter
+    def trace(self, trace: Trace | None) -> None:
+        self._bus.trace = trace
 
     def _is_empty(self, path: str) -> bool:
         with self._lock:
