@@ -74,7 +74,7 @@ def measure(work: str, tool: str, commands: list[list[str]], mode: Mode, image: 
         parsed = parse_image(image.read_bytes())
         for board in made:
             assert_flashed(board.rom.flash.read, parsed)
-    report(work, tool, sum(t for t, _ in times), sum(c for _, c in times), parsed.flash_size * count)
+    report(work, tool, sum(t for t, _ in times), sum(c for _, c in times), parsed.payload_size * count)
 
 
 def main() -> None:

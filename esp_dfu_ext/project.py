@@ -91,7 +91,7 @@ def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
         BuildFileError: project_description.json is damaged.
         ProjectError: Another file cannot be read.
     """
-    if not _is(stat.S_ISDIR, build_dir, "build folder"):
+    if not _exists_as(stat.S_ISDIR, build_dir, "build folder"):
         raise InputMissingError(f"The build folder {build_dir} does not exist.", path=build_dir, role="build folder")
     description = _read_description(build_dir)
     trusted = project_dir is not None
@@ -131,7 +131,7 @@ def read_flasher_args(build_dir: Path) -> FlasherArgs:
         ProjectError: The file cannot be read.
     """
     path = build_dir / FLASHER_ARGS
-    if not _is(stat.S_ISREG, path, FLASHER_ARGS):
+    if not _exists_as(stat.S_ISREG, path, FLASHER_ARGS):
         raise InputMissingError(f"{path} does not exist: the project has not been built.", path=path, role=FLASHER_ARGS)
     data = _read_json(path)
     sections = {
@@ -190,7 +190,7 @@ def is_inside(path: Path, project: Project) -> bool:
         return True  # no file system accepts this name, so it leads nowhere
 
 
-def _is(kind: Callable[[int], bool], path: Path, role: str) -> bool:
+def _exists_as(kind: Callable[[int], bool], path: Path, role: str) -> bool:
     """Return whether a file of this kind exists.
 
     Raises:
@@ -211,7 +211,7 @@ def _is(kind: Callable[[int], bool], path: Path, role: str) -> bool:
 
 def _read_description(build_dir: Path) -> dict[str, Any]:
     path = build_dir / DESCRIPTION
-    return _read_json(path) if _is(stat.S_ISREG, path, DESCRIPTION) else {}
+    return _read_json(path) if _exists_as(stat.S_ISREG, path, DESCRIPTION) else {}
 
 
 def _find_project_dir(description: dict[str, Any], build_dir: Path) -> Path:

@@ -23,8 +23,8 @@ from esp_dfu_ext.simulator.board import (
     Effect,
     Moment,
     bus_reset,
+    error_status,
     hang,
-    report,
     stall,
     vanish,
 )
@@ -279,7 +279,7 @@ class Cell:
     def _status(self, status: Status) -> None:
         self.says = (status.name,)
         if self.place.at is Request.DFU_DNLOAD:
-            self.plan(report(status))
+            self.plan(error_status(status))
         else:
             self.plan(left_behind(status), Request.DFU_GETSTATUS)
 

@@ -34,7 +34,7 @@ from esp_dfu_ext.events import (
     Waiting,
 )
 from esp_dfu_ext.simulator import Simulation
-from esp_dfu_ext.simulator.board import report
+from esp_dfu_ext.simulator.board import error_status
 
 from .kit.archives import FILES, small_image
 from .kit.boards import Rig, Transfer, make_rig, serial_jtag
@@ -392,7 +392,7 @@ def _fails(rig: Rig, kind: type[EspDfuError], strict: bool = False) -> EspDfuErr
 )
 def test_error_status_names_file_or_phase(place: str, says: str, says_not: str, strict: bool) -> None:
     rig = make_rig()
-    rig.board.faults.plan(report(Status.errWRITE), PLACES[place])
+    rig.board.faults.plan(error_status(Status.errWRITE), PLACES[place])
     error = _fails(rig, DfuStatusError, strict)
     assert says in error.message
     assert says_not not in error.message.replace("dfuIDLE", "")
@@ -602,7 +602,7 @@ def test_port_is_reset_only_with_reset_option() -> None:
 
 def test_failed_download_is_not_reset() -> None:
     rig = make_rig()
-    rig.board.faults.plan(report(Status.errWRITE), PLACES["middle"])
+    rig.board.faults.plan(error_status(Status.errWRITE), PLACES["middle"])
     with pytest.raises(DfuError):
         rig.flash(reset=True)
     assert rig.resets == []

@@ -20,15 +20,15 @@ def test_device_has_node_drivers_and_terminals(machine: FolderMachine) -> None:
     machine.plug(terminals={0: "tty/ttyACM0"})
     machine.write("/sys/bus/usb/devices/usb1/idVendor", "1d6b")
     (board,) = machine.usb()
-    assert (board.path, board.usb_id, board.product, board.node) == ("1-1", "303a:0009", "ESP32-S3", NODE)
+    assert (board.path, board.usb_id, board.product, board.device_file) == ("1-1", "303a:0009", "ESP32-S3", NODE)
     assert board.drivers == {0: "cdc_acm", 1: "cdc_acm"}
-    assert board.terminals == ("ttyACM0",)
+    assert board.ttys == ("ttyACM0",)
 
 
 def test_bridge_behind_hub_has_its_port_path(machine: FolderMachine) -> None:
     machine.plug("10c4:ea60", "1-4.2", 9, ["cp210x"], {0: "ttyUSB3"}, "CP2102N")
     (bridge,) = machine.usb()
-    assert (bridge.path, bridge.terminals, bridge.node) == ("1-4.2", ("ttyUSB3",), "/dev/bus/usb/001/009")
+    assert (bridge.path, bridge.ttys, bridge.device_file) == ("1-4.2", ("ttyUSB3",), "/dev/bus/usb/001/009")
 
 
 def test_root_hub_is_left_out(machine: FolderMachine) -> None:
@@ -82,7 +82,7 @@ def test_user_and_groups_are_those_of_this_process(tmp_path: Path) -> None:
     access = machine.access("/node")
     assert access is not None
     assert access.owner == machine.user
-    assert access.group == machine.names(path.stat())[1]
+    assert access.group == machine.owner_and_group(path.stat())[1]
     assert (access.mode, access.allowed) == (0o600, True)
     assert machine.groups()
     assert machine.members("no such group") is None

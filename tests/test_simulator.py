@@ -141,7 +141,7 @@ def test_each_chip_can_be_simulated(name: str) -> None:
     simulation = simulate_text(name, chips(), clock)
     image = image_of(FILES, chip(name))
     Flasher(bus=simulation.bus, targets=chips(), clock=clock).flash(checked(image, chip(name)))
-    assert simulation.compare(image, "1-1") == image.flash_size
+    assert simulation.compare(image, "1-1") == image.payload_size
 
 
 def test_board_options() -> None:

@@ -65,7 +65,7 @@ def test_install_writes_rule_reloads_udev_and_checks_boards(root: FolderMachine)
     assert [path.name for path in root.file("/etc/udev/rules.d").iterdir()] == ["60-esp-dfu.rules"]
     assert (result.change, result.path, result.group_exists) == (Change.NEW, udev.RULES_FILE, True)
     (board,) = result.nodes
-    assert (board.path, board.node, str(board.access), board.uaccess) == ("1-1", NODE, "root:plugdev 0660", True)
+    assert (board.path, board.device_file, str(board.access), board.uaccess) == ("1-1", NODE, "root:plugdev 0660", True)
     assert udevadm_calls(root) == [
         "control --reload",
         "trigger --subsystem-match=usb --attr-match=idVendor=303a",

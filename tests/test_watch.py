@@ -22,7 +22,7 @@ from esp_dfu_ext.errors import InterruptedByUserError, UsbError
 from esp_dfu_ext.events import AlreadyFlashed, BoardLeft, DeviceFound, Event, Failed, Flashed, Progress
 from esp_dfu_ext.operations.results import FlashOutcome, WatchResult
 from esp_dfu_ext.simulator import Board, Faults
-from esp_dfu_ext.simulator.board import hang, report, vanish
+from esp_dfu_ext.simulator.board import error_status, hang, vanish
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
 from .kit.archives import CHIP_SIZE, checked, small_image
@@ -183,7 +183,7 @@ def test_bus_reset_is_not_new_board(name: str) -> None:
 def test_failed_board_is_retried_after_replug(name: str, passed: int, failed: int) -> None:
     station = Station(name)
     board = station.board("1-1")
-    board.faults.plan(report(Status.errWRITE), 40)
+    board.faults.plan(error_status(Status.errWRITE), 40)
     station.clock.at(60, board.unplug)
     station.clock.at(65, board.plug)
     result = station.watch(end=120)
@@ -273,7 +273,7 @@ def test_boards_are_flashed_at_once() -> None:
     boards[2].faults.plan(vanish, 20)
     boards[5].faults.plan(hang, 30)
     boards[6].faults.no_return = True
-    boards[9].faults.plan(report(Status.errWRITE), 50)
+    boards[9].faults.plan(error_status(Status.errWRITE), 50)
     boards[11].faults.busy = True
     boards[12].faults.no_access = True
     ends: dict[str, float] = {}
@@ -319,7 +319,7 @@ def test_absent_boards_share_scans() -> None:
 def test_count_limits_flashed_boards() -> None:
     station = Station(S2)
     boards = [station.board(f"1-{port}") for port in range(1, 6)]
-    boards[0].faults.plan(report(Status.errWRITE), 30)
+    boards[0].faults.plan(error_status(Status.errWRITE), 30)
     result = station.watch(count=3, end=500)
     assert (result.passed, result.failed, len(station.outcomes)) == (2, 1, 3)
     assert [untouched(board) for board in boards] == [False, False, False, True, True]
@@ -420,7 +420,7 @@ def test_fifty_boards_leave_nothing_behind(no_collector: None, monkeypatch: pyte
     station = Station()
     faults: tuple[Callable[[Faults], object], ...] = (
         lambda faults: None,
-        lambda faults: faults.plan(report(Status.errWRITE), 30),
+        lambda faults: faults.plan(error_status(Status.errWRITE), 30),
         lambda faults: faults.plan(vanish, 30),
         lambda faults: setattr(faults, "no_return", True),
         lambda faults: setattr(faults, "no_access", True),

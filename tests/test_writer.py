@@ -268,7 +268,7 @@ def test_parse_image_is_inverse_of_encode_image(
     assert image.suffix == suffix
     assert image.flash_params == flash_params(chip_size)
     assert image.index_first
-    assert image.flash_size == sum(len(data) for _, _, data in wanted)
+    assert image.payload_size == sum(len(data) for _, _, data in wanted)
     found = [(m.name, m.record.address if m.record else None, bytes(m.data)) for m in image.flash_members]
     assert found == wanted
     assert [(r.name, r.flags) for r in image.records] == [

@@ -21,7 +21,7 @@ def show(session: Session, *, install: bool = False, force: bool = False) -> int
     console.info("udev has reloaded its rules.")
     for node in result.nodes:
         seat = ", tagged uaccess" if node.uaccess else ""
-        console.info(f"Port {node.path}: {node.node} is now {node.access}{seat}.")
+        console.info(f"Port {node.path}: {node.device_file} is now {node.access}{seat}.")
     if not result.nodes:
         console.info("No board is connected to check the rule with. Plug one in, then run", command="esp-dfu doctor")
     if not result.group_exists:

@@ -199,7 +199,7 @@ class _Run:
     def _verify(self) -> StatusResponse:
         """Send the zero-length block; before it answers, the ROM compares each file's MD5 with flash memory."""
         timeout = self._limits.verify_timeout
-        timeout += self._limits.verify_timeout_per_mib * self._image.flash_size / MIB
+        timeout += self._limits.verify_timeout_per_mib * self._image.payload_size / MIB
         blocks = -(-len(self._image.stream) // self._transfer_size)
         try:
             self._device.download(blocks, b"", timeout)

@@ -23,10 +23,10 @@ def boards(machine: Machine, targets: Sequence[Target]) -> list[UsbNode]:
 
 def refused(machine: Machine, node: UsbNode) -> list[Finding]:
     """Return why this user cannot open a device; nothing if they can."""
-    access = machine.access(node.node)
+    access = machine.access(node.device_file)
     if access is None:
-        text = f"its device node {node.node} does not exist"
-        return [problem(f"port {node.path}", "no-node", text, node=node.node, where=_where(machine))]
+        text = f"its device node {node.device_file} does not exist"
+        return [problem(f"port {node.path}", "no-node", text, node=node.device_file, where=_where(machine))]
     if access.allowed:
         return []
     rules = udev.rules_for(machine, node.vid, node.pid)
@@ -36,8 +36,8 @@ def refused(machine: Machine, node: UsbNode) -> list[Finding]:
         problem(
             f"port {node.path}",
             code,
-            f"{machine.user} cannot open {node.node} ({access}): {reason}",
-            node=node.node,
+            f"{machine.user} cannot open {node.device_file} ({access}): {reason}",
+            node=node.device_file,
             owner=access.owner,
             group=access.group,
             mode=f"{access.mode:04o}",
@@ -71,10 +71,10 @@ def held(machine: Machine, node: UsbNode, interface: int) -> list[Finding]:
         name = f"{node.path}:{machine.read(f'/sys/bus/usb/devices/{node.path}/bConfigurationValue')}.{interface}"
         text = f"the Linux driver {driver} is bound to interface {interface}"
         return [problem(topic, "kernel-driver", text, driver=driver, interface=name)]
-    programs = machine.holders(node.node)
+    programs = machine.holders(node.device_file)
     names = ", ".join(f"{name} (process {number})" for number, name in programs)
     opened = f"open in {names}" if programs else "open in a program that this user cannot see"
-    text = f"interface {interface} is claimed; {node.node} is {opened}"
+    text = f"interface {interface} is claimed; {node.device_file} is {opened}"
     held_by = [{"process": number, "name": name} for number, name in programs]
     return [problem(topic, "device-busy", text, holders=held_by)]
 
@@ -86,11 +86,11 @@ def bridges(machine: Machine, targets: Sequence[Target]) -> list[Finding]:
         not_applicable(
             f"port {node.path}",
             f"the kernel sees {node.usb_id}, {node.product or 'unnamed'}, serial port "
-            + ", ".join(f"/dev/{name}" for name in node.terminals),
-            terminals=list(node.terminals),
+            + ", ".join(f"/dev/{name}" for name in node.ttys),
+            terminals=list(node.ttys),
         )
         for node in machine.usb()
-        if node.terminals and node.vid not in vids
+        if node.ttys and node.vid not in vids
     ]
 
 

@@ -81,4 +81,4 @@ def _image(project: Project, target: Target, targets: list[Target]) -> Finding:
     if newer:
         more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
         return problem("dfu.bin", "image-old", f"{made}, older than {newer[0].name}{more}", made=made)
-    return ok("dfu.bin", f"{made}, {format_size(loaded.image.flash_size)} for {target.chip}", made=made)
+    return ok("dfu.bin", f"{made}, {format_size(loaded.image.payload_size)} for {target.chip}", made=made)

@@ -107,9 +107,12 @@ def _device(machine: Machine, listed: ListedDevice, *, simulated: bool) -> list[
     node = None if simulated else node_of(machine, listed.device.path)
     text = listed.description
     if node is not None:
-        data |= {"node": node.node, "drivers": {str(number): name for number, name in sorted(node.drivers.items())}}
-        access = machine.access(node.node)
-        text += f"; {node.node}{f' is {access}' if access is not None else ''}"
+        data |= {
+            "node": node.device_file,
+            "drivers": {str(number): name for number, name in sorted(node.drivers.items())},
+        }
+        access = machine.access(node.device_file)
+        text += f"; {node.device_file}{f' is {access}' if access is not None else ''}"
         text += "".join(f", interface {number}: {name}" for number, name in sorted(node.drivers.items()))
         if is_chip:
             problems = refused(machine, node) or held(machine, node, listed.interfaces[0].descriptor.number)

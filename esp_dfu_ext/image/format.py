@@ -122,7 +122,7 @@ class DfuImage:
         return [m for m in self.members if m.record is not None and not m.record.flags & FLAG_PARAMS]
 
     @property
-    def flash_size(self) -> int:
+    def payload_size(self) -> int:
         """How many bytes are written to flash memory."""
         return sum(len(m.data) for m in self.flash_members)
 

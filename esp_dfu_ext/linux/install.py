@@ -31,13 +31,13 @@ class NodeAccess:
 
     Attributes:
         path: Port of the board, as ``bus-port.port``.
-        node: The device node.
+        device_file: Path of the device node.
         access: Its owner, group and mode.
         uaccess: The user at the seat has access too.
     """
 
     path: str
-    node: str
+    device_file: str
     access: Access
     uaccess: bool
 
@@ -111,18 +111,18 @@ def _write(machine: Machine, text: str, *, force: bool) -> Change:
 
 def _check(machine: Machine, node: UsbNode, group_exists: bool) -> NodeAccess | None:
     """Return who may open a board now; None if it has left. Raise UdevError if the rule had no effect on it."""
-    access = machine.access(node.node)
+    access = machine.access(node.device_file)
     if access is None:
         return None
-    properties = _udevadm("info", "--query=property", f"--name={node.node}").splitlines()
+    properties = _udevadm("info", "--query=property", f"--name={node.device_file}").splitlines()
     tags = next((line.partition("=")[2].split(":") for line in properties if line.startswith("TAGS=")), [])
     if (group_exists and access.group != udev.GROUP) or access.mode != udev.MODE:
         rules = udev.rules_for(machine, node.vid, node.pid)
         raise UdevError(
-            f"{udev.RULES_FILE} is installed, but has no effect on port {node.path}: {node.node} is {access}.",
+            f"{udev.RULES_FILE} is installed, but has no effect on port {node.path}: {node.device_file} is {access}.",
             notes=[f"Rules for {node.usb_id}; the last one wins:", *(f"  {rule}" for rule in rules)],
         )
-    return NodeAccess(node.path, node.node, access, "uaccess" in tags)
+    return NodeAccess(node.path, node.device_file, access, "uaccess" in tags)
 
 
 def _udevadm(*arguments: str) -> str:

@@ -26,20 +26,20 @@ class UsbNode:
         vid: Vendor ID.
         pid: Product ID.
         product: Product string, empty if the device has none.
-        node: The device node, which libusb opens.
+        device_file: Path of the device node, which libusb opens.
         classes: Class and subclass of each interface, by interface number.
         drivers: Driver of each bound interface, by interface number; ``usbfs``: a program has claimed it.
-        terminals: Names of its serial ports, such as ``ttyACM0``.
+        ttys: Names of its serial ports, such as ``ttyACM0``.
     """
 
     path: str
     vid: int
     pid: int
     product: str
-    node: str
+    device_file: str
     classes: Mapping[int, tuple[int, int]]
     drivers: Mapping[int, str]
-    terminals: tuple[str, ...]
+    ttys: tuple[str, ...]
 
     @property
     def usb_id(self) -> str:
@@ -136,7 +136,7 @@ class Machine:
         folder = f"{_SYS_USB}/{name}"
         classes: dict[int, tuple[int, int]] = {}
         drivers: dict[int, str] = {}
-        terminals: list[str] = []
+        ttys: list[str] = []
         try:
             vid, pid = (int(self.read(f"{folder}/{key}"), 16) for key in ("idVendor", "idProduct"))
             bus, device = (int(self.read(f"{folder}/{key}")) for key in ("busnum", "devnum"))
@@ -149,13 +149,13 @@ class Machine:
                     drivers[number] = (interface / "driver").readlink().name
                 # cdc_acm puts them into a folder, drivers of USB-to-serial bridges do not.
                 found = [*interface.glob("tty/tty*"), *interface.glob("tty[A-Z]*")]
-                terminals += sorted(path.name for path in found)
+                ttys += sorted(path.name for path in found)
         except (OSError, ValueError):
             return None  # a root hub, which has no port; or the device left while it was read
         if name.startswith("usb"):
             return None
-        node = f"{_USB_NODES}/{bus:03}/{device:03}"
-        return UsbNode(name, vid, pid, self.read(f"{folder}/product"), node, classes, drivers, tuple(terminals))
+        device_file = f"{_USB_NODES}/{bus:03}/{device:03}"
+        return UsbNode(name, vid, pid, self.read(f"{folder}/product"), device_file, classes, drivers, tuple(ttys))
 
     def access(self, node: str) -> Access | None:
         """Return who may open a device node, or None if it does not exist."""
@@ -163,10 +163,10 @@ class Machine:
             state = self.file(node).stat()
         except OSError:
             return None
-        owner, group = self.names(state)
+        owner, group = self.owner_and_group(state)
         return Access(owner, group, stat.S_IMODE(state.st_mode), self.may_open(node))
 
-    def names(self, state: os.stat_result) -> tuple[str, str]:
+    def owner_and_group(self, state: os.stat_result) -> tuple[str, str]:
         """Return owner and group of a file."""
         import pwd
 

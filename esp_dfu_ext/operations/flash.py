@@ -152,8 +152,8 @@ class _BoardFlash:
             error.notes += (self.written.value, now)
             raise
         status, state = str(answer.status), str(answer.state)
-        self._on_event(Flashed(self._path, self._image.flash_size, seconds, status, state))
-        return FlashResult(self._path, serial, self._image.flash_size, seconds, status, state, after_reset)
+        self._on_event(Flashed(self._path, self._image.payload_size, seconds, status, state))
+        return FlashResult(self._path, serial, self._image.payload_size, seconds, status, state, after_reset)
 
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:

@@ -17,7 +17,7 @@ from ..errors import SimulationError, UsageError
 from ..image.format import DfuImage
 from ..target import OtherUsb, Target
 from ..usb.bus import Bus
-from .board import Board, Fault, Faults, bus_reset, hang, report, stall, vanish
+from .board import Board, Fault, Faults, bus_reset, error_status, hang, stall, vanish
 from .nor import NorFlash
 from .rom import ControlStall, Rom
 
@@ -45,7 +45,7 @@ class Simulation:
             address = member.record.address
             if board.rom.flash.read(address, len(member.data)) != member.data:
                 raise SimulationError(f"The simulated flash memory differs from {member.name} at {address:#x}.")
-        return image.flash_size
+        return image.payload_size
 
 
 def simulate(boards: Sequence[Board], clock: Clock, others: Sequence[tuple[str, OtherUsb]] = ()) -> Simulation:
@@ -106,7 +106,13 @@ def simulate_boards(
     return simulate(boards, clock)
 
 
-_AT_BLOCK = {"vanish": vanish, "stall": stall, "hang": hang, "error": report(Status.errTARGET), "reset": bus_reset}
+_AT_BLOCK = {
+    "vanish": vanish,
+    "stall": stall,
+    "hang": hang,
+    "error": error_status(Status.errTARGET),
+    "reset": bus_reset,
+}
 _AT_BLOCK_NAMES = ", ".join(f"{word}@N" for word in _AT_BLOCK)
 
 

@@ -82,7 +82,7 @@ def bus_reset(board: Board, answer: Answer) -> bytes:
     return answer()
 
 
-def report(status: Status) -> Effect:
+def error_status(status: Status) -> Effect:
     """Return an effect: the device accepts the request and is in dfuERROR with this status afterwards."""
 
     def effect(board: Board, answer: Answer) -> bytes:

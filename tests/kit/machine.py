@@ -38,7 +38,7 @@ class FolderMachine(Machine):
     def members(self, group: str) -> frozenset[str] | None:
         return self.records.get(group)
 
-    def names(self, state: os.stat_result) -> tuple[str, str]:
+    def owner_and_group(self, state: os.stat_result) -> tuple[str, str]:
         return self.owner
 
     def may_open(self, node: str) -> bool:

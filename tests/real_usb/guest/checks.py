@@ -30,7 +30,7 @@ from esp_dfu_ext.dfu.spec import Mode, Request, State, Status
 from esp_dfu_ext.operations.inspect import CheckedImage
 from esp_dfu_ext.operations.results import FlashOutcome, WatchResult
 from esp_dfu_ext.simulator import Board
-from esp_dfu_ext.simulator.board import Answer, Effect, bus_reset, hang, report, stall, vanish
+from esp_dfu_ext.simulator.board import Answer, Effect, bus_reset, error_status, hang, stall, vanish
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.usb.bus import Bus
 
@@ -384,7 +384,7 @@ LATE_BLOCK = 200  # after the blocks that erase, which have a longer timeout
     [
         (vanish, "device-gone", "Nothing is on port 1-1 now"),
         (bus_reset, "device-gone", "A new device is on port 1-1 now: 303a:0009, ESP32-S3 with DFU in run-time mode"),
-        (report(Status.errWRITE), "dfu-status", "errWRITE"),
+        (error_status(Status.errWRITE), "dfu-status", "errWRITE"),
     ],
     ids=["vanish", "bus reset by another program", "error status"],
 )

@@ -27,7 +27,7 @@ from esp_dfu_ext.errors import (
     RemoteError,
     UsageError,
 )
-from esp_dfu_ext.simulator.board import report, vanish
+from esp_dfu_ext.simulator.board import error_status, vanish
 
 from ..usbip import wait_until
 from .conftest import Image, MakeImage, VmBench, run, settle
@@ -181,7 +181,7 @@ def test_page_flashes_board_from_run_time_mode(bench: VmBench, image: Image, far
     )
     farm.client(release)
     assert done.returncode == 0, (done, farm.log())
-    assert f"{image.parsed.flash_size} bytes on port 1-1: OK in dfuIDLE" in done.stdout
+    assert f"{image.parsed.payload_size} bytes on port 1-1: OK in dfuIDLE" in done.stdout
     image.assert_in(left)
     assert right.rom.flash.read(0, 4096) == b"\xff" * 4096
     # labgrid copied the file, because the other side does not see the client's.
@@ -195,7 +195,7 @@ def test_events_and_second_place(bench: VmBench, image: Image, acquired: None, m
     with pytest.raises(UsageError):
         board.flash()
     result = board.flash(str(image.path), on_event=seen.append)
-    assert (result.path, result.size, result.status) == ("1-2", image.parsed.flash_size, "OK")
+    assert (result.path, result.size, result.status) == ("1-2", image.parsed.payload_size, "OK")
     image.assert_in(right)
     assert left.rom.flash.read(0, 4096) == b"\xff" * 4096
     assert seen[0] == events.DeviceFound("1-2", "DFU", "7c:df:a1:00:00:02")
@@ -218,7 +218,7 @@ def test_remote_errors_keep_their_type_and_facts(
         board.flash(str(image_for("esp32s2").path))
     assert other_chip.value.code == "other-chip"
     assert "ESP32-S3 with DFU" in other_chip.value.notes[0]
-    left.faults.plan(report(Status.errWRITE), 200)
+    left.faults.plan(error_status(Status.errWRITE), 200)
     with pytest.raises(DfuStatusError) as refused:
         board.flash()
     assert (refused.value.code, refused.value.exit_code, refused.value.state) == ("dfu-status", 74, "dfuERROR")
