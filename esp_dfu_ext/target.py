@@ -13,7 +13,7 @@ import yaml
 
 from .errors import TargetFileError, TargetNotSupportedError
 from .files import read_small
-from .units import parse_size
+from .units import parse_size, usb_id
 from .versions import TARGET_FILE
 
 TARGETS_VARIABLE = "ESP_DFU_TARGETS"
@@ -130,7 +130,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @property
     def usb_id(self) -> str:
         """VID and PID as ``vvvv:pppp``, the format of lsusb."""
-        return f"{self.usb.vid:04x}:{self.usb.pid:04x}"
+        return usb_id(self.usb.vid, self.usb.pid)
 
 
 _CHOICES = {"usb.serial": ("mac", "fixed")}

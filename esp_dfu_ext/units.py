@@ -1,4 +1,4 @@
-"""Parse sizes, and format sizes, durations and texts for people."""
+"""Parse sizes, and format sizes, durations, USB IDs and texts for people."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ def format_seconds(seconds: float) -> str:
 def format_rate(size: int, seconds: float) -> str:
     """Format bytes per time as ``61.2 KiB/s``; return an empty text if `seconds` is 0."""
     return f"{format_size(round(size / seconds))}/s" if seconds > 0 else ""
+
+
+def usb_id(vid: int, pid: int) -> str:
+    """Format a vendor and a product ID as ``vvvv:pppp``, the notation of lsusb."""
+    return f"{vid:04x}:{pid:04x}"
 
 
 def clean(text: str) -> str:

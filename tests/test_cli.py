@@ -77,12 +77,10 @@ def test_inspect_fails_on_bad_layout(dfu_bin: Path, capsys: Capture) -> None:
     # The same bytes with one address moved into its neighbour's sector, and a right CRC.
     from zlib import crc32
 
-    from esp_dfu_ext.image import suffix
-
     data = bytearray(dfu_bin.read_bytes())
     position = data.index((0x8000).to_bytes(4, "little") + bytes(4) + b"partition-table.bin")
     data[position : position + 4] = (0x4F00).to_bytes(4, "little")
-    data[-4:] = suffix.crc(crc32(data[:-4]))
+    data[-4:] = (crc32(data[:-4]) ^ 0xFFFFFFFF).to_bytes(4, "little")
     dfu_bin.write_bytes(data)
     assert run("inspect", str(dfu_bin)) == 65
     out, err = capsys.readouterr()

@@ -22,14 +22,15 @@ ONE = cpio_member("dfuinfo0.dat", index_record(0, "a.bin", b"abc")) + cpio_membe
 
 
 def test_suffix_crc_follows_dfu_specification() -> None:
-    data = b"any bytes" * 9 + suffix.encode(Suffix(0x303A, 0x12))
+    data = b"any bytes" * 9
+    data += suffix.encode(Suffix(0x303A, 0x12), zlib.crc32(data))
     crc = 0xFFFFFFFF
-    for byte in data:
+    for byte in data[:-4]:
         crc ^= byte
         for _ in range(8):
             crc = (crc >> 1) ^ (0xEDB88320 if crc & 1 else 0)
-    assert data[-12:] == b"\xff\xff\x12\x00\x3a\x30\x00\x01UFD\x10"
-    assert suffix.crc(zlib.crc32(data)) == crc.to_bytes(4, "little")
+    assert data[-16:-4] == b"\xff\xff\x12\x00\x3a\x30\x00\x01UFD\x10"
+    assert data[-4:] == crc.to_bytes(4, "little")
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,14 @@ def test_every_suffix_field_is_read() -> None:
 def test_suffix_alone_is_not_image() -> None:
     with pytest.raises(ImageError, match="archive ends at offset 0x0"):
         parse_image(dfu_file(b"", multiple=1))
+
+
+def test_encode_is_inverse_of_decode() -> None:
+    fields = Suffix(0x303A, 0x0009, 0x0203, 0x011A)
+    assert suffix.decode(memoryview(b"data" + suffix.encode(fields, zlib.crc32(b"data")))) == fields
+
+
+@pytest.mark.parametrize("at", range(14))
+def test_suffix_is_found_by_its_signature_in_the_right_place(at: int) -> None:
+    assert suffix.has_suffix(bytes(at) + b"UFD\x10" + bytes(14 - at)) is (at == 10)
+    assert not suffix.has_suffix(b"UFD\x10" + bytes(4))

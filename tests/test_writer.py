@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from esp_dfu_ext.errors import OutputError
 from esp_dfu_ext.image.format import FLASH_PARAMS_FLAGS, FlashParams, parse_image
-from esp_dfu_ext.image.layout import plan_layout
+from esp_dfu_ext.image.layout import Part, plan_layout, split
 from esp_dfu_ext.image.plan import FlashFile, load_files
 from esp_dfu_ext.image.suffix import Suffix
-from esp_dfu_ext.image.writer import Part, encode_image, split, write_image
+from esp_dfu_ext.image.writer import encode_image, write_image
 from esp_dfu_ext.units import parse_size
 
 from .kit.archives import TRAILER, File, dfu_image, pattern

@@ -23,7 +23,7 @@ def inspect(session: Session, path: Path) -> int:
     console, image = session.console, result.image
     suffix = image.suffix
     chip = result.target.chip if result.target is not None else "an unknown chip"
-    console.info(f"{path}: DFU image for {chip} ({suffix.vid:04x}:{suffix.pid:04x})")
+    console.info(f"{path}: DFU image for {chip} ({suffix.usb_id})")
     params = image.flash_params
     size = f"{format_size(params.chip_size)} of flash memory" if params is not None else "no flash parameters"
     console.info(

@@ -6,8 +6,8 @@ Everything refused here would end in lost data on the chip, or in an error after
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import LayoutError, UsageError
@@ -17,7 +17,6 @@ from ..units import format_size
 from .cpio import TRAILER
 from .format import FLASH_PARAMS_NAME, INDEX_NAME
 from .plan import FlashFile, LoadedFile
-from .writer import Part, split
 
 
 class Region(NamedTuple):
@@ -34,6 +33,21 @@ class Region(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.address:#x} to {self.end:#x})"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A flash file, or a stretch of one, that becomes one member of the archive.
+
+    Attributes:
+        name: Name of the member.
+        address: Bytes from the start of flash memory.
+        data: Its contents.
+    """
+
+    name: str
+    address: int
+    data: memoryview = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -136,6 +150,17 @@ def plan_layout(files: Sequence[LoadedFile], chip_size: int, target: Target, par
     # A file that starts in the middle of a sector is cut in the middle of sectors.
     _refuse(check_regions([Region(part.address, len(part.data), part.name) for part in parts], chip_size, target))
     return Layout(tuple(parts), actual, tuple(notices))
+
+
+def split(name: str, address: int, data: bytes, part_size: int) -> Iterator[Part]:
+    """Cut a file into parts of `part_size` bytes: ``name``, ``name.1``, ``name.2``, ...
+
+    The ROM erases a member's whole range when its first bytes arrive; small parts keep that time short.
+    """
+    view = memoryview(data)
+    for number, offset in enumerate(range(0, len(data), part_size)):
+        part_name = name if number == 0 else f"{name}.{number}"
+        yield Part(part_name, address + offset, view[offset : offset + part_size])
 
 
 def _refuse(problems: Sequence[str]) -> None:

@@ -4,42 +4,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import OutputError
 from ..files import replace_file
 from . import cpio, suffix
 from .format import FLASH_PARAMS_FLAGS, FLASH_PARAMS_NAME, INDEX_NAME, Buffer, FlashParams, IndexRecord, md5
+from .layout import Part
 from .suffix import Suffix
 
 ARCHIVE_MULTIPLE = 10240
-
-
-@dataclass(frozen=True)
-class Part:
-    """A flash file, or a stretch of one, that becomes one member of the archive.
-
-    Attributes:
-        name: Name of the member.
-        address: Bytes from the start of flash memory.
-        data: Its contents.
-    """
-
-    name: str
-    address: int
-    data: memoryview = field(repr=False)
-
-
-def split(name: str, address: int, data: bytes, part_size: int) -> Iterator[Part]:
-    """Cut a file into parts of `part_size` bytes: ``name``, ``name.1``, ``name.2``, ...
-
-    The ROM erases a member's whole range when its first bytes arrive; small parts keep that time short.
-    """
-    view = memoryview(data)
-    for number, offset in enumerate(range(0, len(data), part_size)):
-        part_name = name if number == 0 else f"{name}.{number}"
-        yield Part(part_name, address + offset, view[offset : offset + part_size])
 
 
 def write_image(path: Path, parts: Sequence[Part], params: FlashParams, dfu_suffix: Suffix) -> int:
@@ -73,9 +47,9 @@ def encode_image(parts: Sequence[Part], params: FlashParams, dfu_suffix: Suffix)
         size += len(chunk)
         crc32 = zlib.crc32(chunk, crc32)
         yield chunk
-    end = bytes(cpio.padding(size, ARCHIVE_MULTIPLE)) + suffix.encode(dfu_suffix)
-    yield end
-    yield suffix.crc(zlib.crc32(end, crc32))
+    filler = bytes(cpio.padding(size, ARCHIVE_MULTIPLE))
+    yield filler
+    yield suffix.encode(dfu_suffix, zlib.crc32(filler, crc32))
 
 
 def _archive(parts: Sequence[Part], params: FlashParams) -> Iterator[Buffer]:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..units import usb_id
+
 _SYS_USB = "/sys/bus/usb/devices"
 _USB_NODES = "/dev/bus/usb"
 
@@ -44,7 +46,7 @@ class UsbNode:
     @property
     def usb_id(self) -> str:
         """Vendor and product ID as ``vvvv:pppp``, the notation of lsusb."""
-        return f"{self.vid:04x}:{self.pid:04x}"
+        return usb_id(self.vid, self.pid)
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,11 @@ class Machine:
             return None
         device_file = f"{_USB_NODES}/{bus:03}/{device:03}"
         return UsbNode(name, vid, pid, self.read(f"{folder}/product"), device_file, classes, drivers, tuple(ttys))
+
+    @property
+    def udev_running(self) -> bool:
+        """udev is running, so its rules take effect."""
+        return self.file("/run/udev/control").exists()
 
     def access(self, node: str) -> Access | None:
         """Return who may open a device node, or None if it does not exist."""

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from ..errors import FirmwareError, OutputError, OutsideProjectError, ProjectError
 from ..events import EventSink, Notice, ignore
+from ..image import suffix
 from ..image.esp_image import AppDescription, EspImage, read_esp_image
 from ..image.format import FlashParams
 from ..image.layout import flash_end, plan_layout
 from ..image.plan import FlashFile, FlashPlan, LoadedFile, load_files
-from ..image.suffix import LENGTH, SIGNATURE, Suffix
+from ..image.suffix import Suffix
 from ..image.writer import write_image
 from ..project import DFU_BIN, FLASHER_ARGS, Project, is_inside, read_plan, read_project
 from ..target import Target, load_target
@@ -174,7 +175,7 @@ def _may_be_replaced(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - LENGTH))
-            return size == 0 or SIGNATURE in file.read()
+            file.seek(max(0, size - suffix.LENGTH))
+            return size == 0 or suffix.has_suffix(file.read())
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -70,7 +70,7 @@ def inspect(path: str | os.PathLike[str], targets: Sequence[Target] | None = Non
     target = find_target_by_usb_id(image.suffix.vid, image.suffix.pid, known)
     app = next(filter(None, (app_description(member.data) for member in image.flash_members)), None)
     if target is None:
-        return InspectResult(path, image, None, app, (f"No known chip has the USB ID {_usb_id(image)}.",))
+        return InspectResult(path, image, None, app, (f"No known chip has the USB ID {image.suffix.usb_id}.",))
     return InspectResult(path, image, target, app, tuple(check_image(image, target)))
 
 
@@ -93,7 +93,7 @@ def load_image(
     known = load_targets() if targets is None else list(targets)
     result = inspect(path, known if target is None else [target, *known])
     if target is not None and result.target != target:
-        name = result.target.name if result.target is not None else _usb_id(result.image)
+        name = result.target.name if result.target is not None else result.image.suffix.usb_id
         raise WrongTargetError(str(path), image_target=name, target=target.name)
     if result.target is None or result.problems:
         raise ImageError(f"{path} cannot be flashed.", notes=result.problems)
@@ -107,7 +107,3 @@ def newer_inputs(dfu_bin: Path, build_dir: Path) -> list[Path]:
         files = [file.path for file in read_flasher_args(build_dir).files]
         return [path for path in files if path.is_file() and path.stat().st_mtime > made]
     return []
-
-
-def _usb_id(image: DfuImage) -> str:
-    return f"{image.suffix.vid:04x}:{image.suffix.pid:04x}"

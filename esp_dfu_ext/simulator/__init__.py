@@ -16,6 +16,7 @@ from ..dfu.spec import REQUEST_TYPE_OUT, Mode, Request, Status
 from ..errors import SimulationError, UsageError
 from ..image.format import DfuImage
 from ..target import OtherUsb, Target
+from ..units import usb_id
 from ..usb.bus import Bus
 from .board import Board, Fault, Faults, bus_reset, error_status, hang, stall, vanish
 from .nor import NorFlash
@@ -79,7 +80,7 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
     boards: list[Board] = []
     others: list[tuple[str, OtherUsb]] = []
     by_name = {target.name: target for target in targets}
-    known = {f"{other.vid:04x}:{other.pid:04x}": other for target in targets for other in target.other_usb}
+    known = {usb_id(other.vid, other.pid): other for target in targets for other in target.other_usb}
     for number, item in enumerate(text.split(",")):
         name, *options = item.strip().split("+")
         path = f"1-{number + 1}"

@@ -20,7 +20,7 @@ from ..errors import (
     UsbError,
     UsbUnavailableError,
 )
-from ..units import clean
+from ..units import clean, usb_id
 from .descriptors import InterfaceDescriptor, interfaces, path_key, port_path
 from .libusb import BackendFactory, libusb_backend, mapped, raise_mapped
 from .trace import LOGGER, Step, Trace
@@ -50,7 +50,7 @@ class UsbDevice:
     @property
     def usb_id(self) -> str:
         """``vvvv:pppp``, as lsusb prints it."""
-        return f"{self.vid:04x}:{self.pid:04x}"
+        return usb_id(self.vid, self.pid)
 
     def open(self, interface: int) -> UsbHandle:
         """Open the device and claim one interface.

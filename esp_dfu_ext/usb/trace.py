@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Union
 
 from ..clock import Clock, SystemClock
 from ..errors import UsbError
+from ..units import usb_id
 from .descriptors import CONFIGURATION, DEVICE, STRING, port_path
 
 LOGGER = logging.getLogger(__name__)
@@ -157,8 +158,8 @@ class Trace:
         with self._lock:
             for device in devices:
                 port, address = port_path(device), device.address
-                usb_id = f"{device.idVendor:04x}:{device.idProduct:04x}"
-                found.append(f"{usb_id} (device {address})" if path else f"{port} {usb_id} (device {address})")
+                name = f"{usb_id(device.idVendor, device.idProduct)} (device {address})"
+                found.append(name if path else f"{port} {name}")
                 before = self._addresses.get(port, address)
                 self._addresses[port] = address
                 if before != address:

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..units import usb_id
 from .descriptors import CONFIGURATION, DEVICE, configuration_bytes, device_bytes, port_path
 from .libusb import kind_of
 from .trace import GET_DESCRIPTOR, Step, Trace, Transfer
@@ -33,8 +34,8 @@ class TracingBackend:
 
         view = usb.core.Device(device, self._backend)
         opened = _Opened(port_path(view), view.address)
-        usb_id = f"{view.idVendor:04x}:{view.idProduct:04x}"
-        handle = self._step(opened, "open", f"{usb_id}, device {view.address}", self._backend.open_device, device)
+        name = f"{usb_id(view.idVendor, view.idProduct)}, device {view.address}"
+        handle = self._step(opened, "open", name, self._backend.open_device, device)
         self._opened[id(handle)] = opened
         self._add_descriptors(view, opened)
         return handle
