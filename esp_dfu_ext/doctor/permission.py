@@ -31,7 +31,6 @@ def refused(machine: Machine, node: UsbNode) -> list[Finding]:
         return []
     rules = udev.rules_for(machine, node.vid, node.pid)
     code, reason = udev.why_refused(machine, rules, access)
-    group = next((rule.group for rule in reversed(rules) if rule.group), None)
     return [
         problem(
             f"port {node.path}",
@@ -42,7 +41,7 @@ def refused(machine: Machine, node: UsbNode) -> list[Finding]:
             group=access.group,
             mode=f"{access.mode:04o}",
             rules=[str(rule) for rule in rules],
-            rule_group=group,
+            rule_group=udev.group_of(rules),
             user=machine.user,
             where=_where(machine),
         )
@@ -51,7 +50,7 @@ def refused(machine: Machine, node: UsbNode) -> list[Finding]:
 
 def without_udev(machine: Machine) -> list[Finding]:
     """Return the problem that udev is not running; nothing if it is."""
-    if machine.file("/run/udev/control").exists():
+    if machine.udev_running:
         return []
     return [problem("udev", "no-udev", "no rule takes effect, because udev is not running", where=_where(machine))]
 
@@ -98,7 +97,7 @@ def rules(machine: Machine, targets: Sequence[Target]) -> list[Finding]:
     """Check that there is a udev rule for each chip."""
     if machine.is_root:
         return [not_applicable("udev rule", "not needed: you are root")]
-    if not machine.file("/run/udev/control").exists():
+    if not machine.udev_running:
         return [not_applicable("udev rule", "udev is not running")]
     by_target = {target.usb_id: udev.rules_for(machine, target.usb.vid, target.usb.pid) for target in targets}
     missing = [usb_id for usb_id, found in by_target.items() if not found]

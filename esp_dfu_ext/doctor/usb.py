@@ -107,13 +107,11 @@ def _device(machine: Machine, listed: ListedDevice, *, simulated: bool) -> list[
     node = None if simulated else node_of(machine, listed.device.path)
     text = listed.description
     if node is not None:
-        data |= {
-            "node": node.device_file,
-            "drivers": {str(number): name for number, name in sorted(node.drivers.items())},
-        }
+        drivers = sorted(node.drivers.items())
+        data |= {"node": node.device_file, "drivers": {str(number): name for number, name in drivers}}
         access = machine.access(node.device_file)
         text += f"; {node.device_file}{f' is {access}' if access is not None else ''}"
-        text += "".join(f", interface {number}: {name}" for number, name in sorted(node.drivers.items()))
+        text += "".join(f", interface {number}: {name}" for number, name in drivers)
         if is_chip:
             problems = refused(machine, node) or held(machine, node, listed.interfaces[0].descriptor.number)
     if listed.problem is not None and not problems:

@@ -53,7 +53,7 @@ def covers(targets: Sequence[Target], vid: int, pid: int) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """A udev rule that gives somebody access to a device.
+    """A udev rule that gives access to a device.
 
     Attributes:
         file: The file it is in.
@@ -93,7 +93,7 @@ def files(machine: Machine) -> list[str]:
 
 
 def rules_for(machine: Machine, vid: int, pid: int) -> list[Rule]:
-    """Return the rules that match a device's IDs (or all of USB) and give somebody access, in udev's order.
+    """Return the rules that match a device's IDs (or all of USB) and give access, in udev's order.
 
     A rule that tests more than IDs, subsystem and kind of event is left out: whether it matches is not known here.
     """
@@ -139,17 +139,22 @@ def _read(file: str, number: int, text: str, vid: str, pid: str) -> Rule | None:
     return Rule(file, number, group, mode, uaccess) if about_usb and gives_access else None
 
 
+def group_of(rules: Sequence[Rule]) -> str | None:
+    """Return the group that these rules assign, the last of which wins; None if they assign no group."""
+    return next((rule.group for rule in reversed(rules) if rule.group), None)
+
+
 def why_refused(machine: Machine, rules: Sequence[Rule], access: Access) -> tuple[str, str]:
     """Return why the user cannot open a node that these rules are for: a stable code, and what was seen.
 
     Codes: ``no-udev``, ``no-rule``, ``rule-not-applied``, ``no-group``, ``not-in-group``, ``old-session``,
     ``no-seat``.
     """
-    if not machine.file("/run/udev/control").exists():
+    if not machine.udev_running:
         return "no-udev", "udev is not running, so no rule takes effect"
     if not rules:
         return "no-rule", "no udev rule matches this device"
-    group = next((found.group for found in reversed(rules) if found.group), None)
+    group = group_of(rules)
     if group is None:
         late = f", but too late: it sorts after {_SEAT_RULES}" if rules[-1].too_late else ""
         return "no-seat", f"{rules[-1].file} gives access to the user at the seat{late}; {machine.user} got none"
