@@ -220,7 +220,7 @@ def _find_project_dir(description: dict[str, Any], build_dir: Path) -> Path:
 
 
 def _parent(build_dir: Path) -> Path:
-    """Return the folder that contains the build folder, also if that is given as ``.`` or ``..``."""
+    """Return the folder that contains the build folder, even if that is given as ``.`` or ``..``."""
     return build_dir.parent if build_dir.name not in ("", "..") else build_dir.resolve().parent
 
 

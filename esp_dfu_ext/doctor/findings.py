@@ -57,7 +57,7 @@ def problem(topic: str, code: str, text: str, **data: Any) -> Finding:
 
 
 def raised(topic: str, error: EspDfuError) -> Finding:
-    """Return the problem that an error is, with what its class adds as data."""
+    """Return an error as a problem, with the error's own attributes as data."""
     text = error.message.removeprefix(f"{topic[:1].upper()}{topic[1:]}: ")  # such as "Port 1-2: "
     return problem(topic, error.code, text, **{name: _as_json(value) for name, value in error.facts.items()})
 

@@ -25,7 +25,7 @@ _DIGITS = frozenset(b"0123456789abcdefABCDEF")
 
 
 def padding(size: int, multiple: int = 4) -> int:
-    """Return how many bytes are missing to the next multiple."""
+    """Return how many bytes are missing up to the next multiple."""
     return -size % multiple
 
 
@@ -90,7 +90,7 @@ def _member(archive: memoryview, start: int) -> CpioMember:
     offset = name_end + padding(HEADER_LENGTH + name_size)
     member = CpioMember(name, offset, size)
     if member.end > len(archive):
-        raise ImageError(f"{name!r} at offset {start:#x} should have {size} bytes, but the file ends before.")
+        raise ImageError(f"{name!r} at offset {start:#x} should have {size} bytes, but the file ends before that.")
     return member
 
 

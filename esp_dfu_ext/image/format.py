@@ -128,7 +128,7 @@ class DfuImage:
 
 
 def md5(data: Buffer = b"") -> hashlib._Hash:
-    """Return an MD5 object, allowed also where policy forbids MD5 for security: here it is the ROM's checksum."""
+    """Return an MD5 object, allowed even where policy forbids MD5 for security: here it is the ROM's checksum."""
     return hashlib.md5(data, usedforsecurity=False)
 
 
@@ -175,7 +175,7 @@ def _records(data: memoryview) -> tuple[IndexRecord, ...]:
     return tuple(records)
 
 
-# Larger than any image, which has 16 MiB of flash memory in parts, index and headers; keeps a wrong file out of memory.
+# Far above any real image (16 MiB of flash files plus headers), so that a wrong file is not read into memory.
 MAX_FILE_SIZE = 64 << 20
 
 

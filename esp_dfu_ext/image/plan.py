@@ -83,8 +83,8 @@ def load_files(files: Iterable[FlashFile], limit: int) -> list[LoadedFile]:
 
     Args:
         files: In any order; one that is listed twice with the same address is read once.
-        limit: Bytes of flash memory. A file that does not fit beside those before it is measured but not read, so
-            no build fills memory; `check_regions` refuses it.
+        limit: Bytes of flash memory. A file that does not fit after those before it is measured but not read, so no
+            build fills memory; `check_regions` refuses it.
 
     Raises:
         InputMissingError: A file does not exist or cannot be read.
