@@ -196,7 +196,7 @@ def test_closed_terminal_leaves_chip_idle_or_flashed(
     assert json.loads(report.read_text()) == [[state, True]]
 
 
-def test_closed_stderr_does_not_hang(dfu_bin: Path, tmp_path: Path) -> None:
+def test_closed_stderr_leaves_chip_idle(dfu_bin: Path, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     report = tmp_path / "report.json"
     process = subprocess.Popen(

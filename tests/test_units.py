@@ -98,7 +98,7 @@ def test_durations_are_formatted_short(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
-def test_rate_without_time_is_unknown() -> None:
+def test_rate_without_time_is_empty() -> None:
     assert format_rate(62669, 1.0) == "61.2 KiB/s"
     assert format_rate(2 * MIB, 0.5) == "4 MiB/s"
     assert format_rate(2 * MIB, 0.0) == ""
