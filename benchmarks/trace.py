@@ -63,7 +63,7 @@ def measure(mode: str) -> float:
             logging.basicConfig(stream=stream, level=logging.DEBUG)
         elif mode != "off":
             from esp_dfu_ext.clock import SystemClock
-            from esp_dfu_ext.dfu.trace import TraceFile
+            from esp_dfu_ext.dfu.trace_file import TraceFile
 
             bus.trace = TraceFile(Path(folder) / f"t.{mode}", SystemClock()).trace
         handle = bus.scan()[0].open(0)

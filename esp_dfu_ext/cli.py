@@ -241,9 +241,9 @@ def udev(install: bool, force: bool) -> None:
     """
 
     def command(session: Session) -> int:
-        from .commands.udev import show
+        from .commands.udev import udev
 
-        return show(session, install=install, force=force)
+        return udev(session, install=install, force=force)
 
     _run(command)
 

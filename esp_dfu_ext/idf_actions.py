@@ -1,6 +1,6 @@
 """The actions of idf.py: `dfu`, `dfu-list`, `dfu-flash`, `dfu-doctor`.
 
-idf.py loads this on each call, also for ``--help`` and on TAB, and fails if it fails. So only `options` is
+idf.py loads this on each call, even for ``--help`` and on TAB, and fails if it fails. So only `options` is
 imported here, nothing is read or printed, and an error leaves the built-in actions as they are. The callbacks
 import the rest when they are called.
 

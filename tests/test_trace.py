@@ -17,7 +17,7 @@ from esp_dfu_ext import Flasher, load_target
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.dfu.spec import Mode, Request
-from esp_dfu_ext.dfu.trace import TraceFile
+from esp_dfu_ext.dfu.trace_file import TraceFile
 from esp_dfu_ext.errors import OutputError, UsbError
 from esp_dfu_ext.events import Progress
 from esp_dfu_ext.simulator import Simulation, simulate_text

@@ -13,7 +13,7 @@ import pytest
 
 from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import Session
-from esp_dfu_ext.commands.udev import show
+from esp_dfu_ext.commands.udev import udev as udev_command
 from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.errors import NeedsRootError, OutputError, UdevError, UsageError
 from esp_dfu_ext.linux import udev
@@ -149,7 +149,7 @@ def test_command_prints_rule_and_names_command_for_root(tmp_path: Path) -> None:
 
 def shown(machine: FolderMachine, capsys: pytest.CaptureFixture[str]) -> str:
     session = Session(Console(), ESP_DFU, host=Host(machine=machine))
-    assert show(session, install=True) == 0
+    assert udev_command(session, install=True) == 0
     captured = capsys.readouterr()
     return captured.out + captured.err
 

@@ -86,7 +86,7 @@ def _boards(targets: list[Target]) -> list[UsbDevice]:
 
     try:
         session = Session(Console(quiet=True), ESP_DFU)
-        bus = session.bus(session.simulation(targets))
+        bus = session.open_bus(session.make_simulation(targets))
         return [device for device in bus.scan(frozenset(t.usb.vid for t in targets)) if dfu_interfaces(device)]
     except (EspDfuError, OSError):
         return []

@@ -35,7 +35,7 @@ def doctor(
     except EspDfuError as error:
         broken.append(error)
         targets = [read_target(path) for path in sorted(builtin_folder().glob("*.yaml"))]
-    simulation = session.simulation(targets)
+    simulation = session.make_simulation(targets)
     diagnosis = diagnose(
         targets,
         build_dir=build_dir,
@@ -43,7 +43,7 @@ def doctor(
         project_dir=session.project_dir,
         plugin=plugin,
         broken=broken,
-        bus=session.bus(simulation),
+        bus=session.open_bus(simulation),
         simulated=simulation is not None,
         machine=session.machine,
     )

@@ -46,12 +46,12 @@ def flash(
     session.target = image.target
     if build_dir is not None:
         _warn_if_older(session, dfu_bin, build_dir)
-    simulation = session.simulation(targets)
+    simulation = session.make_simulation(targets)
     if simulation is None and arguments.simulate:
         from ..simulator import simulate_boards
 
         simulation = simulate_boards(image.target, session.clock, arguments.paths, arguments.serial)
-    run = FlashRun(session, image, session.bus(simulation), targets, arguments, simulation)
+    run = FlashRun(session, image, session.open_bus(simulation), targets, arguments, simulation)
     return _start(run) if arguments.report is None else _with_report(run, Path(arguments.report))
 
 

@@ -16,7 +16,7 @@ from .session import Explained, Session
 def list_devices(session: Session, *, as_json: bool = False) -> int:
     """Print dfu-util's lines to stdout, and everything else that people need to know to stderr."""
     targets = session.targets()
-    found = operation.list_devices(session.bus(session.simulation(targets)), targets)
+    found = operation.list_devices(session.open_bus(session.make_simulation(targets)), targets)
     if as_json:
         session.console.data(documents.to_json(_document(found)))
         return 0

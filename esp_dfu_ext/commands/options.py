@@ -27,16 +27,16 @@ def build() -> list[dict[str, Any]]:
         {
             "names": ["--only"],
             "multiple": True,
-            "metavar": "PART",
+            "metavar": "SECTION",
             "help": (
-                "Include only this part: app, bootloader, partition-table, otadata or any other section of "
-                "flasher_args.json. Repeatable."
+                "Include only this section of flasher_args.json: app, bootloader, partition-table, otadata or any "
+                "other. Repeatable."
             ),
         },
         {
             "names": ["--force"],
             "is_flag": True,
-            "help": "Accept images that look damaged or are for another chip, and files outside the project.",
+            "help": ("Accept firmware files that look damaged or are for another chip, and files outside the project."),
         },
     ]
 

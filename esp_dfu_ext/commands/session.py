@@ -22,7 +22,7 @@ from ..usb.bus import Bus
 from .host import Host, this_host
 
 if TYPE_CHECKING:
-    from ..dfu.trace import TraceFile
+    from ..dfu.trace_file import TraceFile
     from ..doctor.findings import Finding
     from ..simulator import Simulation
 
@@ -40,7 +40,7 @@ class Session:
             dfu.bin on the command line, else the current folder.
         target: The chip, once it is known.
         host: The computer that the command runs on.
-        trace: File for a record of what goes over USB, None for none.
+        trace_path: File for a trace of USB, None for none.
         boards: Simulated boards to use instead of USB, as `simulate_text` takes them; empty for none.
         real: The boards are real, so what this computer knows about them may explain an error.
     """
@@ -50,7 +50,7 @@ class Session:
     project_dir: Path = Path()
     target: Target | None = None
     host: Host = field(default_factory=lambda: this_host())  # looked up at each call, so that tests can replace it
-    trace: str | None = None
+    trace_path: str | None = None
     boards: str = field(init=False)
     real: bool = field(default=True, init=False)
     _trace_file: TraceFile | None = field(default=None, init=False)
@@ -96,11 +96,11 @@ class Session:
         """Return all known chips; a broken YAML file of another chip is only a warning."""
         return load_targets(self.project_dir, on_broken or (lambda error: self.console.warn(error.message)))
 
-    def simulation(self, targets: Sequence[Target]) -> Simulation | None:
+    def make_simulation(self, targets: Sequence[Target]) -> Simulation | None:
         """Return the simulated boards that ESP_DFU_SIMULATE asks for, or None."""
         return self.host.simulate(self.boards, targets, self.clock) if self.boards else None
 
-    def bus(self, simulation: Simulation | None) -> Bus:
+    def open_bus(self, simulation: Simulation | None) -> Bus:
         """Return the bus of the simulated boards, or this computer's own if there are none.
 
         Raises:
@@ -108,10 +108,10 @@ class Session:
         """
         self.real = simulation is None
         bus = simulation.bus if simulation is not None else self.host.open_usb()
-        if self.trace is not None:
-            from ..dfu.trace import TraceFile
+        if self.trace_path is not None:
+            from ..dfu.trace_file import TraceFile
 
-            self._trace_file = TraceFile(Path(self.trace), self.clock)
+            self._trace_file = TraceFile(Path(self.trace_path), self.clock)
             bus.trace = self._trace_file.trace
         return bus
 
@@ -120,7 +120,7 @@ class Session:
             self._trace_file.close()
             error = self._trace_file.trace.error
             if error is not None:
-                self.console.warn(f"The trace in {self.trace} is incomplete: {error.strerror or error}.")
+                self.console.warn(f"The trace in {self.trace_path} is incomplete: {error.strerror or error}.")
 
     def fail(self, error: EspDfuError) -> int:
         """Show an error and return its exit code."""
@@ -180,7 +180,7 @@ def open_session(
 ) -> Session:
     """Return the session of a command; options that concern every command are taken out of the `chosen` ones."""
     console = Console(quiet=chosen.pop("quiet", False))
-    return (JsonSession if json_lines else Session)(console, names, project_dir, trace=chosen.pop("trace", None))
+    return (JsonSession if json_lines else Session)(console, names, project_dir, trace_path=chosen.pop("trace", None))
 
 
 class Explained(NamedTuple):

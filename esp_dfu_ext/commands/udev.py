@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from ..linux import install as operation
-from ..linux import udev
+from ..linux import udev as rules
 from ..linux.install import Change
 from .session import Session
 
 
-def show(session: Session, *, install: bool = False, force: bool = False) -> int:
+def udev(session: Session, *, install: bool = False, force: bool = False) -> int:
     """Print the rule, or install it."""
     targets = session.targets()
     if not install:
-        session.console.data(udev.rule(targets).rstrip("\n"))
+        session.console.data(rules.rule(targets).rstrip("\n"))
         return 0
     result = operation.install(targets, force=force, machine=session.machine)
     console = session.console
@@ -25,5 +25,5 @@ def show(session: Session, *, install: bool = False, force: bool = False) -> int
     if not result.nodes:
         console.info("No board is connected to check the rule with. Plug one in, then run", command="esp-dfu doctor")
     if not result.group_exists:
-        console.warn(f"This machine has no group {udev.GROUP}: the rule gives access only to the user at the seat.")
+        console.warn(f"This machine has no group {rules.GROUP}: the rule gives access only to the user at the seat.")
     return 0

@@ -27,7 +27,7 @@ def open_interface(interface: DfuInterface, *, clock: Clock, patience: float) ->
 
 
 def until_accessible(action: Callable[[], T], *, clock: Clock, patience: float) -> T:
-    """Call `action`, which opens a device, with the same patience, and return its result."""
+    """Call `action`, which opens a device, trying again for `patience` seconds, and return its result."""
     deadline = Deadline(clock, patience)
     while True:
         try:

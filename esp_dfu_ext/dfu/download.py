@@ -35,9 +35,9 @@ RESET_STATES = (State.dfuMANIFEST, State.dfuMANIFEST_WAIT_RESET)
 # How a device shows that it expected DFU_GETSTATUS first.
 _WANTS_STATUS_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY)
 _WANTS_STATUS_ERRORS = (Status.errSTALLEDPKT, Status.errUNKNOWN)
-RESTARTS = 2
-# After these errors the download may be restarted. DfuStatusError is not one of them: it is the chip's verdict.
-_RESTARTABLE = (UsbError, DfuAnswerError, DfuStateError)
+RETRIES = 2
+# After these errors the download may be tried again. DfuStatusError is not one of them: it is the chip's verdict.
+_RETRIABLE = (UsbError, DfuAnswerError, DfuStateError)
 
 
 class _Span(NamedTuple):
@@ -72,7 +72,7 @@ def download(
     """Bring the device to dfuIDLE, send the image and have the chip check it.
 
     If a request fails but the device still answers and returns to dfuIDLE, the whole image is sent again, at most
-    `RESTARTS` times and with DFU_GETSTATUS after every block. That is safe because DFU_ABORT leaves nothing of a
+    `RETRIES` times and with DFU_GETSTATUS after every block. That is safe because DFU_ABORT leaves nothing of a
     download behind in the ROM, and the next one erases, writes and compares everything again.
 
     Args:
@@ -84,7 +84,7 @@ def download(
         clock: Time.
         strict: Send DFU_GETSTATUS after every block, not only after every `target.dfu.status_interval` blocks.
         tolerant: bitManifestationTolerant; without it, the device is silent from dfuMANIFEST until a bus reset.
-        on_event: Receives phases, progress, and a notice of each restart, which ends the phase that is open.
+        on_event: Receives phases, progress, and a notice of each retry, which ends the phase that is open.
 
     Returns:
         The device's last answer: state dfuIDLE, or dfuMANIFEST or dfuMANIFEST-WAIT-RESET if it waits for a bus reset.
@@ -97,13 +97,13 @@ def download(
     """
     run = _Run(device, image, target, transfer_size, path, clock, tolerant, on_event)
     interval = 1 if strict else target.dfu.status_interval
-    for left in range(RESTARTS, 0, -1):
+    for left in range(RETRIES, 0, -1):
         try:
             return run.send(interval)
         except _WantsStatusError:
             reason, code = "the device expects more status checks", "strict-restart"
             recover(device, clock)
-        except _RESTARTABLE as error:
+        except _RETRIABLE as error:
             if not is_idle_again(device, clock):
                 raise
             reason, code = f"{error.message} The chip is back in dfuIDLE", "restart"
@@ -213,7 +213,7 @@ class _Run:
         return answer
 
     def _settle(self, expected: tuple[State, ...], when: str, timeout: float) -> StatusResponse:
-        """Send DFU_GETSTATUS until the device is no longer busy, as often as it asks for."""
+        """Send DFU_GETSTATUS until the device is no longer busy, at the interval it asks for."""
         deadline: Deadline | None = None  # made once the device is busy, because reading the clock takes time
         while True:
             answer = self._device.get_status()

@@ -7,10 +7,10 @@ from ..errors import DfuError, DfuStateError, StallError, TransferTimeoutError, 
 from .device import SHORTEST_POLL, TIMEOUT, DfuDevice
 from .spec import State, Status
 
-# Most requests of DFU_ABORT and DFU_CLRSTATUS to send; in figure A.1 no way to dfuIDLE needs more than two.
+# Maximum number of DFU_ABORT and DFU_CLRSTATUS requests; in figure A.1 no way to dfuIDLE needs more than two.
 _STEPS = 8
-_BUSY_STATES = (State.dfuDNBUSY, State.dfuMANIFEST, State.dfuMANIFEST_SYNC)
-_RESET_STATES = (State.appIDLE, State.appDETACH, State.dfuMANIFEST_WAIT_RESET)
+_WORKING_STATES = (State.dfuDNBUSY, State.dfuMANIFEST, State.dfuMANIFEST_SYNC)
+_UNRECOVERABLE_STATES = (State.appIDLE, State.appDETACH, State.dfuMANIFEST_WAIT_RESET)
 
 
 def recover(device: DfuDevice, clock: Clock) -> bool:
@@ -28,10 +28,10 @@ def recover(device: DfuDevice, clock: Clock) -> bool:
     """
     steps, changed, deadline = 0, False, Deadline(clock, TIMEOUT)
     answer = device.get_status()
-    while answer.state not in _RESET_STATES:
+    while answer.state not in _UNRECOVERABLE_STATES:
         if answer.state == State.dfuIDLE and answer.status == Status.OK:
             return changed
-        busy = answer.state in _BUSY_STATES and answer.status == Status.OK
+        busy = answer.state in _WORKING_STATES and answer.status == Status.OK
         if steps == _STEPS:
             break
         if busy:

@@ -148,7 +148,7 @@ class FunctionalDescriptor(NamedTuple):
 
     @classmethod
     def find(cls, descriptors: bytes) -> FunctionalDescriptor | None:
-        """Return the one among the class-specific descriptors of an interface, or None.
+        """Return the functional descriptor found among an interface's class-specific descriptors, or None.
 
         In DFU 1.0 it lacks the last two bytes; it then counts as version 1.00.
         """

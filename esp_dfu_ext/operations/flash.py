@@ -87,7 +87,7 @@ def flash_board(setup: FlashSetup, selector: Selector, skip: Collection[str] = (
         return flash.run(selector, skip)
     except KeyboardInterrupt as stop:
         incomplete = flash.written in (_Written.PART, _Written.ALL)
-        raise InterruptedByUserError.by(stop, flash.progress, incomplete=incomplete) from None
+        raise InterruptedByUserError.by(stop, flash.stopped_where, incomplete=incomplete) from None
 
 
 class _Written(enum.Enum):
@@ -103,7 +103,7 @@ class _BoardFlash:
     """The flash of one board.
 
     Attributes:
-        progress: How far it is, to end the sentence "Stopped..." after Ctrl-C.
+        stopped_where: How far it is, to end the sentence "Stopped..." after Ctrl-C.
         written: What it has written so far.
     """
 
@@ -116,7 +116,7 @@ class _BoardFlash:
         self._clock = setup.clock
         self._on_event = setup.on_event
         self._path = ""
-        self.progress = " while looking for a board; nothing was written"
+        self.stopped_where = " while looking for a board; nothing was written"
         self.written = _Written.NOTHING
 
     def run(self, selector: Selector, skip: Collection[str]) -> FlashResult:
@@ -125,7 +125,7 @@ class _BoardFlash:
             self._bus, self._target, selector, self._targets, clock=self._clock, wait=wait, on_event=self._on_event
         )
         self._path = interface.path
-        self.progress = f" before anything was written to the board on port {self._path}"
+        self.stopped_where = f" before anything was written to the board on port {self._path}"
         started = self._clock.monotonic()
         # A board that was waited for may have been plugged in just now, before udev gave access to it.
         permitted = started + (ACCESS_DELAY if wait else 0.0)
@@ -173,7 +173,7 @@ class _BoardFlash:
             return None
 
     def _detach(self, interface: DfuInterface, patience: float) -> DfuInterface:
-        self.progress = f" while the board on port {self._path} was changing to DFU mode; nothing was written"
+        self.stopped_where = f" while the board on port {self._path} was changing to DFU mode; nothing was written"
         with self._phase(Phase.DETACH):
             return detach_and_wait(
                 interface,
@@ -187,7 +187,7 @@ class _BoardFlash:
 
     def _download(self, device: DfuDevice, interface: DfuInterface) -> StatusResponse:
         # Until more is known: a second Ctrl-C may end the recovery below.
-        self.progress = f". The state of the board on port {self._path} is unknown"
+        self.stopped_where = f". The state of the board on port {self._path} is unknown"
         try:
             answer = download(
                 device,
@@ -209,12 +209,14 @@ class _BoardFlash:
             raise
         except BaseException:
             # Ctrl-C, or an event sink that fails.
-            self.progress = f". {self.written.value} The state of the board on port {self._path} is unknown"
+            self.stopped_where = f". {self.written.value} The state of the board on port {self._path} is unknown"
             state = self._back_to_idle(device)
-            self.progress = f". {self.written.value} The board on port {self._path}: {state}"
+            self.stopped_where = f". {self.written.value} The board on port {self._path}: {state}"
             raise
         self.written = _Written.CONFIRMED
-        self.progress = f" after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
+        self.stopped_where = (
+            f" after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
+        )
         return answer
 
     def _transfer_size(self, interface: DfuInterface) -> int:

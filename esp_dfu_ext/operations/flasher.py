@@ -75,7 +75,7 @@ class Flasher:
         """Flash several boards of the image's chip at once.
 
         With ``FlashOptions(wait=...)`` it waits until all `paths` have a board; without `paths` until there is one,
-        and for all that come together with it.
+        and then for others plugged in at about the same time.
 
         Args:
             image: Image from `load_image`.
@@ -102,7 +102,8 @@ class Flasher:
     ) -> WatchResult:
         """Flash each board of the image's chip once as it is plugged in, beginning with those already connected.
 
-        A board that failed is tried again when it was unplugged and plugged in. ``FlashOptions.wait`` is not used.
+        A board that failed is tried again once it has been unplugged and plugged in again. ``FlashOptions.wait`` is
+        not used.
 
         Args:
             image: Image from `load_image`.

@@ -20,7 +20,7 @@ from ..usb.trace import Trace
 from .flash import FlashSetup, flash_board
 from .results import FlashOutcome
 
-SETTLE_TIME = 1.0  # seconds without a new board, after which all boards that were waited for have come
+SETTLE_TIME = 1.0  # seconds without a new board after which no more are expected
 _WAIT_INTERVAL = 0.2  # seconds; Windows delivers a Ctrl-C only when a wait ends
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def _wait_for_boards(setup: FlashSetup, paths: Sequence[str]) -> list[str]:
 
 
 class Gang:
-    """What boards share that are flashed at the same time: bus, clock, event stream and the way to stop them.
+    """What boards flashed at the same time share: bus, clock, event stream and the way to stop them.
 
     Args:
         setup: What to flash, and how; its event sink is never called from two threads at once.
@@ -97,13 +97,13 @@ class Gang:
             result = flash_board(self._setup, Selector(path=path), skip)
         except EspDfuError as error:
             _drop_frames(error)
-            self.report(Failed(path, error.code, error.message))
+            self.emit(Failed(path, error.code, error.message))
             return FlashOutcome(path, self._serials.get(path), None, error)
         finally:
             self._serials.pop(path, None)
         return FlashOutcome(path, result.serial, result, None)
 
-    def report(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Pass an event on, between the events of the boards."""
         with self._lock:
             if isinstance(event, DeviceFound):
@@ -124,7 +124,7 @@ class Gang:
     def _board_event(self, event: Event) -> None:
         if not isinstance(event, Flashed):  # a board that is flashed stays flashed
             self._check_stopped()
-        self.report(event)
+        self.emit(event)
 
 
 class BoardThread(threading.Thread, Generic[T]):

@@ -18,8 +18,7 @@ class FlashResult:
         seconds: Time from the first contact to the last answer.
         status: Last bStatus.
         state: Last bState.
-        after_reset: What was on the port after a bus reset; None without one: it was not asked for, and the device
-            does not need it.
+        after_reset: What was on the port after a bus reset; None if the bus was not reset.
     """
 
     path: str

@@ -21,7 +21,7 @@ from .flash import BoardSkipped, FlashSetup
 from .gang import BoardThread, Gang
 from .results import FlashOutcome, WatchResult
 
-SCAN_INTERVAL = 0.2  # seconds between two scans: short enough for people, long enough for an idle CPU
+WATCH_INTERVAL = 0.2  # seconds between two scans: short enough for people, long enough for an idle CPU
 # A board that is away for less was restarted or has a loose contact; nobody changes boards so quickly.
 AWAY_TIME = 1.0
 BLIND_TIME = 5.0  # seconds without a successful scan, after which the watch ends
@@ -57,7 +57,7 @@ class _Port:
 
     Attributes:
         thread: Flashes the board; None once it is done.
-        number: Number of the board in the order of their coming.
+        number: Number of the board in order of arrival.
         serial: Serial number that no other board has.
         passed: The board is flashed.
     """
@@ -95,7 +95,7 @@ class _Watch:
             while not stop.is_set() and not (self._room() <= 0 and self._running() == 0):
                 self._look()
                 self._collect()
-                self._clock.sleep(SCAN_INTERVAL)
+                self._clock.sleep(WATCH_INTERVAL)
         except KeyboardInterrupt as cause:
             self._stopped = cause
         finally:
@@ -142,7 +142,7 @@ class _Watch:
         for path, port in list(self._ports.items()):
             if port.thread is None and self._is_free(port, present.get(path), now):
                 del self._ports[path]
-                self._gang.report(BoardLeft(path))
+                self._gang.emit(BoardLeft(path))
         for path in present:
             if path not in self._ports and self._room() > 0:
                 # Two boards that are connected at the same time are two, whatever their serial numbers say.
@@ -187,7 +187,7 @@ class _Watch:
             port.address, port.seen = ended.address, self._clock.monotonic() if ended.address else -math.inf
             if ended.skipped is not None:
                 port.thread, port.passed, port.serial = None, True, ended.skipped
-                self._gang.report(AlreadyFlashed(path, ended.skipped))
+                self._gang.emit(AlreadyFlashed(path, ended.skipped))
             elif ended.outcome is None or path not in self._contacted:
                 del self._ports[path]
             else:

@@ -44,7 +44,7 @@ class Console:
         print(line, file=sys.stdout, flush=True)
 
     def result(self, line: str, *, good: bool = True) -> None:
-        """Print the result of the command, also when quiet."""
+        """Print the result of the command, even when quiet."""
         self.out.put(Styled(printable(line), "bold green" if good else "bold"))
 
     def info(self, line: str = "", *, command: str = "") -> None:

@@ -68,7 +68,7 @@ def _cell_size(chip_size: int, width: int) -> int:
 
 
 def _cells(rows: Sequence[MapRow], marks: Sequence[Styled], cells: int, size: int, blocks: bool) -> Iterator[Styled]:
-    """Yield the map: each file's letter, the rest of the file, and the free space behind it."""
+    """Yield the map: each file's letter, the rest of the file, and the free space after it."""
     free = "░" if blocks else "."
     at = 0
     for number, (row, mark) in enumerate(zip(rows, marks)):

@@ -100,7 +100,7 @@ class LogView(LineView):
 
 
 class GangLogView(LogView):
-    """Shows several boards, with the port in front of each line; errors follow in the end."""
+    """Shows several boards, with the port in front of each line; errors follow at the end."""
 
     _step = 25
 
@@ -136,7 +136,7 @@ class Verdict(NamedTuple):
         serial: Serial number, None where it identifies nothing.
         figures: Size and time, or the code of the error.
         tally: How many boards have passed and failed so far.
-        done: How many boards that are.
+        done: Their sum.
         problem: Why it failed; None if it passed.
     """
 

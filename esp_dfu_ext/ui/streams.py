@@ -68,7 +68,10 @@ class Log:
 
 
 def drop_unread(stream: TextIO | None) -> None:
-    """Discard what could not be written (the reader left, the disk is full), or Python fails to flush it at exit."""
+    """Discard what could not be written (the reader left, the disk is full).
+
+    Otherwise Python would fail to flush it at exit.
+    """
     if stream is None:
         return
     try:

@@ -24,7 +24,7 @@ from ..units import clean, usb_id
 from .descriptors import InterfaceDescriptor, interfaces, path_key, port_path
 from .libusb import BackendFactory, libusb_backend, mapped, raise_mapped
 from .trace import LOGGER, Step, Trace
-from .tracing import TracingBackend
+from .tracing_backend import TracingBackend
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Bus:
     Args:
         backend_factory: Makes a pyusb backend, None for libusb. Each scan uses a new one, because a libusb context on
             Windows keeps the descriptors that it read first, those of run-time mode.
-        trace: Gets a record of everything that happens on the bus.
+        trace: Receives everything that happens on the bus.
 
     Attributes:
         trace: The same; a change takes effect at the next scan.
@@ -249,8 +249,8 @@ def _all_of(find: Any, backend: Any, wanted: Callable[[Any], bool]) -> list[Any]
     devices = []
     with mapped("USB scan"):
         for device in find(find_all=True, backend=backend, custom_match=wanted):
-            # libusb must get its devices back before their context ends, or the process may crash. pyusb's object
-            # drops its backend first; with this reference, its newest, the backend outlives the device in any case.
+            # libusb devices must be released before their context, or the process may crash. pyusb drops its backend
+            # first; this attribute, added last, keeps the backend alive until then.
             device._outlived_by = backend
             devices.append(device)
     return devices

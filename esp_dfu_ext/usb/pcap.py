@@ -1,7 +1,7 @@
 """Control transfers as a capture of Linux usbmon, in pcapng or pcap, for Wireshark.
 
 Formats: LINKTYPE_USB_LINUX_MMAPPED of https://www.tcpdump.org/linktypes.html, whose header is struct mon_bin_hdr of
-Documentation/usb/usbmon.rst in Linux; pcap and pcapng as draft-ietf-opsawg-pcap and -pcapng have them.
+Documentation/usb/usbmon.rst in Linux; pcap and pcapng as defined in draft-ietf-opsawg-pcap and -pcapng.
 All fields are little-endian.
 """
 
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from ..errors import AccessDeniedError, DeviceBusyError, DeviceGoneError, StallError, TransferTimeoutError, UsbError
-from .trace import Record, Transfer
+from .trace import TraceEntry, Transfer
 
 LINKTYPE_USB_LINUX_MMAPPED = 220
 # The longest packet of a control transfer. Other programs write rounder numbers, so together with the link type it
@@ -22,7 +22,7 @@ PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, _SNAPLEN, LINKTYPE
 
 
 def _block(kind: int, body: bytes) -> bytes:
-    """Return a pcapng block: its length stands at both ends, and its body is padded to 32 bits."""
+    """Return a pcapng block: its length is at both ends, and its body is padded to 32 bits."""
     body += bytes(-len(body) % 4)
     length = struct.pack("<I", len(body) + 12)
     return struct.pack("<I", kind) + length + body + length
@@ -50,7 +50,7 @@ _STATUS: dict[type[UsbError], int] = {
 
 
 class UsbmonWriter:
-    """Writes records in one of the two formats; those that are not transfers have no place in it.
+    """Writes entries in one of the two formats; those that are not transfers are left out.
 
     Args:
         write: Takes the bytes of one URB at a time.
@@ -63,11 +63,11 @@ class UsbmonWriter:
         self._number = 0
         write(PCAPNG_HEADER if pcapng else PCAP_HEADER)
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, entry: TraceEntry) -> None:
         """Write the two packets of a transfer, its submission and its completion."""
-        if isinstance(record, Transfer):
+        if isinstance(entry, Transfer):
             self._number += 1
-            self._write(b"".join(self._frame(*urb) for urb in _urbs(record, self._number)))
+            self._write(b"".join(self._frame(*urb) for urb in _urbs(entry, self._number)))
 
 
 def _urbs(transfer: Transfer, number: int) -> Iterator[tuple[int, bytes]]:

@@ -1,7 +1,7 @@
-"""A record of everything that goes over USB: control transfers, scans, opens, claims, resets, re-enumerations.
+"""A trace of everything that goes over USB: control transfers, scans, opens, claims, resets, re-enumerations.
 
-`Bus` wraps its backends in `tracing.TracingBackend` when it has a `Trace`; without one, no line of this is on a
-transfer's way. Every record also goes to the logger ``esp_dfu_ext.usb.trace`` at level DEBUG.
+`Bus` wraps its backends in `tracing_backend.TracingBackend` when it has a `Trace`; without one, transfers
+do not pass through this module. Every entry also goes to the logger ``esp_dfu_ext.usb.trace`` at level DEBUG.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Transfer(NamedTuple):
     """A control transfer that has ended.
 
     Attributes:
-        when: It began, in seconds since 1970.
-        seconds: It took.
+        when: Start time, in seconds since 1970.
+        seconds: Duration.
         path: Port of the device, ``bus-port.port``.
         address: Number of the device on its bus.
         request_type: bmRequestType.
-        request: bRequest; a member of an enum of requests brings its name along.
+        request: bRequest; a member of an enum of requests carries its name.
         w_value: Often a descriptor's type and index, or a block's number.
         w_index: Often an interface's number.
         w_length: Bytes to send, or the most to receive.
@@ -85,8 +85,8 @@ class Step(NamedTuple):
     """Anything else that happens to a bus or a device.
 
     Attributes:
-        when: It began, in seconds since 1970.
-        seconds: It took.
+        when: Start time, in seconds since 1970.
+        seconds: Duration.
         path: Port of the device; empty if it concerns the whole bus.
         name: ``scan``, ``re-enumeration``, ``open``, ``claim``, ``release``, ``close`` or ``reset``.
         text: What it found, or did.
@@ -105,22 +105,22 @@ class Step(NamedTuple):
         return f"{self.path:7} {self.name:21} {self.text}{failed}".rstrip()
 
 
-Record = Union[Transfer, Step]
+TraceEntry = Union[Transfer, Step]
 
 
 class Trace:
-    """Passes each record to `write` and to the log; may be used by many threads.
+    """Passes each entry to `write` and to the log; may be used by many threads.
 
     Args:
-        write: Called with one record at a time, None for nothing but the log.
-        clock: Source of the records' times; None for the system's clock.
+        write: Called with one entry at a time, None for nothing but the log.
+        clock: Source of the entries' times; None for the system's clock.
 
     Attributes:
         write: The same. If it raises OSError, it is not called again.
         error: That OSError; None while all is well.
     """
 
-    def __init__(self, write: Callable[[Record], None] | None = None, clock: Clock | None = None) -> None:
+    def __init__(self, write: Callable[[TraceEntry], None] | None = None, clock: Clock | None = None) -> None:
         self.write = write
         self.error: OSError | None = None
         self._clock = clock or SystemClock()
@@ -133,14 +133,14 @@ class Trace:
         """Return the time in seconds since 1970."""
         return self._epoch + self._clock.monotonic()
 
-    def add(self, *records: Record) -> None:
-        """Pass records on; never fails."""
+    def add(self, *entries: TraceEntry) -> None:
+        """Pass entries on; never fails."""
         with self._lock:
-            for record in records:
-                LOGGER.debug("%s", record)
+            for entry in entries:
+                LOGGER.debug("%s", entry)
                 try:
                     if self.write is not None:
-                        self.write(record)
+                        self.write(entry)
                 except OSError as error:
                     self.write, self.error = None, error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from esp_dfu_ext.dfu.trace import TraceFile
+from esp_dfu_ext.dfu.trace_file import TraceFile
 from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import load_target

@@ -73,7 +73,7 @@ class TracingBackend:
             failed = kind_of(error)
             raise
         finally:
-            # What was to be sent is shown whole, also where it failed.
+            # What was to be sent is shown whole, even if it failed.
             content = data.tobytes()[:count] if request_type & 0x80 else data.tobytes()
             seconds = trace.now() - begun
             trace.add(Transfer(begun, seconds, *opened, request_type, request, value, index, length, content, failed))

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from ..clock import Clock
 from ..errors import OutputError
 from ..usb.pcap import PCAP_HEADER, PCAPNG_HEADER, UsbmonWriter
-from ..usb.trace import Record, Trace, Transfer
+from ..usb.trace import Trace, TraceEntry, Transfer
 from ..versions import __version__
 from .spec import Request, StatusResponse
 
@@ -21,17 +21,17 @@ _PCAPNG, _PCAP = ".pcapng", ".pcap"
 
 
 class TraceFile:
-    """A file that takes the records of one command; a context manager.
+    """A file that takes the entries of one command; a context manager.
 
-    Every record is in the file when the next one begins, so that the trace of a program that is killed is whole.
+    Every entry is in the file when the next one begins, so that the trace of a program that is killed is whole.
 
     Args:
         path: Name of the file. ``.pcap`` and ``.pcapng`` make it a capture in the format of Linux usbmon, any other
             name makes it text. An existing file is overwritten only if it is empty or a trace that esp-dfu wrote.
-        clock: Source of the records' times.
+        clock: Source of the entries' times.
 
     Attributes:
-        trace: Takes the records; for `Bus.trace`.
+        trace: Takes the entries; for `Bus.trace`.
 
     Raises:
         OutputError: The file exists and is something else, or it cannot be written.
@@ -59,7 +59,7 @@ class TraceFile:
         with suppress(OSError):  # what could not be written before
             self._file.close()
 
-    def _writer(self) -> Callable[[Record], None]:
+    def _writer(self) -> Callable[[TraceEntry], None]:
         suffix = self.path.suffix.lower()
         if suffix in (_PCAP, _PCAPNG):
             return UsbmonWriter(self._write, pcapng=suffix == _PCAPNG)
@@ -67,8 +67,8 @@ class TraceFile:
         self._write(_TEXT_HEADER + f", esp-dfu {__version__}, begun {begun}\n{_COLUMNS}".encode())
         return self._write_text
 
-    def _write_text(self, record: Record) -> None:
-        line = f"{record.when - self._start:9.6f} {record.seconds:9.6f}  {record}{explain(record)}\n"
+    def _write_text(self, entry: TraceEntry) -> None:
+        line = f"{entry.when - self._start:9.6f} {entry.seconds:9.6f}  {entry}{explain(entry)}\n"
         self._write(line.encode())
 
     def _write(self, data: bytes) -> None:
@@ -76,11 +76,11 @@ class TraceFile:
         self._file.flush()
 
 
-def explain(record: Record) -> str:
-    """Return what the answer to DFU_GETSTATUS means, to be put behind it; empty for any other record."""
-    if isinstance(record, Transfer) and record.request is Request.DFU_GETSTATUS and record.error is None:
+def explain(entry: TraceEntry) -> str:
+    """Return what the answer to DFU_GETSTATUS means, to be put after it; empty for any other entry."""
+    if isinstance(entry, Transfer) and entry.request is Request.DFU_GETSTATUS and entry.error is None:
         with suppress(ValueError):  # a malformed answer
-            answer = StatusResponse.decode(record.data)
+            answer = StatusResponse.decode(entry.data)
             return f"  ({answer.status}, {answer.state}, bwPollTimeout {answer.poll_timeout * 1000:g} ms)"
     return ""
 
