@@ -236,7 +236,7 @@ def _local_path(text: object, build_dir: Path) -> Path | None:
 
 
 def _is_project_around(project_dir: Path, build_dir: Path) -> bool:
-    """Return whether a folder is a project around the build folder; what is around a downloaded one may be anything."""
+    """Return whether a folder is a project around the build folder; a downloaded one may lie in any folder."""
     around = _is_below(build_dir.absolute(), [project_dir, project_dir.resolve()])
     return around and os.path.isfile(project_dir / "CMakeLists.txt")  # noqa: PTH113
 

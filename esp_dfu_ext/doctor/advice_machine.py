@@ -66,7 +66,7 @@ def start_container() -> list[str]:
 
 
 def missing_node(where: str) -> list[str]:
-    """Return what to do about a device that the kernel knows and /dev does not show."""
+    """Return what to do about a device that the kernel knows but /dev does not show."""
     return start_container() if where == "container" else ["Unplug the board and plug it in again."]
 
 
@@ -76,13 +76,13 @@ def pip_install(packages: Sequence[str]) -> str:
 
 
 def usb_library(missing: str) -> list[str]:
-    """Return how to get USB to work: what is `missing` is ``pyusb``, ``libusb`` or, if both are installed, empty."""
+    """Return how to get USB working; `missing` is ``pyusb``, ``libusb``, or empty if both are installed."""
     if missing:
         return [pip_install(["pyusb", "libusb-package"] if missing == "pyusb" else ["libusb-package"])]
     return ["In a container or virtual machine, pass the USB bus through (/dev/bus/usb)."]
 
 
 def close_programs(holders: Sequence[dict[str, object]]) -> list[str]:
-    """Return what to close: `holders` are processes with ``name`` and ``process`` number, or none that are known."""
+    """Return which programs to close; `holders` has the ``name`` and ``process`` number of each, if they are known."""
     names = ", ".join(f"{held['name']} (process {held['process']})" for held in holders)
     return [f"Close {names or 'the program that uses the board (another flash, a virtual machine)'}, then try again."]

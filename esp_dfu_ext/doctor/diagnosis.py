@@ -48,15 +48,15 @@ def diagnose(
     broken: Sequence[EspDfuError] = (),
     machine: Machine | None = None,
 ) -> Diagnosis:
-    """Check everything needed for flashing. Never fails: a check that does is a finding.
+    """Check everything needed for flashing. Never fails: a check that raises an error becomes a finding.
 
     Args:
         targets: All known chips.
         build_dir: Build folder of the project.
         bus: Where to look for boards.
         named: The user named the build folder, so it must exist.
-        simulated: They are simulated, so libusb and udev of this machine do not matter.
-        project_dir: The project's folder, or None if only the build folder knows it.
+        simulated: The boards are simulated, so libusb and udev of this machine do not matter.
+        project_dir: The project's folder, or None to find it from the build folder.
         plugin: How idf.py loaded the actions, or None without idf.py.
         broken: Errors of chip files that cannot be used.
         machine: The machine to check, or None for this one.

@@ -92,7 +92,7 @@ def _way(route: str, machine: Machine) -> str:
     if route != "package":
         return route
     for name, module in list(sys.modules.items()):
-        with suppress(Exception):  # other people's modules may do anything when asked
+        with suppress(Exception):  # a module of another program may raise anything
             function = vars(module).get("action_extensions") if name.startswith("idf_ext") else None
             if function is not None and function.__module__.startswith("esp_dfu_ext."):
                 return f"{module.__file__}, which imports the installed package"

@@ -61,7 +61,7 @@ def _where(machine: Machine) -> str:
 
 
 def held(machine: Machine, node: UsbNode, interface: int) -> list[Finding]:
-    """Return who holds an interface of a device; nothing if the kernel shows nobody."""
+    """Return who holds an interface of a device; nothing if the kernel shows no holder."""
     driver = node.drivers.get(interface)
     if driver is None:
         return []

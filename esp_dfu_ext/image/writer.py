@@ -1,4 +1,4 @@
-"""Write dfu.bin: byte for byte what ESP-IDF's tools/mkdfu.py writes, and never half of it."""
+"""Write dfu.bin: byte for byte as ESP-IDF's tools/mkdfu.py writes it, and either whole or not at all."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class Machine:
         return frozenset(_group_name(number) for number in {os.getegid(), *os.getgroups()})
 
     def members(self, group: str) -> frozenset[str] | None:
-        """Return the members of a group in the system's database, or None if there is no such group."""
+        """Return the members of a group in the system's database, or None if the group does not exist."""
         import grp
 
         try:

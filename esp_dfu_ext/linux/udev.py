@@ -95,7 +95,7 @@ def files(machine: Machine) -> list[str]:
 def rules_for(machine: Machine, vid: int, pid: int) -> list[Rule]:
     """Return the rules that match a device's IDs (or all of USB) and give access, in udev's order.
 
-    A rule that tests more than IDs, subsystem and kind of event is left out: whether it matches is not known here.
+    A rule that tests more than IDs, subsystem and kind of event is left out, because whether it matches is unknown.
     """
     return [
         found

@@ -26,7 +26,7 @@ from .inspect import CheckedImage
 
 LOCK_TIME = 5.0  # seconds to wait for another process, which needs milliseconds for a line
 _LOCK_INTERVAL = 0.02  # seconds
-_BEGINNING = f'{{"format":{RECORD_LINE},"time":"'.encode()  # of each line, also of one that was cut off
+_BEGINNING = f'{{"format":{RECORD_LINE},"time":"'.encode()  # of each line, even of one that was cut off
 _PROBE = b" " * 1024  # longer than most lines; written and removed again to see that there is room
 
 

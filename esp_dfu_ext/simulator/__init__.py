@@ -2,7 +2,8 @@
 
 The rest of the package uses `simulate_text` and `simulate_boards` (boards under the real pyusb), `rehearse` (the
 status that the ROM reports for an image, without a bus), and `sample` (a project to flash). The model follows what
-Espressif's ROM code did when it was executed, or what its disassembly says. It was never compared with silicon.
+Espressif's ROM code did when it was executed, or what its disassembly says. It has never been compared with a real
+chip.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from .rom import ControlStall, ControlTimeout, Rom
 
 _GET_STRING = (0x80, 0x06, 0x03)  # bmRequestType, bRequest, high byte of wValue
 DETACH_TIME = 0.4  # seconds for which the device is off the bus after DFU_DETACH
-CONSOLE_APP_TIME = 0.05  # seconds for which an app with the ROM's USB console is back before it restarts
+CONSOLE_APP_TIME = 0.05  # seconds that an app with the ROM's USB console stays on the bus before it restarts
 
 
 class DeviceGone(Exception):
@@ -157,7 +157,7 @@ class Board:
     blocks: int = 0
     appeared: float = 0.0
     holder: object | None = None
-    # Coming events: (time, mode to appear in or None to leave).
+    # Future events: (time, mode to appear in, or None to leave).
     _schedule: list[tuple[float, Mode | None]] = field(default_factory=list)
     _bus_addresses: list[int] = field(default_factory=lambda: [0])
 

@@ -67,7 +67,7 @@ class SimulatedBackend:
             yield _Device(other, other.address)
 
     def get_device_descriptor(self, device: _Device) -> SimpleNamespace:
-        """Return it as pyusb's libusb backend does, with the device's position on the bus."""
+        """Return the device descriptor as pyusb's libusb backend does, with the device's position on the bus."""
         raw = (
             device.owner.device_descriptor
             if isinstance(device.owner, OtherDevice)
@@ -89,12 +89,12 @@ class SimulatedBackend:
         return self._configuration(device, config)
 
     def get_interface_descriptor(self, device: _Device, intf: int, alt: int, config: int) -> SimpleNamespace:
-        """Return it by index; raise IndexError after the last, by which pyusb finds the end."""
+        """Return an interface descriptor by its index; raise IndexError after the last, where pyusb stops."""
         interface: SimpleNamespace = self._configuration(device, config).interfaces[intf][alt]
         return interface
 
     def get_endpoint_descriptor(self, device: _Device, ep: int, intf: int, alt: int, config: int) -> SimpleNamespace:
-        """Return it by index."""
+        """Return an endpoint descriptor by its index."""
         endpoint: SimpleNamespace = self._configuration(device, config).interfaces[intf][alt].endpoints[ep]
         return endpoint
 
