@@ -7,6 +7,7 @@ need. A device that follows DFU 1.1 more strictly gets a DFU_GETSTATUS after eve
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..clock import Clock, Deadline
@@ -114,29 +115,23 @@ def download(
     return run.send(interval)
 
 
+@dataclass
 class _Run:
-    def __init__(
-        self,
-        device: DfuDevice,
-        image: DfuImage,
-        target: Target,
-        transfer_size: int,
-        path: str,
-        clock: Clock,
-        tolerant: bool,
-        on_event: EventSink,
-    ) -> None:
+    _device: DfuDevice
+    _image: DfuImage
+    _target: Target
+    _transfer_size: int
+    _path: str
+    _clock: Clock
+    _tolerant: bool
+    _on_event: EventSink
+
+    def __post_init__(self) -> None:
         # A device that is not tolerant stays in dfuMANIFEST, silent, until the bus reset; do not wait for it.
-        manifest = () if tolerant else (State.dfuMANIFEST,)
+        manifest = () if self._tolerant else (State.dfuMANIFEST,)
         self._ends = (State.dfuIDLE, State.dfuMANIFEST_WAIT_RESET, *manifest)
         self._busy = tuple(state for state in _BUSY_STATES if state not in manifest)
-        self._device = device
-        self._image = image
-        self._limits = target.dfu
-        self._transfer_size = transfer_size
-        self._path = path
-        self._clock = clock
-        self._on_event = on_event
+        self._limits = self._target.dfu
 
     def send(self, status_interval: int) -> StatusResponse:
         """Make one attempt, from whatever state the device is in to its last answer."""

@@ -18,7 +18,7 @@ from ..dfu.spec import Mode, StatusResponse
 from ..errors import DeviceGoneError, DfuError, InterruptedByUserError, TransferTimeoutError, UsbError
 from ..events import DeviceFound, Event, EventSink, Flashed, Phase, PhaseFinished, PhaseStarted, Progress
 from ..target import Target
-from ..usb.bus import Bus
+from ..usb.bus import Bus, UsbDevice
 from .inspect import CheckedImage
 from .results import FlashResult
 
@@ -205,12 +205,14 @@ class _BoardFlash:
         except (DfuError, UsbError) as error:
             if type(error) in (UsbError, TransferTimeoutError) and self._has_left(interface):
                 raise DeviceGoneError(f"Port {self._path}: the device left the bus.") from error
-            error.notes += (f"{self.written.value} The board on port {self._path}: {self._back_to_idle(device)}.",)
+            error.notes += (
+                f"{self.written.value} The board on port {self._path}: {back_to_idle(device, self._clock)}.",
+            )
             raise
         except BaseException:
             # Ctrl-C, or an event sink that fails.
             self.stopped_where = f". {self.written.value} The state of the board on port {self._path} is unknown"
-            state = self._back_to_idle(device)
+            state = back_to_idle(device, self._clock)
             self.stopped_where = f". {self.written.value} The board on port {self._path}: {state}"
             raise
         self.written = _Written.CONFIRMED
@@ -231,31 +233,26 @@ class _BoardFlash:
             self.written = _Written.ALL
         self._on_event(event)
 
-    def _back_to_idle(self, device: DfuDevice) -> str:
-        return back_to_idle(device, self._clock)
-
     def _has_left(self, interface: DfuInterface) -> bool:
         """Tell whether the device is gone: some host controllers report an I/O error first."""
-        deadline = Deadline(self._clock, LEAVING_TIME)
-        while True:
-            with suppress(UsbError):
-                now = device_at(self._bus, self._path)
-                if now is None or now.address != interface.device.address:
-                    return True
-            if not deadline.sleep(SCAN_INTERVAL):
-                return False
+        return any(now is None or now.address != interface.device.address for now in self._on_port(LEAVING_TIME))
 
     def _look_again(self, interface: DfuInterface) -> tuple[bool, str]:
         """Look at the port of a board that left the bus: is a new device on it, and which?"""
-        deadline = Deadline(self._clock, RETURN_TIME)
         now = None
-        while True:
-            with suppress(UsbError):
-                now = device_at(self._bus, self._path)
+        for now in self._on_port(RETURN_TIME):
             if now is not None and now.address != interface.device.address:
                 return True, f"A new device is on port {self._path} now: {describe(now, self._targets)}."
+        return False, f"{'Nothing' if now is None else 'Still the same device'} is on port {self._path} now."
+
+    def _on_port(self, seconds: float) -> Iterator[UsbDevice | None]:
+        """Yield the device on the board's port, or None, for some seconds; scans that fail are left out."""
+        deadline = Deadline(self._clock, seconds)
+        while True:
+            with suppress(UsbError):
+                yield device_at(self._bus, self._path)
             if not deadline.sleep(SCAN_INTERVAL):
-                return False, f"{'Nothing' if now is None else 'Still the same device'} is on port {self._path} now."
+                return
 
     def _reset(self, device: DfuDevice, interface: DfuInterface) -> str:
         """Reset the bus, which arms the ROM's watchdog, and return what was on the port afterwards."""
@@ -263,12 +260,9 @@ class _BoardFlash:
             with suppress(UsbError):
                 device.reset_bus()  # the chip restarts during it, so an error here means nothing
             seen, restarted = "nothing", False
-            deadline = Deadline(self._clock, self._target.dfu.return_timeout / 3)
-            while deadline.sleep(SCAN_INTERVAL):
-                with suppress(UsbError):  # the board is flashed, so not seeing it is not a failure
-                    now = device_at(self._bus, self._path)
-                    seen = f"{describe(now, self._targets)} (device {now.address})" if now else "nothing"
-                    restarted = now is None or now.address != interface.device.address
-                    if now is not None and restarted:
-                        break
+            for now in self._on_port(self._target.dfu.return_timeout / 3):
+                seen = f"{describe(now, self._targets)} (device {now.address})" if now else "nothing"
+                restarted = now is None or now.address != interface.device.address
+                if now is not None and restarted:
+                    break
         return seen if restarted else f"still the same, {seen}: the reset did not restart it"
