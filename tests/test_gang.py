@@ -61,7 +61,7 @@ def test_slow_and_failing_boards_do_not_delay_others() -> None:
     assert [event.path for event in events if isinstance(event, Failed)] == ["1-2"]
 
 
-def test_bus_for_several_threads_is_a_whole_bus() -> None:
+def test_bus_for_several_threads_is_whole_bus() -> None:
     simulation = simulate_text("esp32s3", chips())
     clock = VirtualClock()
     shared = _SharedScan(simulation.bus, clock)

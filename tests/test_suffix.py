@@ -69,6 +69,6 @@ def test_encode_is_inverse_of_decode() -> None:
 
 
 @pytest.mark.parametrize("at", range(14))
-def test_suffix_is_found_by_its_signature_in_the_right_place(at: int) -> None:
+def test_suffix_is_found_by_its_signature_in_right_place(at: int) -> None:
     assert suffix.has_suffix(bytes(at) + b"UFD\x10" + bytes(14 - at)) is (at == 10)
     assert not suffix.has_suffix(b"UFD\x10" + bytes(4))
