@@ -118,6 +118,8 @@ FAILURES = [
     ),
     ("esp32s3", ("--serial", "nobody"), 69, ["with serial number nobody", "[other-serial]"]),
     ("esp32s3,esp32s3", (), 64, ["Found 2 ESP32-S3 boards: 1-1, 1-2", "--path 1-1", "--all"]),
+    ("esp32s3", ("--path", "foo"), 64, ["'foo' is not a port path; expected one like 1-2. [usage]"]),
+    ("esp32s3", ("--path", "1-1", "--path", "1-2x"), 64, ["'1-2x' is not a port path"]),
     ("esp32s3", ("--path", "1-1", "--serial", "x"), 64, ["use only one of them"]),
     ("esp32s3", ("--wait", "-1"), 64, ["--wait"]),
     ("esp32s3+no-access", (), 77, ["no permission", "[no-permission]"]),

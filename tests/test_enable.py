@@ -151,3 +151,8 @@ def test_disable_names_lines_to_remove(idf_project: Path, capsys: Capture) -> No
     assert disable(session(), idf_project) == 65
     disable_shell(session())
     assert "Remove the lines" in capsys.readouterr().out
+
+
+def test_enable_names_a_missing_folder(tmp_path: Path) -> None:
+    done = esp_dfu("enable", "nofolder", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (65, "error: The folder nofolder does not exist. [project]\n")

@@ -72,7 +72,8 @@ def test_text_shows_values_results_and_status(tmp_path: Path) -> None:
     stream = small_image().stream
     first = stream[:16].hex(" ")
     assert f"1-1     DFU_DNLOAD            0x0000    64 -> {first} ..\n" in text
-    assert "1-1     DFU_DETACH            0x02bc     0 -> failed: device-gone\n" in text
+    detach = "1-1     DFU_DETACH            0x02bc     0 -> failed: device-gone"
+    assert f"{detach}  (the ROM leaves the bus before it answers)\n" in text
     assert "DFU_GETSTATUS         0x0000     6 <- 00 00 01 00 02 00  (OK, dfuIDLE, bwPollTimeout 256 ms)\n" in text
     assert "1-1     re-enumeration        device 2 is now device 3\n" in text
     assert "        scan                  vendor 303a: 1-1 303a:0009 (device 2)\n" in text

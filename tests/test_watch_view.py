@@ -129,7 +129,9 @@ def test_ctrl_c_ends_watch(
         ("--watch", "--json"),
         ("--count", "5"),
         ("--watch", "--count", "0"),
+        ("--watch", "--all"),
         ("--watch", "--all", "--path", "1-1"),
+        ("--watch", "--path", "foo"),
     ],
 )
 def test_contradicting_options_are_refused(
@@ -160,7 +162,10 @@ def test_terminal_shows_ports_in_use_below_verdicts() -> None:
     view = views.watch_view(Console(out=terminal), "ESP32-S3")
     with view:
         view.begin("", 3)
+        tally = view._progress.tasks[0]  # type: ignore[attr-defined]
+        assert tally.fields["figures"] == "no board yet"
         view(DeviceFound("1-2", "run-time", "7c:df:a1:00:00:02"))
+        assert tally.fields["figures"] == "0 passed, 0 failed"
         view(PhaseStarted("1-2", Phase.DOWNLOAD, 2048))
         view(Progress("1-2", Phase.DOWNLOAD, 300, 2048, "app.bin"))
         view(Notice("report", "A line is missing.", "1-2"))

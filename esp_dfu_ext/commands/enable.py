@@ -106,6 +106,8 @@ def _assignment(folders: Sequence[str]) -> str:
 
 
 def _must_be_project(folder: Path) -> None:
+    if not folder.exists():
+        raise ProjectError(f"The folder {folder} does not exist.")
     if not (folder / "CMakeLists.txt").is_file():
         raise ProjectError(f"{_named(folder)} is not an ESP-IDF project: it has no CMakeLists.txt.")
 

@@ -13,6 +13,7 @@ from ..operations.flasher import Flasher
 from ..operations.inspect import CheckedImage
 from ..target import Target
 from ..usb.bus import Bus
+from ..usb.descriptors import is_port_path
 from .session import Session
 
 if TYPE_CHECKING:
@@ -36,15 +37,20 @@ class FlashArguments(FlashOptions):
     report: str | None = None
 
     def check(self) -> None:
-        """Check that the options do not contradict each other.
+        """Check the values of the options, and that they do not contradict each other.
 
         Raises:
-            UsageError: They do; the message says what to use instead.
+            UsageError: The message says what to use instead.
         """
+        for path in self.paths:
+            if not is_port_path(path):
+                raise UsageError(f"{path!r} is not a port path; expected one like 1-2.")
         if sum((bool(self.paths), self.all, self.serial is not None)) > 1:
             raise UsageError("--path, --serial and --all each select boards; use only one of them.")
         if not 0 <= self.wait <= _LONGEST_WAIT:
             raise UsageError(f"--wait takes a number of seconds from 0 to {_LONGEST_WAIT}.")
+        if self.watch and self.all:
+            raise UsageError("--watch flashes every board, so --all cannot be used with it; use --path to limit it.")
         if self.watch and self.serial is not None:
             raise UsageError("--watch flashes any board, so --serial cannot be used with it; use --path.")
         if self.watch and self.wait:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..clock import Clock
-from ..errors import OutputError
+from ..errors import DeviceGoneError, OutputError
 from ..usb.pcap import PCAP_HEADER, PCAPNG_HEADER, UsbmonWriter
 from ..usb.trace import Trace, TraceEntry, Transfer
 from ..versions import __version__
@@ -63,8 +63,8 @@ class TraceFile:
         suffix = self.path.suffix.lower()
         if suffix in (_PCAP, _PCAPNG):
             return UsbmonWriter(self._write, pcapng=suffix == _PCAPNG)
-        begun = datetime.fromtimestamp(self._start, timezone.utc).isoformat(timespec="milliseconds")
-        self._write(_TEXT_HEADER + f", esp-dfu {__version__}, begun {begun}\n{_COLUMNS}".encode())
+        started = datetime.fromtimestamp(self._start, timezone.utc).isoformat(timespec="milliseconds")
+        self._write(_TEXT_HEADER + f", esp-dfu {__version__}, started {started}\n{_COLUMNS}".encode())
         return self._write_text
 
     def _write_text(self, entry: TraceEntry) -> None:
@@ -77,8 +77,12 @@ class TraceFile:
 
 
 def explain(entry: TraceEntry) -> str:
-    """Return what the answer to DFU_GETSTATUS means, to be put after it; empty for any other entry."""
-    if isinstance(entry, Transfer) and entry.request is Request.DFU_GETSTATUS and entry.error is None:
+    """Return what the result of a request means, to be put after it; empty if that is plain."""
+    if not isinstance(entry, Transfer):
+        return ""
+    if entry.request is Request.DFU_DETACH and entry.error is DeviceGoneError:
+        return "  (the ROM leaves the bus before it answers)"
+    if entry.request is Request.DFU_GETSTATUS and entry.error is None:
         with suppress(ValueError):  # a malformed answer
             answer = StatusResponse.decode(entry.data)
             return f"  ({answer.status}, {answer.state}, bwPollTimeout {answer.poll_timeout * 1000:g} ms)"

@@ -34,6 +34,7 @@ from .terminal import Terminal
 from .text import shorten
 
 _WIDEST = 104  # columns; enough for bars of 40
+_NO_BOARD = "no board yet"
 _TALLY = ""  # the row below the boards; no port has this name
 
 
@@ -220,10 +221,12 @@ class WatchBarView(GangBarView, WatchView):
         self._console.info(invitation(self._title, ports, count))
         self._begin(_TALLY, self._label("", "watching"), count or 0)
         self._open.discard(_TALLY)  # not a phase that can be abandoned
-        self._progress.update(self._tasks[_TALLY], figures="no board yet")
+        self._progress.update(self._tasks[_TALLY], figures=_NO_BOARD)
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
+        if isinstance(event, DeviceFound) and self._task(_TALLY).fields["figures"] == _NO_BOARD:
+            self._progress.update(self._tasks[_TALLY], figures="0 passed, 0 failed")
         if isinstance(event, BoardLeft):
             if event.path in self._tasks:
                 self._progress.remove_task(self._tasks.pop(event.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,6 +45,11 @@ def port_path(device: Any) -> str:
     """Return ``bus-port.port`` of a pyusb device; port 0 is the root hub itself."""
     ports = device.port_numbers or ()
     return f"{device.bus}-{'.'.join(map(str, ports))}" if ports else f"{device.bus}-0"
+
+
+def is_port_path(text: str) -> bool:
+    """Tell whether a text has the form of `port_path`."""
+    return re.fullmatch(r"[0-9]+-[0-9]+(\.[0-9]+)*", text) is not None
 
 
 def path_key(path: str) -> list[int]:
