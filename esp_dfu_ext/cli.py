@@ -112,7 +112,8 @@ _json_lines = {"names": ["--json"], "is_flag": True, "help": "Print each event a
 def cli(context: click.Context) -> None:
     """Flash ESP32-series boards over the chip's own USB port (DFU).
 
-    In an ESP-IDF project, idf.py has the same commands: dfu, dfu-list, dfu-flash and dfu-doctor.
+    idf.py has the same commands in an ESP-IDF project:
+    dfu, dfu-list, dfu-flash and dfu-doctor.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
@@ -158,10 +159,10 @@ def build(build_dir: Path, output: str | None, only: tuple[str, ...], **chosen: 
     _run(command, chosen)  # `build` itself finds the project, and reads its files once
 
 
-@cli.command(short_help="Show what a DFU.BIN contains.")
+@cli.command(short_help="Show what a dfu.bin contains.")
 @click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
 def inspect(dfu_bin: Path) -> None:
-    """Show what DFU.BIN contains, and how the chip's ROM would answer it."""
+    """Show what DFU.BIN contains, and whether the chip's ROM would accept it."""
 
     def command(session: Session) -> int:
         from .commands.inspect import inspect
@@ -176,8 +177,8 @@ def inspect(dfu_bin: Path) -> None:
 def list_(json: bool, **chosen: Any) -> None:
     """List connected boards in dfu-util's format.
 
-    Lines for programs go to stdout, notes for people to stderr. If no board is connected, the notes say how to put
-    each chip into download mode, and which pins its USB port has.
+    Boards are listed on stdout; messages go to stderr. If no board is connected, the notes say how to put
+    each chip into download mode, and which pins its USB port uses.
     """
 
     def command(session: Session) -> int:
@@ -189,7 +190,7 @@ def list_(json: bool, **chosen: Any) -> None:
 
 
 @cli.command(
-    short_help="Flash a DFU.BIN to one or more boards.",
+    short_help="Flash a dfu.bin to one or more boards.",
     examples=[
         ("esp-dfu flash dfu.bin", "the only board"),
         ("esp-dfu flash dfu.bin --path 1-2", "the board on this port"),
@@ -200,7 +201,10 @@ def list_(json: bool, **chosen: Any) -> None:
 @click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
 @_takes(*options.flash(), _json_lines, _quiet, path=_completed_by("paths"), serial=_completed_by("serials"))
 def flash(dfu_bin: Path, path: tuple[str, ...], **chosen: Any) -> None:
-    """Flash DFU.BIN to a board of the chip that it was made for."""
+    """Flash DFU.BIN to a board of the chip that it was made for.
+
+    Without --path, --serial, --all or --watch, exactly one such board must be connected.
+    """
 
     def command(session: Session) -> int:
         from .commands.flash import flash
@@ -268,7 +272,11 @@ def demo(name: str | None) -> None:
 
 
 _project = click.argument("project_dir", default=".", type=click.Path(path_type=Path))
-_shell = click.option("--shell", is_flag=True, help="For all projects of a shell: print the line to evaluate in it.")
+
+
+def _shell(verb: str) -> Callable[[Any], Any]:
+    text = f"Print a line that {verb} the actions for every project in the current shell."
+    return click.option("--shell", is_flag=True, help=text)
 
 
 @cli.command(
@@ -279,9 +287,9 @@ _shell = click.option("--shell", is_flag=True, help="For all projects of a shell
     ],
 )
 @_project
-@_shell
+@_shell("enables")
 def enable(project_dir: Path, shell: bool) -> None:
-    """Add the dfu actions to ESP-IDF up to 5.5. Version 6.0 and later find them without this command."""
+    """Add the dfu actions to ESP-IDF 5.0 to 5.5. Version 6.0 and later find them without this command."""
 
     def command(session: Session) -> int:
         from .commands import enable
@@ -293,7 +301,7 @@ def enable(project_dir: Path, shell: bool) -> None:
 
 @cli.command(short_help="Undo what enable did.")
 @_project
-@_shell
+@_shell("disables")
 def disable(project_dir: Path, shell: bool) -> None:
     """Undo what enable did."""
 

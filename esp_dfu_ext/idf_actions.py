@@ -93,8 +93,8 @@ def _actions() -> dict[str, dict[str, Any]]:
             "short_help": "List connected boards that can be flashed over USB.",
             "help": (
                 "List connected boards in dfu-util's format; works outside projects too.\n\n"
-                "Lines for programs go to stdout, notes for people to stderr. If no board is connected, the notes say "
-                "how to put each chip into download mode, and which pins its USB port has."
+                "Boards are listed on stdout; messages go to stderr. If no board is connected, the notes say "
+                "how to put each chip into download mode, and which pins its USB port uses."
             ),
             "options": options.list_(),
         },

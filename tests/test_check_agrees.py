@@ -11,7 +11,7 @@ import pytest
 from esp_dfu_ext.errors import ImageError
 from esp_dfu_ext.image.check import check_image
 from esp_dfu_ext.image.format import parse_image
-from esp_dfu_ext.simulator import rehearse
+from esp_dfu_ext.simulator import rom_status
 
 from .kit.archives import (
     KIB,
@@ -153,4 +153,4 @@ def test_size_without_flash_params_is_that_of_chip(assumed_size: int) -> None:
     flash = msgspec.structs.replace(chip().flash, assumed_size=assumed_size)
     target = msgspec.structs.replace(chip(), flash=flash)
     image = parse_image(dfu_file(archive([File(4 * MIB, "far.bin", content(100))], None)))
-    assert (check_image(image, target) == []) is (rehearse(image.stream, target) == OK) is (assumed_size > 4 * MIB)
+    assert (check_image(image, target) == []) is (rom_status(image.stream, target) == OK) is (assumed_size > 4 * MIB)

@@ -126,7 +126,7 @@ FAILURES = [
     ("esp32s3+busy", (), 75, ["another program holds the device"]),
     ("esp32s3+vanish@50", (), 74, ["left the bus", "Check the cable"]),
     ("esp32s3+stall@50+stall@51+stall@52", (), 74, ["refused the block at offset 0x0", "[usb-stall]"]),
-    ("esp32s3+error@50", (), 74, ["errTARGET", "dfuERROR", "it is in dfuIDLE and ready for a new download"]),
+    ("esp32s3+error@50", (), 74, ["errTARGET", "dfuERROR", "is in dfuIDLE and ready for another download"]),
     ("frog", (), 64, ["Cannot simulate 'frog'", "esp32s3"]),
 ]
 
@@ -268,10 +268,10 @@ def test_interrupt_is_130(dfu_bin: Path, mocker: MockerFixture, capsys: Capture)
 def test_several_paths_are_flashed_at_once(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     simulate(monkeypatch, "esp32s3,esp32s3,esp32s3")
     assert run("flash", str(dfu_bin), "--path", "1-3", "--path", "1-1", "-q") == 0
-    assert capsys.readouterr().out == "2 of 2 boards rehearsed.\n"
+    assert capsys.readouterr().out == "2 of 2 boards passed the dry run.\n"
     assert run("flash", str(dfu_bin), "--path", "1-3", "--path", "1-1") == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [row[:2] for row in rows if row[-1:] == ["OK"]] == [
+    assert [row[:2] for row in rows if row[-1:] == ["PASS"]] == [
         ["1-3", "7c:df:a1:00:00:03"],
         ["1-1", "7c:df:a1:00:00:01"],
     ]
@@ -284,8 +284,8 @@ def test_all_flashes_every_board_despite_failures(
     assert run("flash", str(dfu_bin), "--all") == 74
     out, err = capsys.readouterr()
     rows = {line.split()[0]: line.split()[-1] for line in out.splitlines() if line.startswith("1-")}
-    assert rows == {"1-1": "OK", "1-2": "dfu-status", "1-4": "device-gone", "1-5": "OK"}
-    assert "2 of 4 boards rehearsed." in out
+    assert rows == {"1-1": "PASS", "1-2": "dfu-status", "1-4": "device-gone", "1-5": "PASS"}
+    assert "2 of 4 boards passed the dry run." in out
     assert "errTARGET" in err
     assert "Port 1-4: the device left the bus" in err
 
@@ -333,7 +333,7 @@ def test_every_target_can_be_rehearsed(name: str, tmp_path: Path, capsys: Captur
     build_dir = write_sample_project(tmp_path, load_target(name), app_size=5000)
     assert run("build", str(build_dir), "-q") == 0
     assert run("flash", str(build_dir / "dfu.bin"), "--simulate", "-q") == 0
-    assert "Rehearsed" in capsys.readouterr().out
+    assert "Dry run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])

@@ -127,11 +127,11 @@ def test_log_has_line_for_each_step() -> None:
     assert out.getvalue().splitlines() == [
         "Waiting up to 12 s for an ESP32-S3 ...",
         "ESP32-S3 on port 1-2, serial number 7c:df:a1:00:00:01, in run-time mode",
-        "detach    in DFU mode, 0.4 s",
-        "download   14 %  300 B of 2 KiB  app.bin",
-        "download   14 %  300 B of 2 KiB  app?[31m.bin",
-        "download   53 %  1.07 KiB of 2 KiB  app.bin",
-        "download  100 %  2 KiB of 2 KiB",
+        "detach    board is in DFU mode, 0.4 s",
+        "download   14%  300 B of 2 KiB  app.bin",
+        "download   14%  300 B of 2 KiB  app?[31m.bin",
+        "download   53%  1.07 KiB of 2 KiB  app.bin",
+        "download  100%  2 KiB of 2 KiB",
         "verify    all MD5s match, 1.0 s",
     ]
     assert err.getvalue() == "warning: The device wants more.\n"

@@ -37,7 +37,7 @@ MESSAGES = {
     "device-gone": "the device left the bus",
     "no-return": "did not come back in DFU mode within 15 s",
     "no-dfu-mode": "did not come back in DFU mode within 15 s",
-    "usb-timeout": "no answer in time",
+    "usb-timeout": "no answer",
     "usb-stall": "the device refused the",
     "dfu-status": "the device reported err",
     "dfu-state": "state dfu",
@@ -102,7 +102,7 @@ def holds_image(rig: Rig) -> bool:
 
 
 # True wherever they are printed, but no cell prints them.
-NOT_PRINTED = {"it can no longer be reached", "Still the same device", "came back in run-time mode"}
+NOT_PRINTED = {"can no longer be reached", "Still the same device", "came back in run-time mode"}
 printed: dict[str, bool] = {}  # the sentences of `assert_true`, and whether a cell has printed them
 
 
@@ -116,11 +116,11 @@ def assert_true(run: Run, cell: Cell) -> None:
         "Nothing was written": board.rom.flash.read(0, CHIP_SIZE) == OLD,
         "The image in flash memory may be incomplete": any(t.value >= FIRST_FILE for t in data),
         "The whole image was sent": any(t.value == BLOCKS - 1 for t in data),
-        "it is in dfuIDLE and ready for a new download": board.present
+        "is in dfuIDLE and ready for another download": board.present
         and (board.rom.state, board.rom.status) == (State.dfuIDLE, Status.OK),
-        "it no longer answers": cell.dead,
-        "it can no longer be reached": not old_device,
-        "it refuses to return to dfuIDLE": cell.lasting and not cell.dead,
+        "no longer answers": cell.dead,
+        "can no longer be reached": not old_device,
+        "refuses to return to dfuIDLE": cell.lasting and not cell.dead,
         "the device left the bus": not old_device,
         "Nothing is on port 1-1 now": not here,
         "no device is on its port now": not here,
@@ -208,7 +208,7 @@ def test_cell_ends_as_expected(
         assert run.code == 128 + signal.Signals[fault]
         assert len([line for line in run.err.splitlines() if not line.startswith("  ")]) == 1
         assert place == "reset" or cell.rig.boards[0].rom.state in (State.appIDLE, State.dfuIDLE)
-        assert (place in ("open", "detach", "wait", "reset")) == ("ready for a new download" not in run.err)
+        assert (place in ("open", "detach", "wait", "reset")) == ("ready for another download" not in run.err)
     second_run(cell, run, dfu_bin, capsys)
 
 

@@ -103,7 +103,7 @@ def test_signal_ends_command_in_order(number: signal.Signals, boards: str, dfu_b
         stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
-    read_until(process.stdout.fileno(), b" %")
+    read_until(process.stdout.fileno(), b"%")
     process.send_signal(number)
     _, err = process.communicate(timeout=DEADLINE)
     errors = [line for line in err.decode().splitlines() if line.startswith("error:")]
@@ -111,7 +111,7 @@ def test_signal_ends_command_in_order(number: signal.Signals, boards: str, dfu_b
     assert len(errors) == boards.count("esp32s3")
     for line in errors:
         assert ("Stopped." if number is signal.SIGINT else f"Stopped by {number.name}.") in line
-        assert "it is in dfuIDLE and ready for a new download" in line
+        assert "is in dfuIDLE and ready for another download" in line
     assert "Traceback" not in err.decode()
     assert json.loads(report.read_text()) == [["dfuIDLE", True]] * len(errors)
 

@@ -86,7 +86,7 @@ def test_back_to_idle_describes_device() -> None:
     _bring_to(rig, device, DNLOAD_IDLE)
     assert "dfuIDLE" in back_to_idle(device, rig.clock)
     assert rig.board.rom.state == IDLE
-    assert "ready for a new download" in back_to_idle(device, rig.clock)
+    assert "ready for another download" in back_to_idle(device, rig.clock)
     rig.board.unplug()
     assert "can no longer be reached" in back_to_idle(device, rig.clock)
 

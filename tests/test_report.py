@@ -268,7 +268,7 @@ def test_full_disk_stops_no_board(dfu_bin: Path, tmp_path: Path, room: int) -> N
         assert done.stdout == ""  # known before: no board was touched
         assert report.read_bytes() == before
     else:
-        assert "4 of 4 boards rehearsed." in done.stdout
+        assert "4 of 4 boards passed the dry run." in done.stdout
         assert 4 < len(lines(report)) < 4 + 4  # so many fit
 
 

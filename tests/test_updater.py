@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from esp_dfu_ext.simulator import Rom, rehearse
+from esp_dfu_ext.simulator import Rom, rom_status
 from esp_dfu_ext.simulator.rom import ControlStall
 
 from .kit.archives import FILES, MIB, TRAILER, File, archive, archive_of, content, fill
@@ -154,13 +154,13 @@ def test_chip_size_is_forgotten_before_next_download() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rehearsal_of_good_stream(name: str) -> None:
-    assert rehearse(archive(FILES), chip(name)) == OK
+    assert rom_status(archive(FILES), chip(name)) == OK
 
 
 @pytest.mark.parametrize("case", [c for c in bad_streams() if c.flash_size == 4 * MIB], ids=lambda case: case.name)
 def test_rehearsal_agrees_with_rom(case: BadStream) -> None:
-    assert rehearse(memoryview(case.stream), chip()) == case.status
+    assert rom_status(memoryview(case.stream), chip()) == case.status
 
 
 def test_rehearsal_of_empty_stream_is_not_ok() -> None:
-    assert rehearse(b"", chip()) != OK
+    assert rom_status(b"", chip()) != OK

@@ -85,10 +85,11 @@ def _one(run: FlashRun) -> int:
     with views.flash_view(console, run.title) as view:
         result = _flash_one(run, run.flasher(view))
     app = run.image.app
-    what = f"{app.project} {app.version}, " if app is not None else ""
+    what = f"{app.project} {app.version}" if app is not None else "the image"
     rate = f" ({format_rate(result.size, result.seconds)})" if run.simulation is None else ""
+    done = f"Flashed {what}," if run.simulation is None else f"Dry run of {what}:"
     console.result(
-        f"{'Flashed' if run.simulation is None else 'Rehearsed'} {what}{format_size(result.size)} "
+        f"{done} {format_size(result.size)} "
         f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
         f"The chip reported {result.status} in state {result.state}."
     )
@@ -121,7 +122,7 @@ def _several(run: FlashRun) -> int:
     for error in failed:
         run.session.fail(error)
     good = len(outcomes) - len(failed)
-    word = "flashed" if run.simulation is None else "rehearsed"
+    word = "flashed" if run.simulation is None else "passed the dry run"
     console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
     _compare(run, [outcome.path for outcome in outcomes if outcome.result is not None])
     return failed[0].exit_code if failed else 0
@@ -163,10 +164,10 @@ def _flash_one(run: FlashRun, flasher: Flasher) -> FlashResult:
 
 def _verdict(outcome: FlashOutcome) -> str:
     if outcome.error is not None:
-        return Styled(f"FAILED: {outcome.error.code}", "bold red")
+        return Styled(f"FAIL: {outcome.error.code}", "bold red")
     assert outcome.result is not None
     reset = f"; after the reset: {outcome.result.after_reset}" if outcome.result.after_reset else ""
-    return f"{outcome.result.status}{reset}"
+    return f"PASS{reset}"
 
 
 def _warn_if_older(session: Session, dfu_bin: Path, build_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""`inspect`: show what an image contains, and how the chip's ROM would answer it."""
+"""`inspect`: show what an image contains, and whether the chip's ROM would accept it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_ROWS = 100
 
 
 def inspect(session: Session, path: Path) -> int:
-    """Show what a dfu.bin contains, and how the ROM would answer it."""
+    """Show what a dfu.bin contains, and whether the ROM would accept it."""
     session.name_image(path)
     result = operation.inspect(path, session.targets())
     session.target = result.target
@@ -45,7 +45,7 @@ def inspect(session: Session, path: Path) -> int:
         console.warn(problem)
     if result.target is None:
         return EXIT_DATA
-    status = simulator.rehearse(image.stream, result.target)
+    status = simulator.rom_status(image.stream, result.target)
     good = status is Status.OK and not result.problems
     console.result(f"The simulated ROM reports {status}" + (", but see above." if result.problems else "."), good=good)
     return 0 if good else EXIT_DATA

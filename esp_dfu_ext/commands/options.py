@@ -63,7 +63,7 @@ def flash() -> list[dict[str, Any]]:
         {
             "names": ["--reset"],
             "is_flag": True,
-            "help": "Try to start the app by a bus reset, and report what was seen.",
+            "help": "Try to start the app with a bus reset, then report what appears on the port.",
         },
         {
             "names": ["--watch"],
@@ -72,7 +72,7 @@ def flash() -> list[dict[str, Any]]:
         },
         {"names": ["--count"], "type": int, "metavar": "N", "help": "End --watch after N boards."},
         {"names": ["--report"], "metavar": "FILE", "help": "Append a JSON line for each board to FILE."},
-        {"names": ["--simulate"], "is_flag": True, "help": "Rehearse on a simulated board; USB is not used."},
+        {"names": ["--simulate"], "is_flag": True, "help": "Dry run on a simulated board; USB is not used."},
         _trace(),
     ]
 

@@ -128,7 +128,7 @@ def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[
         if len(chosen) > 1:
             raise UsageError(
                 f"{len(chosen)} boards have the serial number {selector.serial!r}: "
-                f"{', '.join(interface.path for interface in chosen)}. Choose one by its port."
+                f"{', '.join(interface.path for interface in chosen)}. Choose one by its port: --path {chosen[0].path}"
             )
     else:
         chosen = found

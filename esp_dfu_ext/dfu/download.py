@@ -164,7 +164,7 @@ class _Run:
                 except StallError as error:
                     raise self._explain(error, position, when, status_interval) from error
                 except TransferTimeoutError as error:
-                    raise self._late(f"to the block at offset {position:#x} of the stream", timeout) from error
+                    raise self._late(f"to the block at stream offset {position:#x}", timeout) from error
                 if (block + 1) % status_interval == 0:
                     self._settle(_NEXT_BLOCK, when, self._limits.erase_timeout)
                 if (block + 1) % self._limits.status_interval == 0:
@@ -228,7 +228,7 @@ class _Run:
                 )
 
     def _late(self, what: str, timeout: float) -> TransferTimeoutError:
-        return TransferTimeoutError(f"Port {self._path}: no answer in time {what} ({timeout:.0f} s).")
+        return TransferTimeoutError(f"Port {self._path}: no answer within {timeout:.0f} s {what}.")
 
     def _explain(self, stall: StallError, position: int, when: str, status_interval: int) -> Exception:
         """Ask the device why it stalled, and return the error that says so."""

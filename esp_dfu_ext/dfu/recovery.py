@@ -50,20 +50,20 @@ def recover(device: DfuDevice, clock: Clock) -> bool:
 
 
 def back_to_idle(device: DfuDevice, clock: Clock) -> str:
-    """After a failure, try to bring the device to dfuIDLE, and return a phrase on how it is now; never fails."""
+    """After a failure, try to bring the device to dfuIDLE; return how it is now, to end a sentence. Never fails."""
     try:
         recover(device, clock)
     except StallError:
-        return "it refuses to return to dfuIDLE"
+        return "refuses to return to dfuIDLE"
     except TransferTimeoutError:
-        return "it no longer answers"
+        return "no longer answers"
     except UsbError:
-        return "it can no longer be reached"
+        return "can no longer be reached"
     except DfuStateError as error:
-        return f"it stays in state {error.state}"
+        return f"stays in state {error.state}"
     except DfuError:
-        return "its answers are malformed"
-    return "it is in dfuIDLE and ready for a new download"
+        return "gives malformed answers"
+    return "is in dfuIDLE and ready for another download"
 
 
 def is_idle_again(device: DfuDevice, clock: Clock) -> bool:

@@ -221,8 +221,8 @@ ADVICE: Mapping[str, _Advise] = {
     ],
     "layout": _text("Change the addresses in the partition table, or the size of the flash memory: idf.py menuconfig"),
     "firmware": _text(
-        "If it is for another chip: {names.set_target} CHIP",
-        "If it is damaged: {names.compile}",
+        "If one is for another chip: {names.set_target} CHIP",
+        "If one is damaged: {names.compile}",
         "To override this check: --force",
     ),
     "image": _BUILD_AGAIN,

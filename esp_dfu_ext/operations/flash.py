@@ -206,14 +206,14 @@ class _BoardFlash:
             if type(error) in (UsbError, TransferTimeoutError) and self._has_left(interface):
                 raise DeviceGoneError(f"Port {self._path}: the device left the bus.") from error
             error.notes += (
-                f"{self.written.value} The board on port {self._path}: {back_to_idle(device, self._clock)}.",
+                f"{self.written.value} The board on port {self._path} {back_to_idle(device, self._clock)}.",
             )
             raise
         except BaseException:
             # Ctrl-C, or an event sink that fails.
             self.stopped_where = f". {self.written.value} The state of the board on port {self._path} is unknown"
             state = back_to_idle(device, self._clock)
-            self.stopped_where = f". {self.written.value} The board on port {self._path}: {state}"
+            self.stopped_where = f". {self.written.value} The board on port {self._path} {state}"
             raise
         self.written = _Written.CONFIRMED
         self.stopped_where = (

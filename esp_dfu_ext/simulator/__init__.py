@@ -1,6 +1,6 @@
 """Simulate chips: the ROM's DFU device, its flash memory, and boards that connect to a bus and leave it.
 
-The rest of the package uses `simulate_text` and `simulate_boards` (boards under the real pyusb), `rehearse` (the
+The rest of the package uses `simulate_text` and `simulate_boards` (boards under the real pyusb), `rom_status` (the
 status that the ROM reports for an image, without a bus), and `sample` (a project to flash). The model follows what
 Espressif's ROM code did when it was executed, or what its disassembly says. It has never been compared with a real
 chip.
@@ -148,7 +148,7 @@ def _apply(board: Board, option: str) -> None:
         )
 
 
-def rehearse(stream: bytes | memoryview, target: Target) -> Status:
+def rom_status(stream: bytes | memoryview, target: Target) -> Status:
     """Return the status that the ROM reports for a stream, with erased flash memory as large as it can address."""
     rom = Rom(target, NorFlash(target.flash.limit, target.flash.sector), serial="0")
     rom.restart(Mode.DFU)
@@ -166,7 +166,7 @@ __all__ = [
     "Faults",
     "Rom",
     "Simulation",
-    "rehearse",
+    "rom_status",
     "simulate",
     "simulate_boards",
     "simulate_text",

@@ -143,7 +143,7 @@ class BarView(LineView):
     def _show(self, row: Hashable, event: Progress) -> None:
         seconds = self._progress.get_time() - self._started[row]
         percent = event.done * 100 // max(event.total, 1)
-        figures = f"{percent:>3} %"
+        figures = f"{percent:>3}%"
         if event.done and seconds > 0.5:
             left = seconds / event.done * (event.total - event.done)
             rate = "" if self._tiny else f"  {format_rate(event.done, seconds)}"
@@ -166,7 +166,7 @@ class BarView(LineView):
         self._open.discard(row)
         task = self._task(row)
         if task.started:
-            figures = f"{task.percentage:>3.0f} %, not finished"
+            figures = f"{task.percentage:>3.0f}%, not finished"
         else:
             self._progress.start_task(task.id)
             figures = "not finished"
@@ -190,9 +190,9 @@ class GangBarView(BarView):
         if not isinstance(event, DeviceFound):
             super().__call__(event)
         if isinstance(event, Flashed):
-            self._close(event.path, "done", f"{format_size(event.size)}  {format_seconds(event.seconds)}")
+            self._close(event.path, "PASS", f"{format_size(event.size)}  {format_seconds(event.seconds)}")
         elif isinstance(event, Failed):
-            self._close(event.path, "FAILED", event.code)
+            self._close(event.path, "FAIL", event.code)
 
     def _row(self, path: str, phase: Phase) -> Hashable:
         return path

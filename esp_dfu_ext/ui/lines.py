@@ -24,7 +24,7 @@ from .console import Console
 
 # What a finished phase has done.
 DONE = {
-    Phase.DETACH: "in DFU mode",
+    Phase.DETACH: "board is in DFU mode",
     Phase.RECOVER: "back in dfuIDLE",
     Phase.VERIFY: "all MD5s match",
     Phase.RESET: "bus reset",
@@ -91,7 +91,7 @@ class LogView(LineView):
                 self._next[event.path] = (percent // self._step + 1) * self._step
                 name = f"  {event.name}" if event.name else ""
                 of = f"{format_size(event.done)} of {format_size(event.total)}"
-                self._line(event.path, f"{event.phase.value:<9} {percent:>3} %  {of}{name}")
+                self._line(event.path, f"{event.phase.value:<9} {percent:>3}%  {of}{name}")
         elif isinstance(event, PhaseFinished) and event.phase in DONE:
             self._line(event.path, f"{event.phase.value:<9} {DONE[event.phase]}, {format_seconds(event.seconds)}")
 
@@ -110,7 +110,7 @@ class GangLogView(LogView):
         if isinstance(event, Flashed):
             self._line(event.path, f"flashed, {format_seconds(event.seconds)}")
         elif isinstance(event, Failed):
-            self._line(event.path, f"FAILED: {event.code}")
+            self._line(event.path, f"FAIL: {event.code}")
 
     def _line(self, path: str, text: str) -> None:
         self._console.info(f"{path:<7} {text}")

@@ -21,7 +21,7 @@ from esp_dfu_ext.commands import list as listing
 from esp_dfu_ext.commands.flash_run import FlashArguments
 from esp_dfu_ext.errors import EspDfuError
 from esp_dfu_ext.image.format import parse_image
-from esp_dfu_ext.simulator import Board, rehearse
+from esp_dfu_ext.simulator import Board, rom_status
 from esp_dfu_ext.simulator.board import DeviceGone
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 from esp_dfu_ext.target import read_target
@@ -111,7 +111,7 @@ def _inspect_and_flash(text: bytes) -> None:
 def rom(data: bytes) -> None:
     """Send a random stream and random requests to the simulated ROM."""
     with cpu_limit():
-        rehearse(data, chip())
+        rom_status(data, chip())
         board = Board.make(chip(), "1-1", VirtualClock(), flash_size=MIB)
         tape = Tape(data)
         while not tape.used_up:
