@@ -218,9 +218,14 @@ class FirmwareError(DataError):
 
 
 class ImageError(DataError):
-    """A dfu.bin is damaged, or the ROM would flash it wrongly."""
+    """A dfu.bin is damaged, or the ROM would flash it wrongly.
+
+    Attributes:
+        esp_image: The file is an ESP app or bootloader image instead.
+    """
 
     code = "image"
+    esp_image = False
 
 
 class WrongTargetError(ImageError):

@@ -265,6 +265,13 @@ def test_interrupt_is_130(dfu_bin: Path, mocker: MockerFixture, capsys: Capture)
     assert f"Flash again: esp-dfu flash '{dfu_bin}'" in capsys.readouterr().err
 
 
+def test_app_image_is_named_as_such(dfu_bin: Path, capsys: Capture) -> None:
+    assert run("flash", str(dfu_bin.parent / "hello_world.bin"), "--simulate") == 65
+    err = capsys.readouterr().err
+    assert "is an ESP app or bootloader image, not a DFU image. [image]" in err
+    assert "> Build a dfu.bin, and flash that: esp-dfu build " in err
+
+
 def test_several_paths_are_flashed_at_once(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     simulate(monkeypatch, "esp32s3,esp32s3,esp32s3")
     assert run("flash", str(dfu_bin), "--path", "1-3", "--path", "1-1", "-q") == 0

@@ -225,7 +225,9 @@ ADVICE: Mapping[str, _Advise] = {
         "If one is damaged: {names.compile}",
         "To override this check: --force",
     ),
-    "image": _BUILD_AGAIN,
+    "image": lambda c: (
+        [f"Build a dfu.bin, and flash that: {c.names.build}"] if c.data.get("esp_image") else _BUILD_AGAIN(c)
+    ),
     "image-old": _BUILD_AGAIN,
     "wrong-target": _text("Build it for this chip: {names.build}"),
 }

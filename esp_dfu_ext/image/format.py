@@ -17,6 +17,7 @@ from typing import NamedTuple, Union
 
 from ..errors import ImageError, InputMissingError
 from . import cpio, suffix
+from .esp_image import ESP_IMAGE_MAGIC
 from .suffix import Suffix
 
 INDEX_NAME = "dfuinfo0.dat"
@@ -196,6 +197,10 @@ def read_image(path: Path) -> DfuImage:
             raise ImageError(f"{path} has more than {MAX_FILE_SIZE} bytes; no DFU image is that large.")
     except OSError as error:
         raise InputMissingError.of(error, path, "dfu.bin") from error
+    if data[:1] == bytes([ESP_IMAGE_MAGIC]):
+        other = ImageError(f"{path} is an ESP app or bootloader image, not a DFU image.")
+        other.esp_image = True
+        raise other
     try:
         image = parse_image(data)
         _ = image.flash_params  # raises if its length is wrong
