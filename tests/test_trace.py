@@ -7,6 +7,7 @@ import errno
 import logging
 import re
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +18,14 @@ from esp_dfu_ext import Flasher, load_target
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.dfu.spec import Mode, Request
-from esp_dfu_ext.dfu.trace_file import TraceFile
+from esp_dfu_ext.dfu.trace_file import TraceFile, explain
 from esp_dfu_ext.errors import OutputError, UsbError
 from esp_dfu_ext.events import Progress
 from esp_dfu_ext.simulator import Simulation, simulate_text
 from esp_dfu_ext.simulator.board import hang, stall
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.usb.bus import Bus
+from esp_dfu_ext.usb.trace import Step, Trace, Transfer
 
 from .kit.archives import checked, small_image
 from .kit.boards import Rig, make_rig
@@ -124,6 +126,35 @@ def test_several_boards_write_whole_lines(tmp_path: Path) -> None:
     for path in ("1-1", "1-2", "1-3"):
         sent = [t for t in rig.dfu(Request.DFU_DNLOAD) if t.path == path]
         assert sum(f"  {path}     DFU_DNLOAD" in line for line in lines) == len(sent) > 100
+
+
+def test_entries_of_threads_are_written_one_at_a_time() -> None:
+    inside = threading.Event()
+    waiting = threading.Event()
+    seen: list[str] = []
+
+    def write(entry: Any) -> None:
+        if entry.name == "first":
+            inside.set()
+            waiting.wait(0.2)  # long enough for the other thread to come in
+        seen.append(entry.name)
+
+    def second() -> None:
+        inside.wait(5)
+        trace.add(Step(0.0, 0.0, "1-2", "second", ""))
+        waiting.set()
+
+    trace = Trace(write)
+    other = threading.Thread(target=second)
+    other.start()
+    trace.add(Step(0.0, 0.0, "1-1", "first", ""))
+    other.join(5)
+    assert seen == ["first", "second"]
+
+
+def test_other_results_of_detach_are_not_explained() -> None:
+    detach = Transfer(0.0, 0.0, "1-1", 2, 0x21, Request.DFU_DETACH, 700, 2, 0, b"")
+    assert explain(detach) == explain(detach._replace(error=UsbError)) == ""
 
 
 def test_records_are_written_at_once(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_log_has_line_for_each_verdict(
     ]
     assert verdicts[-1].endswith("(1 passed, 2 failed)")
     assert lines[-1] == "Done: 1 passed, 2 failed."
-    assert "1-1     detach    in DFU mode" in out
+    assert "1-1     detach    board is in DFU mode" in out
     assert err.count("error: Port 1-") == 2
     assert err.count("Check the cable") == 1  # the same advice is given once
 
@@ -173,6 +173,9 @@ def test_terminal_shows_ports_in_use_below_verdicts() -> None:
         view.verdict(PASSED)
         view(BoardLeft("1-2"))
         view.verdict(FAILED)
+        view(DeviceFound("1-4", "run-time", None))
+        assert tally.fields["figures"] == FAILED.tally
+        view(BoardLeft("1-4"))
         view(AlreadyFlashed("1-5", "7c:df:a1:00:00:02"))
     plain = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n")
     last = [line.split() for line in plain.splitlines() if line.strip()][-3:]
