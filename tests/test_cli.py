@@ -265,6 +265,14 @@ def test_interrupt_is_130(dfu_bin: Path, mocker: MockerFixture, capsys: Capture)
     assert f"Flash again: esp-dfu flash '{dfu_bin}'" in capsys.readouterr().err
 
 
+def test_options_are_checked_before_scan(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    simulate(monkeypatch, "esp32s3")
+    monkeypatch.setattr("esp_dfu_ext.usb.bus.Bus.scan", lambda *_, **__: pytest.fail("scanned"))
+    for options in (("--path", "foo"), ("--watch", "--all"), ("--path", "1-1", "--all")):
+        assert run("flash", str(dfu_bin), *options) == 64
+    capsys.readouterr()
+
+
 def test_app_image_is_named_as_such(dfu_bin: Path, capsys: Capture) -> None:
     assert run("flash", str(dfu_bin.parent / "hello_world.bin"), "--simulate") == 65
     err = capsys.readouterr().err
