@@ -67,7 +67,7 @@ def test_advice_is_sentence_or_ends_in_command(code: str, target: Any) -> None:
     lines = ADVICE[code](Context(ESP_DFU, target, chips(), DATA.get(code, {})))
     assert lines
     for line in lines:
-        assert re.fullmatch(r"(- |[A-Z]).*[.:]|([A-Z].*: )?[a-z/-].*[^.]", line), line
+        assert re.fullmatch(r"(- |[A-Z]).*[.:]|([A-Z].*: )?[a-z/'-].*[^.]", line), line
 
 
 @pytest.mark.parametrize(

@@ -325,11 +325,10 @@ def _never_answer(rig: Rig, condition: Callable[[Transfer], bool]) -> None:
 @pytest.mark.parametrize(
     ("place", "says"),
     [
-        ("index", "offset 0x40 of the stream (5 s)"),
-        ("first block of a file", f"offset {64 * FIRST:#x} of the stream (30 s)"),
-        ("middle", f"offset {64 * FIRST + 64 * 40:#x} of the stream (5 s)"),
-        ("zero-length", "to the zero-length block"),
-        ("zero-length", "(10 s)"),
+        ("index", "within 5 s to the block at stream offset 0x40."),
+        ("first block of a file", f"within 30 s to the block at stream offset {64 * FIRST:#x}."),
+        ("middle", f"within 5 s to the block at stream offset {64 * FIRST + 64 * 40:#x}."),
+        ("zero-length", "within 10 s to the zero-length block"),
     ],
 )
 def test_silent_device_error_names_place_and_seconds(place: str, says: str) -> None:
