@@ -234,6 +234,7 @@ def test_board_that_left_and_next_device_are_reported(builds: dict[str, Path], f
         assert_build_in(bench, "1-1", builds["esp32s3"])
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_leaves_board_idle(builds: dict[str, Path], number: signal.Signals) -> None:
     with UmockdevBench("esp32s3+dfu+slow") as bench:
