@@ -64,7 +64,7 @@ def _download(
     return download(
         device or open_board(rig),
         image or small_image(),
-        rig.board.target,
+        rig.board.target.dfu,
         transfer_size=size,
         path="1-1",
         clock=rig.clock,
@@ -385,7 +385,7 @@ def _send(
     return download(
         DfuDevice(handle),
         image,
-        chip(),
+        chip().dfu,
         transfer_size=len(image.stream),
         path="1-1",
         clock=handle.clock,

@@ -22,7 +22,7 @@ from ..errors import (
 )
 from ..events import EventSink, Notice, Phase, PhaseFinished, PhaseStarted, Progress, ignore
 from ..image.format import ROM_BUFFER_SIZE, DfuImage
-from ..target import Target
+from ..target import Dfu
 from ..units import MIB
 from .device import SHORTEST_POLL, TIMEOUT, DfuDevice
 from .recovery import is_idle_again, recover
@@ -61,30 +61,32 @@ class _WantsStatusError(Exception):
 def download(
     device: DfuDevice,
     image: DfuImage,
-    target: Target,
+    limits: Dfu,
     *,
     transfer_size: int,
     path: str,
     clock: Clock,
     strict: bool,
     tolerant: bool,
+    retries: int = RETRIES,
     on_event: EventSink = ignore,
 ) -> StatusResponse:
     """Bring the device to dfuIDLE, send the image and have the chip check it.
 
     If a request fails but the device still answers and returns to dfuIDLE, the whole image is sent again, at most
-    `RETRIES` times and with DFU_GETSTATUS after every block. That is safe because DFU_ABORT leaves nothing of a
+    `retries` times and with DFU_GETSTATUS after every block. That is safe because DFU_ABORT leaves nothing of a
     download behind in the ROM, and the next one erases, writes and compares everything again.
 
     Args:
         device: Open device in DFU mode.
         image: Image that has passed its checks.
-        target: Chip, for its limits and time-outs.
+        limits: Limits and time-outs of the device.
         transfer_size: Bytes per block.
         path: Port of the device, for events and errors.
         clock: Time.
-        strict: Send DFU_GETSTATUS after every block, not only after every `target.dfu.status_interval` blocks.
+        strict: Send DFU_GETSTATUS after every block, not only after every `limits.status_interval` blocks.
         tolerant: bitManifestationTolerant; without it, the device is silent from dfuMANIFEST until a bus reset.
+        retries: How often to send the image again.
         on_event: Receives phases, progress, and a notice of each retry, which ends the phase that is open.
 
     Returns:
@@ -96,9 +98,9 @@ def download(
         DfuAnswerError: Its answer is malformed.
         UsbError: A transfer failed.
     """
-    run = _Run(device, image, target, transfer_size, path, clock, tolerant, on_event)
-    interval = 1 if strict else target.dfu.status_interval
-    for left in range(RETRIES, 0, -1):
+    run = _Run(device, image, limits, transfer_size, path, clock, tolerant, on_event)
+    interval = 1 if strict else limits.status_interval
+    for left in range(retries, 0, -1):
         try:
             return run.send(interval)
         except _WantsStatusError:
@@ -109,8 +111,10 @@ def download(
                 raise
             reason, code = f"{error.message} The chip is back in dfuIDLE", "restart"
         where = "" if path in reason else f"Port {path}: "
-        retries = f"{left} {'retries' if left > 1 else 'retry'} left"
-        on_event(Notice(code, f"{where}{reason}; restarting with a status check after every block ({retries}).", path))
+        left_over = f"{left} {'retries' if left > 1 else 'retry'} left"
+        on_event(
+            Notice(code, f"{where}{reason}; restarting with a status check after every block ({left_over}).", path)
+        )
         interval = 1
     return run.send(interval)
 
@@ -119,7 +123,7 @@ def download(
 class _Run:
     _device: DfuDevice
     _image: DfuImage
-    _target: Target
+    _limits: Dfu
     _transfer_size: int
     _path: str
     _clock: Clock
@@ -131,7 +135,6 @@ class _Run:
         manifest = () if self._tolerant else (State.dfuMANIFEST,)
         self._ends = (State.dfuIDLE, State.dfuMANIFEST_WAIT_RESET, *manifest)
         self._busy = tuple(state for state in _BUSY_STATES if state not in manifest)
-        self._limits = self._target.dfu
 
     def send(self, status_interval: int) -> StatusResponse:
         """Make one attempt, from whatever state the device is in to its last answer."""

@@ -192,7 +192,7 @@ class _BoardFlash:
             answer = download(
                 device,
                 self._image,
-                self._target,
+                self._target.dfu,
                 transfer_size=self._transfer_size(interface),
                 path=self._path,
                 clock=self._clock,
