@@ -39,7 +39,7 @@ ROOMS = {
     "doctor": ("people", "findings and advice"),
     "operations": ("work", "build, inspect, list, flash, watch"),
     "simulator": ("work", "the chip as a program"),
-    "project": ("work", "an ESP-IDF build: which file goes to which address"),
+    "inputs": ("work", "builds: which file goes to which address"),
     "dfu": ("chip and bus", "DFU 1.1 on the host"),
     "linux": ("chip and bus", "udev, sysfs, permissions"),
     "image": ("chip and bus", "dfu.bin: archive, index, suffix"),
@@ -105,7 +105,7 @@ def _filled(
 
 BUILD = [
     ("flasher_args.json", "ground", ["ESP-IDF's list of files", "and flash addresses"]),
-    ("project", "work", ["which file goes where;", "image.plan reads", "each file once"]),
+    ("inputs.esp_idf", "work", ["which file goes where;", "image.plan reads", "each file once"]),
     ("image.layout", "chip and bus", ["names, parts, sectors;", "refuses what the ROM", "would flash wrongly"]),
     ("image.writer", "chip and bus", ["MD5 of each part,", "a temporary file,", "renamed when complete"]),
 ]

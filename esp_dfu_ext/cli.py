@@ -132,7 +132,7 @@ def _run(
     # Imported here and below, where `main` handles a Ctrl-C: the imports take long enough for one.
     from .commands.session import open_session
     from .doctor.advice import ESP_DFU
-    from .project import project_dir_of, project_dir_of_image
+    from .inputs.esp_idf import project_dir_of, project_dir_of_image
 
     project_dir = project_dir_of(build_dir) if build_dir is not None else Path()
     if dfu_bin is not None:

@@ -153,7 +153,7 @@ def _refuse_unsupported_target(args: Any) -> None:
         from pathlib import Path
 
         from .errors import InputMissingError, ProjectError
-        from .project import read_project
+        from .inputs.esp_idf import read_project
         from .target import load_target
 
         def refuse(session: Session) -> int:
@@ -207,7 +207,7 @@ def _dfu_flash(target_name: str, ctx: Any, args: Any, path: tuple[str, ...] = ()
 
         from .commands.flash import flash
         from .commands.flash_run import FlashArguments
-        from .project import DFU_BIN, read_project
+        from .inputs.esp_idf import DFU_BIN, read_project
 
         build_dir = Path(args.build_dir)
 

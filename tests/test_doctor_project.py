@@ -19,7 +19,7 @@ from esp_dfu_ext.simulator.sample import write_sample_project
 
 from .kit.boards import make_rig
 from .kit.chips import chip, chips
-from .kit.files import forbid, write_file
+from .kit.files import edit_json, forbid, write_file
 from .kit.machine import FolderMachine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Linux files, with owners and links")
@@ -82,6 +82,7 @@ def test_only_missing_target_leads_to_set_target(tmp_path: Path, machine: Folder
     (build / "project_description.json").write_text("[]")
     assert steps_for(build, machine) == again
     (build / "project_description.json").unlink()
+    edit_json(build / "flasher_args.json", extra_esptool_args=None)
     assert check_project(build, machine)["project"].code == "no-target"
     assert steps_for(build, machine) == ["Choose the chip: idf.py set-target CHIP"]
 

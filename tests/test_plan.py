@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from .kit.files import forbid, sparse_file, write_file
 
 MIB = 1024 * 1024
 PLAN = FlashPlan(
+    Path("build"),
+    "esp32s3",
     4 * MIB,
     (
         FlashFile(0, Path("bootloader.bin"), "bootloader"),
@@ -44,7 +47,7 @@ def test_unknown_section_is_refused_with_those_that_exist(section: str) -> None:
 
 def test_plan_without_sections_says_so() -> None:
     with pytest.raises(UsageError, match="it has no sections"):
-        FlashPlan(4 * MIB, PLAN.files[2:]).select(["app"])
+        replace(PLAN, files=PLAN.files[2:]).select(["app"])
 
 
 def test_files_are_loaded_by_address_and_once(tmp_path: Path) -> None:

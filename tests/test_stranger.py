@@ -14,9 +14,10 @@ from esp_dfu_ext.errors import OutputError, OutsideProjectError
 from esp_dfu_ext.events import Event
 from esp_dfu_ext.image.check import check_image
 from esp_dfu_ext.image.format import parse_image
+from esp_dfu_ext.inputs.build_files import local_path
+from esp_dfu_ext.inputs.esp_idf import read_project
 from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.operations.list import list_devices
-from esp_dfu_ext.project import _local_path, read_project
 from esp_dfu_ext.ui.console import Console
 
 from .kit.archives import MIB, File, archive, content, dfu_file
@@ -120,9 +121,9 @@ def test_windows_share_on_another_machine_is_not_opened(
     text: str, build_dir: str, accepted: bool, mocker: MockerFixture
 ) -> None:
     """Windows would send that machine the user's name and a hash of the password."""
-    mocker.patch("esp_dfu_ext.project.os.path", ntpath)
+    mocker.patch("esp_dfu_ext.inputs.build_files.os.path", ntpath)
     folder = mocker.Mock(absolute=lambda: build_dir)
-    assert (_local_path(text, folder) is not None) is accepted
+    assert (local_path(text, folder) is not None) is accepted
 
 
 def test_relative_project_path_is_ignored(build_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

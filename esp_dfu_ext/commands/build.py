@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..doctor.advice import ESP_DFU
 from ..errors import UsageError
+from ..inputs.esp_idf import DFU_BIN
 from ..operations import build as operation
-from ..project import DFU_BIN
 from ..target import Target
 from ..ui.flash_map import MapRow, show_flash_map
 from ..units import format_size, parse_size

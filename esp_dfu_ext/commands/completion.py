@@ -62,7 +62,7 @@ def serials(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 def _targets(context: click.Context) -> list[Target]:
     """Return the chips that the command would know."""
-    from ..project import project_dir_of_image
+    from ..inputs.esp_idf import project_dir_of_image
     from ..target import load_targets
 
     # click does not parse a line that ends with an option to its end, and leaves DFU.BIN over.

@@ -9,7 +9,7 @@ from ..doctor.diagnosis import Diagnosis, diagnose
 from ..doctor.environment import Plugin
 from ..doctor.findings import Level
 from ..errors import EspDfuError
-from ..project import DFU_BIN
+from ..inputs.esp_idf import DFU_BIN
 from ..target import builtin_folder, read_target
 from ..ui import documents
 from ..ui.text import Styled

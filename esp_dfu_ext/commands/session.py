@@ -14,8 +14,8 @@ from ..clock import Clock
 from ..doctor.advice import CommandNames, advice_for
 from ..errors import EspDfuError, InterruptedByUserError, TargetFileError
 from ..events import Event, Notice
+from ..inputs.esp_idf import FLASHER_ARGS
 from ..linux.machine import Machine
-from ..project import FLASHER_ARGS
 from ..target import Target, load_targets
 from ..ui.console import Console
 from ..usb.bus import Bus

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EspDfuError
+from ..inputs.esp_idf import Project
 from ..linux.machine import Machine
-from ..project import Project
 from ..target import Target
 from ..usb.bus import Bus
 from . import environment, permission, project, usb

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from ..errors import EspDfuError, InputMissingError
+from ..inputs.esp_idf import DFU_BIN, Project, read_plan, read_project
 from ..operations.inspect import load_image, newer_inputs
-from ..project import DFU_BIN, Project, read_plan, read_project
 from ..target import Target, load_target
 from ..units import format_size
 from .findings import Finding, not_applicable, ok, problem, raised

@@ -1,6 +1,6 @@
 """What a build wants in flash memory, and its files, each read once.
 
-`esp_dfu_ext.project` makes the plan of an ESP-IDF build; nothing in it depends on the build tool.
+The readers of `esp_dfu_ext.inputs` make plans; nothing in a plan depends on the build tool.
 """
 
 from __future__ import annotations
@@ -38,14 +38,22 @@ class FlashPlan:
     """What a build wants in flash memory.
 
     Attributes:
+        origin: The folder or file that it was read from; relative paths in it start from there.
+        chip: The chip's name, as `idf.py set-target` takes it.
         chip_size: Bytes of flash memory on the board.
         files: The files, by address.
+        name: The project's name, empty if unknown.
+        sources: The folders whose files may go into an image.
         secure_boot: Whether the bootloader enables Secure Boot.
         flash_encryption: Whether the bootloader enables flash encryption.
     """
 
+    origin: Path
+    chip: str
     chip_size: int
     files: tuple[FlashFile, ...]
+    name: str = ""
+    sources: tuple[Path, ...] = ()
     secure_boot: bool = False
     flash_encryption: bool = False
 

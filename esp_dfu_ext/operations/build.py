@@ -16,7 +16,8 @@ from ..image.layout import flash_end, plan_layout
 from ..image.plan import FlashFile, FlashPlan, LoadedFile, load_files
 from ..image.suffix import Suffix
 from ..image.writer import write_image
-from ..project import DFU_BIN, FLASHER_ARGS, Project, is_inside, read_plan, read_project
+from ..inputs.build_files import is_inside
+from ..inputs.esp_idf import DFU_BIN, FLASHER_ARGS, Project, read_plan, read_project
 from ..target import Target, load_target
 from ..units import format_size, parse_size
 
@@ -103,7 +104,11 @@ def _check_chip_size(size: int, target: Target) -> None:
 
 def _check_inside(files: Sequence[FlashFile], project: Project, force: bool, on_event: EventSink) -> None:
     """Refuse files from elsewhere: a build folder may come from a stranger, and everyone can read a dfu.bin."""
-    outside = [f"{file} is outside the project." for file in files if not is_inside(file.path, project)]
+    outside = [
+        f"{file} is outside the project."
+        for file in files
+        if not is_inside(file.path, project.build_dir, project.sources)
+    ]
     if outside and not force:
         message = f"{project.build_dir / FLASHER_ARGS} lists files outside the build folder and the project."
         raise OutsideProjectError(message, notes=outside)
@@ -157,7 +162,7 @@ def _output_path(output: Path | None, project: Project, plan: FlashPlan) -> Path
     """Return where to write dfu.bin, which may only replace another dfu.bin."""
     path = output if output is not None else project.build_dir / DFU_BIN
     if path.is_symlink():
-        if output is None and not is_inside(path, project):
+        if output is None and not is_inside(path, project.build_dir, project.sources):
             raise OutputError(f"{path} is a symbolic link that leads out of the project; it is not followed.")
         path = path.resolve()
     if not path.exists():

@@ -12,7 +12,7 @@ from ..errors import EspDfuError, ImageError, WrongTargetError
 from ..image.check import check_image
 from ..image.esp_image import AppDescription, app_description
 from ..image.format import DfuImage, read_image
-from ..project import read_flasher_args
+from ..inputs.esp_idf import read_flasher_args
 from ..target import Target, find_target_by_usb_id, load_targets
 
 

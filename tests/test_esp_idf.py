@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esp_dfu_ext.errors import EspDfuError, InputMissingError, NoTargetError, ProjectError
+from esp_dfu_ext.errors import BuildFileError, EspDfuError, InputMissingError, NoTargetError, ProjectError
 from esp_dfu_ext.image.plan import FlashFile
-from esp_dfu_ext.project import project_dir_of, project_dir_of_image, read_flasher_args, read_plan, read_project
+from esp_dfu_ext.inputs.esp_idf import project_dir_of, project_dir_of_image, read_flasher_args, read_plan, read_project
 
 from .kit.files import edit_json, forbid, write_file, write_json
 from .kit.projects import make_project
@@ -94,22 +94,59 @@ def test_section_belongs_to_its_address_and_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("description", "sdkconfig", "cache", "target"),
+    ("description", "flasher_args", "sdkconfig", "cache", "target"),
     [
-        ("esp32s2", "esp32s3", "esp32p4", "esp32s2"),
-        (None, "esp32s3", "esp32p4", "esp32s3"),
-        ("", "esp32s3", "esp32p4", "esp32s3"),
-        (None, None, "esp32p4", "esp32p4"),
+        ("esp32s2", "esp32s31", "esp32s3", "esp32p4", "esp32s2"),
+        (None, "esp32s31", "esp32s3", "esp32p4", "esp32s31"),
+        ("", None, "esp32s3", "esp32p4", "esp32s3"),
+        (None, None, None, "esp32p4", "esp32p4"),
     ],
 )
 def test_target_comes_from_strongest_source(
-    description: str | None, sdkconfig: str | None, cache: str, target: str, tmp_path: Path
+    description: str | None, flasher_args: str | None, sdkconfig: str | None, cache: str, target: str, tmp_path: Path
 ) -> None:
     build = make_project(tmp_path)
+    edit_json(build / "flasher_args.json", extra_esptool_args={"chip": flasher_args})
     edit_json(build / "project_description.json", target=description)
     write_file(tmp_path / "sdkconfig", f'CONFIG_IDF_TARGET="{sdkconfig}"\n'.encode() if sdkconfig else b"")
     write_file(build / "CMakeCache.txt", f"A:STRING=esp32\nIDF_TARGET:STRING={cache}\nB:BOOL=ON\n".encode())
     assert read_project(build).target == target
+
+
+@pytest.mark.parametrize("chip", ["esp32s2", "auto", "", 5, None])
+def test_build_folder_alone_names_its_chip_for_esptool(chip: object, tmp_path: Path) -> None:
+    """What CI hands on: flasher_args.json and the images, without sdkconfig and project_description.json."""
+    build = make_project(tmp_path / "project", "esp32s2").rename(tmp_path / "artefacts")
+    (build / "project_description.json").unlink()
+    edit_json(build / "flasher_args.json", extra_esptool_args={"chip": chip})
+    if chip == "esp32s2":
+        project = read_project(build)
+        assert (project.target, project.sdkconfig, project.project_dir) == ("esp32s2", {}, tmp_path)
+        assert read_plan(project).chip == "esp32s2"
+    else:
+        with pytest.raises(NoTargetError):
+            read_project(build)
+
+
+def test_build_folder_alone_has_configuration(tmp_path: Path) -> None:
+    build = make_project(tmp_path / "project", "esp32s2", flash_size="detect").rename(tmp_path / "artefacts")
+    (build / "project_description.json").unlink()
+    options = {"IDF_TARGET": "esp32s2", "ESPTOOLPY_FLASHSIZE": "8MB", "SECURE_BOOT": True, "A": False, "N": 5, "L": []}
+    write_json(build / "config" / "sdkconfig.json", options)
+    project = read_project(build)
+    assert (project.target, project.secure_boot, read_plan(project).chip_size) == ("esp32s2", True, 8 << 20)
+    assert (project.sdkconfig["CONFIG_A"], project.sdkconfig["CONFIG_N"]) == ("n", "5")
+    assert "CONFIG_L" not in project.sdkconfig
+
+
+@pytest.mark.parametrize(("chip", "size"), [("esp32s2", 16 << 20), ("esp32p4", 4 << 20)])
+def test_sdkconfig_of_another_chip_is_of_another_build(chip: str, size: int, tmp_path: Path) -> None:
+    """A build folder that was unpacked in the folder of another project."""
+    build = make_project(tmp_path / "project", "esp32s2").rename(tmp_path / "artefacts")
+    (build / "project_description.json").unlink()
+    text = f'CONFIG_IDF_TARGET="{chip}"\nCONFIG_ESPTOOLPY_FLASHSIZE="16MB"\n'
+    write_file(tmp_path / "sdkconfig", text.encode())
+    assert read_plan(read_project(build)).chip_size == size
 
 
 def test_without_description_parent_folder_is_project(tmp_path: Path) -> None:
@@ -272,6 +309,16 @@ def test_invalid_json_is_refused(name: str, text: bytes, tmp_path: Path) -> None
         read_flasher_args(build)
     assert str(build / name) in caught.value.message
     assert caught.value.exit_code == 65
+
+
+@pytest.mark.parametrize("name", ["flasher_args.json", "project_description.json", "config/sdkconfig.json"])
+def test_key_that_occurs_twice_is_refused(name: str, tmp_path: Path) -> None:
+    build = make_project(tmp_path, "esp32s2")
+    text = '{"flash_files": {"0x20000": "hello.bin", "0x8000": "a", "0x20000": "second.bin"}, "target": "esp32s2"}'
+    write_file(build / name, text.encode())
+    with pytest.raises(BuildFileError, match="has the key '0x20000' twice in one object") as caught:
+        read_plan(read_project(build))
+    assert caught.value.message.startswith(str(build / name))
 
 
 @pytest.mark.parametrize("offset", ["", "app", "-4", "0x100000000", "1.5", "9" * 5000])
