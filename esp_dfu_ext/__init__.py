@@ -57,7 +57,7 @@ _EXPORTS = {
     "errors": """
         AccessDeniedError AppRunningError BuildFileError DataError DeviceBusyError DeviceGoneError DeviceNotFoundError
         DfuAnswerError DfuError DfuStateError DfuStatusError DriverMissingError EspDfuError FirmwareError ImageError
-        InputMissingError InterruptedByUserError LayoutError NeedsRootError NoDfuModeError NoTargetError
+        InputMissingError InterruptedByUserError LayoutError NeedsRootError NoDfuModeError NoTargetError OtherBoardError
         OtherChipError OtherPathError OtherSerialError OtherUsbError OutputError OutsideProjectError ProjectError
         ReenumerationError RemoteError SeveralDevicesError SimulationError StallError TargetFileError
         TargetNotSupportedError Terminated TransferTimeoutError UdevError UnreadableDeviceError UsageError UsbError

@@ -39,7 +39,8 @@
     │   ├── DfuStateError              it is in an unexpected state
     │   ├── DfuAnswerError             its answer is malformed
     │   ├── ReenumerationError         it did not come back after DFU_DETACH
-    │   │   └── NoDfuModeError         it came back, but not in DFU mode
+    │   │   ├── NoDfuModeError         it came back, but not in DFU mode
+    │   │   └── OtherBoardError        another board is on its port
     │   └── SimulationError            the simulated flash memory differs from the image
     ├── NeedsRootError             77  only root may do this
     ├── RemoteError                76  esp-dfu on another machine did not run, or its output is not understood
@@ -467,6 +468,25 @@ class NoDfuModeError(ReenumerationError):
     def __init__(self, message: str, *, seen: str, notes: Sequence[str] = ()) -> None:
         super().__init__(message, notes=notes)
         self.seen = seen
+
+
+class OtherBoardError(ReenumerationError):
+    """After DFU_DETACH the board on the port does not have the serial number that was read before.
+
+    Attributes:
+        before: Serial number of the board that was chosen.
+        now: Serial number of the board that is on the port now; None if it cannot be read.
+    """
+
+    code = "other-board"
+
+    def __init__(self, path: str, *, before: str, now: str | None) -> None:
+        seen = f"has serial number {now}" if now is not None else "does not give its serial number"
+        super().__init__(
+            f"The board on port {path} {seen} after DFU_DETACH, but it was {before} before. Nothing was written to it."
+        )
+        self.before = before
+        self.now = now
 
 
 class SimulationError(DfuError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,12 +14,20 @@ from pytest_mock import MockerFixture
 from esp_dfu_ext.dfu.detach import detach_and_wait
 from esp_dfu_ext.dfu.discovery import DfuInterface, find
 from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.errors import AccessDeniedError, DeviceBusyError, NoDfuModeError, ReenumerationError, UsbError
+from esp_dfu_ext.errors import (
+    AccessDeniedError,
+    DeviceBusyError,
+    NoDfuModeError,
+    OtherBoardError,
+    ReenumerationError,
+    UsbError,
+)
 from esp_dfu_ext.events import Notice
+from esp_dfu_ext.simulator.board import Moment, stall
 
 from .kit.boards import Rig, Transfer, make_rig, serial_jtag, stranger
 from .kit.chips import NAMES, chip, chips
-from .kit.host import DETACH
+from .kit.host import DETACH, DNLOAD
 
 
 def _detach(rig: Rig) -> DfuInterface:
@@ -278,3 +287,59 @@ def test_failing_scans_end_in_time(mocker: MockerFixture) -> None:
     mocker.patch.object(rig.bus, "scan", side_effect=UsbError("USB scan: the transfer failed."))
     with pytest.raises(ReenumerationError, match="did not come back in DFU mode within 15 s"):
         detach_and_wait(interface, rig.bus, chip(), clock=rig.clock, targets=chips(), patience=0.0)
+
+
+# --- which board is back ----------------------------------------------------------------------------------
+
+
+def _swap_ports(rig: Rig) -> None:
+    """Exchange the ports of the first two boards while one of them is detached."""
+
+    def before(transfer: Transfer) -> None:
+        if transfer.is_dfu and transfer.request == DETACH:
+            one, other, *_ = rig.boards
+            one.path, other.path = other.path, one.path
+            rig.before = None
+
+    rig.before = before
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("by", [{"serial": "7C:DF:A1:00:00:01"}, {"path": "1-1"}], ids=["serial", "path"])
+def test_boards_that_swap_ports_are_told_apart(by: dict[str, Any], mode: Mode) -> None:
+    rig = make_rig("esp32s3", "esp32s3")
+    rig.boards[1].rom.mode = mode
+    _swap_ports(rig)
+    with pytest.raises(OtherBoardError, match="has serial number 7c:df:a1:00:00:02") as caught:
+        rig.flash(**by)
+    assert (caught.value.before, caught.value.now) == ("7c:df:a1:00:00:01", "7c:df:a1:00:00:02")
+    assert len(rig.dfu(DETACH)) == 1
+    assert rig.dfu(DNLOAD) == []
+
+
+def test_chips_that_share_a_serial_number_are_flashed() -> None:
+    rig = make_rig("esp32s2", "esp32s2")
+    assert rig.flash(path="1-1").serial == "0"
+
+
+def test_serial_number_that_is_read_late_counts() -> None:
+    rig = make_rig()
+    rig.board.faults.plan(stall, at=Moment.STRING, mode=Mode.DFU)
+    assert rig.flash().serial == "7c:df:a1:00:00:01"
+
+
+def test_board_that_keeps_back_its_serial_number_is_not_flashed() -> None:
+    rig = make_rig()
+    for _ in range(1000):
+        rig.board.faults.plan(stall, at=Moment.STRING, mode=Mode.DFU)
+    with pytest.raises(OtherBoardError, match="does not give its serial number") as caught:
+        rig.flash()
+    assert caught.value.now is None
+    assert rig.dfu(DNLOAD) == []
+
+
+@pytest.mark.parametrize("serial", ["", " ", "\n"])
+def test_blank_serial_number_is_none(serial: str) -> None:
+    rig = make_rig()
+    rig.board.rom.serial = serial
+    assert rig.flash().serial is None

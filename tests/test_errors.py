@@ -17,12 +17,14 @@ from esp_dfu_ext import errors, load_target
 from esp_dfu_ext.errors import EspDfuError, InterruptedByUserError, TargetNotSupportedError, Terminated, all_errors
 
 ARGUMENTS: dict[str, Any] = {
+    "before": "7c:df:a1:00:00:01",
     "image_target": "esp32s2",
     "incomplete": True,
     "message": "It failed.",
     "missing": "libusb",
     "notes": ["One.", "Two."],
     "path": Path("build/dfu.bin"),
+    "now": "7c:df:a1:00:00:02",
     "paths": ["1-1", "1-2.3"],
     "reason": "unreadable",
     "role": "dfu.bin",

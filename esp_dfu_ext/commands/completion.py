@@ -52,7 +52,7 @@ def serials(context: click.Context, parameter: click.Parameter, incomplete: str)
     found = []
     for device in _boards(_targets(context)):
         try:
-            serial = device.read_string(device.serial_index)
+            serial = device.read_serial()
         except EspDfuError:
             continue
         if serial is not None and serial.startswith(incomplete):

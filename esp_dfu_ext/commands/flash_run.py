@@ -47,6 +47,8 @@ class FlashArguments(FlashOptions):
                 raise UsageError(f"{path!r} is not a port path; expected one like 1-2.")
         if sum((bool(self.paths), self.all, self.serial is not None)) > 1:
             raise UsageError("--path, --serial and --all each select boards; use only one of them.")
+        if self.serial is not None and not self.serial.strip():
+            raise UsageError("--serial is empty; expected a serial number as `list` shows it.")
         if not 0 <= self.wait <= _LONGEST_WAIT:
             raise UsageError(f"--wait takes a number of seconds from 0 to {_LONGEST_WAIT}.")
         if self.watch and self.all:

@@ -10,6 +10,7 @@ from ..clock import Clock, Deadline
 from ..errors import (
     DeviceGoneError,
     NoDfuModeError,
+    OtherBoardError,
     ReenumerationError,
     StallError,
     TransferTimeoutError,
@@ -18,9 +19,9 @@ from ..errors import (
 from ..events import EventSink, Notice, ignore
 from ..target import Target
 from ..usb.bus import Bus, UsbDevice
-from .access import ACCESS_DELAY, open_interface
+from .access import ACCESS_DELAY, open_interface, until_accessible
 from .device import DfuDevice
-from .discovery import SCAN_INTERVAL, DfuInterface, describe_all, device_at, dfu_interfaces
+from .discovery import SCAN_INTERVAL, DfuInterface, describe_all, device_at, dfu_interfaces, is_same_serial
 from .spec import Mode
 
 # Seconds until DFU_DETACH is sent once more. An app with the ROM's USB console comes back in run-time mode first and
@@ -36,6 +37,7 @@ def detach_and_wait(
     clock: Clock,
     targets: Sequence[Target],
     patience: float,
+    serial: str | None = None,
     on_event: EventSink = ignore,
 ) -> DfuInterface:
     """Send DFU_DETACH to a board in run-time mode, and wait until it is back on its port in DFU mode.
@@ -49,6 +51,7 @@ def detach_and_wait(
         clock: Time.
         targets: All known chips, to describe other devices in errors.
         patience: Seconds to wait for access to the board.
+        serial: Serial number of the board, which is read again once a board is back; None not to compare it.
         on_event: Receives a notice when DFU_DETACH is sent once more.
 
     Returns:
@@ -56,12 +59,13 @@ def detach_and_wait(
 
     Raises:
         UsbError: The board cannot be opened.
+        OtherBoardError: A board with another serial number is on the port; nothing was sent to it.
         NoDfuModeError: The board, or another device on its port, is not in DFU mode after the time-out.
         ReenumerationError: Nothing is on the port after the time-out. The notes list the devices found.
     """
     reaction = _send_detach(interface, clock, patience)
     deadline, first_try = Deadline(clock, return_timeout(target)), Deadline(clock, DETACH_INTERVAL)
-    sent_again = False
+    sent_again = unread = False
     last: UsbDevice | None = None
     while deadline.sleep(SCAN_INTERVAL):
         try:
@@ -69,20 +73,39 @@ def detach_and_wait(
         except UsbError:
             continue  # a scan may fail while devices come and go; the next one follows soon
         now = _interface_of(last, target)
-        if now is None:
+        if now is None or (now.mode is Mode.RUN_TIME and (sent_again or first_try.left >= 0)):
             continue
+        if serial is not None and now.device.address != interface.device.address:
+            unread = True
+            with suppress(DeviceGoneError):  # the next scan shows what comes after it
+                unread = not _is_same_board(now, serial, clock)
+            if unread:
+                continue
         if now.mode is Mode.DFU:
             return now
-        if not sent_again and first_try.left < 0:
-            message = f"Port {now.path}: still in run-time mode; sending DFU_DETACH once more."
-            on_event(Notice("detach-again", message, now.path))
-            with suppress(DeviceGoneError):  # it was just leaving
-                reaction = _send_detach(now, clock, ACCESS_DELAY)
-                sent_again = True
+        message = f"Port {now.path}: still in run-time mode; sending DFU_DETACH once more."
+        on_event(Notice("detach-again", message, now.path))
+        with suppress(DeviceGoneError):  # it was just leaving
+            reaction = _send_detach(now, clock, ACCESS_DELAY)
+            sent_again = True
+    if unread and serial is not None and last is not None:
+        raise OtherBoardError(interface.path, before=serial, now=None)
     notes: list[str] = []
     with suppress(UsbError):
         notes = describe_all(bus.scan(frozenset([target.usb.vid])), [*targets, target])
     raise _not_back(interface, target, last, reaction, notes)
+
+
+def _is_same_board(now: DfuInterface, serial: str, clock: Clock) -> bool:
+    """Return whether the board has this serial number; False if it cannot be read at the moment.
+
+    Raises:
+        OtherBoardError: It has another one.
+    """
+    found = until_accessible(now.read_serial, clock=clock, patience=ACCESS_DELAY)
+    if found is not None and not is_same_serial(found, serial):
+        raise OtherBoardError(now.path, before=serial, now=found)
+    return found is not None
 
 
 def _interface_of(device: UsbDevice | None, target: Target) -> DfuInterface | None:

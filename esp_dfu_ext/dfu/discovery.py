@@ -49,8 +49,13 @@ class DfuInterface:
         return self.device.path
 
     def read_serial(self) -> str | None:
-        """Return the device's serial number, or None if it has none; errors are those of UsbDevice.read_string."""
-        return self.device.read_string(self.device.serial_index)
+        """Return the device's serial number, or None if it has none; errors are those of UsbDevice.read_serial."""
+        return self.device.read_serial()
+
+
+def is_same_serial(one: str, other: str) -> bool:
+    """Return whether two serial numbers are the same; people type a MAC address in either case."""
+    return one.lower() == other.lower()
 
 
 def dfu_interfaces(device: UsbDevice) -> list[DfuInterface]:
@@ -151,7 +156,7 @@ def _with_serial(found: Sequence[DfuInterface], serial: str) -> list[DfuInterfac
         except UsbError as error:
             problem = error
         else:
-            if found_serial is not None and found_serial.lower() == serial.lower():
+            if found_serial is not None and is_same_serial(found_serial, serial):
                 chosen.append(interface)
     if not chosen and problem is not None:
         problem.notes += (f"Its serial number could not be read, so it may be the board with {serial}.",)

@@ -179,6 +179,7 @@ ADVICE: Mapping[str, _Advise] = {
         "In a virtual machine or container, pass the whole port through: the board comes back as a new device.",
     ],
     "no-dfu-mode": _download_mode,
+    "other-board": _LIST_BOARDS,
     "dfu-status": lambda c: [board.status(c.data["status"], c.names.build, c.names.flash)],
     **dict.fromkeys(("usb-io", "usb-stall", "usb-timeout", "dfu-state", "dfu-answer"), _try_again),
     "simulation": _text("Report this: it is a defect of esp-dfu."),

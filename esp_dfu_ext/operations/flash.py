@@ -138,7 +138,7 @@ class _BoardFlash:
                 raise DfuError(f"The device on port {self._path} does not accept downloads (bitCanDnload is 0).")
             patience = max(0.0, permitted - self._clock.monotonic())
             if interface.mode is Mode.RUN_TIME:
-                interface = self._detach(interface, patience)
+                interface = self._detach(interface, serial, patience)
                 patience = ACCESS_DELAY
             with open_interface(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
@@ -172,7 +172,7 @@ class _BoardFlash:
                 raise
             return None
 
-    def _detach(self, interface: DfuInterface, patience: float) -> DfuInterface:
+    def _detach(self, interface: DfuInterface, serial: str | None, patience: float) -> DfuInterface:
         self.stopped_where = f" while the board on port {self._path} was changing to DFU mode; nothing was written"
         with self._phase(Phase.DETACH):
             return detach_and_wait(
@@ -182,6 +182,7 @@ class _BoardFlash:
                 clock=self._clock,
                 targets=self._targets,
                 patience=patience,
+                serial=serial,
                 on_event=self._on_event,
             )
 

@@ -66,6 +66,15 @@ class UsbDevice:
             raise
         return handle
 
+    def read_serial(self) -> str | None:
+        """Return the serial number, or None if the device has none; an empty or a blank one identifies nothing.
+
+        Raises:
+            UsbError: As `read_string`.
+        """
+        serial = self.read_string(self.serial_index)
+        return serial if serial is not None and serial.strip(" ?") else None
+
     def read_string(self, index: int) -> str | None:
         """Read a string descriptor without claiming an interface; control characters become ``?``.
 
