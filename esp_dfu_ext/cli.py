@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import click
 
 from .commands import options
-from .errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE, PIPE_CLOSED
+from .errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE, PIPE_CLOSED, OutputError
 from .ui.streams import drop_unread
 from .versions import __version__
 
@@ -342,12 +342,22 @@ def _show(error: click.ClickException) -> int:
 
 def main() -> None:
     """Run the console script."""
+    stdout = sys.stdout
     try:
         sys.exit(cli.main(prog_name="esp-dfu", standalone_mode=False))
+    except SystemExit:
+        if sys.stdout is not stdout:  # click replaces it where the reader left, and exits with 1
+            sys.exit(PIPE_CLOSED)
+        raise
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
         sys.exit(_show(error))
+    except BrokenPipeError:
+        sys.exit(PIPE_CLOSED)
+    except OSError as error:  # the help or the version; commands show their own errors
+        print(f"error: The output cannot be written: {error.strerror or error}. [output]", file=sys.stderr)
+        sys.exit(OutputError.exit_code)
     finally:
         drop_unread(sys.stdout)
         drop_unread(sys.stderr)

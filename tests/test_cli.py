@@ -362,7 +362,7 @@ def test_output_works_in_every_code_page(encoding: str, build_dir: Path) -> None
 def test_closed_pipe_ends_without_traceback(dfu_bin: Path) -> None:
     assert esp_dfu("--version").stdout.startswith("esp-dfu, version ")
     # What is for people is not missed; what is for programs and could not be written is an error.
-    for words, code in ((["inspect", str(dfu_bin)], 0), (["list"], 141), (["list", "--json"], 141), (["--help"], 1)):
+    for words, code in ((["inspect", str(dfu_bin)], 0), (["list"], 141), (["list", "--json"], 141), (["--help"], 141)):
         done = esp_dfu(*words, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread="pipe")
         assert (done.returncode, done.stderr) == (code, "")
 
@@ -455,7 +455,31 @@ def test_output_to_special_file_keeps_it(build_dir: Path, tmp_path: Path, capsys
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("stdout", ["pipe", "/dev/full"])
-def test_full_log_does_not_stop_flash(stdout: str, dfu_bin: Path) -> None:
-    done = esp_dfu("flash", dfu_bin, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread=stdout)
-    assert (done.returncode, done.stderr) == (0, "")
+FULL = "error: The output cannot be written: No space left on device. [output]\n"
+
+
+def test_full_log_does_not_stop_flash(dfu_bin: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    for stdout, code, error in (("pipe", 0, ""), ("/dev/full", 73, FULL)):
+        words = ("flash", dfu_bin, "--report", report)
+        done = esp_dfu(*words, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread=stdout)
+        assert (done.returncode, done.stderr) == (code, error)
+        assert json.loads(report.read_text().splitlines()[-1])["result"] == "pass"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--help", "--version", "flash --help", "inspect DFU", "list", "list --json", "udev", "completion bash", "demo"],
+)
+def test_output_that_is_lost_is_no_success(line: str, dfu_bin: Path) -> None:
+    words = [dfu_bin if word == "DFU" else word for word in line.split()]
+    done = esp_dfu(*words, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread="/dev/full")
+    assert (done.returncode, done.stderr) == (73, FULL)
+
+
+@pytest.mark.parametrize("line", ["--help", "inspect DFU", "list", "enable --shell", "flash DFU", "flash DFU --json"])
+def test_closed_stdout_is_no_failure(line: str, dfu_bin: Path) -> None:
+    words = [dfu_bin if word == "DFU" else word for word in line.split()]
+    done = esp_dfu(*words, boards="esp32s3", prefix=["sh", "-c", 'exec "$@" >&-', "sh"])
+    assert done.returncode == 0, done.stderr
+    assert "error" not in done.stderr.lower()

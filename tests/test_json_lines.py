@@ -204,6 +204,6 @@ def test_errors_before_flash_are_lines(dfu_bin: Path, tmp_path: Path, capsys: Ca
 @pytest.mark.parametrize("stdout", ["pipe", "/dev/full"])
 def test_closed_stdout_ends_flash(dfu_bin: Path, stdout: str) -> None:
     done = esp_dfu("flash", "--json", dfu_bin, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread=stdout)
-    assert done.returncode == (1 if stdout == "/dev/full" else 141), done
+    assert done.returncode == (73 if stdout == "/dev/full" else 141), done
     assert "Traceback" not in done.stderr
     assert "Flashed" not in done.stderr

@@ -81,7 +81,7 @@ def enable_shell(session: Session) -> int:
     """Print the shell command that enables all projects in a shell; for ``eval``, so alone on stdout."""
     folders, ours = extra_actions_folders(), extra_actions_path()
     session.console.data(_assignment(folders if ours in folders else [*folders, ours]))
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         session.console.on_stderr().info(
             "To enable it in every new shell, add this line to its startup file, after ESP-IDF's export script."
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import signals
 from ..clock import Clock
 from ..doctor.advice import CommandNames, advice_for
-from ..errors import EspDfuError, InterruptedByUserError, TargetFileError
+from ..errors import EspDfuError, InterruptedByUserError, OutputError, TargetFileError
 from ..events import Event, Notice
 from ..inputs.esp_idf import FLASHER_ARGS
 from ..linux.machine import Machine
@@ -73,7 +73,10 @@ class Session:
         """Run a command and return its exit code; show an error with advice, and return the error's exit code."""
         try:
             with signals.as_interrupts():
-                return command(self)
+                code = command(self)
+                if not code:
+                    self.console.check_output()
+                return code
         except EspDfuError as error:
             return self.fail(error)
         except KeyboardInterrupt as stop:
@@ -170,7 +173,7 @@ class JsonSession(Session):
         """Show an error, and print it as the last JSON line."""
         from ..ui.json_lines import error_line
 
-        with suppress(OSError):  # the reader closed the pipe, or the disk is full
+        with suppress(OSError, OutputError):  # the reader closed the pipe, or the disk is full
             self.console.data(error_line(error))
         return super().fail(error)
 

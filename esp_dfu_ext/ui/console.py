@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from ..errors import OutputError
 from .streams import Stream, open_stream
 from .text import Styled, at_most, printable, table_lines
 
@@ -39,9 +40,24 @@ class Console:
         """Print a line for programs on stdout: never wrapped, coloured or dropped.
 
         Raises:
-            OSError: The line cannot be written.
+            BrokenPipeError: The reader left.
+            OutputError: The line cannot be written.
         """
-        print(line, file=sys.stdout, flush=True)
+        try:
+            print(line, file=sys.stdout, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _unwritten(error) from error
+
+    def check_output(self) -> None:
+        """Check that all lines on stdout could be written.
+
+        Raises:
+            OutputError: Some could not, for another reason than that their reader left.
+        """
+        if self.out.lost is not None:
+            raise _unwritten(self.out.lost)
 
     def result(self, line: str, *, good: bool = True) -> None:
         """Print the result of the command, even when quiet."""
@@ -92,6 +108,10 @@ class Console:
         else:
             purpose, _, command = line.rpartition(": ")
             _put_command(self.err, mark, purpose, command)
+
+
+def _unwritten(error: OSError) -> OutputError:
+    return OutputError(f"The output cannot be written: {error.strerror or error}.")
 
 
 def _put_command(stream: Stream, mark: str, purpose: str, command: str) -> None:

@@ -1,6 +1,7 @@
 """The two kinds of stream: a terminal, which has colours, and a log, for which rich need not be loaded.
 
-A stream whose reader has left goes mute, because a flash must not depend on its log.
+A stream whose reader has left, or whose disk is full, goes mute, because a flash must not depend on its log. What else
+than a reader that left made it mute is kept: the command then ends with an error.
 
 Colours only repeat what the words say. They are red, magenta, green and cyan, because yellow cannot be read on white
 and blue cannot be read on black.
@@ -18,6 +19,10 @@ LOG_WIDTH = 200  # a log has no width; 80 columns would fold tables that people 
 
 class Stream(Protocol):
     """Prints lines."""
+
+    @property
+    def lost(self) -> OSError | None:
+        """Why lines could not be written; None if all were, or if only the reader left."""
 
     @property
     def width(self) -> int:
@@ -55,6 +60,7 @@ class Log:
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
+        self.lost: OSError | None = None
 
     def put(self, *parts: str, wrap: bool = True, hang: int = 0) -> None:
         """Print a line as it is."""
@@ -63,8 +69,10 @@ class Log:
         try:
             self._stream.write("".join(parts) + "\n")
             self._stream.flush()
-        except (OSError, ValueError):  # ValueError: the stream was closed
+        except (OSError, ValueError) as error:  # ValueError: the stream was closed
             self._stream = None
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                self.lost = error
 
 
 def drop_unread(stream: TextIO | None) -> None:

@@ -24,8 +24,14 @@ class Terminal(Console):
 
     def __init__(self, stream: TextIO, *, log: bool = False, **settings: Any) -> None:
         self._log = log
-        file: Any = _UntilReaderLeaves(stream)
+        self._output = _UntilReaderLeaves(stream)
+        file: Any = self._output
         super().__init__(file=file, highlight=False, markup=False, emoji=False, **settings)
+
+    @property
+    def lost(self) -> OSError | None:
+        """Why lines could not be written; see Stream."""
+        return self._output.lost
 
     @property
     def live(self) -> bool:
@@ -63,6 +69,7 @@ class _UntilReaderLeaves:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._mute = False
+        self.lost: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -82,5 +89,7 @@ class _UntilReaderLeaves:
     def _going_mute(self) -> Iterator[None]:
         try:
             yield
-        except OSError:
+        except OSError as error:
             self._mute = True
+            if not isinstance(error, BrokenPipeError):
+                self.lost = error
