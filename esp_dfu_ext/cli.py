@@ -5,6 +5,7 @@ Exit codes are those of sysexits.h where one fits; `errors` and ``esp-dfu --help
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -269,6 +270,24 @@ def demo(name: str | None) -> None:
         return demo(session, name)
 
     _run(command)
+
+
+@cli.command(
+    "dfu-util",
+    short_help="Take dfu-util's command line.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("words", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+def dfu_util(words: tuple[str, ...]) -> None:
+    """Take dfu-util's command line, for programs that call it."""
+
+    def command(session: Session) -> int:
+        from .commands.dfu_util import dfu_util
+
+        return dfu_util(session, words)
+
+    _run(command, {"trace": os.environ.get("ESP_DFU_TRACE")})
 
 
 _project = click.argument("project_dir", default=".", type=click.Path(path_type=Path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -54,6 +55,31 @@ def replace_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
         if mode is not None:
             temporary.chmod(mode)
         temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file next to `path`; once the block is done, give it the name `path`, which must be free.
+
+    Raises:
+        FileExistsError: `path` exists, at the start or at the end.
+        OSError: The file cannot be written.
+    """
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if os.name == "nt":
+            temporary.rename(path)  # which fails on Windows if `path` exists
+        else:
+            os.link(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -63,7 +63,7 @@ def detach_and_wait(
         NoDfuModeError: The board, or another device on its port, is not in DFU mode after the time-out.
         ReenumerationError: Nothing is on the port after the time-out. The notes list the devices found.
     """
-    reaction = _send_detach(interface, clock, patience)
+    reaction = send_detach(interface, clock, patience)
     deadline, first_try = Deadline(clock, return_timeout(target)), Deadline(clock, DETACH_INTERVAL)
     sent_again = unread = False
     last: UsbDevice | None = None
@@ -86,7 +86,7 @@ def detach_and_wait(
         message = f"Port {now.path}: still in run-time mode; sending DFU_DETACH once more."
         on_event(Notice("detach-again", message, now.path))
         with suppress(DeviceGoneError):  # it was just leaving
-            reaction = _send_detach(now, clock, ACCESS_DELAY)
+            reaction = send_detach(now, clock, ACCESS_DELAY)
             sent_again = True
     if unread and serial is not None and last is not None:
         raise OtherBoardError(interface.path, before=serial, now=None)
@@ -137,8 +137,12 @@ def return_timeout(target: Target) -> float:
     return target.dfu.return_timeout_windows if sys.platform == "win32" else target.dfu.return_timeout
 
 
-def _send_detach(interface: DfuInterface, clock: Clock, patience: float) -> str:
-    """Send DFU_DETACH; return how the board reacted, in case it does not change to DFU mode."""
+def send_detach(interface: DfuInterface, clock: Clock, patience: float) -> str:
+    """Send DFU_DETACH; return how the board reacted, in case it does not change to DFU mode.
+
+    Raises:
+        UsbError: The board cannot be opened.
+    """
     functional = interface.functional
     with open_interface(interface, clock=clock, patience=patience) as handle:
         device = DfuDevice(handle)

@@ -6,6 +6,7 @@ from ..errors import DfuAnswerError, StallError, TransferTimeoutError, UsbError
 from ..usb.bus import UsbHandle
 from .spec import REQUEST_TYPE_IN, REQUEST_TYPE_OUT, STATUS_LENGTH, Request, StatusResponse
 
+SET_INTERFACE = (0x01, 0x0B)  # bmRequestType and bRequest
 # Seconds; generous for requests that the device answers at once. pyusb's default is one second.
 TIMEOUT = 5.0
 SHORTEST_POLL = 0.001  # seconds between two requests to a busy device that reports bwPollTimeout 0
@@ -62,6 +63,13 @@ class DfuDevice:
     def abort(self) -> None:
         """Send DFU_ABORT: end the transfer and change to dfuIDLE (section 6.1.4)."""
         self._out(Request.DFU_ABORT)
+
+    def select_alternate(self, setting: int) -> None:
+        """Select an alternate setting of the interface with SET_INTERFACE (USB 2.0, section 9.4.10).
+
+        It is sent as it is, because Linux refuses settings that no descriptor lists; the ROM takes any.
+        """
+        self._handle.control_out(*SET_INTERFACE, setting, b"", self._timeout)
 
     def reset_bus(self) -> None:
         """Reset the port: not a DFU request, but the way out of DFU mode (section 7)."""

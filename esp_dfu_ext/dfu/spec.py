@@ -137,6 +137,11 @@ class FunctionalDescriptor(NamedTuple):
         return bool(self.attributes & 0x01)
 
     @property
+    def can_upload(self) -> bool:
+        """bitCanUpload."""
+        return bool(self.attributes & 0x02)
+
+    @property
     def manifestation_tolerant(self) -> bool:
         """bitManifestationTolerant: the device still answers after the download."""
         return bool(self.attributes & 0x04)

@@ -34,12 +34,15 @@ class ListedDevice:
     description: str
 
 
-def list_devices(bus: Bus | None = None, targets: Sequence[Target] | None = None) -> list[ListedDevice]:
+def list_devices(
+    bus: Bus | None = None, targets: Sequence[Target] | None = None, *, all_vendors: bool = False
+) -> list[ListedDevice]:
     """Return all devices of the chips' vendors, by path, including those that cannot be opened or have no DFU.
 
     Args:
         bus: Bus to scan; None for this machine's USB.
         targets: Chips to look for; None for all.
+        all_vendors: Return the devices of all vendors.
 
     Raises:
         UsbUnavailableError: USB cannot be used on this machine.
@@ -47,7 +50,7 @@ def list_devices(bus: Bus | None = None, targets: Sequence[Target] | None = None
     """
     chips = load_targets() if targets is None else targets
     vids = frozenset(target.usb.vid for target in chips)
-    return [_listed(device, chips) for device in (bus or Bus()).scan(vids)]
+    return [_listed(device, chips) for device in (bus or Bus()).scan(None if all_vendors else vids)]
 
 
 def _listed(device: UsbDevice, targets: Sequence[Target]) -> ListedDevice:

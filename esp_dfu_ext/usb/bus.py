@@ -36,6 +36,7 @@ class UsbDevice:
         address: Number on its bus; every re-enumeration assigns a new one.
         serial_index: Index of the string descriptor with the serial number, 0 if it has none.
         interfaces: Every alternate setting; empty if the configuration could not be read.
+        ep0_size: bMaxPacketSize0, in bytes.
     """
 
     vid: int
@@ -45,6 +46,7 @@ class UsbDevice:
     address: int
     serial_index: int
     interfaces: tuple[InterfaceDescriptor, ...]
+    ep0_size: int = 64
     _device: Any = field(repr=False, compare=False, default=None)
 
     @property
@@ -278,5 +280,6 @@ def _snapshot(device: Any) -> UsbDevice:
         address=device.address,
         serial_index=device.iSerialNumber,
         interfaces=tuple(read),
+        ep0_size=device.bMaxPacketSize0,
         _device=device,
     )
