@@ -16,7 +16,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def runs(module: str, rounds: int, *keys: str) -> dict[Any, list[dict[str, Any]]]:
     """Run a module in the virtual machine; return its ``RUN`` lines by their values of `keys`. Exits if it fails."""
     command = [sys.executable, "tests/real_usb/vm/boot.py", "-m", module]
-    env = {**os.environ, "ESP_DFU_BENCH_ROUNDS": str(rounds), "ESP_DFU_VM_DEADLINE": "3000"}
+    env = {
+        **os.environ,
+        "ESP_DFU_BENCH_ROUNDS": str(rounds),
+        "ESP_DFU_VM_DEADLINE": "3000",
+        "ESP_DFU_VM_REAL_TIME": "1",
+    }
     done = subprocess.run(command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(done.stdout)

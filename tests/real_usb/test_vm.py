@@ -6,10 +6,11 @@ import pytest
 
 from .vm.boot import boot
 
-DEADLINE = 900.0  # seconds
+DEADLINE = 3000.0  # real seconds, on a machine with ten times as much to do as it has processors
 
 
 @pytest.mark.vm
+@pytest.mark.time_limit(DEADLINE + 300)
 @pytest.mark.parametrize("checks", ["checks.py", "farm.py", "remote_usb.py"])
 def test_passes_on_linux_usb_stack(capfd: pytest.CaptureFixture[str], checks: str) -> None:
     """Run many tests as one, and show their report."""

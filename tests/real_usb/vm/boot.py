@@ -12,56 +12,68 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-MEMORY = "1024M"
+MEMORY = 1024  # MiB
+START_DEADLINE = 120.0  # seconds; it takes one on an idle machine
 _INIT = Path(__file__).with_name("init.py")
+_SETUP = Path(__file__).with_name("setup.sh")
 _PASSED_ON = ("ESP_DFU_BENCH_ROUNDS", "ESP_DFU_SOAK_BOARDS", "PYTEST_ADDOPTS")
 
 
-def cache_folder() -> Path:
-    """Return the folder in which setup.sh puts the kernel."""
-    return Path(os.environ.get("ESP_DFU_VM_CACHE") or Path.home() / ".cache" / "esp-dfu-ext")
-
-
-def boot(arguments: Sequence[str], deadline: float, python: str = sys.executable) -> int:
+def boot(arguments: Sequence[str], deadline: float, *, python: str = sys.executable, real_time: bool = False) -> int:
     """Run ``python *arguments`` in the guest, with its output on this process's stdout.
+
+    Args:
+        arguments: Arguments of Python.
+        deadline: Real seconds after which the machine is stopped.
+        python: Path of Python.
+        real_time: Run the guest's clock like the host's, to measure something. Otherwise it stands still while the
+            guest computes, and jumps to the next timer when the guest waits, so that no time-out depends on how busy
+            the host is.
 
     Returns:
         Exit code of the guest's Python.
 
     Raises:
-        FileNotFoundError: The kernel is missing, because setup.sh was not run.
+        CannotRunError: The kernel is missing or does not start here; the message says why, in one line.
         TimeoutError: It took longer than `deadline` seconds.
         RuntimeError: The guest ended without an exit code.
     """
-    kernel = cache_folder() / "linux"
-    if not kernel.exists():
-        raise FileNotFoundError(f"{kernel} does not exist; run tests/real_usb/vm/setup.sh")
-    with tempfile.TemporaryDirectory(prefix="esp-dfu-vm-") as folder:
+    kernel = _kernel()
+    with tempfile.TemporaryDirectory(prefix="esp-dfu-vm-") as name:
+        folder = Path(name)
         job = {
             "command": [python, *arguments],
             "cwd": str(REPOSITORY),
             "environment": _environment(),
             "public": _closed_folders(Path(python).absolute(), Path(python).resolve(), REPOSITORY),
         }
-        Path(folder, "job.json").write_text(json.dumps(job))
+        (folder / "job.json").write_text(json.dumps(job))
         # On one CPU: the virtual machine has one, and its processes switch at every system call.
         pinned = ["taskset", "-c", str(max(os.sched_getaffinity(0)))]
         command = [
-            *pinned, str(kernel), f"mem={MEMORY}", "rootfstype=hostfs", "hostfs=/", "ro", "quiet", "loglevel=2",
-            "con=null", "con0=null,fd:1", f"JOB={folder}", f"init={python}", "--", str(_INIT),
+            *pinned, str(kernel), f"mem={MEMORY}M", "rootfstype=hostfs", "hostfs=/", "ro", "quiet", "loglevel=4",
+            "con=null", "con0=null,fd:1", *([] if real_time else ["time-travel=inf-cpu"]),
+            f"JOB={folder}", f"init={python}", "--", str(_INIT),
         ]  # fmt: skip
         # SIGTERM must reach `finally` too: the machine is a session of its own and would keep running.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
+        with (folder / "kernel.log").open("wb") as log:
+            machine = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stderr=log, env=_host_environment(), start_new_session=True
+            )
         try:
+            _wait_for_start(machine, folder)
             machine.wait(deadline)
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"The virtual machine was stopped after {deadline:.0f} s.") from None
@@ -70,10 +82,50 @@ def boot(arguments: Sequence[str], deadline: float, python: str = sys.executable
                 os.killpg(machine.pid, signal.SIGKILL)
                 machine.wait()
             signal.signal(signal.SIGTERM, before)
-        exit_code = Path(folder, "exit_code")
+        exit_code = folder / "exit_code"
         if not exit_code.exists():
-            raise RuntimeError(f"The virtual machine ended with {machine.returncode} before the command did.")
+            raise RuntimeError(
+                f"The virtual machine ended with {machine.returncode} before the command did{_said(folder)}."
+            )
         return int(exit_code.read_text())
+
+
+class CannotRunError(Exception):
+    """User-Mode Linux does not run on this machine."""
+
+
+def _kernel() -> Path:
+    """Return the kernel that setup.sh built from its recipe as it is now."""
+    kernel = Path(subprocess.run([_SETUP, "--path"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+    if not kernel.exists():
+        raise CannotRunError(f"{kernel} does not exist; run tests/real_usb/vm/setup.sh")
+    return kernel
+
+
+def _wait_for_start(machine: subprocess.Popen[bytes], folder: Path) -> None:
+    """Wait until init.py has read its job, or say in one line why it did not."""
+    end = time.monotonic() + START_DEADLINE
+    while not (folder / "started").exists():
+        if machine.poll() is not None or time.monotonic() > end:
+            how = f"did not start within {START_DEADLINE:.0f} s" if machine.returncode is None else "cannot run here"
+            raise CannotRunError(f"User-Mode Linux {how}{_said(folder)}")
+        time.sleep(0.02)
+
+
+def _said(folder: Path) -> str:
+    """Return what the kernel said about its end, to be appended to a sentence."""
+    lines = [line.strip() for line in (folder / "kernel.log").read_text(errors="replace").splitlines()]
+    telling = [line for line in lines if re.search("fail|must|can.?not|panic|errno|not permitted|denied", line, re.I)]
+    return "".join(f": {line}" for line in (telling or lines)[:3])
+
+
+def _host_environment() -> dict[str, str]:
+    """Return the environment of the machine itself, whose memory is a file in /dev/shm if there is room for it."""
+    try:
+        room = shutil.disk_usage("/dev/shm").free > MEMORY << 20
+    except OSError:
+        room = False
+    return {**os.environ, "TMPDIR": "/dev/shm" if room else tempfile.gettempdir()}
 
 
 def _environment() -> dict[str, str]:
@@ -96,4 +148,5 @@ def _closed_folders(*paths: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(boot(sys.argv[1:], float(os.environ.get("ESP_DFU_VM_DEADLINE", "600"))))
+    real_time = bool(os.environ.get("ESP_DFU_VM_REAL_TIME"))
+    sys.exit(boot(sys.argv[1:], float(os.environ.get("ESP_DFU_VM_DEADLINE", "600")), real_time=real_time))

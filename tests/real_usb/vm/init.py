@@ -48,6 +48,8 @@ def _start_udev() -> None:
 def _run(folder: str) -> None:
     _mount("hostfs", "/run/job", folder)
     job = json.loads(Path("/run/job/job.json").read_text())
+    Path("/run/job/started").touch()
+    Path("/proc/sys/kernel/printk").write_text("2")  # from now on, the console is the job's
     for directory in job["public"]:
         Path(directory).chmod(0o755)
     _start_udev()
