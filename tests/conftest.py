@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click.core
@@ -22,17 +25,70 @@ from .kit.machine import FolderMachine
 MATRIX = pytest.StashKey[dict[tuple[str, str, bool], str]]()
 
 
+TIME_LIMIT = 300.0  # seconds for a test, on a machine with ten times as much to do as it has processors
+STDERR = pytest.StashKey[int]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/golden/*.txt")
+    parser.addoption("--show-matrix", action="store_true", help="print what came of each fault at each step of a flash")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[MATRIX] = {}
+    config.stash[STDERR] = os.dup(2)  # nothing is captured yet
+    # A program that cron, nohup or a script starts ignores these signals, and so would all that the tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _ignore)  # not inherited; `nohup pytest` goes on without its terminal
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    os.close(config.stash[STDERR])
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Do nothing."""
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def _within_time_limit(item: pytest.Item) -> Iterator[None]:
+    """Fail a test after its time limit; end the whole run, with all stacks, if even that does not stop it."""
+    marker = item.get_closest_marker("time_limit")
+    limit = float(marker.args[0]) if marker else TIME_LIMIT
+
+    def fail(number: int, frame: FrameType | None) -> None:
+        pytest.fail(f"This test took longer than {limit:g} s.")
+
+    faulthandler.dump_traceback_later(limit * 1.2, exit=True, file=item.config.stash[STDERR])
+    try:
+        with _alarm_after(limit, fail):
+            return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@contextlib.contextmanager
+def _alarm_after(seconds: float, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if not hasattr(signal, "setitimer"):  # Windows; sys.platform may be what a test wants it to be
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds / 20)  # again, in case the code under test catches it
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+pytest_runtest_setup = pytest_runtest_call = pytest_runtest_teardown = _within_time_limit
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the fault matrix as it was seen, if its tests ran."""
-    if config.stash[MATRIX]:
+    """Print the fault matrix as it was seen, for those who ask for it."""
+    if config.getoption("--show-matrix") and config.stash[MATRIX]:
         terminalreporter.section("fault matrix")
         for line in report_lines(config.stash[MATRIX]):
             terminalreporter.write_line(line)

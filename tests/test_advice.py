@@ -144,7 +144,7 @@ def test_own_command_works_for_root_from_checkout(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sysconfig.get_path", lambda name: "/elsewhere")
     command = shlex.split(own_command("list"))
     assert command[:2] == ["env", f"PYTHONPATH={PACKAGE.parent}"]
-    done = subprocess.run([*command, "--help"], cwd="/", env={}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, "--help"], cwd="/", env={}, capture_output=True, text=True, timeout=240)
     assert "dfu-util" in done.stdout
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(PACKAGE.parent))
     assert own_command("list", root=True) == f"sudo {shlex.quote(sys.executable)} -m esp_dfu_ext list"

@@ -249,7 +249,7 @@ def test_closed_pipe_has_no_traceback(action: str, option: str, code: int, proje
         # The reader takes what idf.py says before the action, and leaves.
         with os.fdopen(read_end, "rb", buffering=0) as reader:
             assert reader.readline() == f"Executing action: {action}\n".encode()
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=240)
     assert (process.returncode, stderr) == (code, "")
 
 

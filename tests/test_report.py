@@ -172,7 +172,7 @@ def writer(report: Path, name: str, count: int) -> subprocess.Popen[str]:
 def test_processes_share_file(tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"
     for process in [writer(report, f"1-{n}", 100) for n in range(1, 4)]:
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
         assert process.returncode == 0
     made = lines(report)
     for n in range(1, 4):
@@ -190,7 +190,7 @@ def test_lines_survive_kill(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         with process.stdout:
             said += [int(line) for line in process.stdout]  # communicate() would miss what readline() has buffered
-        process.wait(timeout=60)
+        process.wait(timeout=240)
         with Report(report) as opened:
             opened.append(LINE)
         whole = [line for line in report.read_bytes().splitlines() if line.endswith(b"}")]

@@ -19,7 +19,7 @@ from esp_dfu_ext import cli
 PACKAGE = Path(esp_dfu_ext.__file__).parent
 CHECKOUT = Path(__file__).resolve().parents[2]
 IDF_PY = CHECKOUT / "tests" / "idf_py.py"
-TIMEOUT = 60.0  # seconds; for a process that should take one
+TIMEOUT = 240.0  # seconds; for a process that should take one, on a busy machine
 MAIN = "\nfrom esp_dfu_ext.cli import main; main()"
 TAB_BOARDS = "esp32s3,esp32s2,esp32p4+no-access,303a:1001"
 

@@ -57,7 +57,7 @@ PIPED = 0  # columns
 ROOT = Path(__file__).resolve().parents[2]
 _FACTS = {"python_version": "3.13.0", "system": "Linux", "release": "6.1.0", "machine": "x86_64"}
 _TRACEBACK = 99  # exit code
-_PATIENCE = 30  # real seconds, for a command that hangs
+_PATIENCE = 240  # real seconds, for a command that hangs
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,7 @@ def _fork(connect: Callable[[], object], command: Command, folder: Path, machine
         connect()
         _streams(command.encoding)
         os.chdir(folder)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_PATIENCE)
         code = _run(command, machine)
     except BaseException:

@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[2]
 SERVER_PYTHON = HERE / ".venv/bin/python"
 PRELOAD = "libumockdev-preload.so.0"
-TIMEOUT = 120.0
+TIMEOUT = 240.0
 # Without these two capabilities, file modes apply to root too.
 AS_USER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
 ESP_DFU = (sys.executable, "-m", "esp_dfu_ext")
@@ -88,7 +88,7 @@ class UmockdevBench:
         present, address, mode, state = self._ask("state")[path]
         return present, address, mode, state
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 120.0) -> None:
         """Wait until `condition` holds.
 
         Raises:
