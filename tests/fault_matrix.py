@@ -211,7 +211,7 @@ def returns_after(seconds: float) -> Effect:
 
     def effect(board: Board, answer: Answer) -> bytes:
         board.unplug()
-        board._schedule = [(board.clock.monotonic() + seconds, Mode.DFU)]
+        board.plug(Mode.DFU, after=seconds)
         raise DeviceGone
 
     return effect

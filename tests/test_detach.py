@@ -23,6 +23,7 @@ from esp_dfu_ext.errors import (
     UsbError,
 )
 from esp_dfu_ext.events import Notice
+from esp_dfu_ext.simulator.apps import ConsoleApp
 from esp_dfu_ext.simulator.board import Moment, stall
 
 from .kit.boards import Rig, Transfer, make_rig, serial_jtag, stranger
@@ -92,9 +93,9 @@ def test_failed_detach_request_is_success(error: usb.core.USBError | None) -> No
     assert rig.resets == []
 
 
-def test_console_app_returns_twice_and_gets_one_detach() -> None:
+def test_console_app_gets_one_detach() -> None:
     rig = make_rig("esp32s2", start=0)
-    rig.board.console_app = True
+    rig.board.start_app(ConsoleApp(rig.board.rom))
     assert _detach(rig).mode is Mode.DFU
     assert len(rig.dfu(DETACH)) == 1
     assert rig.clock.monotonic() < 1.2

@@ -34,6 +34,7 @@ from esp_dfu_ext.events import (
     Waiting,
 )
 from esp_dfu_ext.simulator import Simulation
+from esp_dfu_ext.simulator.apps import ConsoleApp
 from esp_dfu_ext.simulator.board import error_status
 
 from .kit.archives import FILES, small_image
@@ -100,7 +101,8 @@ def _assert_order(events: list[Event], *, complete: bool = True) -> None:
 @pytest.mark.parametrize("start", ["run-time", "DFU mode", "app with console"])
 def test_flash_writes_every_file(name: str, start: str, strict: bool) -> None:
     rig = make_rig(name, mode=Mode.DFU if start == "DFU mode" else Mode.RUN_TIME, start=0)
-    rig.board.console_app = start == "app with console"
+    if start == "app with console":
+        rig.board.start_app(ConsoleApp(rig.board.rom))
     result = rig.flash(strict=strict)
     rig.assert_flashed()
     assert (result.path, result.size) == ("1-1", sum(len(f.data) for f in FILES))

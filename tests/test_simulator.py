@@ -9,6 +9,7 @@ from esp_dfu_ext.clock import Clock, VirtualClock
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import SimulationError, UsageError
 from esp_dfu_ext.simulator import Board, simulate, simulate_text
+from esp_dfu_ext.simulator.apps import ConsoleApp
 from esp_dfu_ext.simulator.board import AccessDenied, DeviceGone, Fault, bus_reset, hang, stall, vanish
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 from esp_dfu_ext.usb.bus import Bus
@@ -46,21 +47,6 @@ def test_detach_leaves_bus_during_request_and_returns() -> None:
     assert board.present
     assert board.rom.mode is Mode.DFU
     assert board.address != address
-
-
-def test_console_app_returns_in_run_time_mode_first() -> None:
-    board, clock = _board("esp32s2")
-    board.console_app = True
-    with pytest.raises(DeviceGone):
-        board.control(0x21, DETACH, 700, b"", 0)
-    seen: list[Mode | None] = []
-    for _ in range(200):
-        clock.sleep(0.01)
-        board.update()
-        now = board.rom.mode if board.present else None
-        if not seen or seen[-1] is not now:
-            seen.append(now)
-    assert seen == [None, Mode.RUN_TIME, None, Mode.DFU]
 
 
 def test_detach_in_dfu_mode_stalls_and_stays_on_bus() -> None:
@@ -147,7 +133,8 @@ def test_each_chip_can_be_simulated(name: str) -> None:
 def test_board_options() -> None:
     text = "esp32s3+app+boots,esp32s3+strict,esp32s3+no-access,esp32s3+busy+no-return,esp32s3+vanish@3+hang@0"
     a, b, c, d, e = simulate_text(text, chips(), VirtualClock()).boards
-    assert (a.console_app, a.boots_app) == (True, True)
+    assert isinstance(a.device, ConsoleApp)
+    assert a.boots_app
     assert b.rom.wants_status
     with pytest.raises(AccessDenied):
         c.check_access()
@@ -156,7 +143,7 @@ def test_board_options() -> None:
     (f,) = simulate_text("esp32s3+stall@7+error@12+reset@13", chips(), VirtualClock()).boards
     assert [(fault.effect, fault.block) for fault in f.faults.planned[::2]] == [(stall, 7), (bus_reset, 13)]
     assert f.faults.planned[1].block == 12
-    assert (f.console_app, f.boots_app, f.rom.wants_status, f.faults.busy) == (False,) * 4
+    assert (f.app, f.boots_app, f.rom.wants_status, f.faults.busy) == (None, False, False, False)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from .device import DfuDevice
 from .discovery import SCAN_INTERVAL, DfuInterface, describe_all, device_at, dfu_interfaces, is_same_serial
 from .spec import Mode
 
-# Seconds until DFU_DETACH is sent once more. An app with the ROM's USB console comes back in run-time mode first and
+# Seconds until DFU_DETACH is sent once more. An app with the ROM's USB console stays in run-time mode for a moment and
 # then restarts by itself; a second DFU_DETACH before that would hit the restart.
 DETACH_INTERVAL = 3.0
 

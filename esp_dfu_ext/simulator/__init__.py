@@ -8,6 +8,7 @@ chip.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from ..image.format import DfuImage
 from ..target import OtherUsb, Target
 from ..units import usb_id
 from ..usb.bus import Bus
+from .apps import App, ConsoleApp, DfuApp, TouchApp
 from .board import Board, Fault, Faults, bus_reset, error_status, hang, stall, vanish
+from .bridge import Bridge
 from .nor import NorFlash
 from .rom import ControlStall, Rom
 
@@ -30,6 +33,7 @@ class Simulation:
 
     bus: Bus
     boards: tuple[Board, ...]
+    bridges: tuple[Bridge, ...] = ()
 
     def compare(self, image: DfuImage, path: str) -> int:
         """Compare a board's flash memory with the image that was sent to it.
@@ -50,29 +54,34 @@ class Simulation:
         return image.payload_size
 
 
-def simulate(boards: Sequence[Board], clock: Clock, others: Sequence[tuple[str, OtherUsb]] = ()) -> Simulation:
-    """Put boards, and other devices with their paths, on a simulated bus."""
+def simulate(
+    boards: Sequence[Board], clock: Clock, others: Sequence[tuple[str, OtherUsb]] = (), bridges: Sequence[Bridge] = ()
+) -> Simulation:
+    """Put boards, other devices with their paths, and USB-UART bridges on a simulated bus."""
 
     def backend() -> object:
         # Imported here: pyusb may be missing, and the ROM on its own does not need it.
         from .bus import OtherDevice, SimulatedBackend
 
         devices = [OtherDevice(known, path, 100 + n) for n, (path, known) in enumerate(others)]
-        return SimulatedBackend(boards, clock, devices)
+        return SimulatedBackend(boards, clock, [*devices, *bridges])
 
     addresses = [1]
     for board in boards:
         board.share_addresses(addresses)
-    return Simulation(Bus(backend), tuple(boards))
+    return Simulation(Bus(backend), tuple(boards), tuple(bridges))
 
 
 def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = None) -> Simulation:
     """Return boards from a list such as ``CHIP,CHIP+busy,vvvv:pppp``, on ports 1-1, 1-2, 1-3.
 
     Options follow the chip's name, each after a ``+``: ``dfu`` (already in DFU mode), ``app`` (runs an app with the
-    ROM's USB console), ``boots`` (a reset starts the app), ``slow`` (1.5 ms per block, like a real board), ``strict``
-    (demands DFU_GETSTATUS after each block), or a fault: ``no-access``, ``busy``, ``no-return``, and, once at block N,
-    ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N`` and ``reset@N`` (another program resets the bus).
+    ROM's USB console), ``app=vvvv:pppp`` (an app with a DFU run-time interface and these IDs), ``touch=vvvv:pppp`` (an
+    app with a serial port that restarts into the ROM after 1200 baud), ``boots`` (a reset starts an app without USB),
+    ``slow`` (1.5 ms per block, like a real board), ``strict`` (demands DFU_GETSTATUS after each block), or a fault:
+    ``no-access``, ``busy``, ``no-return``, and, once at block N, ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N``
+    and ``reset@N`` (another program resets the bus). ``bridge=vvvv:pppp`` in place of a chip is a USB-UART bridge
+    (CP210x, CH34x) whose DTR and RTS move the pins of the board before it.
 
     Raises:
         UsageError: The list names an unknown chip, option or fault.
@@ -80,12 +89,17 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
     clock = clock or SystemClock()
     boards: list[Board] = []
     others: list[tuple[str, OtherUsb]] = []
+    bridges: list[Bridge] = []
     by_name = {target.name: target for target in targets}
     known = {usb_id(other.vid, other.pid): other for target in targets for other in target.other_usb}
     for number, item in enumerate(text.split(",")):
         name, *options = item.strip().split("+")
         path = f"1-{number + 1}"
-        if name in known and not options:
+        if name.startswith("bridge="):
+            if options or not boards:
+                raise UsageError(f"Cannot simulate {item.strip()!r}; a bridge takes no options and follows its board.")
+            bridges.append(Bridge(boards[-1], path, 200 + number, *_usb_ids(name)))
+        elif name in known and not options:
             others.append((path, known[name]))
         elif name in by_name:
             board = Board.make(by_name[name], path, clock, number=number + 1)
@@ -93,8 +107,9 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
                 _apply(board, option)
             boards.append(board)
         else:
-            raise UsageError(f"Cannot simulate {name!r}; expected one of {', '.join([*by_name, *known])}.")
-    return simulate(boards, clock, others)
+            names = ", ".join([*by_name, *known, "bridge=vvvv:pppp"])
+            raise UsageError(f"Cannot simulate {name!r}; expected one of {names}.")
+    return simulate(boards, clock, others, bridges)
 
 
 def simulate_boards(
@@ -118,9 +133,26 @@ _AT_BLOCK = {
 _AT_BLOCK_NAMES = ", ".join(f"{word}@N" for word in _AT_BLOCK)
 
 
+_APPS: dict[str, type[App]] = {"app": DfuApp, "touch": TouchApp}
+
+
+def _usb_ids(word: str) -> tuple[int, int]:
+    """Return VID and PID of a word such as ``app=vvvv:pppp``."""
+    found = re.fullmatch("[a-z]+=([0-9a-f]{4}):([0-9a-f]{4})", word, re.IGNORECASE | re.ASCII)
+    if found is None:
+        raise UsageError(
+            f"Cannot simulate {word!r}; expected IDs in hexadecimal, such as {word.partition('=')[0]}=vvvv:pppp."
+        )
+    return int(found[1], 16), int(found[2], 16)
+
+
 def _apply(board: Board, option: str) -> None:
     word, _, block = option.partition("@")
     faults = board.faults
+    app, _, ids = option.partition("=")
+    if ids and app in _APPS:
+        board.start_app(_APPS[app](*_usb_ids(option), board.rom.serial))
+        return
     if word in _AT_BLOCK and block.isdecimal() and block.isascii():
         faults.plan(_AT_BLOCK[word], int(block))
     elif block:
@@ -128,7 +160,7 @@ def _apply(board: Board, option: str) -> None:
     elif word == "dfu":
         board.rom.mode = Mode.DFU
     elif word == "app":
-        board.console_app = True
+        board.start_app(ConsoleApp(board.rom))
     elif word == "boots":
         board.boots_app = True
     elif word == "strict":
@@ -143,8 +175,8 @@ def _apply(board: Board, option: str) -> None:
         faults.block_time = 0.0015
     else:
         raise UsageError(
-            f"Unknown option {word!r} of a simulated board; expected one of dfu, app, boots, strict, slow, no-access, "
-            f"busy, no-return, {_AT_BLOCK_NAMES}."
+            f"Unknown option {word!r} of a simulated board; expected one of dfu, app, app=vvvv:pppp, touch=vvvv:pppp, "
+            f"boots, strict, slow, no-access, busy, no-return, {_AT_BLOCK_NAMES}."
         )
 
 

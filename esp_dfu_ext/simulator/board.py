@@ -5,16 +5,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..clock import Clock
 from ..dfu.spec import Mode, Request, Status
 from ..target import Target
+from .apps import App
 from .nor import NorFlash
 from .rom import ControlStall, ControlTimeout, Rom
 
 _GET_STRING = (0x80, 0x06, 0x03)  # bmRequestType, bRequest, high byte of wValue
-DETACH_TIME = 0.4  # seconds for which the device is off the bus after DFU_DETACH
-CONSOLE_APP_TIME = 0.05  # seconds that an app with the ROM's USB console stays on the bus before it restarts
+DETACH_TIME = 0.4  # seconds for which the device is off the bus after DFU_DETACH or a reset of the chip
+EN_RISE_TIME = 0.005  # seconds from the end of a low level on EN to the reset's end, when the straps are sampled
 
 
 class DeviceGone(Exception):
@@ -136,8 +138,12 @@ class Board:
         clock: Clock by which the board connects and leaves.
         rom: The chip's ROM with its flash memory.
         faults: Faults of the board.
-        console_app: In run-time mode an app with the ROM's USB console is running.
-        boots_app: The strapping pins let the app start after a reset; the app has no USB.
+        app: App with USB that is in flash memory; None for one without USB.
+        boots_app: BOOT is not held down: a reset starts the app, unless something else asks for download mode.
+        boot_low: A USB-UART bridge pulls the strapping pin low, as BOOT does.
+        enabled: EN is high; a low level holds the chip in reset.
+        deaf: The chip does not answer on USB until it is reset.
+        device: What USB sees of the board: the ROM or the app.
         present: The device is on the bus.
         address: Address on the bus.
         blocks: Number of blocks received since the board appeared.
@@ -150,16 +156,24 @@ class Board:
     clock: Clock
     rom: Rom
     faults: Faults = field(default_factory=Faults)
-    console_app: bool = False
+    app: App | None = None
     boots_app: bool = False
+    boot_low: bool = False
+    enabled: bool = True
+    deaf: bool = False
     present: bool = True
     address: int = 1
     blocks: int = 0
     appeared: float = 0.0
     holder: object | None = None
-    # Future events: (time, mode to appear in, or None to leave).
-    _schedule: list[tuple[float, Mode | None]] = field(default_factory=list)
+    # Future events, in order: time, and what happens then.
+    _schedule: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
     _bus_addresses: list[int] = field(default_factory=lambda: [0])
+    _event_time: float | None = None
+    _kept_usb: bool = False  # the ROM took the bus over from an app without a new enumeration
+
+    def __post_init__(self) -> None:
+        self.device: Rom | App = self.rom
 
     @classmethod
     def make(cls, target: Target, path: str, clock: Clock, *, number: int = 0, flash_size: int | None = None) -> Board:
@@ -172,11 +186,17 @@ class Board:
     def share_addresses(self, counter: list[int]) -> None:
         """Take addresses from the counter of a bus, as the host does at each enumeration."""
         self._bus_addresses = counter
-        self._appear(self.rom.mode)
+        self._appear(self.device, self.rom.mode)
+
+    def start_app(self, app: App) -> None:
+        """Run an app with USB from now on; a reset starts it again."""
+        self.app = app
+        self.boots_app = True
+        self._appear(app, Mode.RUN_TIME)
 
     def plug(self, mode: Mode = Mode.RUN_TIME, *, after: float = 0.0) -> None:
-        """Plug the board in, now or `after` seconds from now."""
-        self._schedule[:] = [(self.clock.monotonic() + after, mode)]
+        """Plug the board in with BOOT held down, now or `after` seconds from now: the ROM starts."""
+        self._schedule[:] = [(self.clock.monotonic() + after, partial(self._appear, self.rom, mode))]
         self.update()
 
     def unplug(self) -> None:
@@ -187,20 +207,52 @@ class Board:
     def update(self) -> None:
         """Carry out everything that is due."""
         while self._schedule and self._schedule[0][0] <= self.clock.monotonic():
-            _, mode = self._schedule.pop(0)
-            if mode is None:
-                self.present = False
-            else:
-                self._appear(mode)
+            self._event_time, action = self._schedule.pop(0)
+            action()
+        self._event_time = None
 
-    def _appear(self, mode: Mode) -> None:
+    def _now(self) -> float:
+        """Return the time; within a future event, the time for which it was planned."""
+        return self.clock.monotonic() if self._event_time is None else self._event_time
+
+    def _appear(self, device: Rom | App, mode: Mode) -> None:
+        self.device = device
         self.rom.restart(mode)
+        if self.app is not None:
+            self.app.start()
         self.present = True
+        self.deaf = self._kept_usb = False
         self.appeared = self.clock.monotonic()
         self._bus_addresses[0] += 1
         self.address = self._bus_addresses[0]
         self.blocks = 0
         self.holder = None
+
+    def set_pins(self, *, enabled: bool, boot_low: bool) -> None:
+        """Set the levels that a USB-UART bridge gives EN and the strapping pin; EN resets the chip."""
+        self.update()
+        self.boot_low = boot_low
+        if self.enabled and not enabled:
+            self.unplug()
+        elif enabled and not self.enabled:
+            self._schedule = [(self._now() + EN_RISE_TIME, partial(self.reset, rtc=True))]
+        self.enabled = enabled
+
+    def reset(self, *, rtc: bool, mode: Mode = Mode.RUN_TIME) -> None:
+        """Reset the chip: it leaves the bus, and the ROM's download mode or the app starts.
+
+        Args:
+            rtc: The reset includes the RTC, and so clears FORCE_DOWNLOAD_BOOT: EN, power, or the RTC watchdog's last
+                stage. A reset of the system or the processor keeps it.
+            mode: Mode of the ROM in download mode.
+        """
+        self.rom.force_download = self.rom.force_download and not rtc
+        self.present = False
+        back = self._now() + DETACH_TIME
+        if self.rom.force_download or self.boot_low or not self.boots_app:
+            self._schedule = [(back, partial(self._appear, self.rom, mode))]
+        else:
+            self._schedule = [(back, partial(self._appear, self.app, Mode.RUN_TIME))] if self.app else []
 
     def open(self) -> None:
         """Open the device; raise AccessDenied, or what a fault raises."""
@@ -224,12 +276,15 @@ class Board:
         self.update()
         if not self.present:
             raise DeviceGone
+        if self.deaf:
+            raise ControlTimeout
 
         def answer() -> bytes:
-            answered = self.rom.control(request_type, request, value, data, length)
-            if is_dfu and request == Request.DFU_DETACH and self.rom.will_detach:
+            answered = self.device.control(request_type, request, value, data, length)
+            if isinstance(self.device, App):
+                self._restart_app(self.device)
+            elif is_dfu and request == Request.DFU_DETACH and self.rom.will_detach:
                 self._detach()
-                raise DeviceGone
             return answered
 
         is_dfu = request_type & 0x60 == 0x20
@@ -252,19 +307,40 @@ class Board:
         return due.effect(self, answer)
 
     def _is_due(self, fault: Fault, at: Request | Moment) -> bool:
-        return fault.at is at and fault.block <= self.blocks and fault.mode in (None, self.rom.mode)
+        return fault.at is at and fault.block <= self.blocks and fault.mode in (None, self.device.mode)
 
     def _detach(self) -> None:
         """Leave the bus during the request and return later."""
+        if self._kept_usb:
+            self.deaf = True
+            raise ControlTimeout
         self.present = False
-        if self.faults.no_return:
+        if not self.faults.no_return:
+            back = self._now() + DETACH_TIME
+            self._schedule = [(back, partial(self._appear, self.rom, self.faults.return_mode))]
+        raise DeviceGone
+
+    def _restart_app(self, app: App) -> None:
+        """Restart the chip if the app has asked for it."""
+        how = app.restart
+        if how is None or self._schedule:
             return
-        back = self.clock.monotonic() + DETACH_TIME
-        if self.console_app:
-            restart = back + CONSOLE_APP_TIME
-            self._schedule = [(back, Mode.RUN_TIME), (restart, None), (restart + DETACH_TIME, Mode.DFU)]
-        else:
-            self._schedule = [(back, self.faults.return_mode)]
+        self.rom.force_download = self.rom.force_download or how.download
+        mode = how.mode if self.faults.return_mode is Mode.DFU else self.faults.return_mode
+        action = self._take_over if how.keeps_usb else partial(self.reset, rtc=False, mode=mode)
+        if self.faults.no_return:
+            action = self.unplug
+        self._schedule = [(self._now() + how.delay, action)]
+        self.update()
+
+    def _take_over(self) -> None:
+        """Restart the chip while its USB device stays on the bus."""
+        assert self.app is not None
+        download = self.rom.force_download or self.boot_low
+        self.rom.restart(Mode.RUN_TIME)
+        self.app.start()
+        self.device = self.rom if download else self.app
+        self._kept_usb = download
 
     def reset_bus(self) -> None:
         """Reset the bus; in DFU mode this restarts the ROM, even in the middle of a download."""
@@ -274,10 +350,12 @@ class Board:
         self._answer(Moment.RESET, self._reset)
 
     def _reset(self) -> bytes:
-        mode = self.rom.mode_after_reset()
-        if mode is None:
+        mode = self.rom.mode_after_reset() if self.device is self.rom else None
+        if mode is Mode.RUN_TIME:
+            self.reset(rtc=False)
+        elif mode is Mode.DFU:
+            self.present = False
+            self._schedule = [(self._now() + DETACH_TIME, partial(self._appear, self.rom, mode))]
+        else:
             return b""
-        self.present = False
-        if mode is Mode.DFU or not self.boots_app:
-            self._schedule = [(self.clock.monotonic() + DETACH_TIME, mode)]
         raise DeviceGone

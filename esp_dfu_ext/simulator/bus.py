@@ -12,8 +12,10 @@ from ..clock import Clock
 from ..errors import AccessDeniedError, DeviceBusyError, DeviceGoneError, StallError, TransferTimeoutError, UsbError
 from ..target import OtherUsb
 from ..usb.libusb import pyusb_error
+from .apps import App
 from .board import AccessDenied, Board, Busy, DeviceGone
-from .rom import ControlStall, ControlTimeout
+from .bridge import Bridge
+from .rom import ControlStall, ControlTimeout, Rom
 
 _ERRORS: dict[type[Exception], type[UsbError]] = {
     AccessDenied: AccessDeniedError,
@@ -42,6 +44,10 @@ class OtherDevice:
         """The 18 bytes that the device sends."""
         return bytes.fromhex("09021200010100c0fa 0904000000ff000000")
 
+    def control(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
+        """Stall every request."""
+        raise ControlStall
+
 
 class SimulatedBackend:
     """A backend for pyusb that shows simulated boards; it has the methods of IBackend that pyusb calls for them.
@@ -49,10 +55,10 @@ class SimulatedBackend:
     Args:
         boards: Boards, on different ports.
         clock: Clock of the boards.
-        others: Devices without DFU.
+        others: Devices without DFU, such as bridges.
     """
 
-    def __init__(self, boards: Sequence[Board], clock: Clock, others: Sequence[OtherDevice] = ()) -> None:
+    def __init__(self, boards: Sequence[Board], clock: Clock, others: Sequence[OtherDevice | Bridge] = ()) -> None:
         self._boards = boards
         self._others = others
         self._clock = clock
@@ -68,11 +74,7 @@ class SimulatedBackend:
 
     def get_device_descriptor(self, device: _Device) -> SimpleNamespace:
         """Return the device descriptor as pyusb's libusb backend does, with the device's position on the bus."""
-        raw = (
-            device.owner.device_descriptor
-            if isinstance(device.owner, OtherDevice)
-            else device.owner.rom.device_descriptor
-        )
+        raw = _source(device.owner).device_descriptor
         bus, _, ports = device.owner.path.partition("-")
         numbers = tuple(int(port) for port in ports.split("."))
         return SimpleNamespace(
@@ -154,13 +156,11 @@ class SimulatedBackend:
         timeout: int,
     ) -> int:
         """Pass a control transfer to the board's ROM; return the number of bytes transferred."""
-        board = self._present(handle)
-        if board is None:
-            raise _usb_error(ControlStall())
+        self._present(handle)
         to_host = bool(request_type & 0x80)
         out = b"" if to_host else bytes(data)
         try:
-            answer = board.control(request_type, request, value, out, len(data))
+            answer = handle.owner.control(request_type, request, value, out, len(data))
         except ControlTimeout:
             self._clock.sleep(timeout / 1000)
             raise pyusb_error(TransferTimeoutError) from None
@@ -178,7 +178,7 @@ class SimulatedBackend:
             self._try(board.reset_bus)
 
     def _present(self, device: _Device) -> Board | None:
-        if isinstance(device.owner, OtherDevice):
+        if not isinstance(device.owner, Board):
             return None
         device.owner.update()
         if not device.owner.present or device.owner.address != device.address:
@@ -196,11 +196,15 @@ class SimulatedBackend:
 class _Device:
     """A device as one enumeration saw it; like libusb, it reads the descriptors once."""
 
-    def __init__(self, owner: Board | OtherDevice, address: int) -> None:
+    def __init__(self, owner: Board | OtherDevice | Bridge, address: int) -> None:
         self.owner = owner
         self.address = address
-        source = owner if isinstance(owner, OtherDevice) else owner.rom
-        self.configuration_descriptor = source.configuration_descriptor
+        self.configuration_descriptor = _source(owner).configuration_descriptor
+
+
+def _source(owner: Board | OtherDevice | Bridge) -> Rom | App | OtherDevice | Bridge:
+    """Return what has the descriptors."""
+    return owner.device if isinstance(owner, Board) else owner
 
 
 def _usb_error(error: Exception) -> Exception:

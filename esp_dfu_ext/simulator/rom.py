@@ -55,6 +55,7 @@ class Rom:
         self.flash = flash
         self.serial = serial
         self.wants_status = wants_status
+        self.force_download = False  # FORCE_DOWNLOAD_BOOT, which the next reset finds
         self.mode = Mode.RUN_TIME
         self.state = State.appIDLE
         self.status = Status.OK

@@ -111,7 +111,7 @@ def test_flash_options_with_either_libusb(builds: dict[str, Path], options: list
         assert_build_in(bench, "1-1", builds["esp32s3"])
 
 
-def test_console_app_detaches_twice(builds: dict[str, Path]) -> None:
+def test_console_app_is_flashed(builds: dict[str, Path]) -> None:
     with UmockdevBench("esp32s2+app") as bench:
         assert flash(bench, builds["esp32s2"]).returncode == 0
         assert_build_in(bench, "1-1", builds["esp32s2"])

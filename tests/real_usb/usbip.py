@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.simulator.apps import App
 from esp_dfu_ext.simulator.board import Board, DeviceGone
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 
@@ -267,6 +268,13 @@ class Hub:
         self.unplug(board)
         with self._held(board):
             board.plug(mode)
+        self.wait_for(board.path)
+
+    def start_app(self, board: Board, app: App) -> None:
+        """Start an app on a board, and wait until Linux has configured it."""
+        self.unplug(board)
+        with self._held(board):
+            board.start_app(app)
         self.wait_for(board.path)
 
     def unplug(self, board: Board) -> None:

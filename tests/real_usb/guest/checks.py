@@ -30,6 +30,7 @@ from esp_dfu_ext.dfu.spec import Mode, Request, State, Status
 from esp_dfu_ext.operations.inspect import CheckedImage
 from esp_dfu_ext.operations.results import FlashOutcome, WatchResult
 from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.apps import ConsoleApp
 from esp_dfu_ext.simulator.board import Answer, Effect, bus_reset, error_status, hang, stall, vanish
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.usb.bus import Bus
@@ -175,7 +176,7 @@ def test_board_plugged_in_while_waiting(bench: VmBench, image_for: MakeImage, li
 @BOTH_LIBUSBS
 def test_app_with_rom_console(bench: VmBench, image_for: MakeImage, libusb: str) -> None:
     board, image = bench.add(), image_for("esp32s3")
-    board.console_app = True
+    bench.hub.start_app(board, ConsoleApp(board.rom))
     flash(board, image, libusb=libusb)
 
 

@@ -234,7 +234,7 @@ class Server:
 
     def _appear(self, path: str, board: Board) -> None:
         node = self._nodes[path] = Node(board, self._clock, self._gone_errno, self._update_soon)
-        descriptors = board.rom.device_descriptor + board.rom.configuration_descriptor
+        descriptors = board.device.device_descriptor + board.device.configuration_descriptor
         # First the node: a program may open it as soon as it sees the board in sysfs.
         self._testbed.attach_ioctl(_devnode(board.address), node)
         self._add(f"{HUB}/{path}", board.address, path.partition("-")[2], descriptors)
