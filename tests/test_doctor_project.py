@@ -52,13 +52,28 @@ def test_project_is_followed_from_nothing_to_old_image(tmp_path: Path, machine: 
 def test_unusable_project_has_code_of_its_error(tmp_path: Path, machine: FolderMachine) -> None:
     build = build_dir(tmp_path)
     (build.parent / "sdkconfig").write_text('CONFIG_SECURE_BOOT=y\nCONFIG_ESPTOOLPY_FLASHSIZE="2MB"\n')
-    security = check_project(build, machine)["security"]
-    assert security.text == "Secure Boot: the first boot disables USB DFU permanently"
     description = build / "project_description.json"
     description.write_text(description.read_text().replace("esp32s3", "esp32c3"))
     assert check_project(build, machine)["project"].code == "target-not-supported"
     description.write_text("{")
     assert check_project(build, machine)["project"].code == "build-file"
+
+
+def test_security_is_read_from_either_file_or_unknown(tmp_path: Path, machine: FolderMachine) -> None:
+    build = build_dir(tmp_path)
+    assert check_project(build, machine)["security"].text == "Secure Boot and flash encryption are off"
+    (build.parent / "sdkconfig").unlink()
+    unknown = check_project(build, machine)["security"]
+    assert (unknown.level, unknown.data["secure_boot"], unknown.data["closes_dfu"]) == (
+        Level.NOT_APPLICABLE,
+        None,
+        None,
+    )
+    assert unknown.text.startswith("unknown: neither sdkconfig nor config/sdkconfig.json")
+    write_file(build / "config" / "sdkconfig.json", b'{"SECURE_BOOT": true, "SECURE_DISABLE_ROM_DL_MODE": true}')
+    on = check_project(build, machine)["security"]
+    assert (on.level, on.data["secure_boot"], on.data["closes_dfu"]) == (Level.OK, True, True)
+    assert on.text == "Secure Boot: A new chip accepts this image; its first boot closes USB DFU permanently"
 
 
 def steps_for(build: Path, machine: Machine) -> list[str]:

@@ -29,7 +29,7 @@ def test_project_is_read(idf: int, tmp_path: Path) -> None:
     assert (project.project_dir, project.build_dir) == (tmp_path, build)
     assert (project.name, project.target) == ("hello", "esp32p4")
     assert project.sdkconfig["CONFIG_ESPTOOLPY_FLASHSIZE"] == "4MB"
-    assert (project.secure_boot, project.flash_encryption) == (False, False)
+    assert (project.security.secure_boot, project.security.flash_encryption) == (False, False)
 
 
 def test_project_of_build_folder_and_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_build_folder_alone_has_configuration(tmp_path: Path) -> None:
     options = {"IDF_TARGET": "esp32s2", "ESPTOOLPY_FLASHSIZE": "8MB", "SECURE_BOOT": True, "A": False, "N": 5, "L": []}
     write_json(build / "config" / "sdkconfig.json", options)
     project = read_project(build)
-    assert (project.target, project.secure_boot, read_plan(project).chip_size) == ("esp32s2", True, 8 << 20)
+    assert (project.target, project.security.secure_boot, read_plan(project).chip_size) == ("esp32s2", True, 8 << 20)
     assert (project.sdkconfig["CONFIG_A"], project.sdkconfig["CONFIG_N"]) == ("n", "5")
     assert "CONFIG_L" not in project.sdkconfig
 
@@ -181,7 +181,7 @@ def test_moved_project_is_still_read(said: str, tmp_path: Path) -> None:
     edit_json(build / "project_description.json", project_path=str(Path(said).parent) if said else "", config_file=said)
     project = read_project(build)
     assert project.project_dir == tmp_path
-    assert project.secure_boot
+    assert project.security.secure_boot
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_secure_boot_and_flash_encryption_are_read(
     options: dict[str, str], secure_boot: bool, flash_encryption: bool, tmp_path: Path
 ) -> None:
     project = read_project(make_project(tmp_path, sdkconfig=options))
-    assert (project.secure_boot, project.flash_encryption) == (secure_boot, flash_encryption)
+    assert (project.security.secure_boot, project.security.flash_encryption) == (secure_boot, flash_encryption)
 
 
 # --- flash size -------------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_plan_holds_files_size_and_security(tmp_path: Path) -> None:
     build = make_project(tmp_path, sdkconfig={"CONFIG_SECURE_BOOT": "y"})
     plan = read_plan(read_project(build))
     assert plan.files == read_flasher_args(build).files
-    assert (plan.chip_size, plan.secure_boot, plan.flash_encryption) == (4 << 20, True, False)
+    assert (plan.chip_size, plan.security.secure_boot, plan.security.flash_encryption) == (4 << 20, True, False)
 
 
 # --- missing and broken files -----------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def test_relative_project_path_is_ignored(build_dir: Path, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     edit_json(build_dir / "project_description.json", project_path=".", config_file="sdkconfig")
     project = read_project(build_dir)
-    assert (project.project_dir, project.secure_boot) == (build_dir.parent, False)
+    assert (project.project_dir, project.security.secure_boot) == (build_dir.parent, False)
 
 
 def test_too_long_file_name_is_reported(build_dir: Path, capsys: Capture) -> None:

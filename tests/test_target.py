@@ -92,7 +92,24 @@ def test_each_chip_describes_download_mode_and_disabled_dfu() -> None:
     for target in load_targets():
         assert target.download_mode.steps
         assert target.download_mode.d_plus != target.download_mode.d_minus
-        assert any("encryption" in reason for reason in target.closed_by)
+
+
+# As the executed ROMs answered with each bit of RD_REPEAT_DATA set alone: no other bit keeps DFU from appearing.
+CLOSING_EFUSES = {
+    "esp32p4": {"DIS_DOWNLOAD_MODE", "DIS_USB_OTG_DOWNLOAD_MODE", "ENABLE_SECURITY_DOWNLOAD"},
+    "esp32s2": {"DIS_DOWNLOAD_MODE", "DIS_USB", "DIS_USB_DOWNLOAD_MODE", "ENABLE_SECURITY_DOWNLOAD"},
+    "esp32s3": {"DIS_DOWNLOAD_MODE", "DIS_USB_OTG", "DIS_USB_OTG_DOWNLOAD_MODE", "ENABLE_SECURITY_DOWNLOAD"},
+    "esp32s31": {"DIS_DOWNLOAD_MODE", "DIS_USB_OTG_DOWNLOAD_MODE", "ENABLE_SECURITY_DOWNLOAD"},
+}
+
+
+@pytest.mark.parametrize("name", CLOSING_EFUSES)
+def test_disabled_dfu_names_efuses_that_close_it(name: str) -> None:
+    reasons = load_target(name).closed_by
+    named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", " ".join(reasons)))
+    assert named - {"USB_PHY_SEL"} == CLOSING_EFUSES[name]
+    security = [reason for reason in reasons if "Secure Boot" in reason or "encryption" in reason]
+    assert [reason.partition(" (")[0] for reason in security] == ["the eFuse ENABLE_SECURITY_DOWNLOAD"]
 
 
 def test_efuse_names_exist_in_esptool() -> None:

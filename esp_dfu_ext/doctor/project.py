@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import EspDfuError, InputMissingError
 from ..inputs.esp_idf import DFU_BIN, Project, read_plan, read_project
+from ..inputs.sdkconfig import BUILT_CONFIG
 from ..operations.inspect import load_image, newer_inputs
 from ..target import Target, load_target
 from ..units import format_size
@@ -54,16 +55,14 @@ def _size(project: Project) -> Finding:
 
 
 def _security(project: Project) -> Finding:
-    on = ["Secure Boot"] if project.secure_boot else []
-    on += ["flash encryption"] if project.flash_encryption else []
-    if not on:
-        return ok("security", "Secure Boot and flash encryption are off", secure_boot=False, flash_encryption=False)
-    return ok(
-        "security",
-        f"{' and '.join(on)}: the first boot disables USB DFU permanently",
-        secure_boot=project.secure_boot,
-        flash_encryption=project.flash_encryption,
-    )
+    security = project.security
+    data = {name: getattr(security, name) for name in ("secure_boot", "flash_encryption", "closes_dfu")}
+    if security.secure_boot is None:
+        text = f"unknown: neither sdkconfig nor {BUILT_CONFIG} of the build folder was found"
+        return not_applicable("security", text, **data)
+    if not security.features:
+        return ok("security", "Secure Boot and flash encryption are off", **data)
+    return ok("security", f"{' and '.join(security.features)}: {security.consequence}".rstrip("."), **data)
 
 
 def _image(project: Project, target: Target, targets: list[Target]) -> Finding:

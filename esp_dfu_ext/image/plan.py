@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputMissingError, UsageError
+from .security import Security
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,7 @@ class FlashPlan:
         files: The files, by address.
         name: The project's name, empty if unknown.
         sources: The folders whose files may go into an image.
-        secure_boot: Whether the bootloader enables Secure Boot.
-        flash_encryption: Whether the bootloader enables flash encryption.
+        security: The security features that the bootloader enables.
     """
 
     origin: Path
@@ -54,8 +54,7 @@ class FlashPlan:
     files: tuple[FlashFile, ...]
     name: str = ""
     sources: tuple[Path, ...] = ()
-    secure_boot: bool = False
-    flash_encryption: bool = False
+    security: Security = field(default_factory=Security)
 
     def select(self, sections: Collection[str]) -> tuple[FlashFile, ...]:
         """Return the files of some sections, or all files if `sections` is empty.

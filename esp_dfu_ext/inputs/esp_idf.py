@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import BuildFileError, EspDfuError, InputMissingError, NoTargetError, ProjectError
 from ..image.plan import FlashFile, FlashPlan
+from ..image.security import Security
 from ..units import format_size
 from . import build_files as files
 from .sdkconfig import read_built_options, read_sdkconfig
@@ -66,14 +67,9 @@ class Project:
     flasher_args: FlasherArgs | None = None
 
     @property
-    def secure_boot(self) -> bool:
-        """Whether this project's bootloader enables Secure Boot."""
-        return self.sdkconfig.get("CONFIG_SECURE_BOOT") == "y"
-
-    @property
-    def flash_encryption(self) -> bool:
-        """Whether this project's bootloader enables flash encryption."""
-        return self.sdkconfig.get("CONFIG_SECURE_FLASH_ENC_ENABLED") == "y"
+    def security(self) -> Security:
+        """The security features that this project enables."""
+        return Security.of(self.sdkconfig)
 
 
 def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
@@ -193,8 +189,7 @@ def read_plan(project: Project) -> FlashPlan:
         args.files,
         project.name,
         project.sources,
-        project.secure_boot,
-        project.flash_encryption,
+        project.security,
     )
 
 

@@ -151,11 +151,12 @@ def _problems(file: FlashFile, image: EspImage | None, target: Target) -> list[s
 
 
 def _warn_of_security(plan: FlashPlan, files: Iterable[FlashFile], on_event: EventSink) -> None:
-    fact = "A new chip accepts this first, unencrypted image; once the app has booted, USB DFU is closed permanently."
-    if plan.flash_encryption or any(file.encrypted for file in files):
-        on_event(Notice("encryption", f"The project uses flash encryption. {fact}"))
-    if plan.secure_boot:
-        on_event(Notice("secure-boot", f"The project uses Secure Boot. {fact}"))
+    security = plan.security.encrypted() if any(file.encrypted for file in files) else plan.security
+    codes = {"secure-boot": "Secure Boot", "encryption": "flash encryption"}
+    shown = [(code, name) for code, name in codes.items() if name in security.features]
+    for number, (code, name) in enumerate(shown, 1):
+        consequence = f" {security.consequence}" if number == len(shown) else ""
+        on_event(Notice(code, f"The project uses {name}.{consequence}"))
 
 
 def _output_path(output: Path | None, project: Project, plan: FlashPlan) -> Path:
