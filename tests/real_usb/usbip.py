@@ -19,6 +19,7 @@ from typing import Protocol
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.simulator.apps import App
 from esp_dfu_ext.simulator.board import Board, DeviceGone
+from esp_dfu_ext.simulator.bridge import Bridge
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 
 _ATTACH = Path("/sys/devices/platform/vhci_hcd.0/attach")
@@ -253,7 +254,9 @@ class Hub:
         bus, _, number = path.partition("-")
         port = int(bus) // 2 * _PORTS_OF_CONTROLLER + int(number) - 1
         with self._changing:
-            self._slots[path] = _Slot(device, port, self._transfer_time)
+            slot = self._slots[path] = _Slot(device, port, self._transfer_time)
+            if isinstance(device, Bridge):
+                slot.lock = self._slots[device.board.path].lock  # it moves the board's pins
         if not isinstance(device, Board) or device.present:
             self.wait_for(path)
 
