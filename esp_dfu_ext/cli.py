@@ -155,7 +155,7 @@ def build(build_dir: Path, output: str | None, only: tuple[str, ...], **chosen: 
     def command(session: Session) -> int:
         from .commands.build import build
 
-        return build(session, build_dir, output=Path(output) if output else None, sections=only, **chosen)
+        return build(session, build_dir, output=None if output is None else Path(output), sections=only, **chosen)
 
     _run(command, chosen)  # `build` itself finds the project, and reads its files once
 
@@ -352,7 +352,7 @@ def _show(error: click.ClickException) -> int:
     """Show an error of click's in the form of all others, and return the exit code."""
     from .ui.console import Console
 
-    message = error.format_message()
+    message = " ".join(error.format_message().split())  # some of click's have line breaks and tabs
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "esp-dfu"
     Console().error(message if message[-1:] in ".?)" else f"{message}.", "usage", [], [f"See: {command} --help"])

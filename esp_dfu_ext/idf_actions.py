@@ -177,7 +177,7 @@ def _dfu(
 
         from .commands.build import build
 
-        path = Path(output) if output else None
+        path = None if output is None else Path(output)
         return _session(args, chosen).run(
             lambda session: build(
                 session,

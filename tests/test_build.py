@@ -276,7 +276,7 @@ def test_chip_without_dfu_is_refused_by_name(target: str, tmp_path: Path) -> Non
 def test_unwritable_output_is_refused(tmp_path: Path) -> None:
     folder = make_project(tmp_path)
     for output, word in [
-        (tmp_path, "is not a regular file"),
+        (tmp_path, "is a folder; expected the file to write, such as .*dfu.bin"),
         (tmp_path / "gone" / "dfu.bin", "cannot be written"),
         (folder / "hello.bin", "one of the files to flash"),
     ]:

@@ -336,7 +336,7 @@ def test_demo_runs_all_commands_and_leaves_no_files(
     assert run("demo") == 0
     out, err = capsys.readouterr()
     assert "for ESP32-S2" in out.splitlines()[1]
-    for text in ("$ esp-dfu build", "$ esp-dfu inspect", "$ esp-dfu list", "$ esp-dfu flash", "All 223488 bytes"):
+    for text in ("$ esp-dfu build", "$ esp-dfu inspect", "$ esp-dfu list", "$ esp-dfu flash", "(218.2 KiB) matches"):
         assert text in out
     assert err == ""
     assert list(tmp_path.iterdir()) == []
@@ -365,6 +365,44 @@ def test_closed_pipe_ends_without_traceback(dfu_bin: Path) -> None:
     for words, code in ((["inspect", str(dfu_bin)], 0), (["list"], 141), (["list", "--json"], 141), (["--help"], 141)):
         done = esp_dfu(*words, boards="esp32s3", env={"PYTHONUNBUFFERED": ""}, unread="pipe")
         assert (done.returncode, done.stderr) == (code, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--wait", "abc"], "'abc' is not a number of seconds, such as 10 or 0.5."),
+        (["--watch", "--count", ""], "'' is not a number of boards, such as 10."),
+        (["--serial", " "], "--serial is empty"),
+        (["--report", ""], "--report is empty; expected a file to append to."),
+        (["--trace", ""], "--trace is empty; expected a file to write."),
+        (["--path", ""], "'' is not a port path; expected one like 1-2."),
+    ],
+)
+def test_invalid_value_is_named_with_what_was_expected(
+    words: list[str], message: str, dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
+    assert run("flash", str(dfu_bin), *words) == 64
+    assert message in capsys.readouterr().err
+
+
+def test_missing_choice_is_named_in_one_line(capsys: Capture) -> None:
+    assert run("completion") == 64
+    assert "Choose from: bash, zsh, fish. [usage]" in capsys.readouterr().err
+
+
+def test_one_board_is_not_several(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
+    assert run("flash", str(dfu_bin), "--all") == 0
+    assert "1 of 1 board passed the dry run." in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("virtual_clock")
+def test_wait_is_announced_as_it_was_typed(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s2")
+    for words in (["--all"], []):
+        assert run("flash", str(dfu_bin), "--wait", "2", *words) == 69
+        assert "Waiting up to 2.0 s for a" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e300"])

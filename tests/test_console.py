@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from esp_dfu_ext.events import (
     DeviceFound,
     Event,
+    Failed,
     Flashed,
     Notice,
     Phase,
@@ -128,10 +132,10 @@ def test_log_has_line_for_each_step() -> None:
         "Waiting up to 12 s for an ESP32-S3 ...",
         "ESP32-S3 on port 1-2, serial number 7c:df:a1:00:00:01, in run-time mode",
         "detach    board is in DFU mode, 0.4 s",
-        "download   14%  300 B of 2 KiB  app.bin",
-        "download   14%  300 B of 2 KiB  app?[31m.bin",
-        "download   53%  1.07 KiB of 2 KiB  app.bin",
-        "download  100%  2 KiB of 2 KiB",
+        "download   14%  app.bin",
+        "download   14%  app?[31m.bin",
+        "download   53%  app.bin",
+        "download  100%",
         "verify    all MD5s match, 1.0 s",
     ]
     assert err.getvalue() == "warning: The device wants more.\n"
@@ -143,6 +147,48 @@ def test_bars_restore_terminal_after_failure() -> None:
         view(PhaseStarted("1-2", Phase.DETACH))
         raise ZeroDivisionError
     assert out.getvalue().rstrip("\n").endswith("\x1b[?25h")
+
+
+def _screens(width: int, kind: Any, events: Sequence[Event]) -> Iterator[str]:
+    """Yield what is on a terminal after each of the events, with bars as `=` where they are done and `-` elsewhere."""
+    settings: dict[str, Any] = {"force_terminal": True, "color_system": "standard", "legacy_windows": False}
+    shown = Console(out=Terminal(io.StringIO(), width=width, **settings))
+    with kind(shown, "ESP32-S3") as view:
+        for event in events:
+            view(event)
+            drawn = Terminal(io.StringIO(), width=width, **settings)
+            with drawn.capture() as capture:
+                drawn.print(view._progress.get_renderable())
+            yield capture.get()
+            view._progress.live.auto_refresh = False
+
+
+@pytest.mark.parametrize("width", [40, 56, 60, 76, 80, 100, 200])
+@pytest.mark.parametrize("kind", [views.flash_view, views.gang_view])
+def test_bars_keep_their_width(kind: Any, width: int) -> None:
+    lengths = set()
+    for screen in _screens(width, kind, EVENTS):
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", screen)
+        lengths |= {len(bar) for bar in re.findall("[━╸╺]+", plain)}
+        assert all(cell_len(line.rstrip()) <= width - 3 for line in plain.splitlines())
+    assert len(lengths) == 1
+
+
+def test_bar_of_what_failed_is_red() -> None:
+    events = [*EVENTS[:13], Failed("1-2", "usb-io", "It failed.")]
+    *_, before, after = _screens(80, views.gang_view, events)
+    assert re.search(r"\x1b\[32m━", before)
+    assert not re.search(r"\x1b\[31m━", before)
+    assert re.search(r"\x1b\[31m━", after)
+    assert not re.search(r"\x1b\[32m━", after)
+
+
+def test_file_names_are_cut_only_where_there_is_no_room() -> None:
+    name = "sensor_gateway_with_a_rather_long_name_for_production_line_number_two.bin"
+    events = [EVENTS[5], Progress("1-2", Phase.DOWNLOAD, 300, 2048, name)]
+    for width, shown in ((60, ""), (80, "sensor_gateway_wit.."), (200, name)):
+        *_, screen = _screens(width, views.flash_view, events)
+        assert re.sub(r"\x1b\[[0-9;]*m", "", screen).split()[-1].endswith(shown or "%")
 
 
 def test_error_has_message_code_notes_and_advice() -> None:

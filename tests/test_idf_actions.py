@@ -284,7 +284,7 @@ def test_dfu_and_dfu_flash_run_in_one_call(version: str, project: Path) -> None:
     order = [line for line in done.stdout.splitlines() if line.startswith("Executing")]
     assert order == ["Executing action: all", "Executing action: dfu", "Executing action: dfu-flash"]
     assert "Wrote" in done.stdout
-    assert "All 223488 bytes in the simulated flash memory match the image" in done.stdout
+    assert "The simulated flash memory (218.2 KiB) matches the image" in done.stdout
 
 
 def test_chip_without_dfu_is_refused_before_build(project: Path) -> None:

@@ -168,7 +168,7 @@ def test_one_board_gives_events_and_result(dfu_bin: Path, monkeypatch: pytest.Mo
     assert (last[0].path, last[0].serial, last[0].error) == ("1-1", "7c:df:a1:00:00:01", None)
     assert last[0].result is not None
     assert (last[0].result.size, last[0].result.status) == (said[-1].size, "OK")
-    assert "in the simulated flash memory match the image" in err
+    assert "matches the image; USB was not used" in err
 
 
 def test_result_lists_each_board(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

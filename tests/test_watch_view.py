@@ -81,7 +81,7 @@ def test_log_has_line_for_each_verdict(
         "PASS  1-1  7c:df:a1:00:00:01  15.1 KiB in 0.8 s",
     ]
     assert verdicts[-1].endswith("(1 passed, 2 failed)")
-    assert lines[-1] == "Done: 1 passed, 2 failed."
+    assert lines[-1] == "Dry run done: 1 passed, 2 failed."
     assert "1-1     detach    board is in DFU mode" in out
     assert err.count("error: Port 1-") == 2
     assert err.count("Check the cable") == 1  # the same advice is given once
@@ -92,7 +92,7 @@ def test_quiet_prints_only_verdicts(
 ) -> None:
     assert flash(monkeypatch, dfu_bin, "esp32s3", "--watch", "--count", "1", "--quiet") == 0
     out, err = capsys.readouterr()
-    assert [line.split()[0] for line in out.splitlines()] == ["PASS", "Done:"]
+    assert [line.split()[0] for line in out.splitlines()] == ["PASS", "Dry"]
     assert err == ""
 
 
@@ -118,7 +118,7 @@ def test_ctrl_c_ends_watch(
 ) -> None:
     clock.at(20, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert flash(monkeypatch, dfu_bin, boards, "--watch", *options) == exit_code
-    assert "Done: " in capsys.readouterr().out
+    assert "Dry run done: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ def test_terminal_shows_ports_in_use_below_verdicts() -> None:
     with view:
         view.begin("", 3)
         tally = view._progress.tasks[0]  # type: ignore[attr-defined]
-        assert tally.fields["figures"] == "no board yet"
+        assert tally.fields["figures"] == ["no board yet"]
         view(DeviceFound("1-2", "run-time", "7c:df:a1:00:00:02"))
-        assert tally.fields["figures"] == "0 passed, 0 failed"
+        assert tally.fields["figures"] == ["0 passed, 0 failed"]
         view(PhaseStarted("1-2", Phase.DOWNLOAD, 2048))
         view(Progress("1-2", Phase.DOWNLOAD, 300, 2048, "app.bin"))
         view(Notice("report", "A line is missing.", "1-2"))
@@ -174,7 +174,7 @@ def test_terminal_shows_ports_in_use_below_verdicts() -> None:
         view(BoardLeft("1-2"))
         view.verdict(FAILED)
         view(DeviceFound("1-4", "run-time", None))
-        assert tally.fields["figures"] == FAILED.tally
+        assert tally.fields["figures"] == [FAILED.tally]
         view(BoardLeft("1-4"))
         view(AlreadyFlashed("1-5", "7c:df:a1:00:00:02"))
     plain = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n")

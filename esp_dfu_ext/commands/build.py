@@ -60,7 +60,8 @@ def show_build(session: Session, result: operation.BuildResult) -> None:
         for file, size in result.files
     ]
     show_flash_map(console, rows, result.chip_size)
-    console.result(f"Wrote {_relative(result.path, Path.cwd())} ({format_size(result.size)}).")
+    payload = format_size(sum(size for _, size in result.files))
+    console.result(f"Wrote {_relative(result.path, Path.cwd())} ({payload} to flash).")
     own = result.path.resolve() == (result.project.build_dir / DFU_BIN).resolve()
     names = session.names if own else ESP_DFU
     console.info("Flash it", command=names.for_image(_relative(result.path, Path.cwd())).flash)

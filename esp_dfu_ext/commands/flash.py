@@ -123,7 +123,8 @@ def _several(run: FlashRun) -> int:
         run.session.fail(error)
     good = len(outcomes) - len(failed)
     word = "flashed" if run.simulation is None else "passed the dry run"
-    console.result(f"{good} of {len(outcomes)} boards {word}.", good=not failed)
+    boards = "board" if len(outcomes) == 1 else "boards"
+    console.result(f"{good} of {len(outcomes)} {boards} {word}.", good=not failed)
     _compare(run, [outcome.path for outcome in outcomes if outcome.result is not None])
     return failed[0].exit_code if failed else 0
 
@@ -154,7 +155,9 @@ def _compare(run: FlashRun, paths: Sequence[str]) -> None:
     if run.simulation is None or not paths:
         return
     compared = sum(run.simulation.compare(run.image.image, path) for path in paths)
-    run.session.console.info(f"All {compared} bytes in the simulated flash memory match the image; USB was not used.")
+    run.session.console.info(
+        f"The simulated flash memory ({format_size(compared)}) matches the image; USB was not used."
+    )
 
 
 def _flash_one(run: FlashRun, flasher: Flasher) -> FlashResult:

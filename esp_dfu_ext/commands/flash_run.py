@@ -49,6 +49,8 @@ class FlashArguments(FlashOptions):
             raise UsageError("--path, --serial and --all each select boards; use only one of them.")
         if self.serial is not None and not self.serial.strip():
             raise UsageError("--serial is empty; expected a serial number as `list` shows it.")
+        if self.report is not None and not self.report:
+            raise UsageError("--report is empty; expected a file to append to.")
         if not 0 <= self.wait <= _LONGEST_WAIT:
             raise UsageError(f"--wait takes a number of seconds from 0 to {_LONGEST_WAIT}.")
         if self.watch and self.all:

@@ -54,8 +54,8 @@ def flash() -> list[dict[str, Any]]:
         {"names": ["--serial"], "metavar": "SERIAL", "help": "Flash the board with this serial number."},
         {
             "names": ["--wait"],
-            "type": float,
-            "default": 0.0,
+            "type": _seconds,
+            "default": "0",
             "metavar": "SECONDS",
             "help": "Wait up to SECONDS for a board.",
         },
@@ -70,7 +70,7 @@ def flash() -> list[dict[str, Any]]:
             "is_flag": True,
             "help": "Flash each board once as it is plugged in, until Ctrl-C.",
         },
-        {"names": ["--count"], "type": int, "metavar": "N", "help": "End --watch after N boards."},
+        {"names": ["--count"], "type": _boards, "metavar": "N", "help": "End --watch after N boards."},
         {"names": ["--report"], "metavar": "FILE", "help": "Append a JSON line for each board to FILE."},
         {"names": ["--simulate"], "is_flag": True, "help": "Dry run on a simulated board; USB is not used."},
         _trace(),
@@ -103,3 +103,28 @@ def _trace() -> dict[str, Any]:
         "metavar": "FILE",
         "help": "Write every USB transfer to this file: text, or for Wireshark if its name ends in .pcap or .pcapng.",
     }
+
+
+# click takes a function as a type, but its message for a ValueError is the value alone.
+
+
+def _seconds(text: str) -> float:
+    """Read the value of an option that takes seconds."""
+    try:
+        return float(text)
+    except ValueError:
+        raise _invalid(f"{text!r} is not a number of seconds, such as 10 or 0.5.") from None
+
+
+def _boards(text: str) -> int:
+    """Read the value of an option that takes a number of boards."""
+    try:
+        return int(text)
+    except ValueError:
+        raise _invalid(f"{text!r} is not a number of boards, such as 10.") from None
+
+
+def _invalid(message: str) -> Exception:
+    import click
+
+    return click.BadParameter(message)

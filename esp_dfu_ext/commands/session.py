@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import signals
 from ..clock import Clock
 from ..doctor.advice import CommandNames, advice_for
-from ..errors import EspDfuError, InterruptedByUserError, OutputError, TargetFileError
+from ..errors import EspDfuError, InterruptedByUserError, OutputError, TargetFileError, UsageError
 from ..events import Event, Notice
 from ..inputs.esp_idf import FLASHER_ARGS
 from ..linux.machine import Machine
@@ -108,7 +108,10 @@ class Session:
 
         Raises:
             OutputError: The trace cannot be written.
+            UsageError: The name of its file is empty.
         """
+        if self.trace_path is not None and not self.trace_path:
+            raise UsageError("--trace is empty; expected a file to write.")
         self.real = simulation is None
         bus = simulation.bus if simulation is not None else self.host.open_usb()
         if self.trace_path is not None:

@@ -40,7 +40,8 @@ def watch(run: FlashRun) -> int:
     with view:
         view.begin(f" on port {', '.join(arguments.paths)}" if arguments.paths else "", arguments.count)
         result = run.flasher(view).watch(run.image, paths=arguments.paths, count=arguments.count, on_outcome=show)
-    session.console.result(f"Done: {_tally(result)}.", good=result.first_error is None)
+    done = "Done" if run.simulation is None else "Dry run done"
+    session.console.result(f"{done}: {_tally(result)}.", good=result.first_error is None)
     if result.first_error is not None:
         return result.first_error.exit_code
     missing = arguments.count is not None and result.passed < arguments.count

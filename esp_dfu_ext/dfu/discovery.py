@@ -114,11 +114,11 @@ def select(
     """
     deadline = Deadline(clock, wait)
     while True:
+        left = deadline.left  # before the scan, so that the first event says the whole of `wait`
         try:
             return _select_now(bus, target, selector, targets)
         except DeviceNotFoundError:
-            left = deadline.left
-            if left <= 0:
+            if deadline.left <= 0:
                 raise
             on_event(Waiting(left))
             deadline.sleep(SCAN_INTERVAL)

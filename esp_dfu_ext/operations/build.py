@@ -168,6 +168,8 @@ def _output_path(output: Path | None, project: Project, plan: FlashPlan) -> Path
         path = path.resolve()
     if not path.exists():
         return path
+    if output is not None and path.is_dir():
+        raise OutputError(f"{path} is a folder; expected the file to write, such as {path / DFU_BIN}.")
     if not path.is_file():
         raise OutputError(f"{path} is not a regular file; dfu.bin cannot be written there.")
     if any(file.path.exists() and path.samefile(file.path) for file in plan.files):

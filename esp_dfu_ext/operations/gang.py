@@ -50,13 +50,13 @@ def _wait_for_boards(setup: FlashSetup, paths: Sequence[str]) -> list[str]:
     deadline = Deadline(clock, seconds)
     waited = False
     while True:
+        left = deadline.left
         boards = find(bus, target)
         found = [interface.path for interface in boards]
         missing = [path for path in paths if path not in found]
         if found and not missing:
             break
-        left = deadline.left
-        if left <= 0:
+        if deadline.left <= 0:
             raise not_found(bus, target, Selector(path=missing[0] if missing else None), setup.targets, boards)
         setup.on_event(Waiting(left))
         deadline.sleep(SCAN_INTERVAL)

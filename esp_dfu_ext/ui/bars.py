@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console as RichConsole
-from rich.console import ConsoleOptions, RenderableType, RenderResult
+from rich.console import RenderableType
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID
 from rich.progress import Progress as RichProgress
+from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
@@ -33,70 +33,92 @@ from .lines import DONE, LineView, Verdict, WatchView, invitation, located
 from .terminal import Terminal
 from .text import shorten
 
-_WIDEST = 104  # columns; enough for bars of 40
+_FREE = 3  # columns left free at the right: the ``^C`` that a terminal shows would wrap a full line
+_FIGURES = 28  # columns; "board is in DFU mode, 0.4 s"
+_LABEL = 8  # columns; "download"
+_SHORTEST_BAR, _LONGEST_BAR = 6, 40  # columns
+_FILE = 20  # columns for a file's name, where there is room for a bar of `_LEAST_BAR` next to it
+_LEAST_BAR = 14
 _NO_BOARD = "no board yet"
 _TALLY = ""  # the row below the boards; no port has this name
 
 
 class _Progress(RichProgress):
-    """Rich's progress bars, with some columns left free: the ``^C`` that a terminal shows would wrap a full line."""
+    """Rich's progress bars in columns whose widths depend on the terminal alone, so that no bar changes its length."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal  # rich's own attribute does not exist before the first call below
+        super().__init__(_Label(), _Bar(), _Figures(), _File(), console=terminal)
 
     def get_renderables(self) -> Iterable[RenderableType]:
+        labels, bars, figures, files = (column.get_table_column() for column in self._shown())
+        labels.width = max([_LABEL, *(len(task.fields["label"]) for task in self.tasks)])
+        left = max(1, self._terminal.width - _FREE) - labels.width - 3  # a space after each column
+        figures.width = max(1, min(_FIGURES, left - _SHORTEST_BAR))
+        left -= figures.width
+        files.width = _FILE + max(0, left - _FILE - _LONGEST_BAR) if left >= _LEAST_BAR + _FILE else 0
+        bars.width = max(1, min(_LONGEST_BAR, left - files.width))
         # Boards start in any order, but people look for them by port.
-        yield _Narrower(self.make_tasks_table(sorted(self.tasks, key=lambda task: path_key(task.fields["port"]))))
+        yield self.make_tasks_table(sorted(self.tasks, key=lambda task: path_key(task.fields["port"])))
+
+    def _shown(self) -> Iterator[ProgressColumn]:
+        return (column for column in self.columns if isinstance(column, ProgressColumn))
 
 
-class _Narrower:
-    """Leaves columns free at the right without printing spaces there, and limits the length of bars.
+class _Label(ProgressColumn):
+    """What a bar is about."""
 
-    Padding would print the spaces, and the cursor would stand behind them.
-    """
-
-    def __init__(self, content: RenderableType) -> None:
-        self._content = content
-
-    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self._content, options.update_width(max(1, min(options.max_width - 3, _WIDEST))))
-
-
-class _Field(ProgressColumn):
-    """Shows one field of a task."""
-
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         super().__init__(table_column=Column(no_wrap=True, overflow="crop"))
-        self._name = name
 
     def render(self, task: Task) -> Text:
-        return Text(str(task.fields.get(self._name, "")))
+        return Text(task.fields["label"])
+
+
+class _Bar(BarColumn):
+    """A bar, red where the work has failed."""
+
+    def __init__(self) -> None:
+        super().__init__(bar_width=None, style="bright_black", table_column=Column())
+
+    def render(self, task: Task) -> ProgressBar:
+        bar = super().render(task)
+        bar.complete_style = bar.finished_style = bar.pulse_style = "red" if task.fields["failed"] else "green"
+        return bar
+
+
+class _Figures(ProgressColumn):
+    """The longest of a task's texts that fits."""
+
+    def __init__(self) -> None:
+        super().__init__(table_column=Column(no_wrap=True, overflow="crop"))
+
+    def render(self, task: Task) -> Text:
+        texts, width = task.fields["figures"], self.get_table_column().width or 0
+        return Text(next((text for text in texts if len(text) <= width), texts[-1]))
+
+
+class _File(ProgressColumn):
+    """The name of the file that is being sent."""
+
+    def __init__(self) -> None:
+        super().__init__(table_column=Column(no_wrap=True, overflow="crop"))
+
+    def render(self, task: Task) -> Text:
+        # Cut here, because rich ends a long text with a character that some code pages lack.
+        width = self.get_table_column().width or 0
+        return Text(shorten(task.fields["file"], width) if width else "")
 
 
 class BarView(LineView):
     """Shows a bar for each phase."""
-
-    _narrow_file = 10  # columns for a file's name on a terminal of less than 76
 
     def __init__(self, console: Console, title: str) -> None:
         super().__init__(console.on_stdout(), title)
         terminal = console.out
         assert isinstance(terminal, Terminal)  # the only stream that is live
         self._terminal = terminal
-        self._tiny = terminal.width < 56
-        self._file_width = 24 if terminal.width >= 76 else 0 if self._tiny else self._narrow_file
-        self._progress = _Progress(
-            _Field("label"),
-            BarColumn(
-                bar_width=None,
-                style="bright_black",
-                complete_style="green",
-                finished_style="green",
-                pulse_style="green",
-                table_column=Column(ratio=1, min_width=4, max_width=40),
-            ),
-            _Field("figures"),
-            _Field("file"),
-            console=terminal,
-            expand=True,
-        )
+        self._progress = _Progress(terminal)
         self._tasks: dict[Hashable, TaskID] = {}
         self._started: dict[Hashable, float] = {}
         self._open: set[Hashable] = set()
@@ -132,7 +154,7 @@ class BarView(LineView):
         self._progress.start()  # not earlier: nothing moves unless a bar follows
         # A task that has not started pulses: nobody knows how far it is.
         port = row if isinstance(row, str) else ""
-        fields: dict[str, Any] = {"label": label, "figures": "...", "file": "", "port": port}
+        fields: dict[str, Any] = {"label": label, "figures": ["..."], "file": "", "port": port, "failed": False}
         if row in self._tasks:
             self._progress.reset(self._tasks[row], total=total or 1, start=bool(total), **fields)
         else:
@@ -143,14 +165,12 @@ class BarView(LineView):
     def _show(self, row: Hashable, event: Progress) -> None:
         seconds = self._progress.get_time() - self._started[row]
         percent = event.done * 100 // max(event.total, 1)
-        figures = f"{percent:>3}%"
+        figures = [f"{percent:>3}%"]
         if event.done and seconds > 0.5:
-            left = seconds / event.done * (event.total - event.done)
-            rate = "" if self._tiny else f"  {format_rate(event.done, seconds)}"
-            figures += f"{rate}  {format_seconds(left)} left"
-        # Cut here, because rich ends a long text with a character that some code pages lack.
-        file = shorten(clean(event.name), self._file_width) if self._file_width else ""
-        self._progress.update(self._tasks[row], completed=event.done, figures=figures, file=file)
+            left = f"{format_seconds(seconds / event.done * (event.total - event.done))} left"
+            rate = format_rate(event.done, seconds)
+            figures = [f"{figures[0]}  {rate}  {left}", f"{figures[0]}  {left}", *figures]
+        self._progress.update(self._tasks[row], completed=event.done, figures=figures, file=clean(event.name))
 
     def _end(self, row: Hashable, event: PhaseFinished) -> None:
         task = self._task(row)
@@ -158,25 +178,22 @@ class BarView(LineView):
         done = format_rate(total, event.seconds) if event.phase is Phase.DOWNLOAD else DONE[event.phase]
         self._progress.start_task(task.id)
         figures = ", ".join(filter(None, (done, format_seconds(event.seconds))))
-        self._progress.update(task.id, completed=total, figures=figures, file="")
+        self._progress.update(task.id, completed=total, figures=[figures, done], file="")
         self._open.discard(row)
 
     def _abandon(self, row: Hashable) -> None:
         """End a phase in the middle: its bar stands still, and one that only pulsed is empty."""
         self._open.discard(row)
         task = self._task(row)
-        if task.started:
-            figures = f"{task.percentage:>3.0f}%, not finished"
-        else:
+        done = f"{task.percentage:>3.0f}%" if task.started else ""
+        if not task.started:
             self._progress.start_task(task.id)
-            figures = "not finished"
-        self._progress.update(task.id, figures=figures, file="")
+        figures = [", ".join(filter(None, (done, "not finished"))), done]
+        self._progress.update(task.id, figures=figures, file="", failed=True)
 
 
 class GangBarView(BarView):
     """Shows a bar for each board while they are flashed; the table that follows replaces them."""
-
-    _narrow_file = 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -190,7 +207,8 @@ class GangBarView(BarView):
         if not isinstance(event, DeviceFound):
             super().__call__(event)
         if isinstance(event, Flashed):
-            self._close(event.path, "PASS", f"{format_size(event.size)}  {format_seconds(event.seconds)}")
+            size, time = format_size(event.size), format_seconds(event.seconds)
+            self._close(event.path, "PASS", f"{size}  {time}", time)
         elif isinstance(event, Failed):
             self._close(event.path, "FAIL", event.code)
 
@@ -200,12 +218,13 @@ class GangBarView(BarView):
     def _label(self, path: str, word: str) -> str:
         return f"{path:<7} {word:<8}"
 
-    def _close(self, path: str, word: str, figures: str) -> None:
+    def _close(self, path: str, word: str, *figures: str) -> None:
         if path not in self._tasks:  # it failed before its first phase
             self._begin(path, "", 0)
         if path in self._open:
             self._abandon(path)
-        self._progress.update(self._tasks[path], label=self._label(path, word), figures=figures, file="")
+        label = self._label(path, word)
+        self._progress.update(self._tasks[path], label=label, figures=figures, file="", failed=word == "FAIL")
 
 
 class WatchBarView(GangBarView, WatchView):
@@ -221,30 +240,30 @@ class WatchBarView(GangBarView, WatchView):
         self._console.info(invitation(self._title, ports, count))
         self._begin(_TALLY, self._label("", "watching"), count or 0)
         self._open.discard(_TALLY)  # not a phase that can be abandoned
-        self._progress.update(self._tasks[_TALLY], figures=_NO_BOARD)
+        self._progress.update(self._tasks[_TALLY], figures=[_NO_BOARD])
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        if isinstance(event, DeviceFound) and self._task(_TALLY).fields["figures"] == _NO_BOARD:
-            self._progress.update(self._tasks[_TALLY], figures="0 passed, 0 failed")
+        if isinstance(event, DeviceFound) and self._task(_TALLY).fields["figures"] == [_NO_BOARD]:
+            self._progress.update(self._tasks[_TALLY], figures=["0 passed, 0 failed"])
         if isinstance(event, BoardLeft):
             if event.path in self._tasks:
                 self._progress.remove_task(self._tasks.pop(event.path))
         elif isinstance(event, AlreadyFlashed):
             self._begin(event.path, self._label(event.path, "SKIP"), 1)
-            self._close(event.path, "SKIP", "already flashed, unplug it")
+            self._close(event.path, "SKIP", "already flashed, unplug it", "unplug it")
             self._block("SKIP", event.path, event.serial, "already flashed", "black on cyan")
         elif not isinstance(event, (Flashed, Failed)):  # shown as verdicts, once they are on record
             super().__call__(event)
 
     def verdict(self, verdict: Verdict) -> None:
         """Show the outcome of a board."""
-        self._close(verdict.path, verdict.word, f"{verdict.figures}, unplug it")
+        self._close(verdict.path, verdict.word, f"{verdict.figures}, unplug it", "unplug it")
         colour = "black on green" if verdict.problem is None else "bold white on red"
         self._block(verdict.word, verdict.path, verdict.serial, verdict.figures, colour)
         if verdict.problem is not None:
             self._console.error(*verdict.problem)
-        self._progress.update(self._tasks[_TALLY], completed=verdict.done, figures=verdict.tally)
+        self._progress.update(self._tasks[_TALLY], completed=verdict.done, figures=[verdict.tally])
 
     def _notice(self, event: Notice) -> None:
         self._console.warn(located(event))

@@ -19,7 +19,7 @@ from ..events import (
     Progress,
     Waiting,
 )
-from ..units import format_seconds, format_size
+from ..units import format_seconds
 from .console import Console
 
 # What a finished phase has done.
@@ -90,8 +90,7 @@ class LogView(LineView):
             if percent >= self._next[event.path]:
                 self._next[event.path] = (percent // self._step + 1) * self._step
                 name = f"  {event.name}" if event.name else ""
-                of = f"{format_size(event.done)} of {format_size(event.total)}"
-                self._line(event.path, f"{event.phase.value:<9} {percent:>3}%  {of}{name}")
+                self._line(event.path, f"{event.phase.value:<9} {percent:>3}%{name}")
         elif isinstance(event, PhaseFinished) and event.phase in DONE:
             self._line(event.path, f"{event.phase.value:<9} {DONE[event.phase]}, {format_seconds(event.seconds)}")
 
