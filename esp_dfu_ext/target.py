@@ -25,6 +25,7 @@ DEEPEST = 8  # levels; the built-in files have three, and PyYAML composes nodes 
 # The safe loader in C is ten times faster, but PyYAML may have been built without it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+U8 = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
 U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -89,6 +90,59 @@ class Dfu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     return_timeout_windows: Seconds
 
 
+class Bits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bits of a 32-bit register."""
+
+    address: U32
+    mask: PositiveU32
+
+
+class SpiFlash(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Registers of the SPI controller that sends one command to the flash memory, by address."""
+
+    start: Bits
+    user: U32
+    user2: U32
+    read_length: U32
+    data: U32
+
+
+class Watchdog(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The RTC watchdog: addresses of its registers, the key that unlocks them, seconds per count of `timeout`."""
+
+    config: U32
+    timeout: U32
+    write_protect: U32
+    key: U32
+    tick: Seconds
+
+
+class SecurityInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What GET_SECURITY_INFO answers for a chip as delivered; without `api_version`, the chip ID is not sent either."""
+
+    key_purposes: Annotated[tuple[U8, ...], msgspec.Meta(min_length=7, max_length=7)]
+    api_version: Optional[U32] = None
+
+
+class SerialLoader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ROM's serial loader on the CDC interface of the DFU device, and the registers that esptool uses through it.
+
+    `mac` and `chip_magic` are addresses of words; `sync_answered` is the share of SYNCs that the ROM answers.
+    """
+
+    mac: U32
+    chip_magic: U32
+    chip_magic_value: U32
+    secure_boot: Bits
+    flash_encryption: Bits
+    force_download_boot: Bits
+    spi_boot_strap: Optional[Bits] = None
+    spi_flash: SpiFlash
+    watchdog: Watchdog
+    security_info: SecurityInfo
+    sync_answered: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+
+
 class DownloadMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How to put the chip into download mode, and where to connect the USB wires."""
 
@@ -119,6 +173,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     flash: Flash
     dfu: Dfu
     download_mode: DownloadMode
+    serial_loader: Optional[SerialLoader] = None
     closed_by: tuple[Text, ...] = ()
     other_usb: tuple[OtherUsb, ...] = ()
     source: Optional[str] = None
@@ -141,6 +196,15 @@ _GROUPS: dict[str, type[msgspec.Struct]] = {
     "flash": Flash,
     "dfu": Dfu,
     "download_mode": DownloadMode,
+    "serial_loader": SerialLoader,
+    "serial_loader.secure_boot": Bits,
+    "serial_loader.flash_encryption": Bits,
+    "serial_loader.force_download_boot": Bits,
+    "serial_loader.spi_boot_strap": Bits,
+    "serial_loader.spi_flash": SpiFlash,
+    "serial_loader.spi_flash.start": Bits,
+    "serial_loader.watchdog": Watchdog,
+    "serial_loader.security_info": SecurityInfo,
     "other_usb": OtherUsb,
 }
 

@@ -12,8 +12,11 @@ from ..dfu.spec import Mode, Request, Status
 from ..target import Target
 from .apps import App
 from .nor import NorFlash
-from .rom import ControlStall, ControlTimeout, Rom
+from .registers import ArmedWatchdog
+from .rom import ControlStall, ControlTimeout, Rom, TransferNak
 
+DFU_INTERFACE = 2
+SERIAL_INTERFACES = (0, 1)  # the CDC interface's control and data half; Linux binds cdc_acm to both
 _GET_STRING = (0x80, 0x06, 0x03)  # bmRequestType, bRequest, high byte of wValue
 DETACH_TIME = 0.4  # seconds for which the device is off the bus after DFU_DETACH or a reset of the chip
 EN_RISE_TIME = 0.005  # seconds from the end of a low level on EN to the reset's end, when the straps are sampled
@@ -37,6 +40,8 @@ class Moment(enum.Enum):
     OPEN = "a program opens it"
     STRING = "a string descriptor is read"
     RESET = "the bus is reset"
+    SERIAL_OUT = "bytes arrive on the serial port"
+    SERIAL_IN = "a packet of the serial port is read"
 
 
 Answer = Callable[[], bytes]
@@ -142,13 +147,15 @@ class Board:
         boots_app: BOOT is not held down: a reset starts the app, unless something else asks for download mode.
         boot_low: A USB-UART bridge pulls the strapping pin low, as BOOT does.
         enabled: EN is high; a low level holds the chip in reset.
+        usb_disabled: eFuses (such as Secure Download Mode or DIS_USB) keep the ROM off USB: only an app appears.
         deaf: The chip does not answer on USB until it is reset.
         device: What USB sees of the board: the ROM or the app.
         present: The device is on the bus.
         address: Address on the bus.
         blocks: Number of blocks received since the board appeared.
         appeared: Time at which the board appeared.
-        holder: Open handle that has claimed the DFU interface; the operating system allows no second one.
+        holders: Open handle that has claimed an interface, by its number; the operating system allows no second one.
+        kernel_driver: The operating system's serial driver is bound to the CDC interface.
     """
 
     target: Target
@@ -160,12 +167,16 @@ class Board:
     boots_app: bool = False
     boot_low: bool = False
     enabled: bool = True
+    usb_disabled: bool = False
     deaf: bool = False
     present: bool = True
     address: int = 1
     blocks: int = 0
     appeared: float = 0.0
-    holder: object | None = None
+    holders: dict[int, object] = field(default_factory=dict)
+    kernel_driver: bool = True
+    # The watchdog that a command of the serial loader armed, and when it resets the chip.
+    _watchdog: tuple[ArmedWatchdog, float] | None = None
     # Future events, in order: time, and what happens then.
     _schedule: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
     _bus_addresses: list[int] = field(default_factory=lambda: [0])
@@ -178,10 +189,10 @@ class Board:
     @classmethod
     def make(cls, target: Target, path: str, clock: Clock, *, number: int = 0, flash_size: int | None = None) -> Board:
         """Return a new board: in download mode, with erased flash memory."""
-        fixed = target.usb.serial == "fixed"
-        serial = "0" if fixed else f"7c:df:a1:00:{number >> 8:02x}:{number & 0xFF:02x}"
+        mac = f"7c:df:a1:00:{number >> 8:02x}:{number & 0xFF:02x}"
+        serial = "0" if target.usb.serial == "fixed" else mac
         flash = NorFlash(flash_size or target.flash.limit, target.flash.sector)
-        return cls(target, path, clock, Rom(target, flash, serial))
+        return cls(target, path, clock, Rom(target, flash, serial, mac=mac))
 
     def share_addresses(self, counter: list[int]) -> None:
         """Take addresses from the counter of a bus, as the host does at each enumeration."""
@@ -196,6 +207,7 @@ class Board:
 
     def plug(self, mode: Mode = Mode.RUN_TIME, *, after: float = 0.0) -> None:
         """Plug the board in with BOOT held down, now or `after` seconds from now: the ROM starts."""
+        self._reset_rom(rtc=True)
         self._schedule[:] = [(self.clock.monotonic() + after, partial(self._appear, self.rom, mode))]
         self.update()
 
@@ -206,6 +218,9 @@ class Board:
 
     def update(self) -> None:
         """Carry out everything that is due."""
+        if self._watchdog is not None and self._watchdog[1] <= self.clock.monotonic():
+            armed, self._event_time = self._watchdog
+            self.reset(rtc=armed.resets_rtc)
         while self._schedule and self._schedule[0][0] <= self.clock.monotonic():
             self._event_time, action = self._schedule.pop(0)
             action()
@@ -220,13 +235,14 @@ class Board:
         self.rom.restart(mode)
         if self.app is not None:
             self.app.start()
-        self.present = True
+        self.present = device is not self.rom or not self.usb_disabled
         self.deaf = self._kept_usb = False
         self.appeared = self.clock.monotonic()
         self._bus_addresses[0] += 1
         self.address = self._bus_addresses[0]
         self.blocks = 0
-        self.holder = None
+        self.holders.clear()
+        self.kernel_driver = True
 
     def set_pins(self, *, enabled: bool, boot_low: bool) -> None:
         """Set the levels that a USB-UART bridge gives EN and the strapping pin; EN resets the chip."""
@@ -246,13 +262,32 @@ class Board:
                 stage. A reset of the system or the processor keeps it.
             mode: Mode of the ROM in download mode.
         """
-        self.rom.force_download = self.rom.force_download and not rtc
+        self._reset_rom(rtc=rtc)
         self.present = False
         back = self._now() + DETACH_TIME
         if self.rom.force_download or self.boot_low or not self.boots_app:
             self._schedule = [(back, partial(self._appear, self.rom, mode))]
         else:
             self._schedule = [(back, partial(self._appear, self.app, Mode.RUN_TIME))] if self.app else []
+
+    def _reset_rom(self, *, rtc: bool) -> None:
+        self._watchdog = None
+        self.rom.force_download = self.rom.force_download and not rtc
+        self.rom.reset_chip()
+
+    def disable_usb(self) -> None:
+        """Burn eFuses that keep the ROM off USB; the device leaves for good."""
+        self.usb_disabled = True
+        self.unplug()
+
+    @property
+    def holder(self) -> object | None:
+        """An open handle that has claimed an interface, or None; set it to claim the DFU interface."""
+        return next(iter(self.holders.values()), None)
+
+    @holder.setter
+    def holder(self, handle: object) -> None:
+        self.holders[DFU_INTERFACE] = handle
 
     def open(self) -> None:
         """Open the device; raise AccessDenied, or what a fault raises."""
@@ -273,9 +308,7 @@ class Board:
             ControlStall, ControlTimeout: The ROM or a fault raises it.
             DeviceGone: The device is not on the bus, or leaves because of this request.
         """
-        self.update()
-        if not self.present:
-            raise DeviceGone
+        self._check_present()
         if self.deaf:
             raise ControlTimeout
 
@@ -288,11 +321,64 @@ class Board:
             return answered
 
         is_dfu = request_type & 0x60 == 0x20
+        at: Request | Moment | None = None
         if is_dfu and request in Request.__members__.values():
-            return self._answer(Request(request), answer)
-        if (request_type, request, value >> 8) == _GET_STRING:
-            return self._answer(Moment.STRING, answer)
-        return answer()
+            at = Request(request)
+        elif (request_type, request, value >> 8) == _GET_STRING:
+            at = Moment.STRING
+        answered = answer() if at is None else self._answer(at, answer)
+        self._obey_rom()
+        return answered
+
+    def bulk_out(self, endpoint: int, data: bytes) -> None:
+        """Carry out a bulk transfer to the device.
+
+        Raises:
+            TransferNak: The device does not take it.
+            DeviceGone: The device is not on the bus.
+        """
+        rom = self._listening_rom()
+
+        def answer() -> bytes:
+            rom.bulk_out(endpoint, data, self.clock.monotonic())
+            return b""
+
+        self._answer(Moment.SERIAL_OUT, answer)
+        self._obey_rom()
+
+    def bulk_in(self, endpoint: int) -> bytes:
+        """Carry out a bulk transfer from the device; return its bytes.
+
+        Raises:
+            TransferNak: The device has nothing to send.
+            DeviceGone: The device is not on the bus.
+        """
+        rom = self._listening_rom()
+        return self._answer(Moment.SERIAL_IN, lambda: rom.bulk_in(endpoint, self.clock.monotonic()))
+
+    def _listening_rom(self) -> Rom:
+        """Return the ROM; an app's serial port takes nothing and says nothing."""
+        self._check_present()
+        if self.device is not self.rom or self.deaf:
+            raise TransferNak
+        return self.rom
+
+    def _check_present(self) -> None:
+        self.update()
+        if not self.present:
+            raise DeviceGone
+
+    def _obey_rom(self) -> None:
+        """Carry out what a command or the line state asked for: a watchdog to watch, or a reset."""
+        if self.rom.loader is None:
+            return
+        armed = self.rom.loader.registers.watchdog
+        if armed is None:
+            self._watchdog = None
+        elif self._watchdog is None or self._watchdog[0] is not armed:
+            self._watchdog = (armed, self._now() + armed.seconds)
+        if self.rom.must_reset:
+            self.reset(rtc=False)
 
     def _answer(self, at: Request | Moment, answer: Answer) -> bytes:
         """Return the ROM's answer, changed by the first fault that is due."""
@@ -337,6 +423,7 @@ class Board:
         """Restart the chip while its USB device stays on the bus."""
         assert self.app is not None
         download = self.rom.force_download or self.boot_low
+        self._reset_rom(rtc=False)
         self.rom.restart(Mode.RUN_TIME)
         self.app.start()
         self.device = self.rom if download else self.app
@@ -344,9 +431,7 @@ class Board:
 
     def reset_bus(self) -> None:
         """Reset the bus; in DFU mode this restarts the ROM, even in the middle of a download."""
-        self.update()
-        if not self.present:
-            raise DeviceGone
+        self._check_present()
         self._answer(Moment.RESET, self._reset)
 
     def _reset(self) -> bytes:
@@ -357,5 +442,7 @@ class Board:
             self.present = False
             self._schedule = [(self._now() + DETACH_TIME, partial(self._appear, self.rom, mode))]
         else:
+            if self.rom.loader is not None:
+                self.rom.loader.bus_reset()
             return b""
         raise DeviceGone

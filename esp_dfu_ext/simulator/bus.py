@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from ..clock import Clock
-from ..errors import AccessDeniedError, DeviceBusyError, DeviceGoneError, StallError, TransferTimeoutError, UsbError
+from ..errors import (
+    AccessDeniedError,
+    DeviceBusyError,
+    DeviceGoneError,
+    DriverMissingError,
+    StallError,
+    TransferTimeoutError,
+    UsbError,
+)
 from ..target import OtherUsb
 from ..usb.libusb import pyusb_error
 from .apps import App
-from .board import AccessDenied, Board, Busy, DeviceGone
+from .board import SERIAL_INTERFACES, AccessDenied, Board, Busy, DeviceGone
 from .bridge import Bridge
-from .rom import ControlStall, ControlTimeout, Rom
+from .rom import ControlStall, ControlTimeout, Rom, TransferNak
 
 _ERRORS: dict[type[Exception], type[UsbError]] = {
     AccessDenied: AccessDeniedError,
@@ -114,7 +122,10 @@ class SimulatedBackend:
 
     def close_device(self, handle: _Device) -> None:
         """Close a handle; this releases what it has claimed."""
-        self._release(handle)
+        if isinstance(handle.owner, Board):
+            holders = handle.owner.holders
+            for number in [number for number, holder in holders.items() if holder is handle]:
+                del holders[number]
 
     def get_configuration(self, handle: _Device) -> int:
         """Return bConfigurationValue."""
@@ -128,22 +139,36 @@ class SimulatedBackend:
         board = self._present(handle)
         if board is None:
             return
-        if board.faults.busy or board.holder not in (None, handle):
+        driven = board.kernel_driver and intf in SERIAL_INTERFACES
+        if driven or board.faults.busy or board.holders.get(intf, handle) is not handle:
             raise _usb_error(Busy())
-        board.holder = handle
+        board.holders[intf] = handle
 
     def release_interface(self, handle: _Device, intf: int) -> None:
         """Release the interface."""
-        self._release(handle)
-
-    @staticmethod
-    def _release(handle: _Device) -> None:
-        if isinstance(handle.owner, Board) and handle.owner.holder is handle:
-            handle.owner.holder = None
+        if isinstance(handle.owner, Board) and handle.owner.holders.get(intf) is handle:
+            del handle.owner.holders[intf]
 
     def is_kernel_driver_active(self, handle: _Device, intf: int) -> bool:
-        """Return False: no kernel driver binds to DFU."""
-        return False
+        """Return True for the CDC interface, to which Linux binds a driver; none binds to DFU."""
+        board = self._present(handle)
+        return board is not None and board.kernel_driver and intf in SERIAL_INTERFACES
+
+    def detach_kernel_driver(self, handle: _Device, intf: int) -> None:
+        """Detach the driver, which lets go of both halves of the CDC interface."""
+        board = self._present(handle)
+        if board is None or not self.is_kernel_driver_active(handle, intf):
+            raise pyusb_error(DriverMissingError)
+        board.kernel_driver = False
+
+    def attach_kernel_driver(self, handle: _Device, intf: int) -> None:
+        """Attach the driver again, unless a program has claimed the CDC interface."""
+        board = self._present(handle)
+        if board is None or intf not in SERIAL_INTERFACES:
+            raise pyusb_error(DriverMissingError)
+        if any(number in board.holders for number in SERIAL_INTERFACES):
+            raise _usb_error(Busy())
+        board.kernel_driver = True
 
     def ctrl_transfer(
         self,
@@ -170,6 +195,33 @@ class SimulatedBackend:
             return len(out)
         data[: len(answer)] = array("B", answer)
         return len(answer)
+
+    def bulk_write(self, handle: _Device, ep: int, intf: int, data: Any, timeout: int) -> int:
+        """Send bytes to the board's serial port; return their number."""
+        self._bulk(handle, timeout, lambda board: board.bulk_out(ep, bytes(data)))
+        return len(data)
+
+    def bulk_read(self, handle: _Device, ep: int, intf: int, data: Any, timeout: int) -> int:
+        """Read a packet of the board's serial port; return the number of bytes."""
+        answer: bytes = self._bulk(handle, timeout, lambda board: board.bulk_in(ep))
+        data[: len(answer)] = array("B", answer)
+        return len(answer)
+
+    def intr_read(self, handle: _Device, ep: int, intf: int, data: Any, timeout: int) -> int:
+        """Wait for a notification, which no ROM sends."""
+        return self.bulk_read(handle, ep, intf, data, timeout)
+
+    def _bulk(self, handle: _Device, timeout: int, transfer: Callable[[Board], Any]) -> Any:
+        board = self._present(handle)
+        if board is None:
+            raise _usb_error(ControlStall())
+        try:
+            return transfer(board)
+        except TransferNak:
+            self._clock.sleep(timeout / 1000)
+            raise pyusb_error(TransferTimeoutError) from None
+        except tuple(_ERRORS) as error:
+            raise _usb_error(error) from None
 
     def reset_device(self, handle: _Device) -> None:
         """Reset the bus."""

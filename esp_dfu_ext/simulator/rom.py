@@ -10,6 +10,7 @@ import struct
 from ..dfu.spec import Mode, Request, State, Status, StatusResponse
 from ..target import Target
 from .nor import NorFlash
+from .serial_loader import SerialLoader
 from .updater import Updater
 
 EP0_SIZE = 64
@@ -19,6 +20,10 @@ UPLOAD_DEFAULT_MIB = 4
 _GET_DESCRIPTOR, _GET_CONFIGURATION, _SET_CONFIGURATION = 0x06, 0x08, 0x09
 _GET_INTERFACE, _SET_INTERFACE = 0x0A, 0x0B
 _MANUFACTURER, _PRODUCT, _SERIAL = 1, 2, 3
+_SET_LINE_CODING, _GET_LINE_CODING, _SET_CONTROL_LINE_STATE = 0x20, 0x21, 0x22
+
+SERIAL_OUT, SERIAL_IN = 0x03, 0x84  # bulk endpoints of the CDC interface; the notification endpoint never answers
+MAC = "7c:df:a1:00:00:00"
 
 _CONFIGURATION = bytes.fromhex(
     "09025d00030100c0fa"
@@ -38,6 +43,10 @@ class ControlTimeout(Exception):
     """The device never answers a control request."""
 
 
+class TransferNak(Exception):
+    """The endpoint has nothing to send, or does not exist: the transfer waits until the host gives up."""
+
+
 class Rom:
     """The ROM of one chip with its flash memory.
 
@@ -46,16 +55,26 @@ class Rom:
         flash: Flash memory of the chip.
         serial: Serial number of the device.
         wants_status: Demand DFU_GETSTATUS after each block. DFU 1.1 allows it; the executed ROMs do not do it.
+        mac: MAC address in the chip's eFuses.
+
+    Attributes:
+        loader: Serial loader on the CDC interface; None if the chip's data do not describe it.
+        must_reset: The chip resets itself now.
     """
 
     will_detach = True  # leaves the bus inside DFU_DETACH, without a bus reset
 
-    def __init__(self, target: Target, flash: NorFlash, serial: str, *, wants_status: bool = False) -> None:
+    def __init__(
+        self, target: Target, flash: NorFlash, serial: str, *, wants_status: bool = False, mac: str = MAC
+    ) -> None:
         self.target = target
         self.flash = flash
         self.serial = serial
         self.wants_status = wants_status
-        self.force_download = False  # FORCE_DOWNLOAD_BOOT, which the next reset finds
+        data = target.serial_loader
+        self.loader = SerialLoader(target, data, flash, mac) if data is not None else None
+        self.must_reset = False
+        self._force_download = False
         self.mode = Mode.RUN_TIME
         self.state = State.appIDLE
         self.status = Status.OK
@@ -70,8 +89,27 @@ class Rom:
         """Return the mode after a bus reset, which restarts the chip in DFU mode; None if nothing changes."""
         return Mode.RUN_TIME if self.mode is Mode.DFU else None
 
+    @property
+    def force_download(self) -> bool:
+        """FORCE_DOWNLOAD_BOOT, which the next reset finds."""
+        return self._force_download if self.loader is None else self.loader.registers.force_download
+
+    @force_download.setter
+    def force_download(self, value: bool) -> None:
+        self._force_download = value
+        if self.loader is not None:
+            self.loader.registers.force_download = value
+
+    def reset_chip(self) -> None:
+        """Reset the chip, which takes the serial loader back to its beginning."""
+        self.must_reset = False
+        if self.loader is not None:
+            self.loader.restart()
+
     def restart(self, mode: Mode) -> None:
         """Restart in a mode; the flash memory keeps its content."""
+        if self.loader is not None:
+            self.loader.bus_reset()
         self.mode = mode
         self.state = State.appIDLE if mode is Mode.RUN_TIME else State.dfuIDLE
         self.status = Status.OK
@@ -128,13 +166,15 @@ class Rom:
             ControlStall: The device stalls the request.
             ControlTimeout: The device never answers.
         """
+        if self._has_left:
+            raise ControlTimeout
         kind = request_type & 0x60
         if kind == 0x00:
             return self._standard(request, value)[:length]
         if kind != 0x20:
             raise ControlStall
         if request not in Request.__members__.values():
-            return b""  # CDC requests such as SET_LINE_CODING
+            return self._cdc(request, value, data)[:length]
         return self._dfu(Request(request), value, data, length)[:length]
 
     def _standard(self, request: int, value: int) -> bytes:
@@ -158,6 +198,46 @@ class Rom:
         if request in (0x00, _SET_CONFIGURATION):
             return b"\x00\x00" if request == 0 else b""
         raise ControlStall
+
+    def _cdc(self, request: int, value: int, data: bytes) -> bytes:
+        coding = bytearray(7) if self.loader is None else self.loader.line_coding
+        if request == _GET_LINE_CODING:
+            return bytes(coding)
+        if request == _SET_LINE_CODING:
+            coding[: len(data)] = data[: len(coding)]
+        elif request != _SET_CONTROL_LINE_STATE:
+            raise ControlStall
+        elif self.loader is not None and self.loader.set_line_state(value):
+            self.must_reset = True
+        return b""
+
+    # The serial port
+
+    @property
+    def _has_left(self) -> bool:
+        return self.loader is not None and self.loader.commands.left
+
+    def bulk_out(self, endpoint: int, data: bytes, now: float) -> None:
+        """Take a bulk transfer to the device at the time `now`.
+
+        Raises:
+            TransferNak: The ROM does not take it.
+        """
+        if self.loader is None or self._has_left or endpoint != SERIAL_OUT:
+            raise TransferNak
+        self.loader.receive(data, now)
+        self.must_reset |= self.loader.commands.reboots
+
+    def bulk_in(self, endpoint: int, now: float) -> bytes:
+        """Return the next packet for the host, a single byte.
+
+        Raises:
+            TransferNak: There is nothing to send.
+        """
+        packet = self.loader.take(now) if self.loader is not None and endpoint == SERIAL_IN else b""
+        if not packet:
+            raise TransferNak
+        return packet
 
     def _dfu(self, request: Request, value: int, data: bytes, length: int) -> bytes:
         if request is Request.DFU_GETSTATUS:
@@ -223,6 +303,8 @@ class Rom:
             self._updater.finish()
             self.state = State.dfuMANIFEST_SYNC
         self._chip_size = self._updater.chip_size
+        if self.loader is not None:
+            self.loader.commands.chip_size = self._chip_size  # the ROM has one place for it
         if self._updater.status is not Status.OK:
             self.fail(self._updater.status)
 
