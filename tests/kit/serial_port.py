@@ -1,0 +1,82 @@
+"""A simulated board's serial port as a tty that other programs can open."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import subprocess
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.board import DeviceGone
+from esp_dfu_ext.simulator.rom import SERIAL_IN, SERIAL_OUT, TransferNak
+
+PACKET = 64
+OLD_ESPTOOL = version("esptool").startswith("4.")
+DEADLINE = 60.0
+
+
+@contextlib.contextmanager
+def serial_port(board: Board) -> Iterator[str]:
+    """Provide the path of a tty that is bridged to the board, as the kernel's serial driver does it.
+
+    The board's clock must be the real one, and only the bridge may use the board meanwhile. A tty of this kind has no
+    DTR and RTS. It goes away with the board.
+    """
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    stop, stopped = os.pipe()
+    bridge = threading.Thread(target=_bridge, args=(board, ours, stop), daemon=True)
+    bridge.start()
+    try:
+        yield os.ttyname(theirs)
+    finally:
+        os.close(stopped)
+        bridge.join(DEADLINE)
+        for end in (theirs, stop):
+            os.close(end)
+
+
+def _bridge(board: Board, ours: int, stop: int) -> None:
+    try:
+        while True:
+            ready, _, _ = select.select([ours, stop], [], [], 0.01)
+            if stop in ready:
+                return
+            if ours in ready:
+                data = os.read(ours, 4096)
+                for start in range(0, len(data), PACKET):
+                    board.bulk_out(SERIAL_OUT, data[start : start + PACKET])
+                    _send_answers(board, ours)
+            else:
+                board.update()
+                if not board.present:
+                    return
+    except (DeviceGone, OSError):
+        return
+    finally:
+        os.close(ours)
+
+
+def _send_answers(board: Board, ours: int) -> None:
+    answer = b""
+    with contextlib.suppress(TransferNak):
+        while True:
+            answer += board.bulk_in(SERIAL_IN)
+    os.write(ours, answer)
+
+
+def esptool(port: str, *arguments: str, after: str = "no-reset") -> subprocess.CompletedProcess[str]:
+    """Run esptool on a port whose chip is in download mode, without its stub; words are written as in version 5."""
+    words = ["--port", port, "--before", "no-reset", "--after", after, "--no-stub", *arguments]
+    if OLD_ESPTOOL:
+        words = [word.replace("-", "_") if not word.startswith("-") else word.replace("--no-stub", "--no-stub") for word in words]
+    command = [sys.executable, "-m", "esptool", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
