@@ -8,7 +8,6 @@ import pty
 import select
 import subprocess
 import sys
-import termios
 import threading
 import tty
 from collections.abc import Iterator
@@ -77,6 +76,9 @@ def esptool(port: str, *arguments: str, after: str = "no-reset") -> subprocess.C
     """Run esptool on a port whose chip is in download mode, without its stub; words are written as in version 5."""
     words = ["--port", port, "--before", "no-reset", "--after", after, "--no-stub", *arguments]
     if OLD_ESPTOOL:
-        words = [word.replace("-", "_") if not word.startswith("-") else word.replace("--no-stub", "--no-stub") for word in words]
+        words = [
+            word.replace("-", "_") if not word.startswith("-") else word.replace("--no-stub", "--no-stub")
+            for word in words
+        ]
     command = [sys.executable, "-m", "esptool", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
