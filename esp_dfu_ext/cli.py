@@ -302,17 +302,25 @@ def _shell(verb: str) -> Callable[[Any], Any]:
     short_help="Add the dfu actions to ESP-IDF 5.0 to 5.5.",
     examples=[
         ("esp-dfu enable my_project", "for this project"),
-        ('eval "$(esp-dfu enable --shell)"', "for all, in this shell"),
+        ('eval "$(esp-dfu enable --shell)"', "for this shell"),
+        ('eval "$(esp-dfu enable --dfu-util)"', "as dfu-util"),
     ],
 )
 @_project
 @_shell("enables")
-def enable(project_dir: Path, shell: bool) -> None:
+@click.option(
+    "--dfu-util", is_flag=True, help="Write a program called dfu-util, and print a line that adds it to PATH."
+)
+@click.option("--vscode", is_flag=True, help="Write dfu-util to where ESP-IDF's extension for VS Code looks for it.")
+@click.option("--force", is_flag=True, help="Let it come before a dfu-util that is installed.")
+def enable(project_dir: Path, shell: bool, dfu_util: bool, vscode: bool, force: bool) -> None:
     """Add the dfu actions to ESP-IDF 5.0 to 5.5. Version 6.0 and later find them without this command."""
 
     def command(session: Session) -> int:
-        from .commands import enable
+        from .commands import enable, enable_dfu_util
 
+        if dfu_util or vscode:
+            return enable_dfu_util.enable(session, force=force, vscode=vscode)
         return enable.enable_shell(session) if shell else enable.enable(session, project_dir)
 
     _run(command)
@@ -321,12 +329,15 @@ def enable(project_dir: Path, shell: bool) -> None:
 @cli.command(short_help="Undo what enable did.")
 @_project
 @_shell("disables")
-def disable(project_dir: Path, shell: bool) -> None:
+@click.option("--dfu-util", is_flag=True, help="Remove every dfu-util that enable wrote.")
+def disable(project_dir: Path, shell: bool, dfu_util: bool) -> None:
     """Undo what enable did."""
 
     def command(session: Session) -> int:
-        from .commands import enable
+        from .commands import enable, enable_dfu_util
 
+        if dfu_util:
+            return enable_dfu_util.disable(session)
         return enable.disable_shell(session) if shell else enable.disable(session, project_dir)
 
     _run(command)
@@ -359,11 +370,20 @@ def _show(error: click.ClickException) -> int:
     return EXIT_USAGE
 
 
-def main() -> None:
-    """Run the console script."""
+def main_dfu_util() -> None:
+    """Run `esp-dfu dfu-util`, under the name dfu-util."""
+    main(["dfu-util", *sys.argv[1:]])
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the console script.
+
+    Args:
+        words: The command line; None for the one of this process.
+    """
     stdout = sys.stdout
     try:
-        sys.exit(cli.main(prog_name="esp-dfu", standalone_mode=False))
+        sys.exit(cli.main(words, prog_name="esp-dfu", standalone_mode=False))
     except SystemExit:
         if sys.stdout is not stdout:  # click replaces it where the reader left, and exits with 1
             sys.exit(PIPE_CLOSED)

@@ -11,7 +11,7 @@ from ..inputs.esp_idf import Project
 from ..linux.machine import Machine
 from ..target import Target
 from ..usb.bus import Bus
-from . import environment, permission, project, usb
+from . import dfu_util, environment, permission, project, usb
 from .environment import Plugin
 from .findings import Finding, Level, problem, raised
 
@@ -69,6 +69,7 @@ def diagnose(
         ("Python", environment.python),
         ("ESP-IDF", lambda: environment.esp_idf(machine)),
         ("plugin", lambda: environment.plugin(machine, plugin)),
+        ("dfu-util", lambda: dfu_util.answering(machine)),
         ("chips", lambda: [raised("chips", error) for error in broken]),
     ]
     if not simulated:

@@ -32,7 +32,7 @@ class UmockdevBench:
     """A bus with simulated boards; a context manager.
 
     Args:
-        boards: Boards as ESP_DFU_SIMULATE takes them, such as ``esp32s3,esp32s2+dfu``.
+        boards: Boards as ESP_DFU_SIMULATE takes them, such as ``esp32s3,esp32s2+dfu``; ``plain`` is another DFU device.
         gone: errno of a transfer during which the board leaves: ENODEV or, as on many host controllers, EPROTO.
     """
 
@@ -74,6 +74,14 @@ class UmockdevBench:
     def read(self, path: str, address: int, size: int) -> bytes:
         """Read a board's flash memory."""
         return bytes.fromhex(self._ask(f"read {path} {address} {size}"))
+
+    def memory(self, path: str, number: int) -> bytes:
+        """Read what a plain device received on an alternate setting."""
+        return bytes.fromhex(self._ask(f"memory {path} {number}"))
+
+    def fill(self, path: str) -> None:
+        """Fill a board's memory, so that each word of it differs from the others."""
+        self._ask(f"fill {path}")
 
     def plug(self, path: str, mode: str = "RUN_TIME") -> None:
         """Plug a board in, in the mode RUN_TIME or DFU."""

@@ -31,6 +31,7 @@ from esp_dfu_ext.simulator import Board, simulate_text  # noqa: E402
 from esp_dfu_ext.simulator.board import AccessDenied, DeviceGone  # noqa: E402
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout  # noqa: E402
 from esp_dfu_ext.target import load_targets  # noqa: E402
+from tests.kit.plain_device import PlainDevice, plain_board  # noqa: E402
 
 HUB = "/devices/pci0000:00/0000:00:14.0/usb1"
 HUB_DESCRIPTORS = bytes.fromhex(
@@ -115,9 +116,9 @@ class Node(UMockdev.IoctlBase):  # type: ignore[misc]
                 raise OSError(errno.EINVAL, "not claimed")
         elif number == SETINTERFACE:
             interface, alternate = struct.unpack("<II", bytes(argument.resolve(0, 8).retrieve()))
-            if interface > 2 or alternate:
+            if interface > 2 or alternate > isinstance(self.board.rom, PlainDevice):
                 raise OSError(errno.EINVAL, "no such alternate")
-            self.board.control(0x01, 0x0B, 0, b"", 0)
+            self.board.control(0x01, 0x0B, alternate, b"", 0)
         elif number == SUBMITURB:
             self._submit(client, argument.resolve(0, URB_SIZE))
         elif number == DISCARDURB:
@@ -197,13 +198,31 @@ def _first_word(argument: Any) -> int:
     return int.from_bytes(bytes(argument.resolve(0, 4).retrieve()), "little")
 
 
+def _make_boards(text: str, clock: BenchClock) -> list[Board]:
+    """Return boards as ESP_DFU_SIMULATE takes them, or ``plain``, ``plain+dfu`` and ``dfuse+dfu`` of tests/kit."""
+    boards: list[Board] = []
+    for number, item in enumerate(text.split(","), 1):
+        name, *options = item.split("+")
+        if name in ("plain", "dfuse"):
+            mode = Mode.DFU if "dfu" in options else Mode.RUN_TIME
+            boards.append(plain_board(f"1-{number}", clock, mode, bcd_dfu=0x011A if name == "dfuse" else 0x0110))
+        else:
+            # Its port and serial number follow from its place in the list.
+            filler = [load_targets()[0].name] * (number - 1)
+            boards.append(simulate_text(",".join([*filler, item]), load_targets(), clock).boards[-1])
+    addresses = [1]
+    for board in boards:
+        board.share_addresses(addresses)
+    return boards
+
+
 class Server:
     """The testbed with its boards."""
 
     def __init__(self, boards: str, gone_errno: int) -> None:
         self._clock = BenchClock()
         self._gone_errno = gone_errno
-        self._boards = {b.path: b for b in simulate_text(boards, load_targets(), self._clock).boards}
+        self._boards = {b.path: b for b in _make_boards(boards, self._clock)}
         self._testbed = UMockdev.Testbed.new()
         self._nodes: dict[str, Node] = {}
         self._left: list[Node] = []  # nodes that programs may still have open
@@ -271,21 +290,38 @@ class Server:
             node.chmod(before & ~0o777 | mode)
 
     def command(self, line: str) -> Any:
-        """Carry out `read PATH ADDRESS SIZE` (hex), `plug PATH MODE`, `unplug PATH` or `state`."""
+        """Carry out `read PATH ADDRESS SIZE`, `memory PATH N`, `fill PATH`,
+        `plug PATH MODE`, `unplug PATH`, `state`."""
         word, *rest = line.split()
         if word == "state":
             return {p: [b.present, b.address, str(b.rom.mode), str(b.rom.state)] for p, b in self._boards.items()}
         board = self._boards[rest[0]]
         if word == "read":
             return board.rom.flash.read(int(rest[1]), int(rest[2])).hex()
+        if word == "memory":
+            assert isinstance(board.rom, PlainDevice)
+            return board.rom.memories[int(rest[1])].hex()
         if word == "plug":
             board.plug(Mode[rest[1]])
         elif word == "unplug":
             board.unplug()
+        elif word == "fill":
+            _fill(board)
         else:
             raise ValueError(line)
         self.update()
         return True
+
+
+def _fill(board: Board) -> None:
+    """Write another number into each word of the first 4 MiB of flash memory; put bytes into a plain device."""
+    if isinstance(board.rom, PlainDevice):
+        board.rom.memories = [bytes(range(256)) * 20, b"external"]
+        return
+    for address in range(0, 4 << 20, 4096):
+        page = struct.pack("<1024I", *range(address // 4, address // 4 + 1024))
+        board.rom.flash.erase(address, 4096)
+        board.rom.flash.program(address, page)
 
 
 def _devnode(address: int) -> str:
