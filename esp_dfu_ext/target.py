@@ -82,6 +82,7 @@ class Dfu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     index_records: Positive
     name_length: Annotated[int, msgspec.Meta(ge=32, le=63)]
     raw_below: Annotated[int, msgspec.Meta(ge=0)]
+    upload_limit: Positive = 64
     status_interval: Positive
     erase_timeout: Seconds
     verify_timeout: Seconds

@@ -98,8 +98,9 @@ def test_requests_reach_rom_through_pyusb() -> None:
 def test_refused_request_is_stall() -> None:
     rig = make_rig(mode=Mode.DFU)
     device = open_board(rig)
-    with pytest.raises(StallError, match=r"1-1.*[a-z] \(DFU_CLRSTATUS\)\.$"):
-        device.clear_status()
+    device.download(0, b"x")
+    with pytest.raises(StallError, match=r"1-1.*[a-z] \(DFU_UPLOAD\)\.$"):
+        device.upload(0, 64)
     assert rig.board.rom.state == ERROR
     device.clear_status()
     assert rig.board.rom.state == IDLE

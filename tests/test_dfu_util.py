@@ -407,7 +407,7 @@ def test_any_file_goes_to_a_foreign_device(mode: Mode, with_suffix: bool, bench:
     device = bench.plain(mode)
     file = tmp_path / "any.bin"
     file.write_bytes(suffixed(PAYLOAD, 0x1209, 1) if with_suffix else PAYLOAD)
-    assert bench.run("-d", "1209:1", "-a", "external", "-D", file) == 0
+    assert bench.run("-d", "1209:1", "-a", "external", "-D", file) == 0, bench.err
     assert device.memories == [b"", PAYLOAD]
     assert "is sent as it is" in bench.err
     assert ("has no DFU suffix" in bench.err) is not with_suffix
@@ -553,7 +553,7 @@ def test_bad_upload_leaves_no_file(fault: str, bench: Bench, tmp_path: Path) -> 
             if fault == "vanish":
                 rig.board.unplug()
             elif fault == "short":
-                rig.board.rom._upload_end = rig.board.rom._upload_position + 10
+                rig.board.rom._upload_left = 10
             elif fault == "wrong block":
                 rig.board.rom._upload_block += 1
             else:

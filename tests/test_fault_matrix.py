@@ -207,7 +207,7 @@ def test_cell_ends_as_expected(
     if run.kind == "stopped":
         assert run.code == 128 + signal.Signals[fault]
         assert len([line for line in run.err.splitlines() if not line.startswith("  ")]) == 1
-        assert place == "reset" or cell.rig.boards[0].rom.state in (State.appIDLE, State.dfuIDLE)
+        assert place == "reset" or cell.rig.boards[0].rom.state in (State.appIDLE, State.appDETACH, State.dfuIDLE)
         assert (place in ("open", "detach", "wait", "reset")) == ("ready for another download" not in run.err)
     second_run(cell, run, dfu_bin, capsys)
 

@@ -266,11 +266,12 @@ def test_second_download_in_same_session_works() -> None:
     assert_flashed(rom.flash.read, FILES)
 
 
-def test_zero_length_block_first_is_misuse() -> None:
+def test_zero_length_block_first_is_an_empty_download() -> None:
     rom = new_rom()
-    with pytest.raises(ControlStall):
-        dnload(rom, b"")
-    assert get_status(rom) == (ERR_UNKNOWN, 256, ERROR)
+    dnload(rom, b"")
+    assert get_state(rom) == MANIFEST_SYNC
+    assert get_status(rom) == (OK, 256, IDLE)
+    assert send(rom, GOOD) == OK
 
 
 # --- ABORT, CLRSTATUS -------------------------------------------------------------------------------------
@@ -303,14 +304,36 @@ def test_abort_keeps_error_and_clrstatus_clears_it() -> None:
     assert_flashed(rom.flash.read, FILES)
 
 
-@pytest.mark.parametrize("state", ["idle", "download"])
-def test_clrstatus_without_error_is_misuse(state: str) -> None:
+@pytest.mark.parametrize("state", ["idle", "download", "upload", "manifest"])
+def test_clrstatus_without_error_leads_to_idle(state: str) -> None:
     rom = new_rom()
-    if state == "download":
+    if state == "upload":
+        _request(rom, UPLOAD, 0, 64)
+    elif state != "idle":
         dnload(rom, GOOD[:64])
+    if state == "manifest":
+        dnload(rom, b"")
+    _request(rom, CLRSTATUS)
+    assert get_state(rom) == IDLE
+    assert send(rom, GOOD) == OK
+
+
+def test_updater_error_shows_only_when_asked_for() -> None:
+    """Blocks after the error are accepted and dropped until DFU_GETSTATUS or DFU_GETSTATE looks at the updater."""
+    stream = bytearray(GOOD)
+    stream[bytes(stream).index(b"070701", 400)] ^= 0xFF
+    rom = new_rom()
+    download(rom, bytes(stream))
+    assert get_state(rom) == ERROR
     with pytest.raises(ControlStall):
-        _request(rom, CLRSTATUS)
-    assert get_status(rom) == (ERR_UNKNOWN, 256, ERROR)
+        dnload(rom, GOOD[:64])
+
+
+def test_new_download_after_abort_forgets_error() -> None:
+    rom = new_rom()
+    _with_error(rom)
+    _request(rom, ABORT)
+    assert send(rom, GOOD) == OK
 
 
 def test_blocks_stall_in_error_and_status_stays() -> None:
@@ -365,11 +388,16 @@ def test_upload_is_valid_up_to_downloaded_chip_size() -> None:
     rom = _after_download(chip_size=2 * MIB)
     secret = content(64, 5)
     rom.flash.program(2 * MIB - 64, secret)
-    rom.flash.program(2 * MIB, secret)
+    rom.flash.program(2 * MIB, content(64, 6))
     rom.control(0x01, 0x0B, 1 << 8 | 2, b"", 0)
     blocks = [_request(rom, UPLOAD, number, 64) for number in range(MIB // 64 + 1)]
-    assert blocks[-2] == secret
-    assert blocks[-1] != secret
+    assert blocks[-2:] == [secret, secret]  # beyond it, the last block that could be read
+
+
+def test_upload_before_download_reads_the_first_2_mib() -> None:
+    rom = new_rom()
+    rom.flash.program(0, content(64, 5))
+    assert _upload(rom, 1) == content(64, 5)
 
 
 def test_wrong_upload_block_returns_garbage_without_stall() -> None:
@@ -383,14 +411,23 @@ def test_wrong_upload_block_returns_garbage_without_stall() -> None:
     assert get_status(rom)[2] == ERROR
 
 
-def test_upload_over_64_bytes_is_wrong_or_hangs() -> None:
-    rom = _after_download()
-    rom.flash.program(0, content(128))
-    try:
-        answer = _request(rom, UPLOAD, 0, 128)
-    except ControlTimeout:
-        return
-    assert answer != rom.flash.read(0, 128)
+@pytest.mark.parametrize("name", NAMES)
+def test_upload_over_64_bytes_is_wrong_and_then_fatal(name: str) -> None:
+    rom = new_rom(name)
+    data = content(8192)
+    rom.flash.program(0, data)
+    answer = _request(rom, UPLOAD, 0, 72)
+    assert answer == data[:64] + bytes([UPLOAD_IDLE, 0, 0, 0]) + data[68:72]
+    assert get_status(rom) == (data[68], 256, UPLOAD_IDLE)
+    _request(rom, CLRSTATUS)
+    with pytest.raises(ControlTimeout):
+        _request(rom, UPLOAD, 0, 4096)
+    for request in (GETSTATUS, CLRSTATUS, ABORT):
+        with pytest.raises(ControlTimeout):
+            _request(rom, request, length=6)
+    rom.reset_chip()
+    rom.restart(Mode.RUN_TIME)
+    assert get_status(rom) == (OK, 256, APP_IDLE)
 
 
 def test_upload_in_mid_download_is_misuse() -> None:
@@ -466,7 +503,7 @@ def test_first_bytes_of_file_erase_its_range_only() -> None:
     rom.flash.program(0, bytes(MIB))
     stream = archive([File(0x10000, "app.bin", data)])
     begin = stream.index(data)
-    download(rom, stream[: begin + 5 * 64])
+    download(rom, stream[: begin + 9 * 64])
     assert rom.flash.read(0x10000 + 512, 20480 - 512) == b"\xff" * (20480 - 512)
     assert rom.flash.read(0, 0x10000) == bytes(0x10000)
     assert rom.flash.read(0x15000, 0x1000) == bytes(0x1000)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from esp_dfu_ext.simulator import Rom, rom_status
-from esp_dfu_ext.simulator.rom import ControlStall
+from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 
 from .kit.archives import FILES, MIB, TRAILER, File, archive, archive_of, content, fill
 from .kit.chips import NAMES, chip
@@ -41,7 +41,10 @@ def test_bad_stream_is_refused(case: BadStream) -> None:
         dnload(rom, b"")
     except ControlStall:
         assert early != OK
-    assert get_status(rom)[0] == case.status
+    except ControlTimeout:
+        assert case.status is None
+    else:
+        assert get_status(rom)[0] == case.status
     _assert_left(rom, case)
 
 
@@ -162,5 +165,5 @@ def test_rehearsal_agrees_with_rom(case: BadStream) -> None:
     assert rom_status(memoryview(case.stream), chip()) == case.status
 
 
-def test_rehearsal_of_empty_stream_is_not_ok() -> None:
-    assert rom_status(b"", chip()) != OK
+def test_rom_does_not_mind_an_empty_stream() -> None:
+    assert rom_status(b"", chip()) == OK

@@ -47,5 +47,6 @@ def inspect(session: Session, path: Path) -> int:
         return EXIT_DATA
     status = simulator.rom_status(image.stream, result.target)
     good = status is Status.OK and not result.problems
-    console.result(f"The simulated ROM reports {status}" + (", but see above." if result.problems else "."), good=good)
+    told = "stops answering" if status is None else f"reports {status}"
+    console.result(f"The simulated ROM {told}" + (", but see above." if result.problems else "."), good=good)
     return 0 if good else EXIT_DATA

@@ -178,17 +178,19 @@ class _Run:
         """Yield the blocks of the stream file by file."""
         size = self._transfer_size
         total = -(-len(self._image.stream) // size)
-        # The ROM erases once its buffer is full, that many bytes after the file's first.
-        late = -(-ROM_BUFFER_SIZE // size) + 2
         members = self._image.flash_members
         ends = [member.offset // size for member in members] + [total]
         span = _Span(0, ends[0], "")
+        due, timeout = -ROM_BUFFER_SIZE, 0.0
         yield span
         for member, first, last in zip(members, ends, ends[1:]):
-            parts = max(1.0, len(member.data) / self._limits.part_size)
+            # The ROM erases once it has the file's first bytes, and it processes them when its buffer is full.
+            before, due = due, member.offset + min(len(member.data), ROM_BUFFER_SIZE) - 1
+            own = self._limits.erase_timeout * max(1.0, len(member.data) / self._limits.part_size)
+            timeout = own + (timeout if due - before < ROM_BUFFER_SIZE else 0.0)  # maybe both in one block
             # The previous file may still be erasing.
-            left = span.erase_timeout if first < span.erase_until else 0.0
-            span = _Span(first, last, member.name, first + late, self._limits.erase_timeout * parts + left)
+            longest = max(timeout, span.erase_timeout if first < span.erase_until else 0.0)
+            span = _Span(first, last, member.name, (due + ROM_BUFFER_SIZE - 1) // size + 1, longest)
             yield span
 
     def _progress(self, done: int, name: str) -> None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from ..clock import Clock, SystemClock
-from ..dfu.spec import REQUEST_TYPE_OUT, Mode, Request, Status
+from ..dfu.spec import REQUEST_TYPE_IN, REQUEST_TYPE_OUT, STATUS_LENGTH, Mode, Request, Status, StatusResponse
 from ..errors import SimulationError, UsageError
 from ..image.format import DfuImage
 from ..target import OtherUsb, Target
@@ -24,7 +23,7 @@ from .apps import App, ConsoleApp, DfuApp, TouchApp
 from .board import Board, Fault, Faults, bus_reset, error_status, hang, stall, vanish
 from .bridge import Bridge
 from .nor import NorFlash
-from .rom import ControlStall, Rom
+from .rom import ControlTimeout, Rom
 
 
 @dataclass(frozen=True)
@@ -180,16 +179,22 @@ def _apply(board: Board, option: str) -> None:
         )
 
 
-def rom_status(stream: bytes | memoryview, target: Target) -> Status:
-    """Return the status that the ROM reports for a stream, with erased flash memory as large as it can address."""
+def rom_status(stream: bytes | memoryview, target: Target) -> Status | None:
+    """Return the status that the ROM reports for a stream, or None if it stops answering.
+
+    The flash memory is erased, and as large as the ROM can address. The host asks once, at the end.
+    """
     rom = Rom(target, NorFlash(target.flash.limit, target.flash.sector), serial="0")
     rom.restart(Mode.DFU)
     size = target.usb.transfer_size
-    with suppress(ControlStall):  # the ROM stalls every block after an error, and an empty stream
+    try:
         for position in range(0, len(stream), size):
             rom.control(REQUEST_TYPE_OUT, Request.DFU_DNLOAD, 0, bytes(stream[position : position + size]), 0)
         rom.control(REQUEST_TYPE_OUT, Request.DFU_DNLOAD, 0, b"", 0)
-    return rom.status
+        answer = rom.control(REQUEST_TYPE_IN, Request.DFU_GETSTATUS, 0, b"", STATUS_LENGTH)
+    except ControlTimeout:
+        return None
+    return Status(StatusResponse.decode(answer).status)
 
 
 __all__ = [

@@ -33,6 +33,9 @@ _ERRORS: dict[type[Exception], type[UsbError]] = {
 }
 
 
+_CDC = (0x02, 0x0A)  # bInterfaceClass of the two halves of a serial port
+
+
 @dataclass
 class OtherDevice:
     """Another device of the vendor, without DFU: it has one vendor-specific interface."""
@@ -139,7 +142,7 @@ class SimulatedBackend:
         board = self._present(handle)
         if board is None:
             return
-        driven = board.kernel_driver and intf in SERIAL_INTERFACES
+        driven = self.is_kernel_driver_active(handle, intf)
         if driven or board.faults.busy or board.holders.get(intf, handle) is not handle:
             raise _usb_error(Busy())
         board.holders[intf] = handle
@@ -152,7 +155,10 @@ class SimulatedBackend:
     def is_kernel_driver_active(self, handle: _Device, intf: int) -> bool:
         """Return True for the CDC interface, to which Linux binds a driver; none binds to DFU."""
         board = self._present(handle)
-        return board is not None and board.kernel_driver and intf in SERIAL_INTERFACES
+        if board is None or not board.kernel_driver or intf not in SERIAL_INTERFACES:
+            return False
+        interfaces = parse_configuration(handle.configuration_descriptor).interfaces
+        return any(setting[0].bInterfaceNumber == intf and setting[0].bInterfaceClass in _CDC for setting in interfaces)
 
     def detach_kernel_driver(self, handle: _Device, intf: int) -> None:
         """Detach the driver, which lets go of both halves of the CDC interface."""

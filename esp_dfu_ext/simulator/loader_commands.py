@@ -14,8 +14,8 @@ from functools import reduce
 from operator import xor
 
 from ..target import Target
-from .nor import NorFlash
 from .registers import Registers
+from .spiflash import SpiFlash
 
 SYNC = 0x08
 SYNC_ANSWERS = 8
@@ -87,20 +87,18 @@ class Commands:
 
     Args:
         target: Data of the chip, with `serial_loader`.
-        flash: Flash memory of the chip.
+        flash: Driver of the chip's flash memory; what DFU sets there counts here, too.
         registers: The rest of its memory.
 
     Attributes:
-        chip_size: Size of the flash memory in bytes as the ROM assumes it; DFU sets it, too.
         left: FLASH_END or MEM_END ended the loop; the ROM serves USB no more.
         reboots: FLASH_END demands a reset of the chip.
     """
 
-    def __init__(self, target: Target, flash: NorFlash, registers: Registers) -> None:
+    def __init__(self, target: Target, flash: SpiFlash, registers: Registers) -> None:
         self._target = target
         self._flash = flash
         self._registers = registers
-        self.chip_size = target.flash.assumed_size
         self.left = self.reboots = False
         self._message = bytearray(_HEADER.size)
         self._op = self._value = self._reason = 0
@@ -164,7 +162,7 @@ class Commands:
 
     def _set_flash_size(self, argument: bytes, checksum: int) -> None:
         _expect(argument, 24)
-        self.chip_size = self._words(2)[1]
+        self._flash.geometry.chip_size = self._words(2)[1]
 
     def _change_baud_rate(self, argument: bytes, checksum: int) -> None:
         """Do nothing: USB has no baud rate."""
@@ -184,9 +182,10 @@ class Commands:
         self._reason = 0
 
     def _read_flash(self, address: int, size: int) -> bytes:
-        if address + size > self.chip_size:
+        content = self._flash.read(address, size)
+        if content is None:
             raise _Refused(READ_FAILED)
-        return self._flash.read(address, size)
+        return content
 
     def _flash_begin(self, argument: bytes, checksum: int) -> None:
         self._open_flash_range(argument, compressed=False)
@@ -201,19 +200,16 @@ class Commands:
         if block_size > _LONGEST_BLOCK:
             raise _Refused(INVALID)
         write = self._drop if encrypted else self._program
-        fits = address % self._flash.sector == 0 and address + size <= self.chip_size
+        fits = self._flash.erase(address, size)
         self._flash_range = _Range(address, write, (size if fits else 0) if compressed else None)
         if not fits:
             raise _Refused(FLASH_FAILED)
-        self._flash.erase(address, size)
 
     def _drop(self, address: int, data: bytes) -> None:
         """Program nothing: no flash encryption key is burned (executed)."""
 
     def _program(self, address: int, data: bytes) -> None:
-        # The SPI driver rejects other writes with an error that the ROM ignores.
-        if address % 4 == 0 and address + len(data) <= self.chip_size:
-            self._flash.program(address, data)
+        self._flash.program(address, data)  # the ROM ignores that the driver may refuse it
 
     def _flash_data(self, argument: bytes, checksum: int) -> None:
         self._add_flash_data(argument, checksum, compressed=False)

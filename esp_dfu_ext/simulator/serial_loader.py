@@ -9,9 +9,9 @@ from __future__ import annotations
 from ..target import SerialLoader as LoaderData
 from ..target import Target
 from .loader_commands import SYNC, Commands
-from .nor import NorFlash
 from .registers import Registers
 from .slip import Decoder, encode
+from .spiflash import SpiFlash
 
 GIVE_UP_TIME = 0.1  # seconds that the ROM waits for the host to take the next byte of an answer (executed)
 _RTS = 2  # bit of SET_CONTROL_LINE_STATE
@@ -23,7 +23,7 @@ class SerialLoader:
     Args:
         target: Data of the chip.
         data: Its `serial_loader`.
-        flash: Flash memory of the chip.
+        flash: Driver of the chip's flash memory, which DFU uses, too.
         mac: MAC address of the chip.
 
     Attributes:
@@ -33,11 +33,11 @@ class SerialLoader:
         line_coding: What SET_LINE_CODING sent last.
     """
 
-    def __init__(self, target: Target, data: LoaderData, flash: NorFlash, mac: str) -> None:
+    def __init__(self, target: Target, data: LoaderData, flash: SpiFlash, mac: str) -> None:
         self._target = target
         self._data = data
         self._flash = flash
-        self.registers = Registers(data, flash, mac)
+        self.registers = Registers(data, flash.nor, mac)
         self._seen = 0  # transfers in the first loop
         self.restart()
 

@@ -1,204 +1,150 @@
-"""The ROM's updater: read the stream, program the flash memory, compare the MD5s.
+"""The ROM's updater: collect the stream, program the flash memory, compare the MD5s.
 
-The updater trusts its input. For bad streams (raw mode, lost members, wrapped addresses, late errors) it does what
-Espressif's ROM code did when it was executed; tests/kit/streams.py has the table.
+It trusts its input, keeps going after most mistakes, and reports an error only when the host asks. As read in the
+ROMs' code and as all four did it when they were executed.
 """
 
 from __future__ import annotations
 
+import enum
 import hashlib
-import re
 import struct
-from dataclasses import dataclass
 
 from ..dfu.spec import Status
 from ..image.format import ROM_BUFFER_SIZE
-from .nor import NorFlash
+from ..target import Dfu
+from .archive import ArchiveReader, Part, Piece, Result
+from .spiflash import PARAMS_SIZE, SpiFlash
 
 INDEX_NAME = b"dfuinfo0.dat"
-TRAILER = b"TRAILER!!!"
-MAGIC = b"070701"
-HEADER_LENGTH = 110
-# Only the fields c_filesize and c_namesize count. int() alone would also accept "-1" and "1_0".
-_HEADER = re.compile(MAGIC + rb".{48}[0-9A-Fa-f]{8}.{32}[0-9A-Fa-f]{8}", re.DOTALL)
-
-FLAG_LOAD_RAM, FLAG_PARAMS, FLAG_NO_ERASE, FLAG_IGNORE_MD5 = 1, 4, 8, 16
+FLAG_LOAD_RAM, FLAG_CALL, FLAG_PARAMS, FLAG_NO_ERASE, FLAG_IGNORE_MD5 = 1, 2, 4, 8, 16
 
 _RECORD = struct.Struct("<II64s16s")
+_NAME_OFFSET = 8
+_PAGE = 4096  # bytes; the updater's own idea of a sector
+_U32 = 0xFFFFFFFF
 
 
-@dataclass
-class _Record:
-    address: int
-    flags: int
-    name: bytes
-    md5: bytes
-    size: int | None = None  # of the member, once it has been received
+class _Kind(enum.Enum):
+    UNKNOWN = "nothing processed yet"
+    RAW = "programmed at address 0"
+    ARCHIVE = "CPIO"
 
 
 class Updater:
     """State of one download.
 
     Args:
-        flash: Flash memory to program.
-        index_limit: Number of records that fit into the index.
-        raw_below: Length in bytes below which the ROM takes a stream for raw data.
-        assumed_size: Size of flash memory in bytes that the ROM assumes until a flash_params.dat arrives.
+        flash: Driver of the flash memory.
+        limits: Limits of the chip's updater.
+
+    Attributes:
+        status: First error, or OK; it stays until DFU_CLRSTATUS or the next download.
     """
 
-    def __init__(self, flash: NorFlash, index_limit: int, raw_below: int, assumed_size: int) -> None:
+    def __init__(self, flash: SpiFlash, limits: Dfu) -> None:
         self.status = Status.OK
         self._flash = flash
-        self._index_limit = index_limit
-        self._raw_below = raw_below
-        self.chip_size = assumed_size
+        self._limits = limits
+        self._kind = _Kind.UNKNOWN
         self._buffer = bytearray()
-        self._raw_address: int | None = None
-        self._started = False
-        self._trailer_seen = False
-        self._records: list[_Record] = []
-        # The member being received: its record (None: skip the member), bytes done and left, padding.
-        self._in_member = False
-        self._member: _Record | None = None
-        self._is_index = False
-        self._collected = bytearray()
-        self._done = 0
-        self._left = 0
-        self._padding = 0
+        self._raw_address = 0
+        self._archive = ArchiveReader(self._receive)
+        self._index = bytearray(limits.index_records * _RECORD.size)
+        self._records = 0  # records in the index
+        self._names: list[bytes] = []
+        self._sizes: dict[int, int] = {}  # length of each member that was seen, by the number of its record
 
     def feed(self, data: bytes) -> None:
-        """Accept a block; errors come late, because the ROM processes its buffer only when it is full."""
-        if self.status is not Status.OK or self._trailer_seen:
-            return
-        self._buffer += data
-        if len(self._buffer) >= ROM_BUFFER_SIZE:
-            self._process_buffer()
+        """Accept a block; the ROM processes its buffer only when it is full, so that errors come late."""
+        while data:
+            room = ROM_BUFFER_SIZE - len(self._buffer)
+            self._buffer += data[:room]
+            data = data[room:]
+            if len(self._buffer) == ROM_BUFFER_SIZE:
+                self._process_buffer()
+                self._buffer.clear()
 
-    def finish(self) -> Status:
-        """End the stream: process the rest, then check the MD5 of every file in the flash memory."""
-        if self.status is Status.OK and not self._trailer_seen:
+    def finish(self) -> None:
+        """End the stream: process the rest, and compare the MD5 of every file with the flash memory.
+
+        What is left of a member that was cut is programmed after that.
+        """
+        if self._buffer:
             self._process_buffer()
-        if self.status is Status.OK and self._raw_address is None:
-            if self._in_member or not self._trailer_seen:
+        for number in range(self._records):
+            address, flags, _, md5 = self._record(number)
+            if flags & (FLAG_LOAD_RAM | FLAG_CALL | FLAG_IGNORE_MD5):
+                continue
+            if number not in self._sizes:
                 self.status = Status.errTARGET
-            else:
-                self.status = self._check()
-        return self.status
+                break
+            content = self._flash.read_file(address, self._sizes[number])
+            if hashlib.md5(content, usedforsecurity=False).digest() != md5:
+                self.status = Status.errFIRMWARE
+                break
+        self._archive.finish()
 
     def _process_buffer(self) -> None:
-        if not self._started:
-            self._started = True
-            if len(self._buffer) < self._raw_below or not self._buffer.startswith(MAGIC):
-                self._raw_address = 0
-        if self._raw_address is not None:
-            sector = self._flash.sector
-            end = self._raw_address + len(self._buffer)
-            first_new = -(-self._raw_address // sector) * sector  # the previous buffer erased up to here
-            if first_new < end:
-                self._flash.erase(first_new, end - first_new)
-            self._flash.program(self._raw_address, bytes(self._buffer))
-            self._raw_address = end
-            self._buffer.clear()
+        if self.status is not Status.OK:
             return
-        while self.status is Status.OK and not self._trailer_seen:
-            if not (self._read_data() if self._in_member else self._read_header()):
-                return
-        self._buffer.clear()
+        data = bytes(self._buffer)
+        if self._kind is _Kind.UNKNOWN and len(data) < self._limits.raw_below:
+            self._kind = _Kind.RAW
+        if self._kind is not _Kind.RAW:
+            result = self._archive.feed(data)
+            if result is not Result.BAD:
+                self._kind = _Kind.ARCHIVE
+            elif self._kind is _Kind.UNKNOWN:
+                self._kind = _Kind.RAW
+            else:
+                self.status = Status.errTARGET
+        if self._kind is _Kind.RAW:
+            self._program_raw(data)
 
-    def _read_header(self) -> bool:
-        """Start the next member; return False until the buffer holds its whole header."""
-        buffer = self._buffer
-        if len(buffer) < HEADER_LENGTH:
-            return False
-        try:
-            if not _HEADER.match(buffer):
-                raise ValueError
-            size, name_size = int(buffer[54:62], 16), int(buffer[94:102], 16)
-        except ValueError:
-            self.status = Status.errTARGET
-            return True
-        length = HEADER_LENGTH + name_size
-        length += -length % 4
-        if length > ROM_BUFFER_SIZE:
-            self.status = Status.errTARGET
-            return True
-        if len(buffer) < length:
-            return False
-        name = bytes(buffer[HEADER_LENGTH : HEADER_LENGTH + name_size]).partition(b"\0")[0]
-        del buffer[:length]
-        if name == TRAILER:
-            self._trailer_seen = True
-            return True
-        self._start_member(name, size)
-        return True
+    def _program_raw(self, data: bytes) -> None:
+        if self._raw_address % _PAGE == 0:
+            self._flash.erase(self._raw_address, _PAGE)
+        self._flash.program(self._raw_address, data)
+        self._raw_address += len(data)
 
-    def _start_member(self, name: bytes, size: int) -> None:
-        self._in_member = True
-        self._is_index = name == INDEX_NAME
-        self._member = next((record for record in self._records if record.name == name), None)
-        self._collected.clear()
-        self._done, self._left, self._padding = 0, size, -size % 4
-        if self._is_index and size > self._index_limit * _RECORD.size:
+    def _receive(self, piece: Piece) -> None:
+        """Take a piece of a member: of the index, or of a file that the index names; others are skipped."""
+        if self.status is not Status.OK:
+            return
+        if piece.name == INDEX_NAME:
+            self._receive_index(piece)
+            return
+        if piece.name not in self._names:
+            return
+        number = self._names.index(piece.name)
+        address, flags, _, _ = self._record(number)
+        if piece.part in (Part.WHOLE, Part.FIRST) and not flags & (FLAG_LOAD_RAM | FLAG_CALL | FLAG_NO_ERASE):
+            first = address // _PAGE * _PAGE
+            end = (address + piece.size + _PAGE - 1) & _U32 & ~(_PAGE - 1)
+            if first != end:
+                self._flash.erase(first, (end - first) & _U32)
+        if flags & (FLAG_LOAD_RAM | FLAG_CALL):
+            pass  # the chip's RAM is not simulated
+        elif flags & FLAG_PARAMS:
+            if len(piece.data) >= PARAMS_SIZE:
+                self._flash.configure(piece.data)
+        else:
+            self._flash.program((address + piece.offset) & _U32, piece.data)
+        self._sizes[number] = piece.size
+
+    def _receive_index(self, piece: Piece) -> None:
+        if piece.size > len(self._index):
             self.status = Status.errFILE
+            return
+        room = len(self._index) - piece.offset
+        self._index[piece.offset : piece.offset + len(piece.data)] = piece.data[:room]
+        if piece.part in (Part.WHOLE, Part.LAST):
+            self._records = piece.size // _RECORD.size
+        # A C string: a name of 64 bytes runs on into the MD5 and the next record.
+        starts = (number * _RECORD.size + _NAME_OFFSET for number in range(self._records))
+        self._names = [bytes(self._index[start:]).partition(b"\0")[0] for start in starts]
 
-    def _read_data(self) -> bool:
-        """Consume the member's bytes in the buffer; return False if more must come."""
-        if self._left:
-            data = bytes(self._buffer[: self._left])
-            if not data:
-                return False
-            if self._done == 0 and self._member is not None:
-                self._erase(self._member)
-            self._consume(data)
-            self._done += len(data)
-            self._left -= len(data)
-            del self._buffer[: len(data)]
-            if self._left:
-                return False
-        if len(self._buffer) < self._padding:
-            return False
-        del self._buffer[: self._padding]
-        self._end_member()
-        return True
-
-    def _erase(self, record: _Record) -> None:
-        """Erase the member's whole range at its first bytes, up to the chip size that the ROM assumes."""
-        if not record.flags & (FLAG_LOAD_RAM | FLAG_NO_ERASE | FLAG_PARAMS):
-            room = self.chip_size - record.address
-            if room > 0:
-                self._flash.erase(record.address, min(self._left, room))
-
-    def _consume(self, data: bytes) -> None:
-        record = self._member
-        if self._is_index or (record is not None and record.flags & FLAG_PARAMS):
-            self._collected += data
-        elif record is not None and not record.flags & FLAG_LOAD_RAM:
-            address = record.address + self._done
-            # The SPI driver rejects other writes with an error that the ROM ignores; the MD5 check finds them.
-            if address % 4 == 0 and address + len(data) <= self.chip_size:
-                self._flash.program(address, data)
-
-    def _end_member(self) -> None:
-        self._in_member = False
-        if self._is_index:
-            whole = len(self._collected) // _RECORD.size * _RECORD.size
-            self._records = [
-                _Record(address, flags, (name + md5).partition(b"\0")[0], md5)  # a C string
-                for address, flags, name, md5 in _RECORD.iter_unpack(bytes(self._collected[:whole]))
-            ]
-        elif self._member is not None:
-            self._member.size = self._done
-            if self._member.flags & FLAG_PARAMS and len(self._collected) >= 16:
-                (self.chip_size,) = struct.unpack_from("<I", self._collected, 12)
-
-    def _check(self) -> Status:
-        for record in self._records:
-            if record.flags & (FLAG_IGNORE_MD5 | FLAG_LOAD_RAM):
-                continue
-            if record.size is None:
-                return Status.errTARGET
-            in_reach = record.address + record.size <= self.chip_size
-            content = self._flash.read(record.address, record.size) if in_reach else b""
-            if hashlib.md5(content, usedforsecurity=False).digest() != record.md5:
-                return Status.errFIRMWARE
-        return Status.OK
+    def _record(self, number: int) -> tuple[int, int, bytes, bytes]:
+        address, flags, name, md5 = _RECORD.unpack_from(self._index, number * _RECORD.size)
+        return address, flags, name, md5

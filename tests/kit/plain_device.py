@@ -56,13 +56,18 @@ class PlainDevice(Rom):
             return bytes([len(text) + 2, 3]) + text
         return super()._string_descriptor(index)
 
-    def _standard(self, request: int, value: int) -> bytes:
+    @property
+    def transfer_size(self) -> int:
+        """As the functional descriptor says."""
+        return BLOCK
+
+    def _standard(self, recipient: int, request: int, value: int, length: int) -> bytes:
         if request == 0x0B:
             if value > 1:
                 raise ControlStall
             self.alternate = value
             return b""
-        return super()._standard(request, value)
+        return super()._standard(recipient, request, value, length)
 
     def _dfu(self, request: Request, value: int, data: bytes, length: int) -> bytes:
         if request is Request.DFU_GETSTATUS:

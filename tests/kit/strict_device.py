@@ -42,6 +42,11 @@ class StrictDevice(Rom):
         functional = FUNCTIONAL.encode()
         return super().configuration_descriptor[: -len(functional)] + functional
 
+    @property
+    def transfer_size(self) -> int:
+        """As the functional descriptor says."""
+        return FUNCTIONAL.transfer_size
+
     def mode_after_reset(self) -> Mode | None:
         """Return DFU mode from appDETACH, and run-time mode from DFU mode (figure A.1)."""
         if self.mode is Mode.RUN_TIME:
@@ -94,5 +99,5 @@ class StrictDevice(Rom):
         return answer
 
     def _refuse(self) -> None:
-        self.fail(Status.errSTALLEDPKT)
+        self.state, self.status = State.dfuERROR, Status.errSTALLEDPKT
         raise ControlStall
