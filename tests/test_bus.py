@@ -21,6 +21,7 @@ from esp_dfu_ext.errors import (
     UsbError,
     UsbUnavailableError,
 )
+from esp_dfu_ext.simulator.board import Effect, Moment, stall
 from esp_dfu_ext.usb.descriptors import path_key
 from esp_dfu_ext.usb.libusb import mapped
 
@@ -288,3 +289,13 @@ def test_backend_outlives_devices(keep: str) -> None:
     if keep != "handle":
         del device
     assert gone == ["device", "context"]
+
+
+@pytest.mark.parametrize("effect", [None, stall], ids=["answered", "stalled"])
+def test_reading_string_leaves_device_closed(effect: Effect | None) -> None:
+    rig = make_rig()
+    if effect is not None:
+        rig.board.faults.plan(effect, at=Moment.STRING)
+    (device,) = rig.bus.scan()
+    assert (device.read_string(3) is None) == (effect is not None)
+    assert rig.handles == 0

@@ -344,3 +344,20 @@ def test_blank_serial_number_is_none(serial: str) -> None:
     rig = make_rig()
     rig.board.rom.serial = serial
     assert rig.flash().serial is None
+
+
+def test_second_detach_that_fails_otherwise_ends_wait() -> None:
+    """Only a board that was just leaving is no reason to give up."""
+    rig = make_rig(start=0)
+    rig.board.faults.return_mode = Mode.RUN_TIME
+    rig.clock.sleep(1.0)
+    sleep = rig.clock.sleep
+
+    def busy_later(seconds: float) -> None:
+        sleep(seconds)
+        rig.board.faults.busy = rig.clock.monotonic() > 3
+
+    rig.clock.sleep = busy_later  # type: ignore[method-assign]
+    with pytest.raises(DeviceBusyError):
+        _detach(rig)
+    assert len(rig.dfu(DETACH)) == 1

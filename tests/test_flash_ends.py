@@ -125,3 +125,25 @@ def test_windows_waits_longer_for_return(monkeypatch: pytest.MonkeyPatch) -> Non
     rig.board.faults.no_return = True
     with pytest.raises(DfuError, match="within 30 s"):
         rig.flash(image_of([File(0, "x", content(100))], target), msgspec.structs.replace(target))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT),
+        usb.core.USBError("Input/Output Error", -1, errno.EIO),
+    ],
+    ids=["time-out", "I/O error"],
+)
+def test_error_of_board_that_has_left_says_that_it_is_gone(error: usb.core.USBError) -> None:
+    rig = make_rig(mode=Mode.DFU)
+
+    def pull(transfer: Transfer) -> None:
+        if transfer.request == DNLOAD and transfer.value == 40:
+            rig.board.unplug()
+            raise error
+
+    rig.before = pull
+    with pytest.raises(DeviceGoneError) as gone:
+        rig.flash()
+    assert "Nothing is on port 1-1 now." in gone.value.notes

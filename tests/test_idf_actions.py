@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import pytest
 
 import esp_dfu_ext
 from esp_dfu_ext import load_target
+from esp_dfu_ext.idf_actions import _call
 from esp_dfu_ext.simulator.sample import write_sample_project
 
 from .kit.commands import CHECKOUT, IDF_PY, PACKAGE, idf_py
@@ -424,3 +427,24 @@ def test_actions_write_trace(action: str, project: Path) -> None:
         trace = (project / name).read_text(encoding="utf-8")
         assert "  scan  " in trace
         assert ("DFU_DNLOAD" in trace) == (action == "dfu-flash")
+
+
+@pytest.mark.parametrize("ends", [0, 3, KeyboardInterrupt(), BrokenPipeError(), ImportError("x")], ids=repr)
+def test_ctrl_c_reaches_action_and_idf_py_has_its_handler_back(ends: int | BaseException) -> None:
+    """ESP-IDF up to 5.0 ignores SIGINT."""
+    during = []
+
+    def action() -> int:
+        during.append(signal.getsignal(signal.SIGINT))
+        if isinstance(ends, BaseException):
+            raise ends
+        return ends
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with contextlib.nullcontext() if ends == 0 else pytest.raises(SystemExit):
+            _call(action)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert during == [signal.default_int_handler]

@@ -352,3 +352,39 @@ def test_failed_report_still_gives_one_result_line(dfu_bin: Path, tmp_path: Path
     assert (events.count("result"), events.count("error"), events[-1]) == (1, 0, "result")
     assert (said[-1]["exit_code"], done.returncode) == (73, 73)
     assert {line["code"] for line in said if line["event"] == "notice"} == {"report"}
+
+
+def test_line_and_name_of_file_are_on_disk_before_result_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fsync itself cannot be seen from here; that it is called for both, and when, can."""
+    report = tmp_path / "report.jsonl"
+    synced: list[tuple[int, int]] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        fsync(descriptor)
+        state = os.fstat(descriptor)
+        synced.append((state.st_ino, state.st_size if state.st_ino == report.stat().st_ino else 0))
+
+    monkeypatch.setattr(os, "fsync", note)
+    with Report(report) as opened:
+        if sys.platform != "win32":
+            assert (tmp_path.stat().st_ino, 0) in synced
+        opened.append(LINE)
+        assert synced[-1] == (report.stat().st_ino, report.stat().st_size)
+
+
+def test_next_board_on_port_has_its_own_line(dfu_bin: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    clock = VirtualClock()
+    with Report(report) as opened:
+        recorder = Recorder(opened, load_image(dfu_bin), False, clock)
+        recorder(DeviceFound("1-2", "run-time", "aa"))
+        clock.sleep(3.0)
+        recorder(DeviceFound("1-2", "run-time", "bb"))  # "aa" left without a result
+        clock.sleep(1.0)
+        recorder(Failed("1-2", "usb-io", "It broke."))
+        recorder.failed(OutputError("Something else."))  # nothing is left to record
+    (line,) = lines(report)
+    assert (line.serial, line.seconds, line.error) == ("bb", 1.0, "usb-io")

@@ -135,3 +135,32 @@ def test_missing_access_has_code_and_reason(
     rules = udev.rules_for(machine, 0x303A, 9)
     found, reason = udev.why_refused(machine, rules, Access("root", node_group, 0o664, False))
     assert (found, says in reason) == (code, True), reason
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "code", "says"),
+    [
+        (OURS.replace("plugdev", "dfu"), OURS, "not-in-group", "70-b.rules"),
+        (OURS, OURS.replace("plugdev", "dfu"), "no-group", "70-b.rules gives access to the group dfu"),
+        (OURS, 'SUBSYSTEM=="usb", MODE="0666"', "not-in-group", "named in /etc/udev/rules.d/60-a.rules"),
+    ],
+)
+def test_last_rule_wins(machine: FolderMachine, first: str, last: str, code: str, says: str) -> None:
+    machine.write(f"{ETC}/60-a.rules", first)
+    machine.write(f"{ETC}/70-b.rules", last)
+    machine.records["plugdev"] = frozenset()
+    rules = udev.rules_for(machine, 0x303A, 9)
+    found, text = udev.why_refused(machine, rules, Access("root", "plugdev", 0o660, False))
+    assert (found, says in text) == (code, True), text
+    if code == "not-in-group":
+        found, text = udev.why_refused(machine, rules, Access("root", "root", 0o664, False))
+        assert (found, f"{says[-10:]} assigns it to the group plugdev" in text) == ("rule-not-applied", True), text
+
+
+def test_seat_rule_in_time_is_named(machine: FolderMachine) -> None:
+    machine.write(f"{ETC}/60-a.rules", SEAT)
+    machine.write(f"{ETC}/99-b.rules", SEAT)
+    code, text = udev.why_refused(machine, udev.rules_for(machine, 0x303A, 9), Access("root", "root", 0o664, False))
+    assert code == "no-seat"
+    assert "60-a.rules" in text
+    assert "too late" not in text

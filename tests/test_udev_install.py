@@ -168,3 +168,10 @@ def test_command_shows_what_was_done(root: FolderMachine, capsys: pytest.Capture
 def test_command_warns_of_missing_group(root: FolderMachine, capsys: pytest.CaptureFixture[str]) -> None:
     root.records.clear()
     assert "warning: This machine has no group plugdev" in shown(root, capsys)
+
+
+def test_rule_is_readable_whatever_the_old_one_was(root: FolderMachine) -> None:
+    root.write(udev.RULES_FILE, f"{udev.MARK}\nSUBSYSTEM==older\n")
+    root.file(udev.RULES_FILE).chmod(0o600)
+    assert install(chips(), machine=root).change is Change.REPLACED
+    assert stat.S_IMODE(root.file(udev.RULES_FILE).stat().st_mode) == 0o644

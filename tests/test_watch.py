@@ -459,3 +459,50 @@ def test_fifty_boards_leave_nothing_behind(no_collector: None, monkeypatch: pyte
     assert max(running for _, running, _ in left) <= 4
     assert max(backends for _, _, backends in left) <= 4
     assert len(alive) == 0
+
+
+@pytest.mark.parametrize("seen_again", [False, True])
+def test_board_that_takes_port_of_flashed_one_at_once_is_flashed(seen_again: bool) -> None:
+    """No look at the bus finds the port empty; only its serial number says that it is another board."""
+    station = Station()
+    first, second = station.board("1-1", 1), station.later("1-1", 2, 1e6)
+    if seen_again:
+        station.clock.at(20, first.unplug)
+        station.clock.at(25, first.plug)
+
+    def swap() -> None:
+        first.unplug()
+        second.plug()
+
+    station.clock.at(40, swap)
+    assert station.watch(end=80).passed == 2
+    assert station.count(AlreadyFlashed) == int(seen_again)
+    station.rig.assert_flashed(board=second)
+
+
+def test_second_board_that_leaves_at_once_is_not_counted() -> None:
+    station = Station()
+    first, second = station.board("1-1", 1), station.later("1-1", 2, 25)
+    station.clock.at(20, first.unplug)
+    answer = second.control
+
+    def gone(*request: Any) -> bytes:
+        second.unplug()
+        return answer(*request)
+
+    second.control = gone  # type: ignore[method-assign,assignment]
+    assert station.watch(end=60).failed == 0
+    assert station.codes() == ["PASS"]
+
+
+def test_board_after_one_that_left_in_mid_flash_is_flashed_at_once() -> None:
+    station = Station(S2)
+    board = station.board("1-1")
+    board.faults.plan(vanish, 40)
+
+    def replace_it(event: Event) -> None:
+        if isinstance(event, Failed):  # half a second after the result, which says that nothing is on the port
+            station.clock.at(station.clock.monotonic() + 0.5, board.plug)
+
+    station.watch(end=60, on_event=replace_it)
+    assert station.codes() == ["device-gone", "PASS"]

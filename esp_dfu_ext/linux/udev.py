@@ -141,7 +141,12 @@ def _read(file: str, number: int, text: str, vid: str, pid: str) -> Rule | None:
 
 def group_of(rules: Sequence[Rule]) -> str | None:
     """Return the group that these rules assign, the last of which wins; None if they assign no group."""
-    return next((rule.group for rule in reversed(rules) if rule.group), None)
+    rule = _group_rule(rules)
+    return rule.group if rule is not None else None
+
+
+def _group_rule(rules: Sequence[Rule]) -> Rule | None:
+    return next((rule for rule in reversed(rules) if rule.group), None)
 
 
 def why_refused(machine: Machine, rules: Sequence[Rule], access: Access) -> tuple[str, str]:
@@ -154,15 +159,16 @@ def why_refused(machine: Machine, rules: Sequence[Rule], access: Access) -> tupl
         return "no-udev", "udev is not running, so no rule takes effect"
     if not rules:
         return "no-rule", "no udev rule matches this device"
-    group = group_of(rules)
-    if group is None:
-        late = f", but too late: it sorts after {_SEAT_RULES}" if rules[-1].too_late else ""
-        return "no-seat", f"{rules[-1].file} gives access to the user at the seat{late}; {machine.user} got none"
-    members = machine.members(group)
+    by = _group_rule(rules)
+    if by is None:
+        in_time = next((rule for rule in reversed(rules) if not rule.too_late), rules[-1])
+        late = f", but too late: it sorts after {_SEAT_RULES}" if in_time.too_late else ""
+        return "no-seat", f"{in_time.file} gives access to the user at the seat{late}; {machine.user} got none"
+    group, members = by.group, machine.members(str(by.group))
     if members is None:
-        return "no-group", f"{rules[-1].file} gives access to the group {group}, which does not exist on this machine"
+        return "no-group", f"{by.file} gives access to the group {group}, which does not exist on this machine"
     if access.group != group or group in machine.groups():
-        return "rule-not-applied", f"{rules[-1].file} assigns it to the group {group}, but the node is {access}"
+        return "rule-not-applied", f"{by.file} assigns it to the group {group}, but the node is {access}"
     if machine.user in members:
         return "old-session", f"{machine.user} is in the group {group}, but this session does not have it yet"
-    return "not-in-group", f"{machine.user} is not in the group {group}, named in {rules[-1].file}"
+    return "not-in-group", f"{machine.user} is not in the group {group}, named in {by.file}"

@@ -155,7 +155,7 @@ class _Watch:
         # A board that failed and restarted by itself would fail again, without end.
         if interface.device.address != port.address and port.passed and port.serial is not None:
             return True
-        port.address, port.seen = interface.device.address, now
+        port.seen = now
         return False
 
     def _start(self, path: str, others: set[str | None]) -> None:
