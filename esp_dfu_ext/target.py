@@ -144,6 +144,25 @@ class SerialLoader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     sync_answered: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
 
 
+class LoopTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Seconds that the ROM takes for a DFU_DNLOAD, and for another control request."""
+
+    download: Seconds
+    request: Seconds
+
+
+class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How long the chip takes, for simulations; in seconds."""
+
+    first_loop: LoopTime
+    serial_loader: LoopTime
+    serial_byte: Seconds
+    erase_sector: Seconds
+    erase_block: Seconds
+    program: Seconds
+    verify_per_mib: Seconds
+
+
 class DownloadMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How to put the chip into download mode, and where to connect the USB wires."""
 
@@ -175,6 +194,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     dfu: Dfu
     download_mode: DownloadMode
     serial_loader: Optional[SerialLoader] = None
+    timing: Optional[Timing] = None
     closed_by: tuple[Text, ...] = ()
     other_usb: tuple[OtherUsb, ...] = ()
     source: Optional[str] = None
@@ -196,6 +216,9 @@ _GROUPS: dict[str, type[msgspec.Struct]] = {
     "firmware": Firmware,
     "flash": Flash,
     "dfu": Dfu,
+    "timing": Timing,
+    "timing.first_loop": LoopTime,
+    "timing.serial_loader": LoopTime,
     "download_mode": DownloadMode,
     "serial_loader": SerialLoader,
     "serial_loader.secure_boot": Bits,

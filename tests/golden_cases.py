@@ -178,7 +178,7 @@ CASES: dict[str, Sequence[Command]] = {
     "list-json": esp_dfu("list --json", PIPED, boards="esp32s3,303a:1001"),
     # One board.
     "flash": esp_dfu(f"flash {DFU_BIN}", NARROW, USUAL, WIDE, PIPED),
-    "flash-midway": esp_dfu(f"flash {DFU_BIN}", NARROW, USUAL, WIDE, stop=0.9),
+    "flash-midway": esp_dfu(f"flash {DFU_BIN}", NARROW, USUAL, WIDE, stop=2.2),
     "flash-simulated": esp_dfu(f"flash {DFU_BIN} --simulate", NARROW, linux=None),
     "flash-reset": esp_dfu(f"flash {DFU_BIN} --reset", NARROW, boards="esp32s3+slow+boots"),
     "flash-wait": esp_dfu(f"flash {DFU_BIN} --wait 60", NARROW, PIPED, plug=[12.0]),
@@ -202,8 +202,8 @@ CASES: dict[str, Sequence[Command]] = {
     "flash-dfu-status": _failed("esp32s3+slow+error@300"),
     # Several boards.
     "all": esp_dfu(f"flash {DFU_BIN} --all", NARROW, USUAL, PIPED, boards=FOUR),
-    "all-midway": esp_dfu(f"flash {DFU_BIN} --all", NARROW, WIDE, boards=FOUR, stop=1.2),
-    "all-sixteen": esp_dfu(f"flash {DFU_BIN} --all", USUAL, boards=",".join(["esp32s3+slow"] * 16), stop=0.5, lines=24),
+    "all-midway": esp_dfu(f"flash {DFU_BIN} --all", NARROW, WIDE, boards=FOUR, stop=2.4),
+    "all-sixteen": esp_dfu(f"flash {DFU_BIN} --all", USUAL, boards=",".join(["esp32s3+slow"] * 16), stop=0.9, lines=24),
     "watch": esp_dfu(
         f"flash {DFU_BIN} --watch --count 3",
         NARROW,
@@ -217,7 +217,7 @@ CASES: dict[str, Sequence[Command]] = {
         WIDE,
         boards="esp32s3+slow,esp32s3+slow+vanish@400,esp32s3+slow",
         plug=[1.0, 11.0, 21.0],
-        stop=22.0,
+        stop=23.0,
     ),
     # The doctor and udev.
     "doctor": esp_dfu("doctor my_project/build", NARROW, PIPED, linux=None),
@@ -250,12 +250,12 @@ CASES: dict[str, Sequence[Command]] = {
     "code-pages": [
         command
         for encoding in ("cp1252", "cp437", "ascii")
-        for command in esp_dfu("flash long_names/build/dfu.bin", NARROW, stop=0.9, encoding=encoding)
+        for command in esp_dfu("flash long_names/build/dfu.bin", NARROW, stop=2.2, encoding=encoding)
     ],
     "dumb-terminal": esp_dfu(f"flash {DFU_BIN}", NARROW, env={"TERM": "dumb"}),
     "colours": [
         *esp_dfu("build large/build", NARROW, styles=True),
-        *esp_dfu(f"flash {DFU_BIN}", NARROW, styles=True, stop=0.9),
+        *esp_dfu(f"flash {DFU_BIN}", NARROW, styles=True, stop=2.2),
         *esp_dfu(f"flash {DFU_BIN}", NARROW, styles=True, boards="303a:1001"),
         *esp_dfu(f"flash {DFU_BIN} --all", NARROW, styles=True, boards="esp32s3,esp32s3+vanish@9,esp32s3+vanish@9"),
         *esp_dfu(

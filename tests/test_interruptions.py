@@ -167,7 +167,7 @@ def test_sigterm_reaches_every_board() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hangup", "exit_code", "state"), [("", 129, "dfuIDLE"), ("ignored", 0, "dfuIDLE")], ids=["SIGHUP", "nohup"]
+    ("hangup", "exit_code", "state"), [("", 129, "dfuIDLE"), ("ignored", 73, "dfuIDLE")], ids=["SIGHUP", "nohup"]
 )
 def test_closed_terminal_leaves_chip_idle_or_flashed(
     hangup: str, exit_code: int, state: str, dfu_bin: Path, tmp_path: Path

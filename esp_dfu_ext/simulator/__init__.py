@@ -77,7 +77,7 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
     Options follow the chip's name, each after a ``+``: ``dfu`` (already in DFU mode), ``app`` (runs an app with the
     ROM's USB console), ``app=vvvv:pppp`` (an app with a DFU run-time interface and these IDs), ``touch=vvvv:pppp`` (an
     app with a serial port that restarts into the ROM after 1200 baud), ``boots`` (a reset starts an app without USB),
-    ``slow`` (1.5 ms per block, like a real board), ``strict`` (demands DFU_GETSTATUS after each block), or a fault:
+    ``slow`` (takes the chip's own time), ``strict`` (demands DFU_GETSTATUS after each block), or a fault:
     ``no-access``, ``busy``, ``no-return``, and, once at block N, ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N``
     and ``reset@N`` (another program resets the bus). ``bridge=vvvv:pppp`` in place of a chip is a USB-UART bridge
     (CP210x, CH34x) whose DTR and RTS move the pins of the board before it.
@@ -171,7 +171,9 @@ def _apply(board: Board, option: str) -> None:
     elif word == "no-return":
         faults.no_return = True
     elif word == "slow":
-        faults.block_time = 0.0015
+        if board.target.timing is None:
+            raise UsageError(f"Cannot simulate a slow {board.target.name}: {board.target.source} has no timing.")
+        board.timing = board.target.timing
     else:
         raise UsageError(
             f"Unknown option {word!r} of a simulated board; expected one of dfu, app, app=vvvv:pppp, touch=vvvv:pppp, "

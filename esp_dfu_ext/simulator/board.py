@@ -9,11 +9,12 @@ from functools import partial
 
 from ..clock import Clock
 from ..dfu.spec import Mode, Request, Status
-from ..target import Target
+from ..target import Target, Timing
 from .apps import App
 from .nor import NorFlash
 from .registers import ArmedWatchdog
 from .rom import ControlStall, ControlTimeout, Rom, TransferNak
+from .timing import request_time, work_time
 
 DFU_INTERFACE = 2
 SERIAL_INTERFACES = (0, 1)  # the CDC interface's control and data half; Linux binds cdc_acm to both
@@ -143,6 +144,7 @@ class Board:
         clock: Clock by which the board connects and leaves.
         rom: The chip's ROM with its flash memory.
         faults: Faults of the board.
+        timing: The chip takes this much time; None for none.
         app: App with USB that is in flash memory; None for one without USB.
         boots_app: BOOT is not held down: a reset starts the app, unless something else asks for download mode.
         boot_low: A USB-UART bridge pulls the strapping pin low, as BOOT does.
@@ -163,6 +165,7 @@ class Board:
     clock: Clock
     rom: Rom
     faults: Faults = field(default_factory=Faults)
+    timing: Timing | None = None
     app: App | None = None
     boots_app: bool = False
     boot_low: bool = False
@@ -314,6 +317,7 @@ class Board:
 
         def answer() -> bytes:
             answered = self.device.control(request_type, request, value, data, length)
+            self._spend_request(download=is_dfu and request == Request.DFU_DNLOAD)
             if isinstance(self.device, App):
                 self._restart_app(self.device)
             elif is_dfu and request == Request.DFU_DETACH and self.rom.will_detach:
@@ -341,6 +345,7 @@ class Board:
 
         def answer() -> bytes:
             rom.bulk_out(endpoint, data, self.clock.monotonic())
+            self._spend(0.0)
             return b""
 
         self._answer(Moment.SERIAL_OUT, answer)
@@ -354,7 +359,13 @@ class Board:
             DeviceGone: The device is not on the bus.
         """
         rom = self._listening_rom()
-        return self._answer(Moment.SERIAL_IN, lambda: rom.bulk_in(endpoint, self.clock.monotonic()))
+
+        def answer() -> bytes:
+            packet = rom.bulk_in(endpoint, self.clock.monotonic())
+            self._spend(self.timing.serial_byte if self.timing else 0.0)
+            return packet
+
+        return self._answer(Moment.SERIAL_IN, answer)
 
     def _listening_rom(self) -> Rom:
         """Return the ROM; an app's serial port takes nothing and says nothing."""
@@ -379,6 +390,18 @@ class Board:
             self._watchdog = (armed, self._now() + armed.seconds)
         if self.rom.must_reset:
             self.reset(rtc=False)
+
+    def _spend_request(self, *, download: bool) -> None:
+        """Let the time pass that the ROM takes for a control request; an app takes none."""
+        if self.timing is not None and self.device is self.rom:
+            fast = self.rom.serial_loader_active
+            self._spend(request_time(self.timing, download=download, serial_loader=fast))
+
+    def _spend(self, seconds: float) -> None:
+        """Let time pass, and the time that the flash memory takes for its work."""
+        work = self.rom.spi_flash.take_work()
+        if self.timing is not None:
+            self.clock.sleep(seconds + work_time(self.timing, work))
 
     def _answer(self, at: Request | Moment, answer: Answer) -> bytes:
         """Return the ROM's answer, changed by the first fault that is due."""

@@ -190,6 +190,7 @@ class SimulatedBackend:
         self._present(handle)
         to_host = bool(request_type & 0x80)
         out = b"" if to_host else bytes(data)
+        deadline = self._clock.monotonic() + timeout / 1000
         try:
             answer = handle.owner.control(request_type, request, value, out, len(data))
         except ControlTimeout:
@@ -197,6 +198,8 @@ class SimulatedBackend:
             raise pyusb_error(TransferTimeoutError) from None
         except tuple(_ERRORS) as error:
             raise _usb_error(error) from None
+        if timeout and self._clock.monotonic() > deadline:
+            raise pyusb_error(TransferTimeoutError)  # the chip did it all the same, but too late
         if not to_host:
             return len(out)
         data[: len(answer)] = array("B", answer)

@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from .nor import NorFlash
+from .timing import Work
 
 PROGRAM_SIZE = 32  # bytes that one program command carries
 PAGE = 256  # bytes; a program command wraps inside the page, whatever flash_params.dat says
@@ -22,15 +23,6 @@ _U32 = 0xFFFFFFFF
 
 class RomDied(Exception):
     """The processor stopped in an exception or an endless loop; only RESET brings the chip back."""
-
-
-@dataclass
-class Work:
-    """Commands that the flash memory carried out."""
-
-    sectors: int = 0
-    blocks: int = 0
-    programs: int = 0
 
 
 @dataclass
@@ -52,7 +44,7 @@ class SpiFlash:
 
     Attributes:
         geometry: What the driver believes; the chip keeps it until it restarts.
-        work: Commands so far, for the time that they take.
+        work: What the flash memory did since the last `take_work`.
     """
 
     def __init__(self, nor: NorFlash, assumed_size: int) -> None:
@@ -64,6 +56,11 @@ class SpiFlash:
     def reset(self) -> None:
         """Forget the geometry, as the chip does when it restarts."""
         self.geometry = Geometry(self._assumed_size)
+
+    def take_work(self) -> Work:
+        """Return what the flash memory did since the last call."""
+        work, self.work = self.work, Work()
+        return work
 
     def configure(self, params: bytes) -> None:
         """Take the geometry of flash_params.dat: chip size, block, sector and page are words 3 to 6."""
@@ -148,6 +145,7 @@ class SpiFlash:
 
     def read_file(self, address: int, size: int) -> bytes:
         """Return what the ROM takes for a file's content: it reads in steps, and a refused one repeats the last."""
+        self.work.verified += size
         whole = -(-size // READ_SIZE) * READ_SIZE
         if address + whole <= min(self.geometry.chip_size, _U32):
             return self.nor.read(address, size)
