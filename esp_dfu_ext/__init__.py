@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .events import *  # noqa: F403
     from .idf_actions import action_extensions as action_extensions
     from .operations.build import BuildResult as BuildResult
+    from .operations.build import ImageOptions as ImageOptions
     from .operations.build import build as build
     from .operations.flash import FlashOptions as FlashOptions
     from .operations.flasher import Flasher as Flasher
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "idf_actions": "action_extensions",
     "paths": "extra_actions_path",
-    "operations.build": "BuildResult build",
+    "operations.build": "BuildResult ImageOptions build",
     "operations.inspect": "CheckedImage InspectResult inspect load_image",
     "operations.list": "ListedDevice list_devices",
     "operations.flash": "FlashOptions",
@@ -57,11 +58,12 @@ _EXPORTS = {
     "errors": """
         AccessDeniedError AppRunningError BuildFileError DataError DeviceBusyError DeviceGoneError DeviceNotFoundError
         DfuAnswerError DfuError DfuStateError DfuStatusError DriverMissingError EspDfuError FirmwareError ImageError
-        InputMissingError InterruptedByUserError LayoutError NeedsRootError NoDfuModeError NoTargetError OtherBoardError
+        InputMissingError InterruptedByUserError LayoutError NeedsRootError NoBuildError NoDfuModeError
+        NoFlashSizeError NoTargetError OtherBoardError
         OtherChipError OtherPathError OtherSerialError OtherUsbError OutputError OutsideProjectError ProjectError
         ReenumerationError RemoteError SeveralDevicesError SimulationError StallError TargetFileError
         TargetNotSupportedError Terminated TransferTimeoutError UdevError UnreadableDeviceError UsageError UsbError
-        UsbUnavailableError WrongTargetError
+        UsbUnavailableError WrongInputError WrongTargetError
     """,
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}

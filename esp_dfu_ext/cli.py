@@ -146,16 +146,32 @@ def _run(
     sys.exit(code)
 
 
-@cli.command(short_help="Make dfu.bin from a built project.")
-@click.argument("build_dir", type=click.Path(path_type=Path, readable=False))
-@_takes(*options.build(), _quiet)
-def build(build_dir: Path, output: str | None, only: tuple[str, ...], **chosen: Any) -> None:
-    """Make dfu.bin from the build folder of an ESP-IDF project."""
+_what = click.argument(
+    "what", metavar="WHAT...", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False)
+)
+
+
+@cli.command(
+    short_help="Make dfu.bin from a build or firmware files.",
+    examples=[
+        ("esp-dfu build my_project/build", "a build folder"),
+        ("esp-dfu build firmware.factory.bin", "a merged image"),
+        ("esp-dfu build 0x0 boot.bin 0x10000 app.bin", "files with addresses"),
+    ],
+)
+@_what
+@_takes(*options.build(), *options.inputs(), _quiet)
+def build(what: tuple[Path, ...], output: str | None, **chosen: Any) -> None:
+    """Make dfu.bin from WHAT.
+
+    WHAT is a build or project folder of ESP-IDF, Arduino, PlatformIO or Zephyr; a merged image (.bin or .hex); a
+    flash_args file; or pairs of ADDRESS and FILE as esptool takes them.
+    """
 
     def command(session: Session) -> int:
         from .commands.build import build
 
-        return build(session, build_dir, output=None if output is None else Path(output), sections=only, **chosen)
+        return build(session, what, output=None if output is None else Path(output), **chosen)
 
     _run(command, chosen)  # `build` itself finds the project, and reads its files once
 

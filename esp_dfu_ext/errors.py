@@ -8,9 +8,12 @@
     ├── DataError                  65  a file has contents that cannot be used
     │   ├── TargetFileError            a chip's YAML file
     │   ├── ProjectError               a file of a project or build folder
+    │   │   ├── NoBuildError               a folder without a build that can be read
     │   │   ├── NoTargetError              no file names the chip
-    │   │   ├── BuildFileError             a damaged file that ESP-IDF wrote into the build folder
+    │   │   ├── NoFlashSizeError           no file names the size of the flash memory
+    │   │   ├── BuildFileError             a damaged file that the build tool wrote into the build folder
     │   │   └── OutsideProjectError        a file that names files outside the project and its build folder
+    │   ├── WrongInputError            a file that is something else than firmware with its addresses
     │   ├── TargetNotSupportedError    the chip has no USB DFU in its ROM
     │   ├── LayoutError                files that the ROM would flash wrongly
     │   ├── FirmwareError              an ESP image that is damaged or for another chip
@@ -172,22 +175,85 @@ class ProjectError(DataError):
     code = "project"
 
 
+class NoBuildError(ProjectError):
+    """A folder has no build that can be read.
+
+    Attributes:
+        path: The folder.
+        tool: The build tool whose project it is: ``esp-idf``, ``platformio``, ``arduino`` or ``zephyr``; empty if that
+            is unknown.
+        builds: Build folders in it, if there are several.
+    """
+
+    code = "no-build"
+
+    def __init__(self, message: str, *, path: Path, tool: str = "", builds: Sequence[Path] = ()) -> None:
+        super().__init__(message)
+        self.path = path
+        self.tool = tool
+        self.builds = tuple(builds)
+
+
 class NoTargetError(ProjectError):
-    """No file of the project names its chip."""
+    """No file of a project or build names its chip.
+
+    Attributes:
+        path: The build folder or file, None if that is unknown.
+    """
 
     code = "no-target"
 
+    def __init__(self, message: str, *, path: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class NoFlashSizeError(ProjectError):
+    """No file of a project or build names the size of the flash memory."""
+
+    code = "no-flash-size"
+
 
 class BuildFileError(ProjectError):
-    """A file that ESP-IDF wrote into the build folder is damaged."""
+    """A file that the build tool wrote into the build folder is damaged.
+
+    Attributes:
+        tool: The build tool, as in `NoBuildError`.
+    """
 
     code = "build-file"
 
+    def __init__(self, message: str, *, tool: str = "esp-idf") -> None:
+        super().__init__(message)
+        self.tool = tool
+
 
 class OutsideProjectError(ProjectError):
-    """flasher_args.json lists files outside the project and its build folder."""
+    """A build lists files outside its project and its build folder."""
 
     code = "outside-project"
+
+
+class WrongInputError(DataError):
+    """A file is something else than firmware with its addresses, such as an ELF file or an app alone.
+
+    Attributes:
+        path: Path of the file.
+        kind: What it is: ``elf``, ``uf2``, ``encrypted``, ``app``, ``bootloader``, ``table``, ``dfu`` or ``unknown``.
+        places: For an app, the partitions that it can go to, if they are known.
+        build: The build folder that the file lies in, None if it lies in none.
+    """
+
+    code = "wrong-input"
+
+    def __init__(
+        self, message: str, *, path: Path, kind: str, places: Sequence[str] = (), build: Path | None = None
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        self.kind = kind
+        self.places = tuple(places)
+        self.build = build
 
 
 class TargetNotSupportedError(DataError):
@@ -196,14 +262,17 @@ class TargetNotSupportedError(DataError):
     Attributes:
         target: Name of the chip, as `idf.py set-target` takes it.
         supported: Names of the chips that a YAML file describes.
+        meant: The one of them that was probably meant, empty if none is similar.
     """
 
     code = "target-not-supported"
+    meant: str = ""
 
-    def __init__(self, target: str, *, supported: Sequence[str]) -> None:
+    def __init__(self, target: str, *, supported: Sequence[str], meant: str = "") -> None:
         super().__init__(f"{target} is not supported: no known chip with USB DFU in its ROM has that name.")
         self.target = target
         self.supported = tuple(supported)
+        self.meant = meant
 
 
 class LayoutError(DataError):

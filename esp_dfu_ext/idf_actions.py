@@ -181,10 +181,10 @@ def _dfu(
         return _session(args, chosen).run(
             lambda session: build(
                 session,
-                Path(args.build_dir),
+                [Path(args.build_dir)],
                 project_dir=session.project_dir,
                 output=path,
-                sections=only,
+                only=only,
                 **chosen,
             )
         )

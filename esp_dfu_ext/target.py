@@ -9,21 +9,17 @@ from pathlib import Path
 from typing import Annotated, Literal, Optional
 
 import msgspec
-import yaml
 
 from .errors import TargetFileError, TargetNotSupportedError
-from .files import read_small
 from .units import parse_size, usb_id
 from .versions import TARGET_FILE
+from .yaml_file import read_yaml
 
 TARGETS_VARIABLE = "ESP_DFU_TARGETS"
 PROJECT_FOLDER = "dfu_targets"
 
 LONGEST_FILE = 32 << 10  # bytes; eight times the size of the built-in files
-DEEPEST = 8  # levels; the built-in files have three, and PyYAML composes nodes on the C stack
-
-# The safe loader in C is ten times faster, but PyYAML may have been built without it.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DEEPEST = 8  # levels; the built-in files have three
 
 U8 = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
 U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
@@ -284,17 +280,6 @@ def _allowed(what: str, key: str) -> str:
     return ""
 
 
-def _refuse_bombs(path: Path, text: str) -> None:
-    """Raise TargetFileError for aliases, ten lines of which can make billions of entries, and for deep nesting."""
-    depth = 0
-    for event in yaml.parse(text, _LOADER):
-        if isinstance(event, yaml.AliasEvent):
-            raise TargetFileError(f"{path}: aliases (*{event.anchor}) are not allowed")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise TargetFileError(f"{path}: is nested too deeply (more than {DEEPEST} levels)")
-
-
 @cache
 def read_target(path: Path) -> Target:
     """Read and check the file of one chip.
@@ -303,16 +288,11 @@ def read_target(path: Path) -> Target:
         TargetFileError: The file is not YAML or breaks the schema; the message names file, key and allowed values.
     """
     try:
-        text = read_small(path, LONGEST_FILE).decode("utf-8")
-        _refuse_bombs(path, text)
-        data = yaml.load(text, _LOADER)
-    except (OSError, UnicodeDecodeError) as error:
+        data = read_yaml(path, LONGEST_FILE, DEEPEST)
+    except OSError as error:
         raise TargetFileError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise TargetFileError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
-        # PyYAML raises these for tags and dates that it cannot convert, such as "!!bool x" and 2001-13-01.
-        raise TargetFileError(f"{path}: has a value that YAML cannot read: {error}") from error
+    except ValueError as error:
+        raise TargetFileError(f"{path}: {error}") from error
     if isinstance(data, dict) and data.get("schema", TARGET_FILE) != TARGET_FILE:
         raise TargetFileError(f"{path}: schema: is {data['schema']!r}, but must be {TARGET_FILE}")
     if isinstance(data, dict) and "source" in data:

@@ -52,6 +52,8 @@ DATA: Mapping[str, Mapping[str, Any]] = {
     "old-session": {"rule_group": "plugdev"},
     "no-node": {"where": "container"},
     "no-package": {"missing": ["rich"]},
+    "no-build": {"path": Path("project"), "tool": "platformio", "builds": ()},
+    "wrong-input": {"path": Path("app.bin"), "kind": "app", "places": ("factory",)},
     "actions-refused": {"extra_path": "/a folder"},
 }
 

@@ -184,8 +184,10 @@ def test_folder_instead_of_image_is_named(dfu_bin: Path, capsys: Capture) -> Non
     err = " ".join(capsys.readouterr().err.split())
     assert f"{dfu_bin.parent} is a folder. [input-missing]" in err
     assert err.endswith("> Give the file itself, such as build/dfu.bin.")
-    assert run("build", str(dfu_bin)) == 66
-    assert capsys.readouterr().err.endswith("> Give a folder, such as build.\n")
+    assert run("build", str(dfu_bin)) == 65
+    err = capsys.readouterr().err
+    assert "is a DFU image already. [wrong-input]" in " ".join(err.split())
+    assert err.endswith(f"> Flash it: esp-dfu flash {shlex.quote(str(dfu_bin))}\n")
 
 
 def test_unreadable_file_names_file(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -99,7 +99,7 @@ def test_only_missing_target_leads_to_set_target(tmp_path: Path, machine: Folder
     (build / "project_description.json").unlink()
     edit_json(build / "flasher_args.json", extra_esptool_args=None)
     assert check_project(build, machine)["project"].code == "no-target"
-    assert steps_for(build, machine) == ["Choose the chip: idf.py set-target CHIP"]
+    assert steps_for(build, machine) == ["Choose the chip (this empties the build folder): idf.py set-target CHIP"]
 
 
 def test_broken_chip_file_is_not_blamed_on_build(tmp_path: Path, machine: FolderMachine) -> None:

@@ -18,14 +18,19 @@ from esp_dfu_ext.errors import EspDfuError, InterruptedByUserError, TargetNotSup
 
 ARGUMENTS: dict[str, Any] = {
     "before": "7c:df:a1:00:00:01",
+    "build": Path("build"),
+    "builds": [Path("build"), Path("build_s3")],
     "image_target": "esp32s2",
     "incomplete": True,
+    "kind": "elf",
+    "meant": "esp32s2",
     "message": "It failed.",
     "missing": "libusb",
     "notes": ["One.", "Two."],
     "path": Path("build/dfu.bin"),
     "now": "7c:df:a1:00:00:02",
     "paths": ["1-1", "1-2.3"],
+    "places": ["factory"],
     "reason": "unreadable",
     "role": "dfu.bin",
     "seen": "run-time",
@@ -33,6 +38,7 @@ ARGUMENTS: dict[str, Any] = {
     "status": "errFILE",
     "supported": ["esp32s2"],
     "target": "esp32s3",
+    "tool": "platformio",
 }
 
 

@@ -246,20 +246,12 @@ def test_flash_size_in_sdkconfig_wins_over_flasher_args(
 
 
 @pytest.mark.parametrize("flash_size", ["detect", "keep", 4, None, [], "-4MB"])
-def test_missing_flash_size_is_refused(flash_size: object, tmp_path: Path) -> None:
+def test_unknown_flash_size_is_none(flash_size: object, tmp_path: Path) -> None:
     build = make_project(tmp_path)
     write_file(tmp_path / "sdkconfig", b"")
     edit_json(build / "flasher_args.json", flash_settings={"flash_size": flash_size})
     assert read_flasher_args(build).chip_size is None
-    with pytest.raises(ProjectError, match="CONFIG_ESPTOOLPY_FLASHSIZE"):
-        read_plan(read_project(build))
-
-
-@pytest.mark.parametrize("size", ["4096MB", "99999999999999999999MB", "0MB"])
-def test_impossible_flash_size_is_refused(size: str, tmp_path: Path) -> None:
-    build = make_project(tmp_path, flash_size="detect", sdkconfig={"CONFIG_ESPTOOLPY_FLASHSIZE": f'"{size}"'})
-    with pytest.raises(ProjectError, match="flash size"):
-        read_plan(read_project(build))
+    assert read_plan(read_project(build)).chip_size is None
 
 
 def test_plan_holds_files_size_and_security(tmp_path: Path) -> None:

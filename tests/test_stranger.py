@@ -10,13 +10,13 @@ import yaml
 from pytest_mock import MockerFixture
 
 from esp_dfu_ext.commands.list import dfu_util_line
-from esp_dfu_ext.errors import OutputError, OutsideProjectError
+from esp_dfu_ext.errors import FirmwareError, OutputError, OutsideProjectError
 from esp_dfu_ext.events import Event
 from esp_dfu_ext.image.check import check_image
 from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.inputs.build_files import local_path
 from esp_dfu_ext.inputs.esp_idf import read_project
-from esp_dfu_ext.operations.build import build
+from esp_dfu_ext.operations.build import ImageOptions, build
 from esp_dfu_ext.operations.list import list_devices
 from esp_dfu_ext.ui.console import Console
 
@@ -45,24 +45,31 @@ def add_flash_file(build_dir: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../secret.bin", "../build/../../secret.bin", "{home}/secret.bin", "link.bin"])
-@pytest.mark.parametrize("command", ["esp-dfu", "idf.py"])
-def test_file_outside_project_is_refused(name: str, command: str, build_dir: Path) -> None:
+def test_file_outside_project_is_refused(name: str, build_dir: Path) -> None:
     home = build_dir.parent.parent
     (build_dir / "link.bin").symlink_to(home / "secret.bin")
     add_flash_file(build_dir, name.format(home=home))
     write_file(build_dir.parent / "CMakeLists.txt", b"project(hello)\n")
-    with pytest.raises(OutsideProjectError, match="outside") as caught:
-        build(build_dir, project_dir=build_dir.parent if command == "idf.py" else None)
-    assert "0x100000" in caught.value.notes[0]
-    assert not (build_dir / "dfu.bin").exists()
+    for force in (False, True):  # --force is about firmware, not about files
+        with pytest.raises(OutsideProjectError, match="outside") as caught:
+            build(build_dir, force=force)
+        assert "0x100000" in caught.value.notes[0]
+        assert not (build_dir / "dfu.bin").exists()
 
 
-def test_force_accepts_file_outside_project_with_notice(build_dir: Path) -> None:
+@pytest.mark.parametrize("command", ["idf.py", "--allow-outside"])
+def test_file_outside_own_project_is_accepted_with_notice(command: str, build_dir: Path) -> None:
     add_flash_file(build_dir, "../../secret.bin")
     events: list[Event] = []
-    result = build(build_dir, force=True, on_event=events.append)
+    project = build_dir.parent if command == "idf.py" else None
+    options = ImageOptions(allow_outside=command == "--allow-outside")
+    result = build(build_dir, project_dir=project, options=options, on_event=events.append)
     assert b"secretsecret" in result.path.read_bytes()
-    assert "secret.bin" in notices(events)["forced"]
+    assert "secret.bin for 0x100000 is outside the project" in notices(events)["outside-project"]
+    with pytest.raises(FirmwareError):  # and firmware is still checked
+        write_file(build_dir / "hello.bin", b"no firmware")
+        edit_json(build_dir / "flasher_args.json", flash_files={"0x20000": "hello.bin"})
+        build(build_dir, project_dir=project, options=options)
 
 
 @pytest.mark.parametrize("name", ["../assets.bin", "{project}/assets.bin", "assets"])

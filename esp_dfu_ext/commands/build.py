@@ -2,69 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..doctor.advice import ESP_DFU
-from ..errors import UsageError
+from ..image.plan import FlashFile
 from ..inputs.esp_idf import DFU_BIN
 from ..operations import build as operation
 from ..target import Target
 from ..ui.flash_map import MapRow, show_flash_map
-from ..units import format_size, parse_size
+from ..units import format_size
+from .inputs import image_options, name_input
 from .session import Session, near
 
 
 def build(
     session: Session,
-    build_dir: Path,
+    what: Sequence[Path],
     *,
     project_dir: Path | None = None,
     output: Path | None = None,
-    part_size: str | None = None,
-    sections: Collection[str] = (),
-    force: bool = False,
+    **chosen: Any,
 ) -> int:
-    """Make dfu.bin and show what is in it; returns the exit code."""
+    """Make dfu.bin and show what is in it; returns the exit code.
+
+    Args:
+        session: State of this invocation.
+        what: A build folder or firmware files.
+        project_dir: Folder of the ESP-IDF project that idf.py works on, None from the command line.
+        output: Where to write, None for the default.
+        chosen: Options, as `image_options` takes them.
+    """
+    if project_dir is None:
+        name_input(session, "build", what)
     result = operation.build(
-        near(build_dir),
+        [near(what[0]), *what[1:]],
         project_dir=project_dir,
         output=output,
-        part_size=_part_size(part_size),
-        sections=sections,
-        force=force,
+        options=image_options(**chosen),
         on_event=session.notice,
     )
     show_build(session, result)
     return 0
 
 
-def _part_size(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise UsageError(f"--part-size: {error}.") from None
-
-
 def show_build(session: Session, result: operation.BuildResult) -> None:
     """Print the flash files as a table and a map, and the path of dfu.bin."""
     console = session.console
-    name = result.project.name
+    name = result.plan.name
     if result.app is not None:
         name = f"{result.app.project} {result.app.version} (ESP-IDF {result.app.idf_version})"
     console.info(f"{name or 'Image'} for {result.target.chip} with {format_size(result.chip_size)} of flash memory")
-    rows = [
-        _row(result.target, file.address, size, _relative(file.path, result.project.build_dir))
-        for file, size in result.files
-    ]
+    rows = [_row(result.target, file.address, size, _name(file, result.plan.folder)) for file, size in result.files]
     show_flash_map(console, rows, result.chip_size)
     payload = format_size(sum(size for _, size in result.files))
     console.result(f"Wrote {_relative(result.path, Path.cwd())} ({payload} to flash).")
-    own = result.path.resolve() == (result.project.build_dir / DFU_BIN).resolve()
+    own = result.path.resolve() == (result.plan.folder / DFU_BIN).resolve()
     names = session.names if own else ESP_DFU
     console.info("Flash it", command=names.for_image(_relative(result.path, Path.cwd())).flash)
+
+
+def _name(file: FlashFile, folder: Path) -> str:
+    return file.name[: -len(".bin")] if file.is_stretch else _relative(file.path, folder)
 
 
 def _row(target: Target, address: int, size: int, name: str) -> MapRow:

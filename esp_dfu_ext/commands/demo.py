@@ -32,7 +32,7 @@ def demo(session: Session, name: str | None) -> int:
     target = load_target(name, project_dir)
     build_dir, dfu_bin = Path("hello_world/build"), Path("hello_world/build/dfu.bin")
     steps: list[tuple[str, Callable[[], int]]] = [
-        (f"build {build_dir}", lambda: build_command.build(session, build_dir)),
+        (f"build {build_dir}", lambda: build_command.build(session, [build_dir])),
         (f"inspect {dfu_bin}", lambda: inspect_command.inspect(session, dfu_bin)),
         ("list", lambda: list_command.list_devices(session)),
         (f"flash {dfu_bin}", lambda: flash_command.flash(session, dfu_bin, FlashArguments())),

@@ -27,16 +27,47 @@ def build() -> list[dict[str, Any]]:
         {
             "names": ["--only"],
             "multiple": True,
-            "metavar": "SECTION",
+            "metavar": "NAME",
             "help": (
-                "Include only this section of flasher_args.json: app, bootloader, partition-table, otadata or any "
-                "other. Repeatable."
+                "Include only this section or partition: app, bootloader, partition-table, otadata or any other. "
+                "Repeatable."
             ),
+        },
+        {
+            "names": ["--add"],
+            "multiple": True,
+            "nargs": 2,
+            "metavar": "WHERE FILE",
+            "help": "Add a file, such as an NVS image, at an address or in a partition. Repeatable.",
         },
         {
             "names": ["--force"],
             "is_flag": True,
-            "help": ("Accept firmware files that look damaged or are for another chip, and files outside the project."),
+            "help": "Accept firmware files that look damaged or are for another chip.",
+        },
+    ]
+
+
+def inputs() -> list[dict[str, Any]]:
+    """Return the options of `esp-dfu build`, `flash` and `inspect` about what is read; idf.py knows all of that."""
+    return [
+        {"names": ["--target"], "metavar": "CHIP", "help": "The chip, if WHAT does not say it."},
+        {"names": ["--flash-size"], "metavar": "SIZE", "help": "Size of the flash memory, if WHAT does not say it."},
+        {
+            "names": ["--at"],
+            "metavar": "WHERE",
+            "help": "Address or partition of a single file, such as an app alone.",
+        },
+        {
+            "names": ["--include"],
+            "multiple": True,
+            "metavar": "PARTITION",
+            "help": "Overwrite this partition although a merged image holds nothing for it, such as nvs. Repeatable.",
+        },
+        {
+            "names": ["--allow-outside"],
+            "is_flag": True,
+            "help": "Accept files outside the project and its build folder.",
         },
     ]
 

@@ -15,19 +15,21 @@ from typing import Any
 from ..errors import EspDfuError, SeveralDevicesError
 from ..target import Target
 from . import advice_board as board
+from . import advice_inputs as inputs
 from . import advice_machine as machine
 from .findings import Finding
 
 
 @dataclass(frozen=True)
 class CommandNames:
-    """The commands as the user types them, for advice to name."""
+    """The commands as the user types them, for advice to name; `this` is the one that runs, with its input."""
 
     build: str
     list: str
     flash: str
     set_target: str
     compile: str
+    this: str = ""
 
     def for_image(self, dfu_bin: str, build_dir: str = "BUILD_DIR") -> CommandNames:
         """Return the same commands for this image, and for its build folder if that is known."""
@@ -211,18 +213,16 @@ ADVICE: Mapping[str, _Advise] = {
     "unknown": _text("Report this, with the output of: esp-dfu doctor --json"),
     # Project and image.
     "input-missing": _input_missing,
-    "no-target": _text("Choose the chip: {names.set_target} CHIP"),
-    "build-file": _text("Generate it again: idf.py reconfigure"),
-    "outside-project": _text(
-        "Anyone who gets dfu.bin could read these files. If they belong in it, override this check: --force"
-    ),
-    "target-not-supported": lambda c: [
-        "Flash it over its serial port: idf.py flash",
-        f"Chips with USB DFU: {', '.join(c.data.get('supported', ()))}.",
-    ],
+    "no-target": lambda c: inputs.name_chip(c.names.this, c.names.set_target),
+    "no-flash-size": lambda c: inputs.name_flash_size(c.names.this),
+    "no-build": lambda c: inputs.find_build(c.names.this, c.data),
+    "wrong-input": lambda c: inputs.instead(c.names.this, c.data),
+    "build-file": lambda c: inputs.build_again(c.data.get("tool", "")),
+    "outside-project": lambda c: inputs.allow_outside(c.names.this),
+    "target-not-supported": lambda c: inputs.other_chip(c.data),
     "layout": _text("Change the addresses in the partition table, or the size of the flash memory: idf.py menuconfig"),
     "firmware": _text(
-        "If one is for another chip: {names.set_target} CHIP",
+        "If the project is for another chip (this empties its build folder): {names.set_target} CHIP",
         "If one is damaged: {names.compile}",
         "To override this check: --force",
     ),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import EspDfuError, InputMissingError
 from ..inputs.esp_idf import DFU_BIN, Project, read_plan, read_project
+from ..inputs.identify import plan_size
 from ..inputs.sdkconfig import BUILT_CONFIG
 from ..operations.inspect import load_image, newer_inputs
 from ..target import Target, load_target
@@ -48,7 +49,7 @@ def check(project: Project, targets: list[Target]) -> list[Finding]:
 
 def _size(project: Project) -> Finding:
     try:
-        size = read_plan(project).chip_size
+        size = plan_size(read_plan(project), None)
     except EspDfuError as error:
         return raised("flash", error)
     return ok("flash", f"{format_size(size)}, as configured in the project", size=size)

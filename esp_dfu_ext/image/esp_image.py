@@ -15,6 +15,9 @@ _APP_DESC_OFFSET = 32
 _APP_DESC = struct.Struct("<I12x32s32s16s16s32s32s")
 _APP_DESC_MAGIC = 0xABCD5432
 _XOR_BLOCK = 1 << 14  # bytes, a power of two
+_HEADER, _SEGMENT_HEADER, _SHA256 = 24, 8, 32  # bytes; ESP-IDF, esp_app_format.h
+_FLASH_SIZE_OFFSET, _HASHED_OFFSET = 3, 23
+_LARGEST_FLASH = 7  # 1 MiB << 7; ESP-IDF, esp_image_flash_size_t
 
 
 class AppDescription(NamedTuple):
@@ -37,6 +40,41 @@ class EspImage(NamedTuple):
     chip_id: int | None
     problem: str
     app: AppDescription | None
+
+
+class EspHeader(NamedTuple):
+    """What the first bytes of an ESP image say.
+
+    Attributes:
+        chip_id: Chip ID.
+        flash_size: Bytes of flash memory that it was built for, None if the field is invalid.
+    """
+
+    chip_id: int
+    flash_size: int | None
+
+
+def read_header(data: bytes | memoryview) -> EspHeader | None:
+    """Return what an ESP image's header says; None if the data does not start like one."""
+    if len(data) < _HEADER or data[0] != ESP_IMAGE_MAGIC:
+        return None
+    size = data[_FLASH_SIZE_OFFSET] >> 4
+    chip_id = int.from_bytes(data[_CHIP_ID_OFFSET : _CHIP_ID_OFFSET + 2], "little")
+    return EspHeader(chip_id, 1 << 20 << size if size <= _LARGEST_FLASH else None)
+
+
+def image_length(data: bytes | memoryview) -> int | None:
+    """Return the bytes from an ESP image's header to the end of its checksum and hash; None if it is cut off."""
+    if read_header(data) is None:
+        return None
+    end = _HEADER
+    for _ in range(data[1]):
+        length = data[end + 4 : end + _SEGMENT_HEADER]
+        if len(length) < 4:
+            return None
+        end += _SEGMENT_HEADER + int.from_bytes(length, "little")
+    end = (end | 15) + 1 + (_SHA256 if data[_HASHED_OFFSET] == 1 else 0)
+    return end if end <= len(data) else None
 
 
 def read_esp_image(data: bytes) -> EspImage | None:
@@ -93,6 +131,12 @@ def app_description(image: bytes | memoryview) -> AppDescription | None:
     if magic != _APP_DESC_MAGIC:
         return None
     return AppDescription(_text(project), _text(version), _text(idf_version))
+
+
+def app_of_chip(data: bytes | memoryview, chip_id: int) -> AppDescription | None:
+    """Return what an app says about itself if it is for this chip: data may hold the app of another one."""
+    header = read_header(data)
+    return app_description(data) if header is not None and header.chip_id == chip_id else None
 
 
 def _text(field: bytes) -> str:

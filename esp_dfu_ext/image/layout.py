@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import NamedTuple
 
 from ..errors import LayoutError, UsageError
@@ -118,7 +119,7 @@ def plan_layout(files: Sequence[LoadedFile], chip_size: int, target: Target, par
     wanted = part_size if part_size is not None else target.dfu.part_size
     if wanted < sector or wanted % sector:
         raise UsageError(f"Invalid part size {wanted}: it must be a multiple of {sector}, the sector size in bytes.")
-    regions = [Region(loaded.file.address, loaded.size, loaded.file.path.name) for loaded in files]
+    regions = [Region(loaded.file.address, loaded.size, loaded.file.name) for loaded in files]
     problems = check_regions(regions, chip_size, target)
     if not files:
         problems.append("The build has no files to flash.")
@@ -142,7 +143,7 @@ def plan_layout(files: Sequence[LoadedFile], chip_size: int, target: Target, par
     for loaded in files:
         file = loaded.file
         name = _free_name(file, -(-loaded.size // actual), taken, target.dfu.name_length)
-        if name != file.path.name:
+        if name != file.name:
             notices.append(Notice("renamed", f"{file.path} is named {name} in the image."))
         new = list(split(name, file.address, loaded.data, actual))
         taken.update(part.name for part in new)
@@ -189,13 +190,14 @@ def _free_name(file: FlashFile, part_count: int, taken: set[str], longest: int) 
     def fits(first: str) -> bool:
         return names(first).isdisjoint(taken) and all(len(n.encode("utf-8")) <= longest for n in names(first))
 
-    name = file.path.name
+    name = file.name
     if fits(name):
         return name
-    suffix = file.path.suffix if len(file.path.suffix.encode("utf-8")) <= 8 else ""
+    pure = PurePath(name)
+    suffix = pure.suffix if len(pure.suffix.encode("utf-8")) <= 8 else ""
     ending = f"@{file.address:#x}{suffix}"
     room = longest - len(ending.encode("utf-8")) - len(f".{part_count}")
-    stem = file.path.stem.encode("utf-8")
+    stem = pure.stem.encode("utf-8")
     for number in itertools.count():
         mark = f"_{number}_" if number else ""
         candidate = mark + stem[: room - len(mark)].decode("utf-8", "ignore") + ending

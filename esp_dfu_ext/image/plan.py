@@ -11,27 +11,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputMissingError, UsageError
+from ..events import Notice
+from .partition_table import Partition
 from .security import Security
 
 
 @dataclass(frozen=True)
 class FlashFile:
-    """A file of the build and the flash address it goes to.
+    """A file of the build, or a stretch of one, and the flash address it goes to.
 
     Attributes:
         address: Bytes from the start of flash memory.
         path: Path of the file.
-        section: Name in flasher_args.json (``app``, ``bootloader``, ...), empty if it has none.
+        section: Its part: ``app``, ``bootloader``, ``partition-table``, ``otadata``, or another name that the build has
+            for it; empty if it has none.
         encrypted: Whether the build marks the file to be encrypted.
+        partition: Name of the partition that it goes to, empty if that is unknown or there is none.
+        data: Its contents, if a reader had to read them; None if they are still to be read.
+        is_stretch: Whether it is only a stretch of the file.
     """
 
     address: int
     path: Path
     section: str = ""
     encrypted: bool = False
+    partition: str = ""
+    data: bytes | None = field(default=None, repr=False)
+    is_stretch: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its file name; that of a stretch is made from what is in it."""
+        if not self.is_stretch:
+            return self.path.name
+        return f"{self.partition or self.section or f'{self.address:#x}'}.bin".replace("/", "_").replace("\\", "_")
 
     def __str__(self) -> str:
-        return f"{self.path} for {self.address:#x}"
+        what = f"{self.name.removesuffix('.bin')} in " if self.is_stretch else ""
+        return f"{what}{self.path} for {self.address:#x}"
 
 
 @dataclass(frozen=True)
@@ -39,35 +56,48 @@ class FlashPlan:
     """What a build wants in flash memory.
 
     Attributes:
-        origin: The folder or file that it was read from; relative paths in it start from there.
-        chip: The chip's name, as `idf.py set-target` takes it.
-        chip_size: Bytes of flash memory on the board.
+        origin: The folder or file that it was read from; relative paths in it start from that folder.
+        chip: The chip's name, as `idf.py set-target` takes it; empty if nothing in the build says it.
+        chip_size: Bytes of flash memory on the board, None if nothing in the build says it.
         files: The files, by address.
         name: The project's name, empty if unknown.
-        sources: The folders whose files may go into an image.
+        kind: What was read, for people, such as ``ESP-IDF build``.
+        sources: The folders whose files may go into an image; None if the user named each file.
+        project_dir: The project folder, which may have chips of its own; None if there is none.
+        table: The partition table, empty if there is none.
         security: The security features that the bootloader enables.
+        notices: What the user should know about the input.
     """
 
     origin: Path
     chip: str
-    chip_size: int
+    chip_size: int | None
     files: tuple[FlashFile, ...]
     name: str = ""
-    sources: tuple[Path, ...] = ()
+    kind: str = ""
+    sources: tuple[Path, ...] | None = None
+    project_dir: Path | None = None
+    table: tuple[Partition, ...] = ()
     security: Security = field(default_factory=Security)
+    notices: tuple[Notice, ...] = ()
 
-    def select(self, sections: Collection[str]) -> tuple[FlashFile, ...]:
-        """Return the files of some sections, or all files if `sections` is empty.
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from, and where dfu.bin goes."""
+        return self.origin if self.origin.is_dir() else self.origin.parent
+
+    def select(self, names: Collection[str]) -> tuple[FlashFile, ...]:
+        """Return the files of some sections or partitions, or all files if `names` is empty.
 
         Raises:
-            UsageError: The plan has no such section; the message lists those it has.
+            UsageError: The plan has nothing of that name; the message lists what it has.
         """
-        available = sorted({file.section for file in self.files if file.section})
-        for section in sections:
-            if section not in available:
+        available = sorted({name for file in self.files for name in (file.section, file.partition) if name})
+        for name in names:
+            if name not in available:
                 listed = f"its sections are {', '.join(available)}" if available else "it has no sections"
-                raise UsageError(f"The build has no section {section!r}; {listed}.")
-        return tuple(file for file in self.files if not sections or file.section in sections)
+                raise UsageError(f"The build has no section {name!r}; {listed}.")
+        return tuple(file for file in self.files if not names or {file.section, file.partition} & set(names))
 
 
 @dataclass(frozen=True)
@@ -105,6 +135,8 @@ def load_files(files: Iterable[FlashFile], limit: int) -> list[LoadedFile]:
 
 def _load(file: FlashFile, room: int) -> LoadedFile:
     path = file.path
+    if file.data is not None:
+        return LoadedFile(file, len(file.data), file.data if len(file.data) <= room else b"")
     try:
         found = path.stat()
     except PermissionError as error:

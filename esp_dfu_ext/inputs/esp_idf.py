@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BuildFileError, EspDfuError, InputMissingError, NoTargetError, ProjectError
+from ..errors import BuildFileError, EspDfuError, InputMissingError, NoTargetError
 from ..image.plan import FlashFile, FlashPlan
 from ..image.security import Security
-from ..units import format_size
 from . import build_files as files
 from .sdkconfig import read_built_options, read_sdkconfig
 
@@ -51,7 +50,7 @@ class Project:
         project_dir: The project folder.
         build_dir: The build folder.
         name: The project's name, empty if unknown.
-        target: The chip, as `idf.py set-target` names it.
+        target: The chip, as `idf.py set-target` names it; empty if no file names it.
         sdkconfig: The options that are set, as in sdkconfig, without quotes. Empty if neither sdkconfig nor
             build/config/sdkconfig.json exists: then nothing is known about Secure Boot and flash encryption.
         sources: The folders whose files may go into an image.
@@ -86,6 +85,14 @@ def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
         BuildFileError: A file of the build folder is damaged.
         ProjectError: Another file cannot be read.
     """
+    project = find_project(build_dir, project_dir)
+    if not project.target:
+        raise NoTargetError(f"{build_dir} does not name its target chip.", path=build_dir)
+    return project
+
+
+def find_project(build_dir: Path, project_dir: Path | None = None) -> Project:
+    """Read a project as `read_project` does, even if no file names its chip."""
     if not files.is_folder(build_dir, "build folder"):
         raise InputMissingError(f"The build folder {build_dir} does not exist.", path=build_dir, role="build folder")
     description = _read_description(build_dir)
@@ -98,8 +105,6 @@ def read_project(build_dir: Path, project_dir: Path | None = None) -> Project:
     target, args = _own_target(description, built, build_dir)
     sdkconfig = _sdkconfig_of(description, build_dir, project_dir, target)
     target = target or sdkconfig.get("CONFIG_IDF_TARGET") or _cmake_target(build_dir)
-    if not target:
-        raise NoTargetError(f"{build_dir} does not name its target chip.")
     name = description.get("project_name")
     options = {**built, **sdkconfig}
     return Project(project_dir, build_dir, name if isinstance(name, str) else "", target, options, sources, args)
@@ -179,28 +184,22 @@ def read_plan(project: Project) -> FlashPlan:
 
     Raises:
         InputMissingError, BuildFileError: As `read_flasher_args`.
-        ProjectError: The flash size is not set or impossible, or a file cannot be read.
+        ProjectError: A file cannot be read.
     """
     args = project.flasher_args or read_flasher_args(project.build_dir)
+    # The options come first: flash_settings.flash_size may be "detect" or "keep".
+    size = files.size_or_none(project.sdkconfig.get("CONFIG_ESPTOOLPY_FLASHSIZE")) or args.chip_size or None
     return FlashPlan(
         project.build_dir,
         project.target,
-        _chip_size(project, args),
+        size,
         args.files,
-        project.name,
-        project.sources,
-        project.security,
+        name=project.name,
+        kind="ESP-IDF build",
+        sources=project.sources,
+        project_dir=project.project_dir,
+        security=project.security,
     )
-
-
-def _chip_size(project: Project, args: FlasherArgs) -> int:
-    # The options come first: flash_settings.flash_size may be "detect" or "keep".
-    size = files.size_or_none(project.sdkconfig.get("CONFIG_ESPTOOLPY_FLASHSIZE")) or args.chip_size
-    if not size:
-        raise ProjectError(f"No flash size is set (CONFIG_ESPTOOLPY_FLASHSIZE in {project.project_dir}).")
-    if size > 0xFFFFFFFF:
-        raise ProjectError(f"The project sets a flash size of {format_size(size)}; no chip has that much.")
-    return size
 
 
 def _read_description(build_dir: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import EspDfuError, ImageError, WrongTargetError
 from ..image.check import check_image
-from ..image.esp_image import AppDescription, app_description
+from ..image.esp_image import AppDescription, app_description, app_of_chip
 from ..image.format import DfuImage, read_image
 from ..inputs.esp_idf import read_flasher_args
 from ..target import Target, find_target_by_usb_id, load_targets
@@ -68,7 +68,10 @@ def inspect(path: str | os.PathLike[str], targets: Sequence[Target] | None = Non
     image = read_image(path)
     known = load_targets() if targets is None else targets
     target = find_target_by_usb_id(image.suffix.vid, image.suffix.pid, known)
-    app = next(filter(None, (app_description(member.data) for member in image.flash_members)), None)
+    apps = (app_description(member.data) for member in image.flash_members)
+    if target is not None:
+        apps = (app_of_chip(member.data, target.firmware.chip_id) for member in image.flash_members)
+    app = next(filter(None, apps), None)
     if target is None:
         return InspectResult(path, image, None, app, (f"No known chip has the USB ID {image.suffix.usb_id}.",))
     return InspectResult(path, image, target, app, tuple(check_image(image, target)))

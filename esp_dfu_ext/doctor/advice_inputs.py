@@ -1,0 +1,80 @@
+"""What to do about an input that cannot become an image."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_HELP = "Name a build folder, a merged .bin, or addresses with files: esp-dfu build --help"
+_MOST_BUILDS = 4
+
+
+def name_chip(this: str, set_target: str) -> list[str]:
+    """Advise to name the chip; `set-target` only where idf.py or an unconfigured project asks for it."""
+    if this:
+        return [f"Name the chip: {this} --target CHIP"]
+    return [f"Choose the chip (this empties the build folder): {set_target} CHIP"]
+
+
+def name_flash_size(this: str) -> list[str]:
+    """Advise to name the size of the flash memory."""
+    return [f"Name the size: {this} --flash-size 4MB" if this else "Choose the size: idf.py menuconfig"]
+
+
+def allow_outside(this: str) -> list[str]:
+    """Advise how to accept files that lie outside a build."""
+    command = f"{this} --allow-outside" if this else "--allow-outside"
+    return [f"Anyone who gets dfu.bin could read these files. If they belong in it: {command}"]
+
+
+def build_again(tool: str) -> list[str]:
+    """Advise to generate the files of a build again."""
+    if tool == "platformio":
+        return ["Generate it again: pio run -t idedata"]
+    return ["Generate it again: idf.py reconfigure"] if tool == "esp-idf" else ["Build the project again."]
+
+
+def find_build(this: str, data: Mapping[str, Any]) -> list[str]:
+    """Advise which folder to name, or to build first."""
+    builds, folder = data.get("builds", ()), shlex.quote(str(data["path"]))
+    verb = " ".join(this.split()[:2]) or "esp-dfu build"
+    if builds:
+        return [f"Choose one: {verb} {shlex.quote(str(build))}" for build in builds[:_MOST_BUILDS]]
+    if data["tool"] == "platformio":
+        return [f"Build it first: pio run -d {folder}"]
+    if data["tool"] == "arduino":
+        output = shlex.quote(str(Path(data["path"], "build")))
+        return [f"Build it into the folder: arduino-cli compile -b BOARD --output-dir {output} {folder}"]
+    return [_HELP]
+
+
+def other_chip(data: Mapping[str, Any]) -> list[str]:
+    """Advise what to do with a chip without USB DFU, or with a name that is no chip."""
+    supported = f"Chips with USB DFU: {', '.join(data.get('supported', ()))}."
+    if data.get("meant"):
+        return [f"Did you mean {data['meant']}?", supported]
+    return ["Flash it over its serial port: idf.py flash", supported]
+
+
+def instead(this: str, data: Mapping[str, Any]) -> list[str]:
+    """Advise what to do with a file that is something else than firmware with its addresses."""
+    kind, path = data["kind"], shlex.quote(str(data["path"]))
+    verb = " ".join(this.split()[:2]) or "esp-dfu build"
+    lines = [f"Use the build that it belongs to: {verb} {shlex.quote(str(data['build']))}"] if data.get("build") else []
+    if kind == "dfu":
+        return [f"Flash it: esp-dfu flash {path}"]
+    if kind == "app":
+        place = next(iter(data["places"]), "0x10000")
+        which = "" if data["places"] else " (ESP-IDF puts the app at 0x10000)"
+        return [*lines, f"{'Or say' if lines else 'Say'} where it goes{which}: {verb} {path} --at {shlex.quote(place)}"]
+    if kind == "elf":
+        return lines or [f"Make an app of it: esptool --chip CHIP elf2image {path}"]
+    if kind == "uf2":
+        return ["Copy it to the board's drive, or use the .bin of the same release."]
+    if kind in ("bootloader", "table"):
+        return lines or [f"Name all files with their addresses: {verb} ADDRESS {path} ADDRESS APP.BIN"]
+    if kind == "encrypted":
+        return [*lines, f"If this chip can decrypt it, say where it goes: {verb} {path} --at 0x10000"]
+    return [_HELP]

@@ -1,0 +1,100 @@
+"""Whose build a folder has, and where in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InputMissingError, NoBuildError
+from ..image.plan import FlashPlan
+from ..target import Target
+from . import arduino, zephyr
+from .build_files import is_folder
+from .esp_idf import DESCRIPTION, FLASHER_ARGS, find_project, read_plan
+from .esptool_args import FLASH_ARGS, read_flash_args
+
+# Files that a user may name in place of their build folder, and how many folders up that is.
+FILES_OF_BUILDS = {FLASHER_ARGS: 0, DESCRIPTION: 0, arduino.IDEDATA: 0, "runners.yaml": 1, "domains.yaml": 0}
+FILES_OF_BUILDS |= {"platformio.ini": 0, "CMakeLists.txt": 0}
+
+_MOST_FOLDERS = 1000  # looked into, where a project may have several build folders
+
+
+def read_folder(
+    folder: Path, targets: Sequence[Target], wanted: str | None = None, project_dir: Path | None = None
+) -> FlashPlan:
+    """Read the build in a folder: the folder of a build, or of a project that has one.
+
+    Args:
+        folder: The folder.
+        targets: Known chips.
+        wanted: The chip that the user named, None if he named none.
+        project_dir: Folder of an ESP-IDF project, None to find it from the build folder.
+
+    Raises:
+        InputMissingError: The folder does not exist or cannot be read.
+        NoBuildError: It has no build that can be read, or several.
+        ProjectError: A file of the build cannot be used.
+    """
+    if not is_folder(folder, "build folder"):
+        raise InputMissingError(f"The build folder {folder} does not exist.", path=folder, role="build folder")
+    plan = _read_build(folder, targets, wanted, project_dir)
+    if plan is not None:
+        return plan
+    tool, builds = _builds_in(folder)
+    if len(builds) == 1:
+        plan = _read_build(builds[0], targets, wanted, project_dir)
+        if plan is not None:
+            return plan
+    if builds:
+        listed = ", ".join(str(build) for build in builds)
+        raise NoBuildError(f"{folder} has {len(builds)} builds: {listed}.", path=folder, tool=tool, builds=builds)
+    if (folder / DESCRIPTION).is_file() or tool == "esp-idf":
+        missing = folder if (folder / DESCRIPTION).is_file() else folder / "build"
+        text = f"{missing / FLASHER_ARGS} does not exist: the project has not been built."
+        raise InputMissingError(text, path=missing / FLASHER_ARGS, role=FLASHER_ARGS)
+    what = {"platformio": "a PlatformIO project", "arduino": "an Arduino sketch"}.get(tool)
+    if what is not None:
+        text = f"{folder} is {what} that has not been built, or was built elsewhere."
+        raise NoBuildError(text, path=folder, tool=tool)
+    raise NoBuildError(f"{folder} has no build of ESP-IDF, Arduino, PlatformIO or Zephyr.", path=folder)
+
+
+def _read_build(
+    folder: Path, targets: Sequence[Target], wanted: str | None, project_dir: Path | None
+) -> FlashPlan | None:
+    """Return the plan of a build folder, None if it is none."""
+    if (folder / FLASHER_ARGS).exists() or project_dir is not None:
+        return read_plan(find_project(folder, project_dir))
+    if (folder / FLASH_ARGS).is_file():
+        return read_flash_args(folder / FLASH_ARGS)
+    if arduino.has_build(folder):
+        return arduino.read_arduino(folder, targets, wanted)
+    if zephyr.has_build(folder):
+        return zephyr.read_zephyr(folder)
+    if folder.name == zephyr.RUNNERS.parent.name and (folder / zephyr.RUNNERS.name).is_file():
+        return zephyr.read_zephyr(folder.parent)
+    return None
+
+
+def _builds_in(folder: Path) -> tuple[str, list[Path]]:
+    """Return the build tool of a project, and the build folders that it has; ``build`` alone if that is one."""
+    if (folder / "platformio.ini").is_file():
+        environments = _folders(folder / ".pio" / "build")
+        return "platformio", [each for each in environments if arduino.has_build(each)]
+    if any(folder.glob("*.ino")):
+        return "arduino", [each for each in _folders(folder / "build") if arduino.has_build(each)]
+    if zephyr.has_build(folder / "build"):
+        return "zephyr", [folder / "build"]
+    tool = "esp-idf" if (folder / "CMakeLists.txt").is_file() or (folder / "sdkconfig").is_file() else ""
+    if (folder / "build" / FLASHER_ARGS).is_file():
+        return "esp-idf", [folder / "build"]
+    return tool, [each for each in _folders(folder) if (each / FLASHER_ARGS).is_file()] if tool else []
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, by name; none if it cannot be read."""
+    try:
+        return sorted(each for _, each in zip(range(_MOST_FOLDERS), folder.iterdir()) if each.is_dir())
+    except OSError:
+        return []
