@@ -338,6 +338,9 @@ def test_damaged_image_is_not_sent(bench: Bench, images: dict[str, Path], tmp_pa
     content[5000] ^= 1
     damaged.write_bytes(content)
     assert bench.run("-d", "303a:9", "-D", damaged) == 65
+    damaged.write_bytes(images["esp32s3"].read_bytes()[:-1] + b"x")
+    assert bench.run("-d", "303a:9", "-D", damaged) == 65
+    assert "dfu.bin is damaged" in bench.err
     damaged.write_bytes(content[:-16])
     assert bench.run("-d", "303a:9", "-D", damaged) == 65
     assert (bench.rig.dfu(DETACH), bench.written) == ([], [])
@@ -413,6 +416,13 @@ def test_any_file_goes_to_a_foreign_device(mode: Mode, with_suffix: bool, bench:
     assert ("has no DFU suffix" in bench.err) is not with_suffix
     assert bench.out.endswith(f"Download done.\n{IDLE}Done!\n")
     assert {len(t.data) for t in bench.rig.dfu(DNLOAD)} == {BLOCK, len(PAYLOAD) % BLOCK, 0}
+
+
+def test_file_with_run_time_ids_goes_to_device_in_dfu_mode(bench: Bench, tmp_path: Path) -> None:
+    device = bench.plain(Mode.DFU)
+    (tmp_path / "any.bin").write_bytes(suffixed(PAYLOAD, 0x1209, 1))
+    assert bench.run("-a0", "-D", tmp_path / "any.bin") == 0
+    assert device.memories[0] == PAYLOAD
 
 
 def test_several_alternate_settings_need_a_choice(bench: Bench, tmp_path: Path) -> None:

@@ -338,7 +338,10 @@ class _Run:
     def _read(self, path: Path) -> _DfuFile:
         """Read a file, and check it if it is for a known chip."""
         data = memoryview(_contents(path))
-        found = suffix.decode(data) if suffix.has_suffix(data[-suffix.LENGTH :]) else None
+        try:
+            found = suffix.decode(data) if suffix.has_suffix(data[-suffix.LENGTH :]) else None
+        except ImageError as error:
+            raise ImageError(f"{path} is damaged. {error.message}") from error
         if bytes(data[:5]) == b"DfuSe" or (found is not None and found.bcd_dfu == BCD_DFUSE):
             raise UsageError(f"{path} is a DfuSe file. {_DFUSE}; use dfu-util itself.")
         if not data:
@@ -357,7 +360,7 @@ class _Run:
         if file.suffix is None:
             return
         named = UsbIds(*(ANY if part == 0xFFFF else part for part in (file.suffix.vid, file.suffix.pid)))
-        asked = self._options.match.run_time
+        asked = self._match.run_time  # a device may have other IDs in DFU mode; its vendor was compared
         if named.match(device.vid, device.pid) or (chosen.target is None and named == asked):
             return
         raise UsageError(

@@ -7,6 +7,7 @@ import msgspec
 from esp_dfu_ext.clock import Clock
 from esp_dfu_ext.dfu.spec import FunctionalDescriptor, Mode, Request, State, Status, StatusResponse
 from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.apps import App
 from esp_dfu_ext.simulator.nor import NorFlash
 from esp_dfu_ext.simulator.rom import ControlStall, Rom
 
@@ -101,8 +102,16 @@ class PlainDevice(Rom):
         return b""
 
 
+class PlainBoard(Board):
+    """A board whose interface 0 is DFU, so that no serial driver has it."""
+
+    def _appear(self, device: Rom | App, mode: Mode) -> None:
+        super()._appear(device, mode)
+        self.kernel_driver = False
+
+
 def plain_board(path: str, clock: Clock, mode: Mode = Mode.RUN_TIME, *, bcd_dfu: int = 0x0110) -> Board:
     """Return a board with such a device."""
     device = PlainDevice(bcd_dfu=bcd_dfu)
     device.restart(mode)
-    return Board(device.target, path, clock, device)
+    return PlainBoard(device.target, path, clock, device)

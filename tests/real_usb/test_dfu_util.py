@@ -84,6 +84,8 @@ class Outcome:
                 bench.fill(paths[0])
             before = {path: bench.state(path) for path in paths}
             self.done = bench.run(*command, user="no-access" in case.boards)
+            if not {"vanish", "return"} & set(re.split(r"[^a-z]", case.boards)):
+                bench.wait_for(lambda: all(bench.state(path)[0] for path in paths))  # a restart takes a moment
             effects = [
                 self._effect(bench, path, before[path], "plain" in case.boards.split(",")[int(path[2:]) - 1])
                 for path in paths
