@@ -189,10 +189,14 @@ def inspect(dfu_bin: Path) -> None:
     _run(command, dfu_bin=dfu_bin)
 
 
+_LIST_FORMAT = "Print a table, or dfu-util's lines. Default: a table in a terminal, else lines."
+
+
 @cli.command("list", short_help="List connected boards.")
+@click.option("--format", "style", type=click.Choice(["table", "dfu-util"]), help=_LIST_FORMAT)
 @_takes(*options.list_())
-def list_(json: bool, **chosen: Any) -> None:
-    """List connected boards in dfu-util's format.
+def list_(json: bool, style: str | None, **chosen: Any) -> None:
+    """List connected boards: in a terminal as a table, in a pipe in dfu-util's format.
 
     Boards are listed on stdout; messages go to stderr. If no board is connected, the notes say how to put
     each chip into download mode, and which pins its USB port uses.
@@ -201,7 +205,7 @@ def list_(json: bool, **chosen: Any) -> None:
     def command(session: Session) -> int:
         from .commands.list import list_devices
 
-        return list_devices(session, as_json=json, **chosen)
+        return list_devices(session, as_json=json, style=style, **chosen)
 
     _run(command, chosen)
 

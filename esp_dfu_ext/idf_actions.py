@@ -196,7 +196,9 @@ def _dfu_list(target_name: str, ctx: Any, args: Any, json: bool = False, **chose
     def run() -> int:
         from .commands.list import list_devices
 
-        return _session(args, chosen).run(lambda session: list_devices(session, as_json=json, **chosen))
+        return _session(args, chosen).run(
+            lambda session: list_devices(session, as_json=json, style="dfu-util", **chosen)
+        )
 
     _call(run)
 

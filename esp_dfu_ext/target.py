@@ -191,6 +191,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     download_mode: DownloadMode
     serial_loader: Optional[SerialLoader] = None
     timing: Optional[Timing] = None
+    as_delivered: Optional[Text] = None
     closed_by: tuple[Text, ...] = ()
     other_usb: tuple[OtherUsb, ...] = ()
     source: Optional[str] = None
@@ -198,6 +199,11 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def __post_init__(self) -> None:
         if self.dfu.part_size % self.flash.sector:
             raise ValueError(f"dfu.part_size: must be a multiple of flash.sector, {self.flash.sector}")
+
+    @property
+    def notice(self) -> str:
+        """What to know before the first flash of a chip as it is delivered, in a sentence; empty if nothing."""
+        return f"{self.chip}: as delivered, {self.as_delivered}." if self.as_delivered else ""
 
     @property
     def usb_id(self) -> str:

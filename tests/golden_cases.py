@@ -175,6 +175,8 @@ CASES: dict[str, Sequence[Command]] = {
     "list-several": esp_dfu(
         "list", NARROW, PIPED, boards="esp32s3,esp32s2+dfu,303a:1001,esp32p4+no-access", linux=no_rule
     ),
+    "list-format": esp_dfu("list --format dfu-util", NARROW, boards="esp32s3,303a:1001")
+    + esp_dfu("list --format table", PIPED, boards="esp32s3,303a:1001"),
     "list-json": esp_dfu("list --json", PIPED, boards="esp32s3,303a:1001"),
     # One board.
     "flash": esp_dfu(f"flash {DFU_BIN}", NARROW, USUAL, WIDE, PIPED),

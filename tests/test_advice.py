@@ -25,6 +25,7 @@ from esp_dfu_ext.errors import (
     TargetNotSupportedError,
     UsbUnavailableError,
 )
+from esp_dfu_ext.target import Target
 
 from .kit.chips import chip, chips
 from .kit.commands import PACKAGE
@@ -113,7 +114,24 @@ def test_unknown_chip_gets_download_mode_of_each() -> None:
             "Download mode of ESP32-P4",
             "Download mode of ESP32-S2 and ESP32-S3",
             "Download mode of ESP32-S31",
+            "If that does not help, USB DFU may be disabled on the chip",
+            "- ESP32-S3",
+            "- An eFuse that closes download mode or USB is burned; ESP-IDF usually burns one along with Secure Boot "
+            "and flash encryption.",
         ]
+
+
+@pytest.mark.parametrize("code", ["no-device", "other-usb", "app-running"])
+@pytest.mark.parametrize("target", chips(), ids=lambda target: target.name)
+def test_missing_board_names_what_closes_dfu(code: str, target: Target) -> None:
+    lines = ADVICE[code](Context(ESP_DFU, target, chips()))
+    reasons = lines[lines.index("If that does not help, USB DFU may be disabled on this chip:") + 1 :]
+    assert [reason.removeprefix("- ").rstrip(".") for reason in reasons[-len(target.closed_by) :]] == [
+        *target.closed_by
+    ]
+    delivered = [reason for reason in reasons if reason.startswith("- as delivered")]
+    assert len(reasons) == len(target.closed_by) + len(delivered)
+    assert bool(delivered) == bool(target.as_delivered)
 
 
 def test_missing_rule_is_last_problem_to_solve() -> None:

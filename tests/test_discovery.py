@@ -14,13 +14,15 @@ from esp_dfu_ext.errors import (
     AccessDeniedError,
     AppRunningError,
     DeviceNotFoundError,
+    OtherChipError,
+    OtherUsbError,
     SeveralDevicesError,
     UnreadableDeviceError,
     UsageError,
 )
 from esp_dfu_ext.events import Waiting
 
-from .kit.boards import Rig, make_rig, serial_jtag, stranger
+from .kit.boards import Rig, app_with_dfu, make_rig, serial_jtag, stranger
 from .kit.chips import NAMES, chip, chips
 
 
@@ -156,6 +158,35 @@ def test_running_app_is_recognized() -> None:
     with pytest.raises(AppRunningError) as caught:
         _select(rig)
     assert "303a:4001, no DFU interface: an app" in caught.value.notes[0]
+
+
+def test_usb_device_that_chip_lacks_is_another_chip() -> None:
+    rig = make_rig(others=[serial_jtag()])
+    rig.board.unplug()
+    with pytest.raises(OtherChipError) as caught:
+        _select(rig, "esp32s2")
+    assert caught.value.notes == (
+        "Found on port 1-9: 303a:1001, USB-Serial/JTAG: another chip, because an ESP32-S2 has none.",
+    )
+    with pytest.raises(OtherUsbError, match="ESP32-P4"):
+        _select(rig, "esp32p4")
+
+
+def test_app_with_dfu_of_its_own_is_running_app() -> None:
+    rig = make_rig(others=[app_with_dfu(0x303A, 0x4001)])
+    rig.board.unplug()
+    with pytest.raises(AppRunningError) as caught:
+        _select(rig)
+    assert "303a:4001, an app with DFU of its own in run-time mode" in caught.value.notes[0]
+
+
+def test_dfu_device_of_another_vendor_is_named_but_changes_nothing() -> None:
+    rig = make_rig(others=[app_with_dfu(0x2341, 0x0070)])
+    rig.board.unplug()
+    with pytest.raises(DeviceNotFoundError) as caught:
+        _select(rig)
+    assert caught.value.code == "no-device"
+    assert "2341:0070, an app or device of another vendor with DFU of its own" in caught.value.notes[1]
 
 
 @pytest.mark.parametrize(("count", "says"), [(1, "Found 1 other USB device"), (2, "Found 2 other USB devices")])

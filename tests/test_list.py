@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import AccessDeniedError, UsbUnavailableError
 from esp_dfu_ext.operations.list import list_devices
+from esp_dfu_ext.simulator import simulate_text
 
-from .kit.boards import make_rig, serial_jtag
+from .kit.boards import app_with_dfu, make_rig, serial_jtag, stranger
 from .kit.chips import chips
 
 
@@ -45,6 +47,27 @@ def test_busy_board_is_listed() -> None:
     rig.board.faults.busy = True
     (listed,) = list_devices(rig.bus, chips())
     assert (listed.serial, listed.problem) == ("7c:df:a1:00:00:01", None)
+
+
+def test_dfu_devices_of_others_are_listed_for_what_they_are() -> None:
+    rig = make_rig(others=[app_with_dfu(0x303A, 0x4001), app_with_dfu(0x2341, 0x0070, "2-2"), stranger(0x046D, 1)])
+    board, app, foreign = list_devices(rig.bus, chips())
+    assert [listed.is_chip for listed in (board, app, foreign)] == [True, False, False]
+    own = "with DFU of its own in run-time mode: it takes app .bin files at most, not dfu.bin"
+    assert app.description == f"303a:4001, an app {own}"
+    assert foreign.description == f"2341:0070, an app or device of another vendor {own}"
+    assert (len(app.interfaces), len(foreign.interfaces)) == (1, 1)
+
+
+def test_app_is_listed_with_its_name() -> None:
+    simulation = simulate_text("esp32s3+app=2341:0070", chips(), VirtualClock())
+    (listed,) = list_devices(simulation.bus, chips())
+    assert (listed.device.usb_id, listed.product, listed.is_chip) == ("2341:0070", "App", False)
+
+
+def test_rom_of_unknown_chip_is_not_called_an_app() -> None:
+    (_, unknown) = list_devices(make_rig(others=[app_with_dfu(0x303A, 0x0040)]).bus, chips())
+    assert unknown.description == "303a:0040, an unknown chip with DFU in run-time mode"
 
 
 def test_empty_bus_gives_empty_list() -> None:

@@ -107,9 +107,15 @@ CLOSING_EFUSES = {
 def test_disabled_dfu_names_efuses_that_close_it(name: str) -> None:
     reasons = load_target(name).closed_by
     named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", " ".join(reasons)))
-    assert named - {"USB_PHY_SEL"} == CLOSING_EFUSES[name]
+    assert named == CLOSING_EFUSES[name]
     security = [reason for reason in reasons if "Secure Boot" in reason or "encryption" in reason]
-    assert [reason.partition(" (")[0] for reason in security] == ["the eFuse ENABLE_SECURITY_DOWNLOAD"]
+    assert [reason.partition(", ")[0] for reason in security] == ["the eFuse ENABLE_SECURITY_DOWNLOAD"]
+
+
+def test_only_chips_without_dfu_as_delivered_have_notice() -> None:
+    notices = {target.name: target.notice for target in load_targets()}
+    assert [name for name, notice in notices.items() if notice] == ["esp32s3"]
+    assert notices["esp32s3"].startswith("ESP32-S3: as delivered, its USB pins belong to USB-Serial/JTAG")
 
 
 def test_efuse_names_exist_in_esptool() -> None:

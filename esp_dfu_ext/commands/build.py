@@ -58,6 +58,8 @@ def show_build(session: Session, result: operation.BuildResult) -> None:
     show_flash_map(console, rows, result.chip_size)
     payload = format_size(sum(size for _, size in result.files))
     console.result(f"Wrote {_relative(result.path, Path.cwd())} ({payload} to flash).")
+    if result.target.notice:
+        console.info(result.target.notice)
     own = result.path.resolve() == (result.plan.folder / DFU_BIN).resolve()
     names = session.names if own else ESP_DFU
     console.info("Flash it", command=names.for_image(_relative(result.path, Path.cwd())).flash)

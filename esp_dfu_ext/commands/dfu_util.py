@@ -145,7 +145,7 @@ class _Run:
         """Return the interfaces that match, each as a device and the interface's index."""
         return [
             (device, index)
-            for device in listing.list_devices(bus, self._targets, all_vendors=True)
+            for device in listing.list_devices(bus, self._targets)
             for index, interface in enumerate(device.interfaces)
             if self._accepts(device, interface, index)
         ]

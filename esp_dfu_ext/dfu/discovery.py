@@ -184,31 +184,37 @@ def not_found(
     vids = frozenset(t.usb.vid for t in targets) | {target.usb.vid}
     everything = bus.scan()
     of_vendor = [device for device in everything if device.vid in vids]
-    notes = describe_all(of_vendor, targets)
+    foreign_dfu = [device for device in everything if device.vid not in vids and dfu_interfaces(device)]
+    notes = describe_all([*of_vendor, *foreign_dfu], targets, target)
     in_place = [device for device in of_vendor if selector.path in (None, device.path)]
     if selector.serial is not None and found:
         kind: type[DeviceNotFoundError] = OtherSerialError
     elif in_place:
-        kind = not_found_kind(in_place, targets)
+        kind = not_found_kind(in_place, targets, target)
     elif of_vendor:
         kind = OtherPathError
     else:
         kind = DeviceNotFoundError
         count, plural = len(everything), "" if len(everything) == 1 else "s"
-        notes = [f"Found {count} other USB device{plural} (including hubs), none of them from the chip's vendor."]
+        counted = f"Found {count} other USB device{plural} (including hubs), none of them from the chip's vendor."
+        notes = [counted, *notes]
         if not everything:
             notes = ["libusb sees no USB devices, not even a hub."]
     return kind(f"No {target.chip} ({target.usb_id}) found{where}.", notes=notes)
 
 
-def not_found_kind(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> type[DeviceNotFoundError]:
-    """Return the error class that says most about devices that are not the ROM of the right chip."""
+def not_found_kind(
+    devices: Sequence[UsbDevice], targets: Sequence[Target], wanted: Target | None = None
+) -> type[DeviceNotFoundError]:
+    """Return the error class that says most about devices that are not the ROM of the right chip, `wanted`."""
     if any(dfu_interfaces(d) and find_target_by_usb_id(d.vid, d.pid, targets) for d in devices):
         return OtherChipError
     unknown = [device for device in devices if other_usb(device, targets) is None]
     if any(device.interfaces for device in unknown):
         return AppRunningError
-    return UnreadableDeviceError if unknown else OtherUsbError
+    if unknown:
+        return UnreadableDeviceError
+    return OtherUsbError if any(_may_show(device, wanted) for device in devices) else OtherChipError
 
 
 def other_usb(device: UsbDevice, targets: Sequence[Target]) -> OtherUsb | None:
@@ -217,14 +223,19 @@ def other_usb(device: UsbDevice, targets: Sequence[Target]) -> OtherUsb | None:
     return next((other for other in others if (device.vid, device.pid) == (other.vid, other.pid)), None)
 
 
-def describe(device: UsbDevice, targets: Sequence[Target]) -> str:
-    """Return a few words on a device, from its IDs and interfaces alone."""
+def _may_show(device: UsbDevice, wanted: Target | None) -> bool:
+    """Return whether a chip may show this device, which is one of the chips' other USB devices."""
+    return wanted is None or other_usb(device, [wanted]) is not None
+
+
+def describe(device: UsbDevice, targets: Sequence[Target], wanted: Target | None = None) -> str:
+    """Return a few words on a device, from its IDs and interfaces alone; `wanted` is the chip that is looked for."""
     interfaces = dfu_interfaces(device)
-    target = find_target_by_usb_id(device.vid, device.pid, targets)
     if interfaces:
-        name = target.chip if target is not None else "an unknown chip"
-        return f"{device.usb_id}, {name} with DFU in {interfaces[0].mode} mode"
+        return f"{device.usb_id}, {_describe_dfu(device, interfaces[0].mode, targets)}"
     other = other_usb(device, targets)
+    if other is not None and wanted is not None and not _may_show(device, wanted):
+        return f"{device.usb_id}, {other.name}: another chip, because an {wanted.chip} has none"
     if other is not None:
         return f"{device.usb_id}, {other.name}: {other.meaning}"
     if not device.interfaces:
@@ -232,9 +243,21 @@ def describe(device: UsbDevice, targets: Sequence[Target]) -> str:
     return f"{device.usb_id}, no DFU interface: an app that uses USB for something else"
 
 
-def describe_all(devices: Sequence[UsbDevice], targets: Sequence[Target]) -> list[str]:
-    """Return a line for each device: its port and what it is."""
-    return [f"Found on port {device.path}: {describe(device, targets)}." for device in devices]
+def _describe_dfu(device: UsbDevice, mode: Mode, targets: Sequence[Target]) -> str:
+    target = find_target_by_usb_id(device.vid, device.pid, targets)
+    if target is not None:
+        return f"{target.chip} with DFU in {mode} mode"
+    if (device.vid, device.pid >> 8) in {(target.usb.vid, target.usb.pid >> 8) for target in targets}:
+        return f"an unknown chip with DFU in {mode} mode"
+    own = f"with DFU of its own in {mode} mode: it takes app .bin files at most, not dfu.bin"
+    if any(device.vid == target.usb.vid for target in targets):
+        return f"an app {own}"
+    return f"an app or device of another vendor {own}"
+
+
+def describe_all(devices: Sequence[UsbDevice], targets: Sequence[Target], wanted: Target | None = None) -> list[str]:
+    """Return a line for each device: its port and what it is; `wanted` is the chip that is looked for."""
+    return [f"Found on port {device.path}: {describe(device, targets, wanted)}." for device in devices]
 
 
 def device_at(bus: Bus, path: str) -> UsbDevice | None:

@@ -122,12 +122,17 @@ def _text(*lines: str) -> _Advise:
 
 def _no_device(c: Context) -> list[str]:
     if c.target is None and c.targets:
-        return board.download_modes(c.targets)
-    return [*board.cable(c.target), *_download_mode(c)]
+        return [*board.download_modes(c.targets), *board.closed_by_any(c.targets)]
+    return [*board.cable(c.target), *_download_mode(c), *board.closed_by(c.target)]
 
 
 def _download_mode(c: Context) -> list[str]:
     return [board.download_mode(c.target), f"Then list the boards: {c.names.list}"]
+
+
+def _other_chip(c: Context) -> list[str]:
+    lines = ["Connect the right board, or flash an image that was built for the connected one."]
+    return [*lines, board.download_mode(c.target)] if c.target is not None else lines
 
 
 def _input_missing(c: Context) -> list[str]:
@@ -158,7 +163,7 @@ ADVICE: Mapping[str, _Advise] = {
         *board.closed_by(c.target),
     ],
     "app-running": lambda c: [*_download_mode(c), *board.closed_by(c.target)],
-    "other-chip": _text("Connect the right board, or flash an image that was built for the connected one."),
+    "other-chip": _other_chip,
     "unreadable": lambda c: [board.REPLUG, board.download_mode(c.target)],
     "other-path": _LIST_BOARDS,
     "other-serial": _LIST_BOARDS,

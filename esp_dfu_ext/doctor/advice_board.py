@@ -56,10 +56,24 @@ def download_modes(targets: Sequence[Target]) -> list[str]:
 
 
 def closed_by(target: Target | None) -> list[str]:
-    """Return what may have disabled DFU on this chip, as a list below a sentence."""
-    if target is None or not target.closed_by:
+    """Return what may prevent DFU on this chip, as a list below a sentence."""
+    if target is None:
         return []
-    return ["If that does not help, DFU may be disabled on this chip:", *(f"- {way}." for way in target.closed_by)]
+    delivered = [f"as delivered, {target.as_delivered}"] if target.as_delivered else []
+    ways = [*delivered, *target.closed_by]
+    return (
+        ["If that does not help, USB DFU may be disabled on this chip:", *(f"- {way}." for way in ways)] if ways else []
+    )
+
+
+def closed_by_any(targets: Sequence[Target]) -> list[str]:
+    """Return what may prevent DFU on one of these chips, in short, as a list below a sentence."""
+    delivered = [f"- {target.notice}" for target in targets if target.notice]
+    burned = (
+        "- An eFuse that closes download mode or USB is burned; ESP-IDF usually burns one along with Secure Boot and "
+        "flash encryption."
+    )
+    return ["If that does not help, USB DFU may be disabled on the chip:", *delivered, burned]
 
 
 def left_the_bus(target: Target | None, list_command: str, *, restarted: bool) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..clock import VirtualClock
-from ..dfu.discovery import Selector, not_found_kind, select
+from ..dfu.discovery import Selector, describe, not_found_kind, select
 from ..errors import DeviceNotFoundError, SeveralDevicesError, UsbError, UsbUnavailableError
 from ..linux.machine import Machine
 from ..operations.list import ListedDevice, list_devices
@@ -93,30 +93,28 @@ def devices(
     word = "simulated devices" if simulated else "USB devices, including hubs"
     findings = [ok("bus", f"{word}: {len(everything)}", devices=len(everything))]
     for device in listed:
-        findings += _device(machine, device, simulated=simulated)
+        findings += _device(machine, device, describe(device.device, targets, wanted), simulated=simulated)
     return [*findings, *_board(bus, targets, wanted, listed)]
 
 
-def _device(machine: Machine, listed: ListedDevice, *, simulated: bool) -> list[Finding]:
+def _device(machine: Machine, listed: ListedDevice, text: str, *, simulated: bool) -> list[Finding]:
     topic = f"port {listed.device.path}"
     data: dict[str, Any] = {"usb_id": listed.device.usb_id, "serial": listed.serial}
-    is_chip = listed.target is not None and bool(listed.interfaces)
-    if is_chip:
+    if listed.is_chip:
         data |= {"target": listed.target and listed.target.name, "mode": str(listed.interfaces[0].mode)}
     problems: list[Finding] = []
     node = None if simulated else node_of(machine, listed.device.path)
-    text = listed.description
     if node is not None:
         drivers = sorted(node.drivers.items())
         data |= {"node": node.device_file, "drivers": {str(number): name for number, name in drivers}}
         access = machine.access(node.device_file)
         text += f"; {node.device_file}{f' is {access}' if access is not None else ''}"
         text += "".join(f", interface {number}: {name}" for number, name in drivers)
-        if is_chip:
+        if listed.is_chip:
             problems = refused(machine, node) or held(machine, node, listed.interfaces[0].descriptor.number)
-    if listed.problem is not None and not problems:
+    if listed.is_chip and listed.problem is not None and not problems:
         problems = [raised(topic, listed.problem)]
-    if not is_chip:
+    if not listed.is_chip:
         return [not_applicable(topic, text, **data)]
     return [(not_applicable if problems else ok)(topic, text, **data), *problems]
 
@@ -124,10 +122,12 @@ def _device(machine: Machine, listed: ListedDevice, *, simulated: bool) -> list[
 def _board(bus: Bus, targets: Sequence[Target], wanted: Target | None, listed: Sequence[ListedDevice]) -> list[Finding]:
     """Check that a flash would find its board."""
     if wanted is None:
-        paths = [device.device.path for device in listed if device.target is not None and device.interfaces]
+        paths = [device.device.path for device in listed if device.is_chip]
         if paths:
             return [ok("board", _found_on(paths), paths=paths)]
-        code = (not_found_kind([device.device for device in listed], targets) if listed else DeviceNotFoundError).code
+        vids = {target.usb.vid for target in targets}
+        of_vendor = [device.device for device in listed if device.device.vid in vids]
+        code = (not_found_kind(of_vendor, targets) if of_vendor else DeviceNotFoundError).code
         return [problem("board", code, f"none found in download mode ({', '.join(target.chip for target in targets)})")]
     try:
         path = select(bus, wanted, Selector(), targets, clock=VirtualClock()).path

@@ -37,6 +37,7 @@ class UsbDevice:
         serial_index: Index of the string descriptor with the serial number, 0 if it has none.
         interfaces: Every alternate setting; empty if the configuration could not be read.
         ep0_size: bMaxPacketSize0, in bytes.
+        product_index: Index of the string descriptor with the product's name, 0 if it has none.
     """
 
     vid: int
@@ -47,6 +48,7 @@ class UsbDevice:
     serial_index: int
     interfaces: tuple[InterfaceDescriptor, ...]
     ep0_size: int = 64
+    product_index: int = 0
     _device: Any = field(repr=False, compare=False, default=None)
 
     @property
@@ -279,6 +281,7 @@ def _snapshot(device: Any) -> UsbDevice:
         path=port_path(device),
         address=device.address,
         serial_index=device.iSerialNumber,
+        product_index=device.iProduct,
         interfaces=tuple(read),
         ep0_size=device.bMaxPacketSize0,
         _device=device,

@@ -213,6 +213,18 @@ def stranger(vid: int, pid: int) -> OtherDevice:
     return OtherDevice(OtherUsb(vid=vid, pid=pid, name="x", meaning="x"), "1-8", 98)
 
 
+class _AppWithDfu(OtherDevice):
+    @property
+    def configuration_descriptor(self) -> bytes:
+        """One DFU interface in run-time mode, with its functional descriptor."""
+        return bytes.fromhex("09021b00010100c0fa 0904000000fe010100 09210de80300101001".replace(" ", ""))
+
+
+def app_with_dfu(vid: int, pid: int, path: str = "2-1") -> OtherDevice:
+    """Return a device with a DFU interface that is not a ROM's."""
+    return _AppWithDfu(OtherUsb(vid=vid, pid=pid, name="x", meaning="x"), path, 97)
+
+
 def open_board(rig: Rig) -> DfuDevice:
     """Open the DFU interface of the only board."""
     (interface,) = find(rig.bus, rig.board.target)
