@@ -93,6 +93,20 @@ def test_earlier_folder_wins_and_names_give_order(machine: FolderMachine) -> Non
     assert for_s3(machine) == [f"{LIB}/40-y.rules, {gives}", f"{RUN}/70-z.rules, {gives}"]
 
 
+def test_every_matching_rule_counts_and_last_group_wins(machine: FolderMachine) -> None:
+    machine.write(f"{ETC}/50-a.rules", 'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", GROUP="early", MODE="0660"')
+    machine.write(f"{ETC}/60-b.rules", 'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", GROUP="late"')
+    rules = udev.rules_for(machine, 0x303A, 9)
+    assert [(rule.group, rule.mode) for rule in rules] == [("early", 0o660), ("late", None)]
+    machine.records = {"early": frozenset({"ada"}), "late": frozenset()}
+    code, reason = udev.why_refused(machine, rules, Access("root", "late", 0o660, allowed=False))
+    assert (code, reason) == ("not-in-group", f"ada is not in the group late, named in {ETC}/60-b.rules")
+
+
+def test_rule_keeps_modem_manager_away(machine: FolderMachine) -> None:
+    assert all('ENV{ID_MM_DEVICE_IGNORE}="1"' in line for line in udev.rule(chips()).splitlines())
+
+
 # --- why a user has no access -----------------------------------------------------------------------------
 
 SEAT = 'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", TAG+="uaccess"'

@@ -5,12 +5,16 @@ from __future__ import annotations
 from ..linux import install as operation
 from ..linux import udev as rules
 from ..linux.install import Change
+from ..target import load_targets
 from .session import Session
 
 
 def udev(session: Session, *, install: bool = False, force: bool = False) -> int:
-    """Print the rule, or install it."""
-    targets = session.targets()
+    """Print the rule, or install it.
+
+    Chips of the current folder do not count: root installs the rule, and the folder may be anybody's.
+    """
+    targets = load_targets()
     if not install:
         session.console.data(rules.rule(targets).rstrip("\n"))
         return 0

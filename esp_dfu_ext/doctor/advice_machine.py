@@ -5,20 +5,50 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+_TIMEOUT = 30  # seconds to start Python
 _DOCKER = "docker run -v /dev/bus/usb:/dev/bus/usb --device-cgroup-rule='c 189:* rmw' IMAGE"
 
 
+_NEEDED = ("esp_dfu_ext", "click", "msgspec", "yaml", "rich")  # what `esp-dfu udev` imports
+
+
 def own_command(arguments: str, *, root: bool = False) -> str:
-    """Return a command of ours for the running Python, because root and other shells may not find `esp-dfu`."""
+    """Return a command of ours for the running Python, because root and other shells may not find `esp-dfu`.
+
+    It imports nothing from the current folder, as ``python -m`` would: root may run it, and the folder is anybody's.
+    """
+    python, folders = sys.executable or "python3", _private_folders()
+    script = _script()
+    if script is not None and not folders:
+        words = [script]
+    else:
+        run = f"import sys; sys.path += {folders}; from esp_dfu_ext.cli import main; main()"
+        words = [python, "-I", "-c", run]
+    return f"{'sudo ' if root else ''}{shlex.join(words)} {arguments}"
+
+
+def _script() -> str | None:
+    """Return the console script of the running Python, if there is one."""
     import sysconfig
 
-    home = Path(__file__).resolve().parent.parent.parent
-    words = [sys.executable or "python3", "-m", "esp_dfu_ext"]
-    if home not in {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}:
-        words = ["env", f"PYTHONPATH={home}", *words]
-    return f"{'sudo ' if root else ''}{shlex.join(words)} {arguments}"
+    path = Path(sysconfig.get_path("scripts")) / "esp-dfu"
+    return str(path) if path.is_file() else None
+
+
+def _private_folders() -> list[str]:
+    """Return the folders with our packages if only this user's Python searches them: a checkout, or ~/.local."""
+    import importlib.util
+    import subprocess
+
+    with suppress(OSError, subprocess.SubprocessError):
+        test = [sys.executable, "-I", "-c", f"import {', '.join(_NEEDED)}"]  # as root's Python would
+        if subprocess.run(test, cwd="/", stderr=subprocess.DEVNULL, timeout=_TIMEOUT, check=False).returncode == 0:
+            return []
+    found = [spec.origin for name in _NEEDED if (spec := importlib.util.find_spec(name)) and spec.origin]
+    return list(dict.fromkeys(str(Path(origin).resolve().parent.parent) for origin in found))
 
 
 def install_rule() -> str:

@@ -36,12 +36,13 @@ _TERM = re.compile(r'([A-Z_]+(?:\{[^}]*\})?)\s*(==|!=|\+=|-=|:=|=)\s*[ei]?"((?:[
 def rule(targets: Sequence[Target]) -> str:
     """Return the rule: access for the user at the seat, and for a group where nobody sits at the machine.
 
-    It covers all product IDs of the vendor that share their first byte with a chip, so new chips need no new rule.
+    It also keeps ModemManager away, which sends AT commands to new serial ports; the ROM's is one. It covers all
+    product IDs of the vendor that share their first byte with a chip, so new chips need no new rule.
     """
     kinds = sorted({(f"{target.usb.vid:04x}", f"{target.usb.pid >> 8:02x}??") for target in targets})
     return "".join(
         f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", ATTR{{idProduct}}=="{product}", '
-        f'MODE="{MODE:04o}", GROUP="{GROUP}", TAG+="uaccess"\n'
+        f'MODE="{MODE:04o}", GROUP="{GROUP}", TAG+="uaccess", ENV{{ID_MM_DEVICE_IGNORE}}="1"\n'
         for vendor, product in kinds
     )
 

@@ -15,7 +15,10 @@ from .chips import chip, chips
 from .files import write_file
 
 NODE = "/dev/bus/usb/001/002"
-OURS = 'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", ATTR{idProduct}=="00??", MODE="0660", GROUP="plugdev", TAG+="uaccess"'
+OURS = (
+    'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", ATTR{idProduct}=="00??", MODE="0660", GROUP="plugdev", TAG+="uaccess", '
+    'ENV{ID_MM_DEVICE_IGNORE}="1"'
+)
 
 
 class FolderMachine(Machine):

@@ -266,7 +266,7 @@ def _plug_in(command: Command, clock: SharedClock, machine: FolderMachine) -> No
 
 
 def _own_command(arguments: str, *, root: bool = False) -> str:
-    return f"{'sudo ' if root else ''}/opt/venv/bin/python -m esp_dfu_ext {arguments}"
+    return f"{'sudo ' if root else ''}/opt/venv/bin/esp-dfu {arguments}"
 
 
 def _stop_at(seconds: float, clock: SharedClock) -> None:
