@@ -319,7 +319,8 @@ class InputMissingError(EspDfuError):
 
     Attributes:
         path: Path of the file.
-        role: What the file is: ``dfu.bin``, ``flasher_args.json``, ``flash file`` or ``build folder``.
+        role: What the file is: ``dfu.bin``, ``flasher_args.json``, ``flash file``, ``build folder`` or
+            ``project folder``.
         reason: ``missing``; ``unreadable``, this user has no permission to read it; ``no-file``, the path is
             something else, such as a folder; ``failed``, for any other reason, which the message quotes.
     """

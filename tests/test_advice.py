@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from esp_dfu_ext.doctor.advice import ADVICE, ESP_DFU, IDF_PY, Context, advice_for, next_steps
+from esp_dfu_ext.doctor import advice_machine
+from esp_dfu_ext.doctor.advice import ADVICE, ESP_DFU, IDF_PY, Context, advice_for, next_steps, steps_after
 from esp_dfu_ext.doctor.advice_machine import own_command
 from esp_dfu_ext.doctor.findings import Finding, Level, problem, raised
 from esp_dfu_ext.errors import (
@@ -134,10 +135,24 @@ def test_missing_board_names_what_closes_dfu(code: str, target: Target) -> None:
     assert bool(delivered) == bool(target.as_delivered)
 
 
-def test_missing_rule_is_last_problem_to_solve() -> None:
-    findings = [problem("udev rule", "no-rule", ""), problem("board", "no-device", "")]
-    assert "download mode" in " ".join(next_steps(findings, ESP_DFU, chip()))
-    assert "udev --install" in next_steps(findings[:1], ESP_DFU, chip())[0]
+def topics(*problems: Finding) -> list[str]:
+    return [step.topic for step in steps_after(problems, ESP_DFU, chip())]
+
+
+def test_each_problem_has_its_step_in_order_of_checks() -> None:
+    image = problem("dfu.bin", "image-old", "")
+    assert topics(problem("udev rule", "no-rule", ""), problem("board", "no-device", ""), image) == [
+        "udev rule", "board", "dfu.bin",
+    ]  # fmt: skip
+    assert topics(problem("udev rule", "no-rule", ""), problem("port 1-1", "no-rule", ""), image) == [
+        "udev rule", "dfu.bin",
+    ]  # fmt: skip
+
+
+def test_consequence_of_container_has_no_step() -> None:
+    bus = problem("bus", "no-usb", "")
+    assert topics(problem("container", "container", ""), bus) == ["container"]
+    assert topics(bus) == ["bus"]
 
 
 def test_defect_of_check_comes_after_every_problem() -> None:
@@ -160,11 +175,42 @@ def test_board_that_cannot_be_used_has_one_step(code: str, step: str) -> None:
     assert step in line
 
 
-def test_own_command_works_for_root_from_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+HOSTILE = ("click.py", "yaml.py", "esp_dfu_ext.py", "json.py", "usb.py")
+
+
+def run_in_hostile_folder(command: str, folder: Path) -> str:
+    """Run a command as root would, in a folder with modules that Python must not import; return its output."""
+    for name in HOSTILE:
+        (folder / name).write_text("raise SystemExit('imported from the current folder')")
+    done = subprocess.run(
+        shlex.split(command), cwd=folder, env={"HOME": "/"}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_own_command_is_console_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "bin" / "esp-dfu"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom esp_dfu_ext.cli import main\nmain()\n")
+    script.chmod(0o755)
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(script.parent))
+    monkeypatch.setattr(advice_machine, "_private_folders", list)
+    assert own_command("udev --install", root=True) == f"sudo {shlex.quote(str(script))} udev --install"
+    monkeypatch.undo()
+    assert "idVendor" in run_in_hostile_folder(f"{script} udev", tmp_path)
+
+
+def test_own_command_without_script_imports_nothing_from_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda name: "/elsewhere")
-    command = shlex.split(own_command("list"))
-    assert command[:2] == ["env", f"PYTHONPATH={PACKAGE.parent}"]
-    done = subprocess.run([*command, "--help"], cwd="/", env={}, capture_output=True, text=True, timeout=240)
-    assert "dfu-util" in done.stdout
-    monkeypatch.setattr("sysconfig.get_path", lambda name: str(PACKAGE.parent))
-    assert own_command("list", root=True) == f"sudo {shlex.quote(sys.executable)} -m esp_dfu_ext list"
+    assert shlex.split(own_command("udev", root=True))[:3] == ["sudo", sys.executable, "-I"]
+    assert "idVendor" in run_in_hostile_folder(own_command("udev"), tmp_path)
+
+
+def test_own_command_finds_packages_that_only_this_user_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advice_machine, "_NEEDED", ("esp_dfu_ext", "click", "yaml", "a_package_that_does_not_exist"))
+    command = own_command("udev")
+    assert str(PACKAGE.parent) in shlex.split(command)[3]
+    assert "idVendor" in run_in_hostile_folder(command, tmp_path)

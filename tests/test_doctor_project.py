@@ -11,6 +11,7 @@ import pytest
 
 import esp_dfu_ext
 from esp_dfu_ext import load_target
+from esp_dfu_ext.doctor import project
 from esp_dfu_ext.doctor.advice import IDF_PY, next_steps
 from esp_dfu_ext.doctor.diagnosis import diagnose
 from esp_dfu_ext.doctor.findings import Finding, Level
@@ -47,6 +48,27 @@ def test_project_is_followed_from_nothing_to_old_image(tmp_path: Path, machine: 
     assert check_project(build, machine)["dfu.bin"].code == "image-old"
     (build / "dfu.bin").write_bytes(b"rubbish")
     assert check_project(build, machine)["dfu.bin"].code == "image"
+
+
+def test_folder_that_is_named_must_be_a_project(
+    tmp_path: Path, machine: FolderMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(folder: Path) -> Finding:
+        found, findings = project.read(folder / "build", folder, named=False)
+        assert found is None
+        return findings[0]
+
+    folder = tmp_path / "my_project"
+    missing = check(folder)
+    assert (missing.code, missing.text) == ("input-missing", f"The project folder {folder} does not exist.")
+    assert next_steps([missing], IDF_PY) == ["Check the folder after -C."]
+    folder.mkdir()
+    assert (check(folder).code, "has no CMakeLists.txt" in check(folder).text) == ("project", True)
+    monkeypatch.chdir(folder)
+    assert check(folder).level is Level.NOT_APPLICABLE
+    monkeypatch.chdir(tmp_path)
+    (folder / "CMakeLists.txt").touch()
+    assert check(folder).level is Level.NOT_APPLICABLE
 
 
 def test_unusable_project_has_code_of_its_error(tmp_path: Path, machine: FolderMachine) -> None:

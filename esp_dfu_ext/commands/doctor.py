@@ -1,10 +1,10 @@
-"""`dfu-doctor`: check everything needed for flashing, and say what to do first."""
+"""`dfu-doctor`: check everything needed for flashing, and say what to do."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..doctor.advice import next_steps
+from ..doctor.advice import Step, steps_after
 from ..doctor.diagnosis import Diagnosis, diagnose
 from ..doctor.environment import Plugin
 from ..doctor.findings import Level
@@ -49,7 +49,7 @@ def doctor(
     )
     if diagnosis.target is not None:
         session.name_image(build_dir / DFU_BIN)
-    steps = next_steps(diagnosis.findings, session.names, diagnosis.target, targets)
+    steps = steps_after(diagnosis.findings, session.names, diagnosis.target, targets)
     if as_json:
         session.console.data(documents.to_json(_document(diagnosis, steps)))
     else:
@@ -57,7 +57,7 @@ def doctor(
     return PROBLEM if diagnosis.problems else 0
 
 
-def _show(session: Session, diagnosis: Diagnosis, steps: list[str]) -> None:
+def _show(session: Session, diagnosis: Diagnosis, steps: list[Step]) -> None:
     rows = []
     for finding in diagnosis.findings:
         word, style = _WORDS[finding.level]
@@ -72,13 +72,16 @@ def _show(session: Session, diagnosis: Diagnosis, steps: list[str]) -> None:
     else:
         session.console.result("Ready to flash, but choose a board:" if steps else "Ready to flash.")
     for step in steps:
-        session.console.advice(step)
+        if len(steps) > 1:
+            session.console.on_stderr().info(f"{step.topic[:1].upper()}{step.topic[1:]}:")
+        for line in step.lines:
+            session.console.advice(line)
     if not number:
         record = f"{session.names.flash} --trace trace.txt"
         session.console.info("If flashing still fails, record the USB traffic", command=record)
 
 
-def _document(diagnosis: Diagnosis, steps: list[str]) -> documents.Diagnosis:
+def _document(diagnosis: Diagnosis, steps: list[Step]) -> documents.Diagnosis:
     return documents.Diagnosis(
         ok=not diagnosis.problems,
         facts=[
@@ -91,5 +94,5 @@ def _document(diagnosis: Diagnosis, steps: list[str]) -> documents.Diagnosis:
             )
             for finding in diagnosis.findings
         ],
-        next=steps,
+        next=[line for step in steps for line in step.lines],
     )

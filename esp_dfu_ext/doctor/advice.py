@@ -83,10 +83,32 @@ def advice_for(
     return list(dict.fromkeys(lines)) or _advice(error.code, context, {"notes": error.notes, **error.facts})
 
 
+@dataclass(frozen=True)
+class Step:
+    """What to do about one problem, or about several that have the same cause.
+
+    Attributes:
+        topic: What was checked.
+        lines: The advice.
+    """
+
+    topic: str
+    lines: tuple[str, ...]
+
+
 def next_steps(
     findings: Sequence[Finding], names: CommandNames, target: Target | None = None, targets: Sequence[Target] = ()
 ) -> list[str]:
-    """Return what to do first after a diagnosis; none if there is nothing to do, or no problem has advice.
+    """Return the lines of `steps_after`."""
+    return [line for step in steps_after(findings, names, target, targets) for line in step.lines]
+
+
+def steps_after(
+    findings: Sequence[Finding], names: CommandNames, target: Target | None = None, targets: Sequence[Target] = ()
+) -> list[Step]:
+    """Return what to do after a diagnosis, in an order that works; none if no problem has advice.
+
+    Findings come in the order in which they depend on each other: packages, machine, permissions, boards, project.
 
     Args:
         findings: All of the diagnosis.
@@ -96,15 +118,19 @@ def next_steps(
     """
     context = Context(names, target, targets)
     problems = [finding for finding in findings if finding.code]
-    # A missing rule only matters with a board, and a board that is refused says so itself; a defect of ours comes last.
-    for finding in sorted(problems, key=lambda finding: (finding.code == "unknown", finding.topic == "udev rule")):
-        lines = _advice(finding.code, context, finding.data)
+    codes = {finding.code for finding in problems}
+    if codes & {"wsl", "container"}:  # they are why libusb sees nothing
+        problems = [finding for finding in problems if finding.code != "no-usb"]
+    steps: dict[tuple[str, ...], Step] = {}
+    for finding in sorted(problems, key=lambda finding: finding.code == "unknown"):  # a defect of ours comes last
+        lines = tuple(_advice(finding.code, context, finding.data))
         if lines:
-            return lines
+            steps.setdefault(lines, Step(finding.topic, lines))
     if not problems and target is not None:
         paths = next((finding.data["paths"] for finding in findings if finding.topic == "board"), ())
-        return _advice(SeveralDevicesError.code, context, {"paths": paths}) if len(paths) > 1 else []
-    return []
+        if len(paths) > 1:
+            return [Step("board", tuple(_advice(SeveralDevicesError.code, context, {"paths": paths})))]
+    return list(steps.values())
 
 
 def _advice(code: str, context: Context, data: Mapping[str, Any]) -> list[str]:
@@ -139,6 +165,8 @@ def _input_missing(c: Context) -> list[str]:
     reason, role = c.data.get("reason", "missing"), c.data.get("role")
     if reason == "unreadable":
         return ["Check its permissions."]
+    if role == "project folder":
+        return ["Check the folder after -C."]
     if reason == "missing":
         return [f"Create it: {c.names.build}"] if role == "dfu.bin" else [f"Build the project first: {c.names.compile}"]
     if reason == "no-file" and role == "dfu.bin":

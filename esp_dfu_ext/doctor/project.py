@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
-from ..errors import EspDfuError, InputMissingError
+from ..errors import EspDfuError, InputMissingError, ProjectError
 from ..inputs.esp_idf import DFU_BIN, Project, read_plan, read_project
 from ..inputs.identify import plan_size
 from ..inputs.sdkconfig import BUILT_CONFIG
@@ -18,14 +19,29 @@ from .findings import Finding, not_applicable, ok, problem, raised
 def read(build_dir: Path, project_dir: Path | None, *, named: bool) -> tuple[Project | None, list[Finding]]:
     """Return the configured project, or None and the finding that says why there is none.
 
-    A build folder that does not exist is a problem only if the user `named` it.
+    A build folder that does not exist is a problem only if the user `named` it, or another folder than the current one
+    as the project, and that is none.
     """
     try:
         return read_project(build_dir, project_dir), []
     except EspDfuError as error:
-        if isinstance(error, InputMissingError) and error.reason == "missing" and not named:
-            return None, [not_applicable("project", f"no configured project here: {build_dir} does not exist")]
-        return None, [raised("project", error)]
+        if not isinstance(error, InputMissingError) or error.reason != "missing" or named:
+            return None, [raised("project", error)]
+    wrong = _not_a_project(project_dir) if project_dir is not None else None
+    if wrong is not None:
+        return None, [raised("project", wrong)]
+    return None, [not_applicable("project", f"no configured project here: {build_dir} does not exist")]
+
+
+def _not_a_project(folder: Path) -> EspDfuError | None:
+    """Return what is wrong with a project folder; None for a project, and for the current folder, which may be any."""
+    if os.path.realpath(folder) == os.path.realpath(Path.cwd()):
+        return None
+    if not os.path.isdir(folder):  # noqa: PTH112 (Path raises if there is no permission)
+        return InputMissingError(f"The project folder {folder} does not exist.", path=folder, role="project folder")
+    if not os.path.isfile(folder / "CMakeLists.txt"):  # noqa: PTH113
+        return ProjectError(f"{folder} is not an ESP-IDF project: it has no CMakeLists.txt.")
+    return None
 
 
 def check(project: Project, targets: list[Target]) -> list[Finding]:
