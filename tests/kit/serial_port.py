@@ -72,13 +72,25 @@ def _send_answers(board: Board, ours: int) -> None:
     os.write(ours, answer)
 
 
-def esptool(port: str, *arguments: str, after: str = "no-reset") -> subprocess.CompletedProcess[str]:
-    """Run esptool on a port whose chip is in download mode, without its stub; words are written as in version 5."""
+def start_esptool(port: str, *arguments: str, after: str = "no-reset") -> subprocess.Popen[str]:
+    """Start esptool on a port whose chip is in download mode, without its stub; words are written as in version 5."""
     words = ["--port", port, "--before", "no-reset", "--after", after, "--no-stub", *arguments]
     if OLD_ESPTOOL:
-        words = [
-            word.replace("-", "_") if not word.startswith("-") else word.replace("--no-stub", "--no-stub")
-            for word in words
-        ]
+        words = [word if word.startswith(("-", "/")) else word.replace("-", "_") for word in words]
     command = [sys.executable, "-m", "esptool", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for esptool; return what it printed, and raise AssertionError if it failed."""
+    try:
+        out, _ = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out
+    return out
+
+
+def esptool(port: str, *arguments: str, after: str = "no-reset") -> str:
+    """Run esptool to its end; see `start_esptool` and `finish`."""
+    return finish(start_esptool(port, *arguments, after=after))

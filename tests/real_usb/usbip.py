@@ -20,7 +20,7 @@ from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.simulator.apps import App
 from esp_dfu_ext.simulator.board import Board, DeviceGone
 from esp_dfu_ext.simulator.bridge import Bridge
-from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
+from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout, TransferNak
 
 _ATTACH = Path("/sys/devices/platform/vhci_hcd.0/attach")
 _DETACH = Path("/sys/devices/platform/vhci_hcd.0/detach")
@@ -39,6 +39,7 @@ _ANSWER_REST = struct.Struct(">iiiii8x")  # status, length, start frame, packets
 _SETUP = struct.Struct("<BBHHH")
 
 _GET_DESCRIPTOR, _SET_CONFIGURATION, _SET_INTERFACE = 0x06, 0x09, 0x0B
+_TO_HOST, _PACKET = 0x80, 64  # bit of an endpoint's address; size of a bulk packet at full speed
 _FIRST_READ = 64  # GET_DESCRIPTOR_BUFSIZE of drivers/usb/core/hub.c: asked only after a bus reset
 
 FOLLOW_INTERVAL = 0.01  # seconds between two checks for boards that connected or left
@@ -113,6 +114,7 @@ class _Connection:
         self._device = device
         self._lock = lock
         self._waiting: set[int] = set()  # seqnums without an answer
+        self._reads: list[tuple[int, int]] = []  # seqnum and endpoint of transfers that wait for data
         self._configured = False
         self._socket = end
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -142,7 +144,11 @@ class _Connection:
                 self._waiting.add(seqnum)
                 if endpoint == 0:
                     self._control(seqnum, setup, data)
-                # All other endpoints never answer: NAK until the host gives up.
+                elif to_host:
+                    self._reads.append((seqnum, endpoint | _TO_HOST))
+                    self._send_packets()
+                else:
+                    self._bulk_out(seqnum, endpoint, data)
 
     def _control(self, seqnum: int, setup: bytes, data: bytes) -> None:
         request_type, request, value, _, length = _SETUP.unpack(setup)
@@ -164,6 +170,26 @@ class _Connection:
             else:
                 self._answer(seqnum, 0, len(answer) if request_type & 0x80 else len(data), answer)
 
+    def _bulk_out(self, seqnum: int, endpoint: int, data: bytes) -> None:
+        """Pass a transfer on packet by packet; a device that does not take it lets the host wait."""
+        if not isinstance(self._device, Board):
+            return
+        with self._lock, contextlib.suppress(TransferNak):
+            for start in range(0, len(data), _PACKET):
+                self._device.bulk_out(endpoint, data[start : start + _PACKET])
+            self._answer(seqnum, 0, len(data), b"")
+        self._send_packets()
+
+    def _send_packets(self) -> None:
+        """Answer the transfers that wait for data, as far as there is some; each packet ends one."""
+        if not isinstance(self._device, Board):
+            return
+        for seqnum, endpoint in self._reads[:]:
+            with self._lock, contextlib.suppress(TransferNak):
+                packet = self._device.bulk_in(endpoint)
+                self._reads.remove((seqnum, endpoint))
+                self._answer(seqnum, 0, len(packet), packet)
+
     def _notice_reset(self, request_type: int, request: int, value: int, length: int) -> None:
         """Detect a bus reset, for which USB/IP has no message, by how the kernel then reads the descriptor."""
         if (request_type, request) == (0x00, _SET_CONFIGURATION):
@@ -182,6 +208,7 @@ class _Connection:
     def _unlink(self, seqnum: int, unlinked: int) -> None:
         status = -errno.ECONNRESET if unlinked in self._waiting else 0
         self._waiting.discard(unlinked)
+        self._reads = [read for read in self._reads if read[0] != unlinked]
         self._socket.sendall(_HEADER.pack(_UNLINKED, seqnum, 0, 0, 0, struct.pack(">i24x", status)))
 
 
