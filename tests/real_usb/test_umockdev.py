@@ -22,6 +22,7 @@ from esp_dfu_ext.target import load_target
 
 from ..kit.archives import File
 from ..kit.boards import assert_flashed
+from ..kit.loader import SYNC_ANSWER
 from .umockdev.bench import ESP_DFU, HERE, UmockdevBench, finish
 
 pytestmark = pytest.mark.umockdev
@@ -181,6 +182,22 @@ def test_dfu_suffix_and_cpio_read_our_image(builds: dict[str, Path], chip: str) 
     files = ["bootloader.bin", "partition-table.bin", "hello_world.bin"]
     assert names.stdout.split() == ["dfuinfo0.dat", "flash_params.dat", *files]
     assert "junk" not in names.stderr
+
+
+# --- the serial loader ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("debian_libusb", [True, False], ids=["debian", "libusb-package"])
+@pytest.mark.parametrize("mode", ["", "+dfu"], ids=["run-time", "dfu"])
+def test_serial_loader_answers_by_libusb(mode: str, debian_libusb: bool) -> None:
+    data = load_target("esp32s3").serial_loader
+    assert data is not None
+    with UmockdevBench("esp32s3" + mode) as bench:
+        talk = [sys.executable, "-m", "tests.real_usb.serial_talk", hex(data.mac)]
+        result = bench.run(*talk, debian_libusb=debian_libusb)
+        assert result.stderr == ""
+        mac = "c0010a0400010000a100000000c0"
+        assert result.stdout.split("\n") == [SYNC_ANSWER * 8, mac, "[True, True, False]", ""]
 
 
 # --- faults -----------------------------------------------------------------------------------------------

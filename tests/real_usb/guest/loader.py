@@ -10,7 +10,6 @@ import fcntl
 import os
 import termios
 from pathlib import Path
-from typing import Any
 
 import pytest
 import usb.core
@@ -18,11 +17,11 @@ import usb.util
 
 from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.simulator.rom import SERIAL_IN, SERIAL_OUT
 
 from ...kit.files import write_file
 from ...kit.loader import READ_REG, SYNC_ANSWER, SYNC_FRAME, frame, value, words
 from ...kit.serial_port import OLD_ESPTOOL, esptool, finish, start_esptool
+from ..serial_talk import SerialPort
 from ..usbip import wait_until
 from .conftest import Image, MakeImage, VmBench, flash
 
@@ -107,37 +106,11 @@ def test_tty_that_is_opened_and_closed_resets_the_chip_only_after_sync(bench: Vm
     wait_until(lambda: board.rom.mode is Mode.RUN_TIME, "the chip was reset")
 
 
-class Port:
-    """The serial port of the only board by libusb, without the kernel's driver."""
-
-    def __init__(self) -> None:
-        self.device: Any = usb.core.find(idVendor=0x303A)
-        for number in (0, 1):
-            if self.device.is_kernel_driver_active(number):
-                self.device.detach_kernel_driver(number)
-            usb.util.claim_interface(self.device, number)
-
-    def ask(self, wire: bytes) -> str:
-        self.device.write(SERIAL_OUT, wire, 1000)
-        answer = b""
-        while True:
-            try:
-                answer += bytes(self.device.read(SERIAL_IN, 64, 200))
-            except usb.core.USBTimeoutError:
-                return answer.hex()
-
-    def give_back(self) -> None:
-        for number in (0, 1):
-            usb.util.release_interface(self.device, number)
-        self.device.attach_kernel_driver(0)
-        usb.util.dispose_resources(self.device)
-
-
 @pytest.mark.parametrize("mode", [Mode.RUN_TIME, Mode.DFU], ids=str)
 def test_libusb_talks_to_the_loader_beside_a_download(bench: VmBench, image_for: MakeImage, mode: Mode) -> None:
     board, image = bench.add("esp32s3", mode=mode), image_for("esp32s3")
     wait_for_tty()
-    port = Port()
+    port = SerialPort()
     assert not Path(TTY).exists()
     assert port.ask(SYNC_FRAME) == SYNC_ANSWER * 8
     assert board.target.serial_loader is not None

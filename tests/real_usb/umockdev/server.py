@@ -28,8 +28,8 @@ from gi.repository import GLib, UMockdev  # noqa: E402
 from esp_dfu_ext.clock import SystemClock  # noqa: E402
 from esp_dfu_ext.dfu.spec import Mode  # noqa: E402
 from esp_dfu_ext.simulator import Board, simulate_text  # noqa: E402
-from esp_dfu_ext.simulator.board import AccessDenied, DeviceGone  # noqa: E402
-from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout  # noqa: E402
+from esp_dfu_ext.simulator.board import SERIAL_INTERFACES, AccessDenied, DeviceGone  # noqa: E402
+from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout, TransferNak  # noqa: E402
 from esp_dfu_ext.target import load_targets  # noqa: E402
 from tests.kit.plain_device import PlainDevice, plain_board  # noqa: E402
 
@@ -37,6 +37,7 @@ HUB = "/devices/pci0000:00/0000:00:14.0/usb1"
 HUB_DESCRIPTORS = bytes.fromhex(
     "12010002090001406b1d020001060302010109021900010100e0000904000001090000000705810304000c"
 )
+PACKET = 64  # bytes of a bulk packet at full speed
 TICK = 5  # milliseconds between two updates of the boards, and for which a REAPURB waits
 
 # linux/usbdevice_fs.h: the numbers of the ioctls of type 'U', on a 64-bit machine.
@@ -45,8 +46,10 @@ CLAIMINTERFACE, RELEASEINTERFACE, IOCTL, RESET, CLEAR_HALT, GET_CAPABILITIES, DI
     15, 16, 18, 20, 21, 26, 27,
 )  # fmt: skip
 CAPABILITIES = 0x01 | 0x04 | 0x10  # zero packet, no packet size limit, reap after disconnect
-URB_CONTROL = 2
-# struct usbdevfs_urb: type, status, buffer, buffer_length, actual_length.
+URB_INTERRUPT, URB_CONTROL, URB_BULK = 1, 2, 3
+DISCONNECT, CONNECT = 22, 23  # within IOCTL
+DRIVER = b"cdc_acm\0"
+# struct usbdevfs_urb: type, endpoint, status, buffer, buffer_length, actual_length.
 URB_SIZE, STATUS_AT, BUFFER_AT, BUFFER_LENGTH_AT, ACTUAL_LENGTH_AT = 56, 4, 16, 24, 28
 
 
@@ -66,11 +69,12 @@ class BenchClock(SystemClock):
 
 @dataclass
 class Urb:
-    """A submitted transfer, which can be reaped from `due` on."""
+    """A submitted transfer, which can be reaped from `due` on; `endpoint` of one that waits for the board's data."""
 
     client: Any
     memory: Any
     due: float
+    endpoint: int | None = None
 
 
 class Node(UMockdev.IoctlBase):  # type: ignore[misc]
@@ -98,14 +102,14 @@ class Node(UMockdev.IoctlBase):  # type: ignore[misc]
         try:
             if not self.present and number != DISCARDURB:
                 raise OSError(errno.ENODEV, "")
-            self._answer(client, number)
+            result = self._answer(client, number)
         except OSError as error:
             client.complete(-1, error.errno)
         else:
-            client.complete(0, 0)
+            client.complete(result, 0)
         return True
 
-    def _answer(self, client: Any, number: int) -> None:
+    def _answer(self, client: Any, number: int) -> int:
         argument = client.get_arg()
         if number == GET_CAPABILITIES:
             argument.resolve(0, 4).update(0, struct.pack("<I", CAPABILITIES))
@@ -125,13 +129,35 @@ class Node(UMockdev.IoctlBase):  # type: ignore[misc]
             self._discard(int.from_bytes(bytes(argument.retrieve()), "little"))
         elif number == RESET:
             self._reset()
-        elif number in (GETDRIVER, IOCTL):
-            raise OSError(errno.ENODATA, "no kernel driver")
+        elif number == GETDRIVER:
+            memory = argument.resolve(0, 4 + len(DRIVER))  # umockdev keeps the size of the first resolve()
+            self._check_driver(int.from_bytes(bytes(memory.retrieve())[:4], "little"))
+            memory.update(4, DRIVER)
+        elif number == IOCTL:
+            interface, code = struct.unpack("<ii", bytes(argument.resolve(0, 8).retrieve()))
+            return self._change_driver(interface, code & 0xFF)
         elif number != CLEAR_HALT:
             raise OSError(errno.ENOTTY, "")
+        return 0
+
+    def _check_driver(self, interface: int) -> None:
+        if interface not in SERIAL_INTERFACES or not self.board.kernel_driver:
+            raise OSError(errno.ENODATA, "no kernel driver")
+
+    def _change_driver(self, interface: int, code: int) -> int:
+        """Unbind or bind the kernel's serial driver, which has both halves of the CDC interface."""
+        if code == DISCONNECT:
+            self._check_driver(interface)
+            self.board.kernel_driver = False
+        elif code == CONNECT and interface in SERIAL_INTERFACES and not set(SERIAL_INTERFACES) & set(self._claimed):
+            self.board.kernel_driver = True
+            return 1
+        return 0
 
     def _claim(self, client: Any, interface: int) -> None:
         owner = self._claimed.get(interface)
+        if interface in SERIAL_INTERFACES and self.board.kernel_driver:
+            raise OSError(errno.EBUSY, "")
         if self.board.faults.busy or (owner not in (None, client) and owner.get_connected()):
             raise OSError(errno.EBUSY, "")
         self._claimed[interface] = client
@@ -145,8 +171,11 @@ class Node(UMockdev.IoctlBase):  # type: ignore[misc]
 
     def _submit(self, client: Any, memory: Any) -> None:
         raw = bytes(memory.retrieve())
+        if raw[0] in (URB_BULK, URB_INTERRUPT):
+            self._submit_to_endpoint(client, memory, raw)
+            return
         if raw[0] != URB_CONTROL:
-            raise OSError(errno.EINVAL, "the boards have nothing but endpoint 0")
+            raise OSError(errno.EINVAL, "the boards have no isochronous endpoints")
         buffer = memory.resolve(BUFFER_AT, struct.unpack_from("<i", raw, BUFFER_LENGTH_AT)[0])
         sent = bytes(buffer.retrieve())
         kind, request, value, _, length = struct.unpack_from("<BBHHH", sent)
@@ -167,12 +196,57 @@ class Node(UMockdev.IoctlBase):  # type: ignore[misc]
         memory.update(ACTUAL_LENGTH_AT, struct.pack("<i", done))
         due = self._clock.settle()
         self._urbs.append(Urb(client, memory, math.inf if hangs else due))
+        if not status and not self.present:
+            self._changed()  # a line state that resets the chip
+
+    def _submit_to_endpoint(self, client: Any, memory: Any, raw: bytes) -> None:
+        """Start a transfer to an endpoint; one that the board does not take, or has no data for, waits."""
+        endpoint, length = raw[1], struct.unpack_from("<i", raw, BUFFER_LENGTH_AT)[0]
+        urb = Urb(client, memory, math.inf, endpoint if endpoint & 0x80 else None)
+        self._urbs.append(urb)
+        if endpoint & 0x80:
+            self._send_packets()
+            return
+        data = bytes(memory.resolve(BUFFER_AT, length).retrieve())
+        try:
+            for start in range(0, length, PACKET):
+                self.board.bulk_out(endpoint, data[start : start + PACKET])
+        except TransferNak:
+            return
+        except DeviceGone:
+            length = 0
+        self._finish(urb, length)
+        self._send_packets()
+
+    def _finish(self, urb: Urb, length: int) -> None:
+        """End a transfer; with an error if the board has left the bus."""
+        status = 0 if self.present or length else -self._gone_errno
+        urb.memory.update(STATUS_AT, struct.pack("<i", status))
+        urb.memory.update(ACTUAL_LENGTH_AT, struct.pack("<i", length))
+        urb.due, urb.endpoint = self._clock.settle(), None
+        if not self.present:
+            self._changed()
+
+    def _send_packets(self) -> None:
+        """Answer the transfers that wait for data, as far as there is some; each packet ends one."""
+        for urb in self._urbs:
+            if urb.endpoint is None:
+                continue
+            try:
+                packet = self.board.bulk_in(urb.endpoint)
+            except TransferNak:
+                continue
+            except DeviceGone:
+                packet = b""
+            if packet:
+                urb.memory.resolve(BUFFER_AT, len(packet)).update(0, packet)
+            self._finish(urb, len(packet))
 
     def _discard(self, address: int) -> None:
         for urb in self._urbs:
             if urb.memory.client_addr == address:
                 urb.memory.update(STATUS_AT, struct.pack("<i", -errno.ENOENT))
-                urb.due = 0.0
+                urb.due, urb.endpoint = 0.0, None
                 return
         raise OSError(errno.EINVAL, "")
 
