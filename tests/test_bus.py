@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import usb.core
+import usb.util
 
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import (
@@ -26,6 +27,7 @@ from esp_dfu_ext.usb.descriptors import path_key
 from esp_dfu_ext.usb.libusb import mapped
 
 from .kit.boards import make_rig, serial_jtag
+from .kit.loader import SYNC_ANSWER, SYNC_FRAME
 
 
 @pytest.mark.parametrize(
@@ -299,3 +301,67 @@ def test_reading_string_leaves_device_closed(effect: Effect | None) -> None:
     (device,) = rig.bus.scan()
     assert (device.read_string(3) is None) == (effect is not None)
     assert rig.handles == 0
+
+
+# --- the simulated boards' serial port --------------------------------------------------------------------
+
+
+@pytest.fixture
+def serial_device() -> Any:
+    """Return a board as pyusb shows it."""
+    return usb.core.find(backend=make_rig().backend())
+
+
+def test_serial_port_by_pyusb(serial_device: Any) -> None:
+    for number in (0, 1):
+        if serial_device.is_kernel_driver_active(number):
+            serial_device.detach_kernel_driver(number)
+        usb.util.claim_interface(serial_device, number)
+    assert serial_device.write(0x03, SYNC_FRAME, 1000) == len(SYNC_FRAME)
+    answer = b"".join(bytes(serial_device.read(0x84, 64, 100)) for _ in range(112))
+    assert answer.hex() == SYNC_ANSWER * 8
+    for endpoint in (0x84, 0x85):
+        with pytest.raises(usb.core.USBTimeoutError):
+            serial_device.read(endpoint, 64, 100)
+
+
+def test_kernel_driver_has_both_halves_of_the_serial_port(serial_device: Any) -> None:
+    assert [serial_device.is_kernel_driver_active(number) for number in (0, 1, 2)] == [True, True, False]
+    with pytest.raises(usb.core.USBError) as caught:
+        usb.util.claim_interface(serial_device, 1)
+    assert caught.value.errno == errno.EBUSY
+    serial_device.detach_kernel_driver(0)
+    assert not serial_device.is_kernel_driver_active(1)
+    usb.util.claim_interface(serial_device, 1)
+    with pytest.raises(usb.core.USBError) as caught:
+        serial_device.attach_kernel_driver(0)
+    assert caught.value.errno == errno.EBUSY
+    usb.util.release_interface(serial_device, 1)
+    serial_device.attach_kernel_driver(0)
+    assert serial_device.is_kernel_driver_active(1)
+
+
+def test_interfaces_are_claimed_one_by_one() -> None:
+    rig = make_rig()
+    ours, theirs = (usb.core.find(backend=rig.backend()) for _ in range(2))
+    ours.detach_kernel_driver(0)
+    usb.util.claim_interface(ours, 0)
+    usb.util.claim_interface(theirs, 2)
+    for device, number in ((ours, 2), (theirs, 0)):
+        with pytest.raises(usb.core.USBError) as caught:
+            usb.util.claim_interface(device, number)
+        assert caught.value.errno == errno.EBUSY
+    usb.util.dispose_resources(ours)
+    usb.util.claim_interface(theirs, 0)
+
+
+def test_serial_port_of_a_board_that_left(serial_device: Any) -> None:
+    serial_device.detach_kernel_driver(0)
+    usb.util.claim_interface(serial_device, 1)
+    serial_device._ctx.handle.owner.unplug()
+    with pytest.raises(usb.core.USBError) as caught:
+        serial_device.write(0x03, b"", 100)
+    assert caught.value.errno in (errno.ENODEV, errno.ENOENT)
+    with pytest.raises(usb.core.USBError) as caught:
+        serial_device.read(0x84, 64, 100)
+    assert caught.value.errno in (errno.ENODEV, errno.ENOENT)

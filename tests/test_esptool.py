@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from esptool.targets import CHIP_DEFS
 
 from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.simulator import Board
 
 from .kit.archives import small_image
-from .kit.boards import Rig
+from .kit.boards import Rig, open_board
 from .kit.chips import NAMES, chip
 from .kit.files import write_file
 from .kit.serial_port import OLD_ESPTOOL, esptool, finish, serial_port, start_esptool
@@ -28,7 +29,8 @@ def make_board(name: str, number: int = 1, flash_size: int = 4 * MIB) -> Board:
 
 
 def test_reads_mac_and_flash_size_of_every_chip() -> None:
-    boards = [make_board(name, number, MIB << number) for number, name in enumerate(NAMES, 1)]
+    names = [name for name in NAMES if name in CHIP_DEFS]  # version 4.7 does not know them all
+    boards = [make_board(name, number, MIB << number) for number, name in enumerate(names, 1)]
     with ExitStack() as stack:
         ports = [stack.enter_context(serial_port(board)) for board in boards]
         started = [start_esptool(port, "flash-id") for port in ports]
@@ -70,10 +72,14 @@ def test_verifies_what_dfu_flashed_and_starts_the_app(tmp_path: Path) -> None:
 
 
 def test_writes_what_dfu_reads(tmp_path: Path) -> None:
-    board = make_board("esp32s2")
+    rig = Rig([make_board("esp32s2")], SystemClock())
+    board = rig.board
     content = bytes(range(256)) * 20
     path = write_file(tmp_path / "app.bin", content)
     with serial_port(board) as port:
         out = esptool(port, "write-flash", "0x10000", str(path))
     assert "Hash of data verified" in out
-    assert board.rom.flash.read(0x10000, len(content)) == content
+    board.rom.restart(Mode.DFU)
+    device = open_board(rig)
+    blocks = [device.upload(number, 64) for number in range((0x10000 + len(content)) // 64)]
+    assert b"".join(blocks)[0x10000:] == content

@@ -391,6 +391,17 @@ def test_flash_end_leaves_the_loader(wire: bytes, reboots: bool) -> None:
             board.control(0xA1, Request.DFU_GETSTATE, 0, b"", 1)
 
 
+@pytest.mark.parametrize("wire", [md5(0, 1 << 25), begin(1 << 25, 0)])
+def test_more_than_all_flash_memory_keeps_the_rom_busy(wire: bytes) -> None:
+    board = loader_board()
+    assert ask(board, params(0xFFFFFFFF))
+    assert ask(board, wire) == ""
+    with pytest.raises(ControlTimeout):
+        board.control(0xA1, Request.DFU_GETSTATE, 0, b"", 1)
+    board.plug()
+    assert board.control(0xA1, Request.DFU_GETSTATE, 0, b"", 1) == b"\0"
+
+
 # --- beside DFU -------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from esp_dfu_ext import Flasher
@@ -18,6 +19,7 @@ from .kit.archives import FILES, MIB, archive, checked, image_of
 from .kit.boards import make_rig
 from .kit.chips import NAMES, chip, chips
 from .kit.host import DETACH, DNLOAD
+from .kit.loader import GET_SECURITY_INFO, ask, frame, sync
 
 
 def _board(name: str = "esp32s3", mode: Mode = Mode.RUN_TIME) -> tuple[Board, Clock]:
@@ -187,3 +189,22 @@ def test_addresses_are_unique() -> None:
     rig.boards[1].plug()
     addresses = [d.address for d in rig.bus.scan()]
     assert len(set(addresses)) == 3
+
+
+@pytest.mark.parametrize(("option", "flags", "count"), [("secure-boot", 1, 0), ("flash-encryption", 0, 7)])
+def test_burned_efuses_are_told_by_the_serial_loader(option: str, flags: int, count: int) -> None:
+    (board,) = simulate_text(f"esp32s3+{option}", chips(), VirtualClock()).boards
+    sync(board)
+    info = bytes.fromhex(ask(board, frame(GET_SECURITY_INFO)))[9:]
+    assert (info[0], info[4]) == (flags, count)
+
+
+def test_board_whose_efuses_disable_usb_does_not_appear() -> None:
+    simulation = simulate_text("esp32s3+no-usb,esp32s2", chips(), VirtualClock())
+    assert [device.path for device in simulation.bus.scan()] == ["1-2"]
+
+
+def test_efuses_need_loader_data() -> None:
+    target = msgspec.structs.replace(chips()[0], serial_loader=None)
+    with pytest.raises(UsageError, match="no serial_loader section"):
+        simulate_text(f"{target.name}+secure-boot", [target])

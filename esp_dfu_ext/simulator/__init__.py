@@ -77,7 +77,8 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
     Options follow the chip's name, each after a ``+``: ``dfu`` (already in DFU mode), ``app`` (runs an app with the
     ROM's USB console), ``app=vvvv:pppp`` (an app with a DFU run-time interface and these IDs), ``touch=vvvv:pppp`` (an
     app with a serial port that restarts into the ROM after 1200 baud), ``boots`` (a reset starts an app without USB),
-    ``slow`` (takes the chip's own time), ``strict`` (demands DFU_GETSTATUS after each block), or a fault:
+    ``slow`` (takes the chip's own time), ``strict`` (demands DFU_GETSTATUS after each block), burned eFuses
+    (``secure-boot``, ``flash-encryption``, or ``no-usb`` for those that keep the ROM off USB), or a fault:
     ``no-access``, ``busy``, ``no-return``, and, once at block N, ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N``
     and ``reset@N`` (another program resets the bus). ``bridge=vvvv:pppp`` in place of a chip is a USB-UART bridge
     (CP210x, CH34x) whose DTR and RTS move the pins of the board before it.
@@ -145,6 +146,17 @@ def _usb_ids(word: str) -> tuple[int, int]:
     return int(found[1], 16), int(found[2], 16)
 
 
+_EFUSES = ("secure-boot", "flash-encryption")
+
+
+def _burn(board: Board, word: str) -> None:
+    """Burn the eFuses of Secure Boot or flash encryption, which the serial loader tells."""
+    loader, data = board.rom.loader, board.target.serial_loader
+    if loader is None or data is None:
+        raise UsageError(f"Cannot simulate {word!r}: {board.target.source} has no serial_loader section.")
+    loader.registers.burn(data.secure_boot if word == "secure-boot" else data.flash_encryption)
+
+
 def _apply(board: Board, option: str) -> None:
     word, _, block = option.partition("@")
     faults = board.faults
@@ -164,6 +176,10 @@ def _apply(board: Board, option: str) -> None:
         board.boots_app = True
     elif word == "strict":
         board.rom.wants_status = True
+    elif word in _EFUSES:
+        _burn(board, word)
+    elif word == "no-usb":
+        board.disable_usb()
     elif word == "no-access":
         faults.no_access = True
     elif word == "busy":
@@ -177,7 +193,8 @@ def _apply(board: Board, option: str) -> None:
     else:
         raise UsageError(
             f"Unknown option {word!r} of a simulated board; expected one of dfu, app, app=vvvv:pppp, touch=vvvv:pppp, "
-            f"boots, strict, slow, no-access, busy, no-return, {_AT_BLOCK_NAMES}."
+            f"boots, strict, slow, secure-boot, flash-encryption, no-usb, no-access, busy, no-return, "
+            f"{_AT_BLOCK_NAMES}."
         )
 
 

@@ -216,9 +216,17 @@ class SimulatedBackend:
         data[: len(answer)] = array("B", answer)
         return len(answer)
 
+    def intr_write(self, handle: _Device, ep: int, intf: int, data: Any, timeout: int) -> int:
+        """Fail as a bulk transfer to an endpoint that does not exist; pyusb looks for this method."""
+        return self.bulk_write(handle, ep, intf, data, timeout)
+
+    iso_write = intr_write
+
     def intr_read(self, handle: _Device, ep: int, intf: int, data: Any, timeout: int) -> int:
         """Wait for a notification, which no ROM sends."""
         return self.bulk_read(handle, ep, intf, data, timeout)
+
+    iso_read = intr_read
 
     def _bulk(self, handle: _Device, timeout: int, transfer: Callable[[Board], Any]) -> Any:
         board = self._present(handle)

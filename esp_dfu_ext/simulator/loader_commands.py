@@ -14,8 +14,9 @@ from functools import reduce
 from operator import xor
 
 from ..target import Target
+from .nor import ADDRESS_SPACE
 from .registers import Registers
-from .spiflash import SpiFlash
+from .spiflash import RomDied, SpiFlash
 
 SYNC = 0x08
 SYNC_ANSWERS = 8
@@ -115,6 +116,9 @@ class Commands:
 
         Returns:
             The answers, without their framing.
+
+        Raises:
+            RomDied: The chip is busy with it for good.
         """
         self._message[: len(message)] = message
         direction, op, _, checksum = _HEADER.unpack_from(self._message)
@@ -182,6 +186,7 @@ class Commands:
         self._reason = 0
 
     def _read_flash(self, address: int, size: int) -> bytes:
+        _expect_in_time(size)
         content = self._flash.read(address, size)
         if content is None:
             raise _Refused(READ_FAILED)
@@ -200,6 +205,7 @@ class Commands:
         if block_size > _LONGEST_BLOCK:
             raise _Refused(INVALID)
         write = self._drop if encrypted else self._program
+        _expect_in_time(size)
         fits = self._flash.erase(address, size)
         self._flash_range = _Range(address, write, (size if fits else 0) if compressed else None)
         if not fits:
@@ -288,3 +294,9 @@ def _word(data: bytes) -> int:
 def _expect(argument: bytes, size: int) -> None:
     if len(argument) != size:
         raise _Refused(INVALID)
+
+
+def _expect_in_time(size: int) -> None:
+    """Raise RomDied for more than all flash memory: the ROM would go round it, for up to an hour."""
+    if size > ADDRESS_SPACE:
+        raise RomDied

@@ -262,9 +262,12 @@ class Rom:
         Raises:
             TransferNak: The ROM does not take it.
         """
-        if self.loader is None or self._has_left or endpoint != SERIAL_OUT:
+        if self.loader is None or self.dead or self._has_left or endpoint != SERIAL_OUT:
             raise TransferNak
-        self.loader.receive(data, now)
+        try:
+            self.loader.receive(data, now)
+        except RomDied:
+            self.dead = True
         self.must_reset |= self.loader.commands.reboots
 
     def bulk_in(self, endpoint: int, now: float) -> bytes:

@@ -19,11 +19,12 @@ from esp_dfu_ext.commands import flash as flashing
 from esp_dfu_ext.commands import inspect as inspecting
 from esp_dfu_ext.commands import list as listing
 from esp_dfu_ext.commands.flash_run import FlashArguments
+from esp_dfu_ext.dfu.spec import Mode, Request
 from esp_dfu_ext.errors import EspDfuError
 from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.simulator import Board, rom_status
 from esp_dfu_ext.simulator.board import DeviceGone
-from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
+from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout, TransferNak
 from esp_dfu_ext.target import read_target
 from esp_dfu_ext.usb import bus
 
@@ -43,6 +44,7 @@ from ..kit.archives import (
 from ..kit.chips import chip
 from ..kit.files import write_file
 from ..kit.host import OK, new_rom, send
+from ..kit.loader import ask, sync
 from ..kit.projects import make_project
 from .guard import cpu_limit, only_inside, run
 from .lying import LyingBackend, Tape
@@ -231,7 +233,49 @@ def device(data: bytes) -> None:
         run(lambda session: flashing.flash(session, dfu_bin, options), clock)
 
 
+# --- the simulated chip's serial port ---------------------------------------------------------------------
+
+
+def serial_port(data: bytes) -> None:
+    """Send the bytes to the serial loader of a board in DFU mode, which must neither stop nor grow, and serve DFU on.
+
+    The first byte says how long the packets are, and whether a SYNC comes first.
+    """
+    settings, wire = (data[0], data[1:]) if data else (0, b"")
+    size = settings % 64 + 1
+    board = Board.make(chip(), "1-1", VirtualClock(), number=1, flash_size=MIB)
+    board.rom.restart(Mode.DFU)
+    with cpu_limit():
+        if settings & 64:
+            sync(board)
+        for start in range(0, len(wire), size):
+            try:
+                ask(board, wire[start : start + size])
+            except (TransferNak, DeviceGone):
+                break
+        if board.present and settings & 128:
+            board.clock.sleep(3600)  # a watchdog that the bytes armed
+            board.update()
+        if board.present:
+            try:
+                assert len(board.control(0xA1, Request.DFU_GETSTATUS, 0, b"", 6)) == 6
+            except ControlTimeout:
+                assert board.rom.loader is not None
+                assert board.rom.dead or board.rom.loader.commands.left
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (image, image_parts, rom, flasher_args, description, sdkconfig, firmware, target_yaml, device)
+    for target in (
+        image,
+        image_parts,
+        rom,
+        flasher_args,
+        description,
+        sdkconfig,
+        firmware,
+        target_yaml,
+        device,
+        serial_port,
+    )
 }
