@@ -65,7 +65,7 @@ back-run-time             gone       ok        ok         gone    gone        go
 back-dfu                  gone       ok        ok         gone    gone        gone        gone        gone        gone    gone    gone    ok
 back-other-chip           gone       mode      mode       gone    gone        gone        gone        gone        gone    gone    gone    ok
 back-other-port           gone       no-return no-return  gone    gone        gone        gone        gone        gone    gone    gone    ok
-bus-reset                 ok         ok        gone       gone    gone        gone        gone        gone        gone    gone    gone    ok
+bus-reset                 ok         ok        ok         gone    gone        gone        gone        gone        gone    gone    gone    ok
 held                      busy       -o        busy       -o      -o          -o          -o          -o          -o      -o      -o      -o
 no-access                 permission -o        permission -o      -o          -o          -o          -o          -o      -o      -o      -o
 SIGINT                    stopped    stopped   stopped    stopped stopped     stopped     stopped     stopped     stopped stopped stopped stopped

@@ -65,6 +65,8 @@ def test_text_names_every_request(tmp_path: Path) -> None:
         "close",
         "open", "GET_DEVICE_DESCRIPTOR", "GET_CONFIG_DESCRIPTOR", "claim", "release", "close",
         "scan", "re-enumeration", "scan",
+        "open", "GET_DEVICE_DESCRIPTOR", "GET_CONFIG_DESCRIPTOR", "GET_STRING_DESCRIPTOR", "GET_STRING_DESCRIPTOR",
+        "close",  # is it the same board?
         "open", "GET_DEVICE_DESCRIPTOR", "GET_CONFIG_DESCRIPTOR", "claim", "release", "close",
     ]  # fmt: skip
 
