@@ -293,3 +293,10 @@ def test_bridge_is_a_device_on_the_bus() -> None:
 def test_wrong_words_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="simulate"):
         simulate_text(text, chips(), VirtualClock())
+
+
+@pytest.mark.parametrize("text", ["esp32s3", "esp32s3+app", "esp32s3+app=cafe:4000"])
+def test_request_with_data_to_device_has_none_in_return(text: str) -> None:
+    """USB/IP sends the length of wLength in both directions."""
+    (board,) = simulate_text(text, chips(), VirtualClock()).boards
+    assert board.control(0x21, SET_LINE_CODING, 0, BAUD_1200, len(BAUD_1200)) == b""

@@ -332,7 +332,7 @@ class Board:
             at = Moment.STRING
         answered = answer() if at is None else self._answer(at, answer)
         self._obey_rom()
-        return answered
+        return answered if request_type & 0x80 else b""
 
     def bulk_out(self, endpoint: int, data: bytes) -> None:
         """Carry out a bulk transfer to the device.

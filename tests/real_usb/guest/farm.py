@@ -163,13 +163,20 @@ def acquired(farm: Farm) -> Iterator[None]:
 
 
 def driver(place: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return the driver of a place, in this process."""
+    """Return the driver of a place, in this process, once labgrid has seen the board."""
     from labgrid import Environment
 
     monkeypatch.setenv("USER", "root")
     target = Environment(str(CLIENT / "environment.yaml")).get_target(place)
     assert target is not None
-    return target.get_driver("EspDfuDriver")
+    found = target.get_driver("EspDfuDriver")
+
+    def seen() -> bool:
+        target.update_resources()
+        return found.board.path is not None
+
+    wait_until(seen, "labgrid sees the board")
+    return found
 
 
 def test_page_flashes_board_from_run_time_mode(bench: VmBench, image: Image, farm: Farm) -> None:
