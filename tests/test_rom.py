@@ -535,5 +535,13 @@ def test_restart_keeps_flash_and_forgets_download() -> None:
     assert get_status(rom) == (OK, 256, APP_IDLE)
 
 
+@pytest.mark.parametrize(("request_", "data"), [(DNLOAD, b"x" * 8), (CLRSTATUS, b""), (0x20, bytes(7)), (0x22, b"")])
+def test_out_request_has_no_answer(request_: int, data: bytes) -> None:
+    """USB/IP passes wLength for these, too."""
+    rom = new_rom()
+    _request(rom, GETSTATUS, length=6)
+    assert rom.control(0x21, request_, 0, data, len(data)) == b""
+
+
 def test_getstate_is_one_byte() -> None:
     assert _request(new_rom(), GETSTATE, length=1) == b"\x02"

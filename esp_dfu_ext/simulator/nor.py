@@ -18,6 +18,10 @@ class NorFlash:
         self.sector = sector
         self._cells = bytearray(b"\xff" * self.size)
 
+    def fill(self, value: int) -> None:
+        """Set every byte to a value, as content from before."""
+        self._cells[:] = bytes([value]) * self.size
+
     def read(self, address: int, size: int) -> bytes:
         """Return `size` bytes, wrapping at the end."""
         return b"".join(bytes(self._cells[start:end]) for start, end in self._ranges(address, size))

@@ -195,7 +195,7 @@ class Rom:
         except RomDied:
             self.dead = True
             raise ControlTimeout from None
-        return answer[:length]
+        return answer[:length] if request_type & 0x80 else b""
 
     def _answer(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
         kind, recipient = request_type & 0x60, request_type & 0x1F
