@@ -19,7 +19,7 @@ def runs(module: str, rounds: int, *keys: str) -> dict[Any, list[dict[str, Any]]
     env = {
         **os.environ,
         "ESP_DFU_BENCH_ROUNDS": str(rounds),
-        "ESP_DFU_VM_DEADLINE": "3000",
+        "ESP_DFU_VM_DEADLINE": "7200",
         "ESP_DFU_VM_REAL_TIME": "1",
     }
     done = subprocess.run(command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, text=True)

@@ -160,42 +160,46 @@ def _steps(heading: str, y: float, height: float, steps: Sequence[tuple[str, str
 SPEEDS = ROOT / "benchmarks" / "usb.json"
 OURS, OURS_STRICT, THEIRS = "#2f81f7", "#8dbbf5", "#8b949e"
 NOTES = {"4 boards, 256 KiB each": "(dfu-util: one after the other)"}
+CHIPS = {"ESP32-S2": "ESP32-S2", "ESP32-S3": "ESP32-S3 (-P4 and -S31 alike)"}
 TOOLS = {"esp-dfu": OURS, "esp-dfu --strict": OURS_STRICT, "dfu-util": THEIRS}
 
 
 def speed() -> str:
-    """Return the seconds of both tools, as the README's table has them."""
+    """Return the seconds of both tools, as the README's tables have them."""
     measured = json.loads(SPEEDS.read_text(encoding="utf-8"))
-    seconds = {(run["work"], run["tool"]): run["seconds"] for run in measured["medians"]}
-    works = list(dict.fromkeys(work for work, _ in seconds))
+    seconds = {(run["chip"], run["work"], run["tool"]): run["seconds"] for run in measured["medians"]}
     left, right, bar, gap, group = 226, 60, 16, 3, 22
-    scale = (WIDTH - left - right) / max(seconds.values())
+    scale = (WIDTH - left - right) / max(time for (_, _, tool), time in seconds.items() if tool in TOOLS)
     parts = [
-        text(0, 18, "Time to flash a simulated ESP32-S3, in seconds (less is better)", 15, fill=GREY, font_weight=600),
+        text(0, 18, "Time to flash simulated chips, in seconds (less is better)", 15, fill=GREY, font_weight=600),
         text(0, 38, _conditions(measured), 12, fill=GREY),
         *_legend(62),
     ]
     y = 84.0
-    for work in works:
-        bars = [(tool, seconds[work, tool]) for tool in TOOLS if (work, tool) in seconds]
-        middle = y + (len(bars) * (bar + gap) - gap) / 2
-        note = NOTES.get(work, "")
-        parts.append(text(left - 12, middle + (-3 if note else 4.5), work, 13, fill=GREY, text_anchor="end"))
-        if note:
-            parts.append(text(left - 12, middle + 13, note, 12, fill=GREY, text_anchor="end"))
-        for tool, time in bars:
-            parts.append(box(left, y, time * scale, bar, 2, fill=TOOLS[tool]))
-            parts.append(text(left + time * scale + 7, y + 12.5, f"{time:.1f} s", 12, fill=GREY))
-            y += bar + gap
-        y += group
-    parts.append(element("path", d=f"M{left}.5 78V{y - group + 4:g}", stroke=GREY))
-    return document(WIDTH, y - group + 10, "Time to flash a simulated ESP32-S3 with esp-dfu and with dfu-util", parts)
+    for chip in dict.fromkeys(chip for chip, _, _ in seconds):
+        parts.append(text(0, y + 12.5, CHIPS.get(chip, chip), 13, fill=GREY, font_weight=600))
+        y += bar + group / 2
+        begin = y
+        for work in dict.fromkeys(work for of, work, _ in seconds if of == chip):
+            bars = [(tool, seconds[chip, work, tool]) for tool in TOOLS if (chip, work, tool) in seconds]
+            middle = y + (len(bars) * (bar + gap) - gap) / 2
+            note = NOTES.get(work, "")
+            parts.append(text(left - 12, middle + (-3 if note else 4.5), work, 13, fill=GREY, text_anchor="end"))
+            if note:
+                parts.append(text(left - 12, middle + 13, note, 12, fill=GREY, text_anchor="end"))
+            for tool, time in bars:
+                parts.append(box(left, y, time * scale, bar, 2, fill=TOOLS[tool]))
+                parts.append(text(left + time * scale + 7, y + 12.5, f"{time:.1f} s", 12, fill=GREY))
+                y += bar + gap
+            y += group
+        parts.append(element("path", d=f"M{left}.5 {begin - 6:g}V{y - group + 4:g}", stroke=GREY))
+    return document(WIDTH, y - group + 10, "Time to flash simulated chips with esp-dfu and with dfu-util", parts)
 
 
 def _conditions(measured: dict[str, Any]) -> str:
     return (
         f"Median of {measured['rounds']} rounds, {measured['date']}, on the Linux USB stack of a virtual machine "
-        f"({measured['machine']}); 1 ms per control transfer"
+        f"({measured['machine']}); {measured['conditions']}"
     )
 
 
