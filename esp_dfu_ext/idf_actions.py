@@ -6,8 +6,8 @@ import the rest when they are called.
 
 How the versions differ (ESP-IDF, tools/idf.py and tools/idf_py_actions/tools.py): up to 5.5 an extension's
 actions replace built-in ones of the same name; from 6.0 on only those from IDF_EXTRA_ACTIONS_PATH do, all
-others are refused with a warning on each call. But every version passes its own dictionary, and an action that
-is replaced in it stays replaced, without a warning.
+others are refused with a warning on each call. But every version passes its own dictionary, and what is put
+into it stays in it, without a warning, and among idf.py's own commands in ``--help``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _MARK = "_esp_dfu_ext"
 _NAMES = ("dfu", "dfu-list", "dfu-flash", "dfu-doctor")
+_OLDEST_PYTHON = (3, 9)  # as in pyproject.toml, which pip observes; a checkout in place has no pip
 _ROUTES: list[str] = []  # how idf.py loaded this module, once for each time, for dfu-doctor
 
 
@@ -30,13 +31,16 @@ def action_extensions(base_actions: dict[str, Any], project_path: str, route: st
     """Register our actions with idf.py; see ESP-IDF, docs/en/api-guides/tools/idf-py.rst, extensions.
 
     Args:
-        base_actions: Actions that idf.py has so far; built-in ones with our names are replaced in it.
+        base_actions: Actions that idf.py has so far; ours are put into it, in place of built-in ones with their names.
         project_path: Unused; the callbacks get it again.
         route: How idf.py loaded the package, for dfu-doctor; by default through the package itself.
 
     Returns:
-        Actions for idf.py to add; without those that replaced built-in ones.
+        What idf.py is to add. A caller may drop it: all that matters is in `base_actions`.
     """
+    caller = str(sys._getframe(1).f_globals.get("__file__"))
+    if route == "package" and caller.endswith("idf_ext.py"):
+        route = f"{caller}, which calls the installed package"
     _ROUTES.append(route)
     return _register(base_actions, return_all=False)
 
@@ -52,18 +56,25 @@ def extra_action_extensions(
 def _register(base_actions: dict[str, Any], *, return_all: bool) -> dict[str, Any]:
     ours: dict[str, Any] = {"version": "1"}
     try:
-        known = base_actions.get("actions", {})
+        if sys.version_info < _OLDEST_PYTHON:
+            return {**ours, "global_action_callbacks": [_name_python]}
+        known = base_actions.setdefault("actions", {})
         if any(_is_ours(known.get(name)) for name in _NAMES):
             return ours  # loaded by another route before
+        if not all(isinstance(known.get(name, {}), dict) for name in _NAMES):
+            return ours  # a later idf.py, whose actions are different
         actions = _actions()
-        taken = [name for name in _NAMES if name in known]
-        if all(isinstance(known[name], dict) for name in taken):
-            ours["global_action_callbacks"] = [_before_actions]
-            ours["actions"] = {name: actions[name] for name in _NAMES if return_all or name not in taken}
-            for name in taken:
-                # In the inner dictionary, in case a later idf.py passes a shallow copy of the outer one.
-                known[name].clear()
-                known[name].update(actions[name])
+        for name in _NAMES:
+            # In the inner dictionary, in case a later idf.py passes a shallow copy of the outer one.
+            action = known.setdefault(name, {})
+            action.clear()
+            action.update(actions[name])
+        # Once in place and once returned: the first is for callers that drop what is returned, the second for a
+        # later idf.py that passes a copy. It acts once.
+        base_actions.setdefault("global_action_callbacks", []).append(_before_actions)
+        ours["global_action_callbacks"] = [_before_actions]
+        if return_all:
+            ours["actions"] = _actions()
     except Exception as error:
         print(f"esp-dfu-ext could not be loaded: {error!r}", file=sys.stderr)
     return ours
@@ -121,20 +132,27 @@ def _actions() -> dict[str, dict[str, Any]]:
     }
 
 
-_warned: list[bool] = []
+_acted: list[Any] = []  # the contexts of idf.py whose actions were looked at
 
 
-def _before_actions(ctx: Any, global_args: Any, tasks: Any) -> None:
-    """Warn if idf.py refused our actions, and refuse a chip without USB DFU; idf.py calls this before all actions."""
+def _first_time(ctx: Any) -> bool:
+    """Return whether idf.py has not called us for these actions; it does so for each time we were registered."""
+    if ctx in _acted:
+        return False
+    _acted.append(ctx)
+    return True
+
+
+def _before_actions(ctx: Any, args: Any, tasks: Any) -> None:
+    """Check what idf.py is about to do; idf.py calls this before all actions."""
+    if not _first_time(ctx):
+        return
     try:
         names = [task.name for task in tasks]
         foreign = [task for task in tasks if task.name in _NAMES and not hasattr(task.callback, _MARK)]
     except AttributeError:
         return  # a later idf.py, whose tasks are different
     if foreign:
-        if _warned:
-            return  # loaded by several routes, and refused in all
-        _warned.append(True)
         from .paths import extra_actions_path
 
         print(
@@ -142,28 +160,39 @@ def _before_actions(ctx: Any, global_args: Any, tasks: Any) -> None:
             f"IDF_EXTRA_ACTIONS_PATH to {extra_actions_path()}",
             file=sys.stderr,
         )
-    elif ("dfu" in names or "dfu-flash" in names) and "set-target" not in names:
-        # Before the build, which takes minutes.
-        _refuse_unsupported_target(global_args)
+    elif "dfu" in names or "dfu-flash" in names:
+        _check_before_build(ctx, args, tasks, chip="set-target" not in names)
 
 
-def _refuse_unsupported_target(args: Any) -> None:
+def _check_before_build(ctx: Any, args: Any, tasks: Any, *, chip: bool) -> None:
     def run() -> int:
-        import contextlib
         from pathlib import Path
 
-        from .errors import InputMissingError, ProjectError
-        from .inputs.esp_idf import read_project
-        from .target import load_target
+        from .commands.before_actions import port_without_effect, refuse_wrong_chip
 
-        def refuse(session: Session) -> int:
-            with contextlib.suppress(InputMissingError, ProjectError):  # not configured yet: the build will do that
-                load_target(read_project(Path(args.build_dir), session.project_dir).target, session.project_dir)
+        session = _session(args, {})
+        port = port_without_effect(ctx, args, tasks)
+        if port is not None:
+            session.console.warn(
+                f"-p {port} has no effect on dfu-flash, which uses the chip's own USB port; "
+                "to choose a board, see idf.py dfu-list and idf.py dfu-flash --path PATH."
+            )
+        if not chip:
             return 0
-
-        return _session(args, {}).run(refuse)
+        definitions = getattr(args, "define_cache_entry", None) or ()
+        return session.run(lambda session: refuse_wrong_chip(session, Path(args.build_dir), definitions))
 
     _call(run)
+
+
+def _name_python(ctx: Any, args: Any, tasks: Any) -> None:
+    """Say why idf.py runs its own dfu actions, if it is about to run one."""
+    if _first_time(ctx) and any(getattr(task, "name", None) in _NAMES for task in tasks):
+        print(
+            f"esp-dfu-ext needs Python {'.'.join(map(str, _OLDEST_PYTHON))} or newer, and ESP-IDF uses "
+            f"{sys.version.split()[0]}: idf.py runs its own dfu actions.",
+            file=sys.stderr,
+        )
 
 
 # --- callbacks --------------------------------------------------------------------------------------------

@@ -44,6 +44,11 @@ def built_in(base_actions: dict[str, Any], project_path: str) -> dict[str, Any]:
     actions: dict[str, Any] = {
         "all": {"callback": callback, "aliases": ["build"], "short_help": "Build the project."},
         "flash": {"callback": callback, "short_help": "Flash the project."},
+        "monitor": {
+            "callback": lambda target_name, ctx, args, **options: None,
+            "short_help": "Display serial output.",
+            "options": [{"names": ["-p", "--port"]}],
+        },
         "set-target": {
             "callback": callback,
             "short_help": "Set the target.",
@@ -73,7 +78,8 @@ def built_in(base_actions: dict[str, Any], project_path: str) -> dict[str, Any]:
         "global_options": [
             {"names": ["-C", "--project-dir"], "default": os.getcwd()},
             {"names": ["-B", "--build-dir"], "default": None},
-            {"names": ["-p", "--port"], "default": None},
+            {"names": ["-p", "--port"], "envvar": "ESPPORT", "default": None},
+            {"names": ["-D", "--define-cache-entry"], "multiple": True},
             {"names": ["-v", "--verbose"], "is_flag": True},
         ],
         "actions": actions,
@@ -169,7 +175,9 @@ def load_6(actions: dict[str, Any], project_dir: str, build_dir: str) -> dict[st
 
 class Arguments(dict[str, Any]):
     def __getattr__(self, name: str) -> Any:
-        return self[name]
+        if name in self:
+            return self[name]
+        raise AttributeError(name)
 
 
 class Task:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.ui.console import Console
 
 from .kit.commands import esp_dfu, idf_py
-from .test_idf_actions import VERSIONS, idf_py_lists, project, site_packages
+from .test_idf_actions import VERSIONS, doctor, idf_py_lists, project, site_packages
 
 __all__ = ["project"]  # the fixture
 Capture = pytest.CaptureFixture[str]
@@ -44,30 +47,72 @@ def test_idf_py_has_actions_only_while_enabled(version: str, idf_project: Path, 
     assert "built-in dfu-list" in idf_py(idf_project, env, version, "dfu-list").stdout
 
 
-OWN = "def action_extensions(base_actions, project_path):\n    return {'version': '1', 'actions': {}}\n"
+OWN = """\
+def action_extensions(base_actions, project_path):
+    return {"version": "1", "actions": {"mine": {"callback": lambda *args: print("mine!")}}}
+"""
+ASKED = "idf.py uses dfu-util, as esp-dfu-ext is not installed. To install it: pip install esp-dfu-ext\n"
 
 
+@pytest.mark.parametrize("targetless", ["", "1"], ids=["built-in", "no built-in"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_two_lines_extend_existing_file(version: str, idf_project: Path, capsys: Capture) -> None:
+def test_one_line_extends_existing_file(version: str, targetless: str, idf_project: Path, capsys: Capture) -> None:
     file = idf_project / "idf_ext.py"
     file.write_text(OWN)
     assert enable(session(), idf_project) == 65
     assert file.read_text() == OWN
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
-    first, call = lines
-    file.write_text(first + "\n" + OWN.replace("    return", f"    {call}\n    return"))
-    env = {"PYTHONPATH": str(site_packages(idf_project.parent / "site", entry_point=False))}
+    (line,) = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
+    file.write_text(OWN.replace("    return", f"    {line}\n    return"))
+    env = {"FAKE_IDF_TARGETLESS": targetless}
+    assert "mine!" in idf_py(idf_project, env, version, "mine").stdout  # without the package
+    env["PYTHONPATH"] = str(site_packages(idf_project.parent / "site", entry_point=False))
     idf_py_lists(idf_project, env, version)
+    assert "mine!" in idf_py(idf_project, env, version, "mine").stdout
+    assert idf_py(idf_project, env, version, "dfu-doctor", "--help").returncode == 0
+    _, facts = doctor(idf_project, {**env, "ESP_DFU_SIMULATE": "esp32s3"}, version)
+    assert facts["plugin"]["text"] == f"loaded by {file}, which calls the installed package"
+    shutil.rmtree(idf_project / "build")
+    (idf_project / "sdkconfig").unlink()
+    done = idf_py(idf_project, env, version, "dfu")
+    assert ("[no-target]" in done.stderr, done.returncode) == (True, 65)
+    capsys.readouterr()
     assert enable(session(), idf_project) == 0
     assert disable(session(), idf_project) == 65
     assert file.exists()
     assert "was not changed" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("missing", ["missing", "broken"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_file_of_enable_never_stops_idf_py(version: str, missing: str, idf_project: Path) -> None:
+    (idf_project / "idf_ext.py").write_text(CONTENT)
+    env = {}
+    if missing == "broken":
+        package = idf_project.parent / "site" / "esp_dfu_ext"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("raise ValueError\n")
+        env["PYTHONPATH"] = str(package.parent)
+    done = idf_py(idf_project, env, version, "flash")
+    assert ("built-in flash" in done.stdout, done.stderr, done.returncode) == (True, "", 0)
+    done = idf_py(idf_project, env, version, "dfu", "dfu-flash")
+    assert ("built-in dfu-flash" in done.stdout, done.stderr, done.returncode) == (True, ASKED, 0)
+
+
 def test_folder_without_project_gets_no_file(tmp_path: Path, capsys: Capture) -> None:
     assert session().run(lambda s: enable(s, tmp_path)) == 65
     assert "not an ESP-IDF project" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", [enable, disable])
+@pytest.mark.parametrize("endless", ["fifo", "/dev/zero"])
+def test_file_without_end_is_refused(
+    endless: str, verb: Callable[..., int], idf_project: Path, capsys: Capture
+) -> None:
+    file = idf_project / "idf_ext.py"
+    os.mkfifo(file) if endless == "fifo" else file.symlink_to(endless)
+    assert session().run(lambda s: verb(s, idf_project)) == 65
+    assert "idf_ext.py cannot be read: it is not a regular file." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe", b""])
@@ -79,11 +124,10 @@ def test_unreadable_or_empty_file_is_kept(text: bytes, idf_project: Path, capsys
 
 
 def test_unwritable_folder_is_output_error(idf_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+    def refuse(*args: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
-    monkeypatch.setattr(Path, "read_text", lambda self, **kwargs: (_ for _ in ()).throw(FileNotFoundError()))
+    monkeypatch.setattr(os, "open", refuse)
     assert session().run(lambda s: enable(s, idf_project)) == 73
 
 
@@ -124,19 +168,28 @@ def test_shell_command_can_be_undone(idf_project: Path, capsys: Capture) -> None
     assert done.stdout.splitlines() == [f"/mine;{extra_actions_path()}", "/mine"]
 
 
-@pytest.mark.parametrize(
-    "comment",
-    [
-        CONTENT.splitlines()[0],
-        "# idf.py dfu, dfu-list and dfu-flash without dfu-util; `esp-dfu disable` takes this file away again.",
-        "# Some other words of a later version; `esp-dfu disable` removes it.",
-    ],
-)
-def test_file_of_any_version_is_removed(comment: str, idf_project: Path, capsys: Capture) -> None:
+UNGUARDED = [
+    f"# idf.py dfu, {others}\nfrom esp_dfu_ext import action_extensions\n"
+    for others in (
+        "dfu-list, dfu-flash and dfu-doctor without dfu-util; `esp-dfu disable` removes this file.",
+        "dfu-list and dfu-flash without dfu-util; `esp-dfu disable` takes this file away again.",
+    )
+]
+
+
+@pytest.mark.parametrize("text", [CONTENT, *UNGUARDED])
+def test_file_of_any_version_is_removed(text: str, idf_project: Path, capsys: Capture) -> None:
     file = idf_project / "idf_ext.py"
-    file.write_text(f"{comment}\nfrom esp_dfu_ext import action_extensions\n")
+    file.write_text(text)
     assert disable(session(), idf_project) == 0
     assert not file.exists()
+
+
+@pytest.mark.parametrize("text", UNGUARDED)
+def test_enable_replaces_unguarded_file(text: str, idf_project: Path, capsys: Capture) -> None:
+    (idf_project / "idf_ext.py").write_text(text)
+    assert enable(session(), idf_project) == 0
+    assert (idf_project / "idf_ext.py").read_text() == CONTENT
 
 
 @pytest.mark.parametrize("text", ["# mine\n" + CONTENT, CONTENT + "# mine\n", CONTENT.replace("#", "x = 1  #", 1)])

@@ -12,11 +12,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import esp_dfu_ext
-from esp_dfu_ext import load_target
+from esp_dfu_ext import idf_actions, load_target
 from esp_dfu_ext.idf_actions import _call
 from esp_dfu_ext.simulator.sample import write_sample_project
 
@@ -275,6 +276,135 @@ def test_loading_imports_few_modules() -> None:
     ]
 
 
+def built_in() -> dict[str, Any]:
+    return {"actions": {"dfu": {"callback": print, "dependencies": ["all"]}, "flash": {}}}
+
+
+def test_all_actions_are_put_in_place_and_no_others_returned() -> None:
+    """What is returned would be in another panel of --help than what is in place."""
+    base = built_in()
+    returned = idf_actions.action_extensions(base, ".")
+    assert sorted(base["actions"]) == ["dfu", "dfu-doctor", "dfu-flash", "dfu-list", "flash"]
+    assert all(idf_actions._is_ours(base["actions"][name]) for name in idf_actions._NAMES)
+    assert "actions" not in returned
+    again = idf_actions.action_extensions(base, ".")
+    assert again == {"version": "1"}
+
+
+@pytest.mark.parametrize("version", [(3, 7, 16), (3, 8, 18)])
+def test_old_python_keeps_built_in_actions(version: tuple[int, ...], project: Path) -> None:
+    hook = project.parent / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(f"import sys\nif 'idf_py.py' in sys.argv[0]: sys.version_info = {version}\n")
+    env = {"IDF_EXTRA_ACTIONS_PATH": f"{CHECKOUT};{PACKAGE / 'extra_actions'}", "PYTHONPATH": str(hook)}
+    done = idf_py(project, env, "5.5", "dfu-list")
+    assert "built-in dfu-list" in done.stdout
+    assert re.fullmatch(
+        r"esp-dfu-ext needs Python 3\.9 or newer, and ESP-IDF uses \S+: idf\.py runs its own dfu actions\.\n",
+        done.stderr,
+    )
+    assert idf_py(project, env, "5.5", "flash").stderr == ""
+
+
+# --- before the build -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unconfigured(project: Path) -> Path:
+    shutil.rmtree(project / "build")
+    (project / "sdkconfig").unlink()
+    (project / "CMakeLists.txt").write_text("include($ENV{IDF_PATH}/tools/cmake/project.cmake)\nproject(x)\n")
+    return project
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("words", [["dfu"], ["dfu", "dfu-flash"], ["dfu-flash"]])
+def test_unconfigured_project_is_refused_before_build(version: str, words: list[str], unconfigured: Path) -> None:
+    env: dict[str, str] = {}
+    use_extra_folder(unconfigured, env)
+    done = idf_py(unconfigured, env, version, *words)
+    assert ("built-in all" in done.stdout, done.returncode) == (False, 65)
+    assert "has no target chip yet; idf.py would build it for ESP-IDF's default. [no-target]" in done.stderr
+    assert "Chips with USB DFU: esp32p4, esp32s2, esp32s3" in done.stderr
+    assert "> Choose the chip: idf.py set-target CHIP" in done.stderr
+
+
+def test_damaged_build_folder_is_left_to_the_build(project: Path) -> None:
+    (project / "CMakeLists.txt").write_text("project(x)\n")
+    (project / "build" / "project_description.json").write_text("{")
+    env: dict[str, str] = {}
+    use_extra_folder(project, env)
+    assert "built-in all" in idf_py(project, env, "5.5", "dfu").stdout
+
+
+CHOSEN: dict[str, Callable[[Path, dict[str, str], str], list[str]]] = {
+    "set-target": lambda folder, env, chip: ["set-target", chip],
+    "-D": lambda folder, env, chip: [f"-DIDF_TARGET={chip}"],
+    "-D with type": lambda folder, env, chip: [f"-DIDF_TARGET:STRING={chip}"],
+    "environment": lambda folder, env, chip: env.update(IDF_TARGET=chip) or [],
+    "sdkconfig": lambda folder, env, chip: write(folder, "sdkconfig", chip),
+    "sdkconfig.defaults": lambda folder, env, chip: write(folder, "sdkconfig.defaults", chip),
+    "-D SDKCONFIG": lambda folder, env, chip: [f"-DSDKCONFIG={folder}/own", *write(folder, "own", chip)],
+    "-D SDKCONFIG_DEFAULTS": lambda folder, env, chip: [
+        "-DSDKCONFIG_DEFAULTS=a;b", *write(folder, "a", ""), *write(folder, "b", chip)
+    ],
+    "SDKCONFIG_DEFAULTS": lambda folder, env, chip: env.update(SDKCONFIG_DEFAULTS="b") or write(folder, "b", chip),
+}  # fmt: skip
+
+
+def write(folder: Path, name: str, chip: str) -> list[str]:
+    (folder / name).write_text(f'CONFIG_A=y\nCONFIG_IDF_TARGET="{chip}"\n' if chip else "")
+    return []
+
+
+@pytest.mark.parametrize("how", CHOSEN)
+def test_project_with_chosen_chip_is_configured(how: str, unconfigured: Path) -> None:
+    for chip, code in (("esp32s2", None), ("esp32c3", 65)):
+        env: dict[str, str] = {}
+        words = CHOSEN[how](unconfigured, env, chip)
+        use_extra_folder(unconfigured, env)
+        done = idf_py(unconfigured, env, "6.0", *words, "dfu")
+        refused = code is not None and how != "set-target"  # which checks the chip by itself
+        assert ("built-in all" in done.stdout) != refused, done.stderr
+        assert ("esp32c3 is not supported" in done.stderr) == refused
+        assert "no-target" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["CMakeLists.txt", "CMakePresets.json"])
+def test_project_that_may_choose_by_itself_is_configured(name: str, unconfigured: Path) -> None:
+    (unconfigured / name).write_text('set(IDF_TARGET "esp32s3")\n')
+    env: dict[str, str] = {}
+    use_extra_folder(unconfigured, env)
+    assert "built-in all" in idf_py(unconfigured, env, "6.0", "dfu").stdout
+
+
+NO_EFFECT = "warning: -p /dev/ttyX has no effect on dfu-flash, which uses the chip's own USB port; to choose a board, "
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("words", "env", "said"),
+    [
+        (["-p", "/dev/ttyX", "dfu-flash", "--simulate"], {}, True),
+        (["-p", "/dev/ttyX", "dfu", "dfu-flash", "--simulate"], {}, True),
+        (["-p", "/dev/ttyX", "set-target", "esp32s3", "dfu-flash", "--simulate"], {}, True),
+        (["dfu-flash", "--simulate"], {"ESPPORT": "/dev/ttyX"}, False),
+        (["-p", "/dev/ttyX", "dfu-flash", "--simulate", "monitor"], {}, False),
+        (["-p", "/dev/ttyX", "dfu-list"], {}, False),
+    ],
+)
+def test_serial_port_without_effect_is_named(
+    version: str, words: list[str], env: dict[str, str], said: bool, project: Path
+) -> None:
+    esp_dfu_ext.build(project / "build")
+    env = {**env, "ESP_DFU_SIMULATE": "esp32s3"}
+    use_extra_folder(project, env)
+    done = idf_py(project, env, version, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(NO_EFFECT) == said
+    assert len(done.stderr.splitlines()) == said
+
+
 # --- the actions in a project -----------------------------------------------------------------------------
 
 
@@ -348,9 +478,18 @@ def test_doctor_names_every_route(project: Path) -> None:
     )
 
 
+TAKES_BACK = """
+def action_extensions(base, path):
+    for name in ("dfu", "dfu-list", "dfu-flash"):
+        base["actions"][name]["callback"] = print
+    return {"version": "1"}
+"""
+
+
 def test_doctor_reports_refused_actions(project: Path) -> None:
-    env = {"FAKE_IDF_COPY": "1", "ESP_DFU_SIMULATE": "esp32s3"}
-    use_entry_point(project, env)
+    env = {"ESP_DFU_SIMULATE": "esp32s3"}
+    use_extra_folder(project, env)
+    (project / "idf_ext.py").write_text(TAKES_BACK)
     code, facts = doctor(project, env, "6.2")
     assert code == 1
     assert (facts["actions"]["code"], facts["actions"]["text"]) == (

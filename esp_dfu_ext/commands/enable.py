@@ -10,18 +10,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import OutputError, ProjectError
+from ..files import read_small, replace_file
 from ..paths import EXTRA_ACTIONS, extra_actions_folders, extra_actions_path
 from .session import Session
 
 FILE_NAME = "idf_ext.py"
 CONTENT = """\
 # idf.py dfu, dfu-list, dfu-flash and dfu-doctor without dfu-util; `esp-dfu disable` removes this file.
-from esp_dfu_ext import action_extensions
+try:
+    from esp_dfu_ext import action_extensions
+except Exception:  # idf.py must work for those who have not installed it
+
+    def action_extensions(base_actions, project_path):
+        def before_actions(ctx, args, tasks):
+            if any(getattr(task, "name", "").startswith("dfu") for task in tasks):
+                import sys
+
+                text = "idf.py uses dfu-util, as esp-dfu-ext is not installed. To install it: pip install esp-dfu-ext"
+                print(text, file=sys.stderr)
+
+        return {"version": "1", "global_action_callbacks": [before_actions]}
 """
-# What every version writes: a comment that names the command to undo it, and the import.
-_OURS = re.compile(r"#[^\n]*`esp-dfu disable`[^\n]*\nfrom esp_dfu_ext import action_extensions\n")
-_IMPORT = "from esp_dfu_ext import action_extensions as dfu_actions"
-_CALL = "dfu_actions(base_actions, project_path)"
+# What every version writes: a comment that names the command to undo it, and the import, at first unguarded.
+_UNGUARDED = re.compile(r"#[^\n]*`esp-dfu disable`[^\n]*\nfrom esp_dfu_ext import action_extensions\n")
+# For an own idf_ext.py, all in one line. It works without the package too, and needs nothing that is returned.
+LINE = (
+    'with __import__("contextlib").suppress(Exception): '
+    "from esp_dfu_ext import action_extensions as dfu; dfu(base_actions, project_path)  # pip install esp-dfu-ext"
+)
+_LONGEST = 1 << 20  # bytes; an idf_ext.py has a few thousand
 
 
 def enable(session: Session, project_dir: Path) -> int:
@@ -34,19 +51,21 @@ def enable(session: Session, project_dir: Path) -> int:
     _must_be_project(project_dir)
     file, console = project_dir / FILE_NAME, session.console
     text = _read(file)
-    if text is not None and "esp_dfu_ext" in text:
+    old = text is not None and _UNGUARDED.fullmatch(text) is not None
+    if text is not None and "esp_dfu_ext" in text and not old:
         console.result(f"{file} already has the dfu actions.")
         return 0
-    if text is not None:
-        console.result(f"{file} already exists and was not changed. Add two lines to it:", good=False)
-        console.info(f"    {_IMPORT}")
-        console.info("and, as the first line of its action_extensions():")
-        console.info(f"    {_CALL}")
+    if text is not None and not old:
+        console.result(
+            f"{file} already exists and was not changed. Add this as the first line of its action_extensions():",
+            good=False,
+        )
+        console.data(f"    {LINE}")
         console.info("To leave the project unchanged", command="esp-dfu enable --shell")
         return ProjectError.exit_code
     try:
-        with file.open("x", encoding="utf-8") as new:
-            new.write(CONTENT)
+        with replace_file(file) as new:
+            new.write(CONTENT.encode())
     except OSError as error:
         raise OutputError(f"{file} cannot be written: {error.strerror or error}.") from error
     console.result(f"Wrote {file}.")
@@ -65,9 +84,9 @@ def disable(session: Session, project_dir: Path) -> int:
     if text is None or "esp_dfu_ext" not in text:
         console.result(f"{_named(project_dir)} contains nothing that `esp-dfu enable` wrote.")
         return 0
-    if not _OURS.fullmatch(text):
+    if text != CONTENT and not _UNGUARDED.fullmatch(text):
         console.result(f"{file} contains more than `esp-dfu enable` wrote, and was not changed.", good=False)
-        console.info("Remove the lines that name esp_dfu_ext or dfu_actions.")
+        console.info("Remove the lines that name esp_dfu_ext.")
         return ProjectError.exit_code
     try:
         file.unlink()
@@ -118,8 +137,9 @@ def _named(folder: Path) -> str:
 
 def _read(file: Path) -> str | None:
     try:
-        return file.read_text(encoding="utf-8")
+        return read_small(file, _LONGEST).decode("utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{file} cannot be read: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ProjectError(f"{file} cannot be read: {reason}.") from error
