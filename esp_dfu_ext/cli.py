@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -135,9 +136,12 @@ def _run(
     from .doctor.advice import ESP_DFU
     from .inputs.esp_idf import project_dir_of, project_dir_of_image
 
-    project_dir = project_dir_of(build_dir) if build_dir is not None else Path()
-    if dfu_bin is not None:
-        project_dir = project_dir_of_image(dfu_bin)
+    project_dir = Path()
+    with suppress(OSError):  # the current folder was deleted
+        if build_dir is not None:
+            project_dir = project_dir_of(build_dir)
+        if dfu_bin is not None:
+            project_dir = project_dir_of_image(dfu_bin)
     session = open_session(ESP_DFU, project_dir, {} if chosen is None else chosen, json_lines=json_lines)
     try:
         code = session.run(command)
@@ -420,7 +424,3 @@ def main(words: Sequence[str] | None = None) -> None:
     finally:
         drop_unread(sys.stdout)
         drop_unread(sys.stderr)
-
-
-if __name__ == "__main__":
-    main()

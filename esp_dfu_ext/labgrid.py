@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import selectors
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -21,6 +24,7 @@ from labgrid.factory import target_factory
 from labgrid.step import step
 from labgrid.util.managedfile import ManagedFile
 
+from .clock import Deadline, SystemClock
 from .errors import DeviceNotFoundError, EspDfuError, InputMissingError, RemoteError, UsageError
 from .events import EventSink, Progress, ignore
 from .operations.flash import FlashOptions
@@ -29,7 +33,11 @@ from .ui.json_lines import read_line
 from .versions import LIST_DOCUMENT
 
 _RECOVERY_TIME = 30.0  # seconds for a stopped flash to recover the chip; erasing before a block may take so long
+_LIST_TIME = 60.0  # seconds for a list; one takes a few
+_SILENCE = 120.0  # seconds between two lines of a flash; verifying 16 MiB may take 58
+_LONGEST_LINE = 1 << 20  # bytes; a thousand times what esp-dfu writes
 _LAST_LINES = 5  # lines of stderr to show if there is no error line
+_LAST_BYTES = 1 << 16  # of stderr, in which to look for them
 
 
 def _command_line(options: FlashOptions) -> Sequence[str]:
@@ -40,6 +48,36 @@ def _command_line(options: FlashOptions) -> Sequence[str]:
         if value != field.default:
             words += [f"--{field.name}"] if value is True else [f"--{field.name}", str(value)]
     return words
+
+
+_Running = tuple[Iterator[bytes], Callable[[], tuple[int, str]]]
+
+
+def _lines(pipe: IO[bytes], silence: float, who: str) -> Iterator[bytes]:
+    """Return the lines of a pipe, of which none may be too long or take longer than `silence`, in seconds.
+
+    Raises:
+        RemoteError: A line is too long, or did not end in time.
+    """
+    rest = b""
+    clock = SystemClock()
+    deadline = Deadline(clock, silence)
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            if not selector.select(max(0.0, deadline.left)):
+                raise RemoteError(f"{who} printed no line for {silence:g} s.")
+            more = os.read(pipe.fileno(), 1 << 16)
+            *lines, rest = (rest + more).split(b"\n")
+            if lines:
+                deadline = Deadline(clock, silence)
+            yield from lines
+            if len(rest) > _LONGEST_LINE:
+                raise RemoteError(f"{who} printed a line of more than {_LONGEST_LINE} bytes.")
+            if not more:
+                if rest:
+                    yield rest
+                return
 
 
 @target_factory.reg_driver
@@ -89,7 +127,8 @@ class EspDfuDriver(Driver):
         words = _command_line(FlashOptions(**options))
         path = self._path()
         image = self._put(filename)
-        outcome = self._follow(["flash", "--json", "--path", path, *words, image], on_event)
+        silence = _SILENCE + options.get("wait", 0.0)
+        outcome = self._follow(["flash", "--json", "--path", path, *words, image], on_event, silence)
         if outcome.error is not None:
             raise outcome.error
         assert outcome.result is not None
@@ -103,16 +142,20 @@ class EspDfuDriver(Driver):
         Raises:
             RemoteError: esp-dfu could not be run there, or printed something unknown.
         """
-        done = subprocess.run(self._command(["list", "--json"]), stdin=subprocess.DEVNULL, capture_output=True)
-        said = done.stderr.decode("utf-8", "replace")
-        if done.returncode:
-            raise self._no_result(done.returncode, said)
-        try:
-            document = json.loads(done.stdout)
+        with self._run(["list", "--json"], _LIST_TIME) as (lines, end):
+            text = b""
+            for line in lines:
+                text += line
+                if len(text) > _LONGEST_LINE:
+                    break
+            else:
+                exit_code, said = end()
+                if exit_code:
+                    raise self._no_result(exit_code, said)
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
+            document = json.loads(text)
             if document["version"] == LIST_DOCUMENT:
                 return list(document["devices"])
-        except (ValueError, KeyError, TypeError):
-            pass
         raise RemoteError(f"{self.tool} list --json on {self._where} printed an unknown document.")
 
     @property
@@ -143,8 +186,21 @@ class EspDfuDriver(Driver):
     def _command(self, arguments: Sequence[str]) -> Sequence[str]:
         return [str(word) for word in self.board.wrap_command([self.tool, *arguments])]
 
-    def _follow(self, arguments: Sequence[str], on_event: EventSink) -> FlashOutcome:
+    def _follow(self, arguments: Sequence[str], on_event: EventSink, silence: float) -> FlashOutcome:
         """Run esp-dfu and pass on its events until its last line."""
+        with self._run(arguments, silence) as (lines, end):
+            outcomes = self._read(lines, on_event)
+            exit_code, said = end()
+            if outcomes is None or len(outcomes) != 1:
+                raise self._no_result(exit_code, said)
+        return outcomes[0]
+
+    @contextmanager
+    def _run(self, arguments: Sequence[str], silence: float) -> Iterator[_Running]:
+        """Run esp-dfu; yield its lines, and a function that waits for its end.
+
+        If the block fails, it is stopped as with Ctrl-C: it then recovers the chip and releases it.
+        """
         # In a process group of its own, so that Ctrl-C reaches it once, from here.
         with (
             TemporaryFile() as said,
@@ -157,23 +213,26 @@ class EspDfuDriver(Driver):
             ) as process,
         ):
             assert process.stdout is not None
+
+            def end() -> tuple[int, str]:
+                exit_code = process.wait(_RECOVERY_TIME)
+                said.seek(max(0, said.seek(0, os.SEEK_END) - _LAST_BYTES))
+                return exit_code, said.read(_LAST_BYTES).decode("utf-8", "replace")
+
             try:
-                outcomes = self._read(process.stdout, on_event)
-            except BaseException:
-                process.send_signal(signal.SIGINT)  # it then recovers the chip and releases it
+                yield _lines(process.stdout, silence, f"{self.tool} on {self._where}"), end
+            except BaseException as error:
+                process.send_signal(signal.SIGINT)
                 process.stdout.close()
                 try:
                     process.wait(_RECOVERY_TIME)
                 except subprocess.TimeoutExpired:
                     process.kill()
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise RemoteError(f"{self.tool} on {self._where} closed its output, but did not end.") from error
                 raise
-            exit_code = process.wait()
-            said.seek(0)
-            if outcomes is None or len(outcomes) != 1:
-                raise self._no_result(exit_code, said.read().decode("utf-8", "replace"))
-        return outcomes[0]
 
-    def _read(self, lines: IO[bytes], on_event: EventSink) -> Sequence[FlashOutcome] | None:
+    def _read(self, lines: Iterable[bytes], on_event: EventSink) -> Sequence[FlashOutcome] | None:
         outcomes = None
         for line in lines:
             said = read_line(line.decode("utf-8", "replace"))

@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from esp_dfu_ext.cli import cli
+from esp_dfu_ext.usb.bus import UsbDevice
 
+from .kit.chips import chip
 from .kit.commands import TAB_BOARDS, complete
 from .kit.files import forbid
 
@@ -39,6 +41,25 @@ def test_given_path_is_not_offered_again(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_readable_serials_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = complete(monkeypatch, "esp-dfu flash dfu.bin --serial ")
     assert offered == ["7c:df:a1:00:00:01: port 1-1", "0: port 1-2"]
+
+
+@pytest.mark.parametrize(
+    "serial", ["$(id)", "`id`", "a b", "*", "a;id", "'", '"', "-x", "a\\b", "~", "a\nb", "ž", "&", ""]
+)
+def test_serial_that_a_shell_would_expand_is_left_out(serial: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(UsbDevice, "read_serial", lambda device: serial)
+    assert complete(monkeypatch, "esp-dfu flash dfu.bin --serial ") == []
+    monkeypatch.setattr(UsbDevice, "read_serial", lambda device: "A:1-2_3.4")
+    assert len(complete(monkeypatch, "esp-dfu flash dfu.bin --serial ")) == 3
+
+
+def test_chip_that_a_shell_would_expand_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = Path(chip("esp32s2").source or "").read_text(encoding="utf-8")
+    for name in ("$(id)", "esp32x2"):
+        (tmp_path / f"{name}.yaml").write_text(text.replace("name: esp32s2", f"name: {name}"))
+    monkeypatch.setenv("ESP_DFU_TARGETS", str(tmp_path))
+    names = [line.partition(":")[0] for line in complete(monkeypatch, "esp-dfu demo --target ")]
+    assert names == ["esp32p4", "esp32s2", "esp32s3", "esp32s31", "esp32x2"]
 
 
 def test_chips(monkeypatch: pytest.MonkeyPatch) -> None:

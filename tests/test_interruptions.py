@@ -38,7 +38,7 @@ from esp_dfu_ext.ui.console import Console
 from .kit.archives import checked
 from .kit.boards import make_rig
 from .kit.chips import chip, chips
-from .kit.commands import environment, esp_dfu
+from .kit.commands import MAIN, environment, esp_dfu
 from .kit.host import DETACH
 
 pytestmark = pytest.mark.usefixtures("default_signals")
@@ -249,6 +249,57 @@ def test_read_only_build_folder_keeps_old_image(dfu_bin: Path) -> None:
     finally:
         dfu_bin.parent.chmod(0o755)
     assert_refused(done, dfu_bin, before, os.strerror(errno.EACCES))
+
+
+# --- memory, folders and imports --------------------------------------------------------------------------
+
+
+def test_memory_error_is_shown(dfu_bin: Path) -> None:
+    """Not a mock: the system refuses the memory for the image."""
+    code = """
+import resource
+import esp_dfu_ext.commands.inspect
+limit = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + (16 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+"""
+    big = dfu_bin.with_name("big.bin")
+    with big.open("wb") as file:
+        file.truncate(64 << 20)
+    done = esp_dfu("inspect", big, code=code + MAIN)
+    assert (done.stderr, done.returncode) == ("error: There is not enough memory. [error]\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["list"], 0), (["inspect", "{dfu_bin}"], 0), (["build", "{build}"], 1), (["flash", "x"], 66), (["doctor"], 1)],
+)
+def test_deleted_current_folder_has_no_traceback(words: list[str], code: int, dfu_bin: Path, tmp_path: Path) -> None:
+    words = [word.format(dfu_bin=dfu_bin, build=dfu_bin.parent) for word in words]
+    remove = (
+        "import os, sys; sys.path[:] = filter(None, sys.path); os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')"
+    )
+    done = esp_dfu(*words, boards="esp32s3", code=remove + MAIN, cwd=tmp_path, env={"PYTHONSAFEPATH": "1"})
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code
+    if words[0] == "build":
+        assert done.stderr == "error: The current folder does not exist. [error]\n"
+
+
+INTERRUPTED = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from esp_dfu_ext.__main__ import main; main()
+"""
+
+
+def test_ctrl_c_during_imports_has_no_traceback() -> None:
+    done = esp_dfu("list", code=INTERRUPTED)
+    assert (done.stderr, done.returncode) == ("", 130)
 
 
 # --- time -------------------------------------------------------------------------------------------------

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ntpath
+import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from pytest_mock import MockerFixture
 
+from esp_dfu_ext import __main__
 from esp_dfu_ext.commands.list import dfu_util_line
 from esp_dfu_ext.errors import FirmwareError, OutputError, OutsideProjectError
 from esp_dfu_ext.events import Event
@@ -23,7 +27,7 @@ from esp_dfu_ext.ui.console import Console
 from .kit.archives import MIB, File, archive, content, dfu_file
 from .kit.boards import make_rig
 from .kit.chips import S3, chips
-from .kit.commands import run
+from .kit.commands import esp_dfu, run
 from .kit.files import edit_json, write_file
 from .kit.projects import make_project, notices
 
@@ -145,6 +149,37 @@ def test_too_long_file_name_is_reported(build_dir: Path, capsys: Capture) -> Non
     add_flash_file(build_dir, "a" * 300)
     assert run("build", str(build_dir)) == 66
     assert "does not exist" in capsys.readouterr().err
+
+
+# --- the current folder -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["esptool.cfg", "setup.cfg", "tox.ini"])
+@pytest.mark.parametrize("text", ["[esptool]\ntimeout = abc\n", None], ids=["wrong", "fifo"])
+def test_esptool_reads_no_configuration_of_current_folder(
+    name: str, text: str | None, build_dir: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / name) if text is None else (tmp_path / name).write_text(text)
+    done = esp_dfu("build", build_dir, cwd=tmp_path, timeout=30)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_python_m_imports_nothing_of_current_folder(tmp_path: Path) -> None:
+    for name in ("click", "msgspec", "yaml", "usb", "rich", "json", "dataclasses", "esptool"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('hijacked')")
+    for words in (["demo"], ["list"], ["--help"]):
+        done = esp_dfu(*words, boards="esp32s3", cwd=tmp_path)
+        assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("safe_path", [False, True])
+def test_only_current_folder_is_taken_off_the_path(safe_path: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for first in (str(Path.cwd()), "", "/elsewhere"):
+        monkeypatch.setattr(sys, "flags", SimpleNamespace(safe_path=safe_path))
+        monkeypatch.setattr(sys, "path", [first, "/rest"])
+        __main__._leave_out_current_folder()
+        kept = safe_path or first == "/elsewhere"
+        assert sys.path == ([first, "/rest"] if kept else ["/rest"])
 
 
 # --- images -----------------------------------------------------------------------------------------------

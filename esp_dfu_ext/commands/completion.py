@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +12,14 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from ..errors import EspDfuError
+from ..units import clean
 
 if TYPE_CHECKING:
     from ..target import Target
     from ..usb.bus import UsbDevice
 
 PROGRAM = "esp-dfu"
+_WORD = re.compile(r"[0-9A-Za-z][0-9A-Za-z:._-]*")
 _VARIABLE = "_ESP_DFU_COMPLETE"  # set by the shell when it asks click for completions
 
 
@@ -27,11 +32,7 @@ def script(shell: str, command: click.Command) -> str:
 
 def chips(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a chip that can be simulated."""
-    return [
-        CompletionItem(target.name, help=target.chip)
-        for target in _targets(context)
-        if target.name.startswith(incomplete)
-    ]
+    return _offered(((target.name, target.chip) for target in _targets(context)), incomplete)
 
 
 def paths(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -40,24 +41,30 @@ def paths(context: click.Context, parameter: click.Parameter, incomplete: str) -
 
     given = context.params.get(parameter.name or "") or ()
     targets = _targets(context)
-    return [
-        CompletionItem(device.path, help=describe(device, targets))
-        for device in _boards(targets)
-        if device.path.startswith(incomplete) and device.path not in given
-    ]
+    boards = (device for device in _boards(targets) if device.path not in given)
+    return _offered(((device.path, describe(device, targets)) for device in boards), incomplete)
 
 
 def serials(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the serial number of a connected board, as far as it can be read."""
     found = []
     for device in _boards(_targets(context)):
-        try:
-            serial = device.read_serial()
-        except EspDfuError:
-            continue
-        if serial is not None and serial.startswith(incomplete):
-            found.append(CompletionItem(serial, help=f"port {device.path}"))
-    return found
+        with suppress(EspDfuError):
+            found.append((device.read_serial() or "", f"port {device.path}"))
+    return _offered(found, incomplete)
+
+
+def _offered(items: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
+    """Return the items that begin with what was typed.
+
+    Shells insert them unquoted. So a name that is more than a word to some shell is left out: it may come from a device
+    or from a stranger's project.
+    """
+    return [
+        CompletionItem(value, help=clean(text))
+        for value, text in items
+        if value.startswith(incomplete) and _WORD.fullmatch(value)
+    ]
 
 
 def _targets(context: click.Context) -> list[Target]:

@@ -85,7 +85,9 @@ class Session:
             raise
         except OSError as error:
             # Not expected by any module, such as a folder that is deleted while it is read.
-            return self.fail(EspDfuError(f"{error.filename or 'The system'}: {error.strerror or error}."))
+            return self.fail(unexpected(error))
+        except MemoryError:
+            return self.fail(EspDfuError("There is not enough memory."))
         finally:
             self._end_trace()
 
@@ -163,6 +165,16 @@ class Session:
         """Show the notices of an operation."""
         if isinstance(event, Notice):
             self.console.warn(event.message)
+
+
+def unexpected(error: OSError) -> EspDfuError:
+    """Return the error of a command for one of the system that no module expected."""
+    try:
+        Path.cwd()
+    except OSError:
+        if error.filename is None or not os.path.isabs(error.filename):  # noqa: PTH117 (may be a number)
+            return EspDfuError("The current folder does not exist.")
+    return EspDfuError(f"{error.filename or 'The system'}: {error.strerror or error}.")
 
 
 class JsonSession(Session):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from ..units import clean
@@ -14,6 +18,7 @@ _CHIP_ID_OFFSET = 12  # esp_image_header_t, ESP-IDF, esp_app_format.h
 _APP_DESC_OFFSET = 32
 _APP_DESC = struct.Struct("<I12x32s32s16s16s32s32s")
 _APP_DESC_MAGIC = 0xABCD5432
+_CONFIGURATION = "ESPTOOL_CFGFILE"  # names esptool's configuration file
 _XOR_BLOCK = 1 << 14  # bytes, a power of two
 _HEADER, _SEGMENT_HEADER, _SHA256 = 24, 8, 32  # bytes; ESP-IDF, esp_app_format.h
 _FLASH_SIZE_OFFSET, _HASHED_OFFSET = 3, 23
@@ -86,11 +91,29 @@ def read_esp_image(data: bytes) -> EspImage | None:
     return EspImage(chip_id, _problem(data, chip_id), app_description(data))
 
 
+@contextmanager
+def _own_configuration() -> Iterator[None]:
+    """Have esptool read our configuration file while it is imported.
+
+    Otherwise it reads esptool.cfg, setup.cfg and tox.ini of the current folder, which may be a stranger's project: a
+    wrong number there ends the import with a traceback, and a pipe never ends it.
+    """
+    before = os.environ.get(_CONFIGURATION)
+    os.environ[_CONFIGURATION] = str(Path(__file__).with_name("esptool.cfg"))
+    try:
+        yield
+    finally:
+        del os.environ[_CONFIGURATION]
+        if before is not None:
+            os.environ[_CONFIGURATION] = before
+
+
 def _problem(data: bytes, chip_id: int | None) -> str:
     # Imported here: it takes a third of a second, and most commands do not need it.
-    from esptool.bin_image import ESP32FirmwareImage
-    from esptool.loader import ESPLoader
-    from esptool.util import FatalError
+    with _own_configuration():
+        from esptool.bin_image import ESP32FirmwareImage
+        from esptool.loader import ESPLoader
+        from esptool.util import FatalError
 
     # All chips share the ESP32's format. esptool 4 prints a warning if the chip ID is not that of the reader's chip.
     chip = type("AnyChip", (ESPLoader,), {"IMAGE_CHIP_ID": chip_id})
