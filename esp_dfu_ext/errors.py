@@ -203,8 +203,8 @@ class NoTargetError(ProjectError):
 
     code = "no-target"
 
-    def __init__(self, message: str, *, path: Path | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, path: Path | None = None, notes: Sequence[str] = ()) -> None:
+        super().__init__(message, notes=notes)
         self.path = path
 
 
