@@ -181,16 +181,21 @@ def build(what: tuple[Path, ...], output: str | None, **chosen: Any) -> None:
 
 
 @cli.command(short_help="Show what a dfu.bin contains.")
-@click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
-def inspect(dfu_bin: Path) -> None:
-    """Show what DFU.BIN contains, and whether the chip's ROM would accept it."""
+@_what
+@_takes(*options.contents())
+def inspect(what: tuple[Path, ...], **chosen: Any) -> None:
+    """Show what a dfu.bin contains, and whether the chip's ROM would accept it.
+
+    WHAT is a dfu.bin, or anything that "esp-dfu build" takes.
+    """
 
     def command(session: Session) -> int:
+        from .commands.inputs import build_in_memory
         from .commands.inspect import inspect
 
-        return inspect(session, dfu_bin)
+        return inspect(session, what[0], build_in_memory(session, "inspect", what, chosen))
 
-    _run(command, dfu_bin=dfu_bin)
+    _run(command, dfu_bin=what[0])
 
 
 _LIST_FORMAT = "Print a table, or dfu-util's lines. Default: a table in a terminal, else lines."
@@ -215,7 +220,7 @@ def list_(json: bool, style: str | None, **chosen: Any) -> None:
 
 
 @cli.command(
-    short_help="Flash a dfu.bin to one or more boards.",
+    short_help="Flash one or more boards.",
     examples=[
         ("esp-dfu flash dfu.bin", "the only board"),
         ("esp-dfu flash dfu.bin --path 1-2", "the board on this port"),
@@ -223,10 +228,19 @@ def list_(json: bool, style: str | None, **chosen: Any) -> None:
         ("esp-dfu flash dfu.bin --watch --report made.jsonl", "boards one by one"),
     ],
 )
-@click.argument("dfu_bin", metavar="DFU.BIN", type=click.Path(path_type=Path, readable=False))
-@_takes(*options.flash(), _json_lines, _quiet, path=_completed_by("paths"), serial=_completed_by("serials"))
-def flash(dfu_bin: Path, path: tuple[str, ...], **chosen: Any) -> None:
-    """Flash DFU.BIN to a board of the chip that it was made for.
+@_what
+@_takes(
+    *options.flash(),
+    *options.contents(),
+    _json_lines,
+    _quiet,
+    path=_completed_by("paths"),
+    serial=_completed_by("serials"),
+)
+def flash(what: tuple[Path, ...], path: tuple[str, ...], **chosen: Any) -> None:
+    """Flash WHAT to a board of the chip that it was made for.
+
+    WHAT is a dfu.bin, or anything that "esp-dfu build" takes: it is built first, and no file is left behind.
 
     Without --path, --serial, --all or --watch, exactly one such board must be connected.
     """
@@ -234,10 +248,16 @@ def flash(dfu_bin: Path, path: tuple[str, ...], **chosen: Any) -> None:
     def command(session: Session) -> int:
         from .commands.flash import flash
         from .commands.flash_run import FlashArguments
+        from .commands.inputs import build_in_memory
 
-        return flash(session, dfu_bin, FlashArguments(paths=path, **chosen))
+        arguments = FlashArguments(paths=path, **chosen)
+        arguments.check()  # before a build
+        built = build_in_memory(session, "flash", what, {**contents, "force": getattr(arguments, "force", False)})
+        return flash(session, what[0], arguments, built=built)
 
-    _run(command, chosen, dfu_bin=dfu_bin, json_lines=chosen["json"])
+    contents = {option["names"][-1][2:].replace("-", "_"): None for option in options.contents()}
+    contents = {name: chosen.pop(name) for name in contents}
+    _run(command, chosen, dfu_bin=what[0], json_lines=chosen["json"])
 
 
 @cli.command(short_help="Check everything needed for flashing.")

@@ -72,8 +72,8 @@ def _targets(context: click.Context) -> list[Target]:
     from ..inputs.esp_idf import project_dir_of_image
     from ..target import load_targets
 
-    # click does not parse a line that ends with an option to its end, and leaves DFU.BIN over.
-    dfu_bin = context.params.get("dfu_bin") or next(iter(context.args), None)
+    # click does not parse a line that ends with an option to its end, and leaves WHAT over.
+    dfu_bin = next(iter(context.params.get("what") or context.args), None)
     try:
         return load_targets(project_dir_of_image(Path(dfu_bin)) if dfu_bin else Path(), on_broken=_ignore)
     except (EspDfuError, OSError):

@@ -16,6 +16,7 @@ from ..ui import views
 from ..ui.text import Styled
 from ..units import format_rate, format_seconds, format_size
 from .flash_run import FlashArguments, FlashRun
+from .inputs import BuiltImage
 from .session import Session, near
 from .watch import watch
 
@@ -27,6 +28,7 @@ def flash(
     *,
     target_name: str | None = None,
     build_dir: Path | None = None,
+    built: BuiltImage | None = None,
 ) -> int:
     """Flash one board, several at once, or each board as it is plugged in.
 
@@ -36,13 +38,17 @@ def flash(
         arguments: Options of the command line.
         target_name: Chip of the project, which the image must be for; None for any chip.
         build_dir: Build folder to compare the image with; None without a project.
+        built: The image if it is in memory, made from `dfu_bin`.
     """
     arguments.check()
     dfu_bin = near(dfu_bin)
-    session.name_image(dfu_bin)
-    session.target = load_target(target_name, session.project_dir) if target_name is not None else None
+    if built is None:
+        session.name_image(dfu_bin)
+    session.target = built.target if built is not None else None
+    if target_name is not None:
+        session.target = load_target(target_name, session.project_dir)
     targets = session.targets()
-    image = load_image(dfu_bin, session.target, targets)
+    image = load_image(dfu_bin, session.target, targets, image=built.image if built is not None else None)
     session.target = image.target
     if build_dir is not None:
         _warn_if_older(session, dfu_bin, build_dir)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from ..errors import UsageError
-from ..operations.build import ImageOptions
+from ..errors import InputMissingError, UsageError
+from ..image.format import DfuImage, parse_image
+from ..inputs.folders import FILES_OF_BUILDS
+from ..inputs.recognise import read_firmware_file, recognise
+from ..operations.build import ImageOptions, prepare
+from ..target import Target, load_targets
 from ..units import parse_size
-from .session import Session
+from .session import Session, near
 
 
 def image_options(
@@ -52,7 +57,50 @@ def _size(option: str, text: str | None) -> int | None:
         raise UsageError(f"{option}: {error}.") from None
 
 
+class BuiltImage(NamedTuple):
+    """An image that was made in memory, its chip, and what it was made from, such as ``merged image``."""
+
+    image: DfuImage
+    target: Target
+    kind: str
+
+
+def build_in_memory(session: Session, verb: str, what: Sequence[Path], chosen: Mapping[str, Any]) -> BuiltImage | None:
+    """Return the image that `build` would write, without writing it; None for a dfu.bin.
+
+    Args:
+        session: State of this invocation.
+        verb: The command that was typed.
+        what: Words that name the input.
+        chosen: Options, as `image_options` takes them.
+
+    Raises:
+        UsageError: Options for `build` came with a dfu.bin.
+        EspDfuError: As `operations.build.build`.
+    """
+    if len(what) == 1 and not what[0].is_dir() and _is_dfu_image(what[0]):
+        given = [f"--{name.replace('_', '-')}" for name, value in chosen.items() if value and name != "force"]
+        if given:
+            raise UsageError(f"{what[0]} is a dfu.bin already; {' and '.join(given)} cannot change it.")
+        return None
+    name_input(session, verb, what)
+    prepared = prepare([near(what[0]), *what[1:]], image_options(**chosen), on_event=session.notice)
+    return BuiltImage(parse_image(prepared.encode()), prepared.target, prepared.plan.kind)
+
+
+def _is_dfu_image(path: Path) -> bool:
+    """Return whether a file is a dfu.bin, or nothing that is known, which a damaged dfu.bin may be."""
+    try:
+        data = read_firmware_file(path)
+    except InputMissingError:
+        return True  # and will be missed as such
+    found = recognise(data, load_targets(on_broken=lambda _: None)).kind
+    return found == "dfu" or (found == "unknown" and path.name not in FILES_OF_BUILDS)
+
+
 def name_input(session: Session, verb: str, what: Sequence[Path]) -> None:
     """Use this input in the commands of advice; `verb` is the command that was typed."""
     words = shlex.join(map(str, what))
-    session.names = replace(session.names, this=f"esp-dfu {verb} {words}", build=f"esp-dfu build {words}")
+    session.names = replace(
+        session.names, this=f"esp-dfu {verb} {words}", build=f"esp-dfu build {words}", flash=f"esp-dfu flash {words}"
+    )

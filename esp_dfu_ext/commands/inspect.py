@@ -10,20 +10,31 @@ from ..errors import EXIT_DATA
 from ..operations import inspect as operation
 from ..ui.text import at_most
 from ..units import format_size
+from .inputs import BuiltImage
 from .session import Session
 
 _MOST_ROWS = 100
 
 
-def inspect(session: Session, path: Path) -> int:
-    """Show what a dfu.bin contains, and whether the ROM would accept it."""
-    session.name_image(path)
-    result = operation.inspect(path, session.targets())
+def inspect(session: Session, path: Path, built: BuiltImage | None = None) -> int:
+    """Show what a dfu.bin contains, or would contain, and whether the ROM would accept it.
+
+    Args:
+        session: State of this invocation.
+        path: Path of dfu.bin, or of what it is made from.
+        built: The image if it is in memory, made from `path`.
+    """
+    if built is None:
+        session.name_image(path)
+        result = operation.inspect(path, session.targets())
+    else:
+        result = operation.inspect(path, [built.target], image=built.image)
     session.target = result.target
     console, image = session.console, result.image
     suffix = image.suffix
     chip = result.target.chip if result.target is not None else "an unknown chip"
-    console.info(f"{path}: DFU image for {chip} ({suffix.usb_id})")
+    kind = "DFU image" if built is None else f"{built.kind}, as a DFU image"
+    console.info(f"{path}: {kind} for {chip} ({suffix.usb_id})")
     params = image.flash_params
     size = f"{format_size(params.chip_size)} of flash memory" if params is not None else "no flash parameters"
     console.info(

@@ -48,6 +48,11 @@ def build() -> list[dict[str, Any]]:
     ]
 
 
+def contents() -> list[dict[str, Any]]:
+    """Return the options of `esp-dfu flash` and `inspect` about what goes into the image that they build."""
+    return [option for option in build() if option["names"][-1] in ("--only", "--add")] + inputs()
+
+
 def inputs() -> list[dict[str, Any]]:
     """Return the options of `esp-dfu build`, `flash` and `inspect` about what is read; idf.py knows all of that."""
     return [

@@ -52,12 +52,15 @@ class CheckedImage:
     app: AppDescription | None = None
 
 
-def inspect(path: str | os.PathLike[str], targets: Sequence[Target] | None = None) -> InspectResult:
+def inspect(
+    path: str | os.PathLike[str], targets: Sequence[Target] | None = None, *, image: DfuImage | None = None
+) -> InspectResult:
     """Read a dfu.bin and list what the ROM would flash wrongly.
 
     Args:
         path: Path of dfu.bin.
         targets: Known chips; None for all.
+        image: Its contents, if they are in memory; `path` is where they come from, then.
 
     Raises:
         InputMissingError: The file does not exist or cannot be read.
@@ -65,7 +68,7 @@ def inspect(path: str | os.PathLike[str], targets: Sequence[Target] | None = Non
         TargetFileError: A chip's YAML file is broken.
     """
     path = Path(path)
-    image = read_image(path)
+    image = read_image(path) if image is None else image
     known = load_targets() if targets is None else targets
     target = find_target_by_usb_id(image.suffix.vid, image.suffix.pid, known)
     apps = (app_description(member.data) for member in image.flash_members)
@@ -78,7 +81,11 @@ def inspect(path: str | os.PathLike[str], targets: Sequence[Target] | None = Non
 
 
 def load_image(
-    path: str | os.PathLike[str], target: Target | None = None, targets: Sequence[Target] | None = None
+    path: str | os.PathLike[str],
+    target: Target | None = None,
+    targets: Sequence[Target] | None = None,
+    *,
+    image: DfuImage | None = None,
 ) -> CheckedImage:
     """Read and check a dfu.bin that is to be flashed.
 
@@ -86,6 +93,7 @@ def load_image(
         path: Path of dfu.bin.
         target: Chip that it must be for; None for the chip that it names.
         targets: Known chips; None for all.
+        image: As for `inspect`.
 
     Raises:
         InputMissingError: The file does not exist or cannot be read.
@@ -94,7 +102,7 @@ def load_image(
         TargetFileError: A chip's YAML file is broken.
     """
     known = load_targets() if targets is None else list(targets)
-    result = inspect(path, known if target is None else [target, *known])
+    result = inspect(path, known if target is None else [target, *known], image=image)
     if target is not None and result.target != target:
         name = result.target.name if result.target is not None else result.image.suffix.usb_id
         raise WrongTargetError(str(path), image_target=name, target=target.name)
