@@ -180,10 +180,12 @@ def test_missing_input_is_66(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_folder_instead_of_image_is_named(dfu_bin: Path, capsys: Capture) -> None:
-    assert run("flash", str(dfu_bin.parent)) == 66
+    (dfu_bin.parent / "empty").mkdir()
+    assert run("flash", str(dfu_bin.parent / "empty")) == 65
     err = " ".join(capsys.readouterr().err.split())
-    assert f"{dfu_bin.parent} is a folder. [input-missing]" in err
-    assert err.endswith("> Give the file itself, such as build/dfu.bin.")
+    assert "empty has no build of ESP-IDF, Arduino, PlatformIO or Zephyr. [no-build]" in err
+    assert run("flash", str(dfu_bin.parent), "--simulate") == 0  # builds it
+    capsys.readouterr()
     assert run("build", str(dfu_bin)) == 65
     err = capsys.readouterr().err
     assert "is a DFU image already. [wrong-input]" in " ".join(err.split())
@@ -278,8 +280,8 @@ def test_options_are_checked_before_scan(dfu_bin: Path, monkeypatch: pytest.Monk
 def test_app_image_is_named_as_such(dfu_bin: Path, capsys: Capture) -> None:
     assert run("flash", str(dfu_bin.parent / "hello_world.bin"), "--simulate") == 65
     err = capsys.readouterr().err
-    assert "is an ESP app or bootloader image, not a DFU image. [image]" in err
-    assert "> Build a dfu.bin, and flash that: esp-dfu build " in err
+    assert "is an app alone (hello_world 1.0.0 for ESP32-S3). [wrong-input]" in " ".join(err.split())
+    assert "> Say where it goes: esp-dfu flash " in err and err.endswith(" --at factory\n")
 
 
 def test_several_paths_are_flashed_at_once(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..inputs.identify import find_chip
 from ..simulator.sample import write_sample_project
 from ..target import PROJECT_FOLDER, Target, load_target
 from . import build as build_command
@@ -29,7 +30,7 @@ def demo(session: Session, name: str | None) -> int:
     project_dir = session.project_dir.absolute()  # the current folder changes below
     if name is None:
         name = min(session.targets(), key=lambda target: target.firmware.chip_id).name
-    target = load_target(name, project_dir)
+    target = load_target(find_chip(name, [target.name for target in session.targets()]), project_dir)
     build_dir, dfu_bin = Path("hello_world/build"), Path("hello_world/build/dfu.bin")
     steps: list[tuple[str, Callable[[], int]]] = [
         (f"build {build_dir}", lambda: build_command.build(session, [build_dir])),

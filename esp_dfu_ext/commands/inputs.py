@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -78,7 +79,7 @@ def build_in_memory(session: Session, verb: str, what: Sequence[Path], chosen: M
         UsageError: Options for `build` came with a dfu.bin.
         EspDfuError: As `operations.build.build`.
     """
-    if len(what) == 1 and not what[0].is_dir() and _is_dfu_image(what[0]):
+    if len(what) == 1 and not os.path.isdir(what[0]) and _is_dfu_image(what[0]):  # noqa: PTH112 (it never raises)
         given = [f"--{name.replace('_', '-')}" for name, value in chosen.items() if value and name != "force"]
         if given:
             raise UsageError(f"{what[0]} is a dfu.bin already; {' and '.join(given)} cannot change it.")
@@ -101,6 +102,6 @@ def _is_dfu_image(path: Path) -> bool:
 def name_input(session: Session, verb: str, what: Sequence[Path]) -> None:
     """Use this input in the commands of advice; `verb` is the command that was typed."""
     words = shlex.join(map(str, what))
-    session.names = replace(
-        session.names, this=f"esp-dfu {verb} {words}", build=f"esp-dfu build {words}", flash=f"esp-dfu flash {words}"
-    )
+    this = f"esp-dfu {verb} {words}"
+    flash = this if verb == "flash" else session.names.flash
+    session.names = replace(session.names, this=this, build=f"esp-dfu build {words}", flash=flash)

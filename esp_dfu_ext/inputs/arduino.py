@@ -19,6 +19,7 @@ from ..image.partition_table import DEFAULT_OFFSET, LENGTH, Partition, read_part
 from ..image.plan import FlashFile, FlashPlan
 from ..target import Target
 from . import build_files as files
+from .build_files import has_file
 from .identify import plan_target
 
 IDEDATA = "idedata.json"
@@ -43,7 +44,7 @@ _TOOLS = (
 
 def has_build(folder: Path) -> bool:
     """Return whether a folder has files with the names that Arduino or PlatformIO give them."""
-    return (folder / IDEDATA).is_file() or _names_of(folder) is not None
+    return has_file(folder / IDEDATA) or _names_of(folder) is not None
 
 
 def _names_of(folder: Path) -> _Names | None:
@@ -53,7 +54,7 @@ def _names_of(folder: Path) -> _Names | None:
 def _only(folder: Path, pattern: str) -> Path | None:
     """Return the only file of this name, None if there is none or several."""
     found = [folder / pattern] if "*" not in pattern else sorted(folder.glob(pattern))[:2]
-    return found[0] if len(found) == 1 and found[0].is_file() else None
+    return found[0] if len(found) == 1 and has_file(found[0]) else None
 
 
 def read_arduino(folder: Path, targets: Sequence[Target], wanted: str | None = None) -> FlashPlan:
@@ -70,7 +71,7 @@ def read_arduino(folder: Path, targets: Sequence[Target], wanted: str | None = N
         NoTargetError, TargetNotSupportedError: The chip is unknown or has no USB DFU.
     """
     names = _names_of(folder)
-    if (folder / IDEDATA).is_file():
+    if has_file(folder / IDEDATA):
         return _from_idedata(folder, targets)
     assert names is not None  # has_build
     bootloader, app = _only(folder, names.bootloader), _only(folder, names.app)
@@ -129,14 +130,14 @@ def _moved(text: str, folder: Path) -> Path:
     """Return a path that idedata.json names: a file of this name in the folder, if that was built elsewhere."""
     name = text.replace("\\", "/").rpartition("/")[2]
     here = folder / name
-    return here if name and here.is_file() else folder / text
+    return here if name and has_file(here) else folder / text
 
 
 def _project_of(folder: Path) -> Path | None:
     """Return the project of .pio/build/ENV, None if the folder lies elsewhere."""
     parents = folder.absolute().parents
     project = parents[2] if len(parents) > 2 and folder.absolute().parent.name == "build" else None
-    return project if project is not None and (project / "platformio.ini").is_file() else None
+    return project if project is not None and has_file(project / "platformio.ini") else None
 
 
 def _packages() -> Iterator[Path]:

@@ -52,6 +52,11 @@ def _exists_as(kind: Callable[[int], bool], path: Path, role: str) -> bool:
     return True
 
 
+def has_file(path: Path) -> bool:
+    """Return whether a regular file exists; False if it cannot be examined, where Path.is_file() may raise."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file; bytes that are not UTF-8 become U+FFFD.
 

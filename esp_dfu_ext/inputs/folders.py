@@ -9,7 +9,7 @@ from ..errors import InputMissingError, NoBuildError
 from ..image.plan import FlashPlan
 from ..target import Target
 from . import arduino, zephyr
-from .build_files import is_folder
+from .build_files import has_file, is_folder, is_regular_file
 from .esp_idf import DESCRIPTION, FLASHER_ARGS, find_project, read_plan
 from .esptool_args import FLASH_ARGS, read_flash_args
 
@@ -49,8 +49,8 @@ def read_folder(
     if builds:
         listed = ", ".join(str(build) for build in builds)
         raise NoBuildError(f"{folder} has {len(builds)} builds: {listed}.", path=folder, tool=tool, builds=builds)
-    if (folder / DESCRIPTION).is_file() or tool == "esp-idf":
-        missing = folder if (folder / DESCRIPTION).is_file() else folder / "build"
+    if has_file(folder / DESCRIPTION) or tool == "esp-idf":
+        missing = folder if has_file(folder / DESCRIPTION) else folder / "build"
         text = f"{missing / FLASHER_ARGS} does not exist: the project has not been built."
         raise InputMissingError(text, path=missing / FLASHER_ARGS, role=FLASHER_ARGS)
     what = {"platformio": "a PlatformIO project", "arduino": "an Arduino sketch"}.get(tool)
@@ -64,32 +64,32 @@ def _read_build(
     folder: Path, targets: Sequence[Target], wanted: str | None, project_dir: Path | None
 ) -> FlashPlan | None:
     """Return the plan of a build folder, None if it is none."""
-    if (folder / FLASHER_ARGS).exists() or project_dir is not None:
+    if project_dir is not None or is_regular_file(folder / FLASHER_ARGS, FLASHER_ARGS):
         return read_plan(find_project(folder, project_dir))
-    if (folder / FLASH_ARGS).is_file():
+    if has_file(folder / FLASH_ARGS):
         return read_flash_args(folder / FLASH_ARGS)
     if arduino.has_build(folder):
         return arduino.read_arduino(folder, targets, wanted)
     if zephyr.has_build(folder):
         return zephyr.read_zephyr(folder)
-    if folder.name == zephyr.RUNNERS.parent.name and (folder / zephyr.RUNNERS.name).is_file():
+    if folder.name == zephyr.RUNNERS.parent.name and has_file(folder / zephyr.RUNNERS.name):
         return zephyr.read_zephyr(folder.parent)
     return None
 
 
 def _builds_in(folder: Path) -> tuple[str, list[Path]]:
     """Return the build tool of a project, and the build folders that it has; ``build`` alone if that is one."""
-    if (folder / "platformio.ini").is_file():
+    if has_file(folder / "platformio.ini"):
         environments = _folders(folder / ".pio" / "build")
         return "platformio", [each for each in environments if arduino.has_build(each)]
     if any(folder.glob("*.ino")):
         return "arduino", [each for each in _folders(folder / "build") if arduino.has_build(each)]
     if zephyr.has_build(folder / "build"):
         return "zephyr", [folder / "build"]
-    tool = "esp-idf" if (folder / "CMakeLists.txt").is_file() or (folder / "sdkconfig").is_file() else ""
-    if (folder / "build" / FLASHER_ARGS).is_file():
+    tool = "esp-idf" if has_file(folder / "CMakeLists.txt") or has_file(folder / "sdkconfig") else ""
+    if has_file(folder / "build" / FLASHER_ARGS):
         return "esp-idf", [folder / "build"]
-    return tool, [each for each in _folders(folder) if (each / FLASHER_ARGS).is_file()] if tool else []
+    return tool, [each for each in _folders(folder) if has_file(each / FLASHER_ARGS)] if tool else []
 
 
 def _folders(folder: Path) -> list[Path]:

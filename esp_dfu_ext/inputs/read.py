@@ -77,7 +77,7 @@ def read_input(
     """
     words = [os.fspath(word) for word in what]
     first = Path(words[0])
-    if options.at is not None and (len(words) > 1 or first.is_dir()):
+    if options.at is not None and (len(words) > 1 or os.path.isdir(first)):  # noqa: PTH112
         raise UsageError("--at is for one file that does not say where it goes.")
     if len(words) > 1:
         plan = _pairs(words, targets, options)

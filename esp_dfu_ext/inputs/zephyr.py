@@ -14,6 +14,7 @@ from ..errors import BuildFileError, ProjectError
 from ..image.plan import FlashFile, FlashPlan
 from ..yaml_file import read_yaml
 from . import build_files as files
+from .build_files import has_file
 
 RUNNERS, DOMAINS = Path("zephyr", "runners.yaml"), Path("domains.yaml")
 
@@ -26,7 +27,7 @@ _ADDRESSES = {_BOOT: "0x1000", _TABLE: "0x8000", _APP: "0x10000"}  # the runner'
 
 def has_build(folder: Path) -> bool:
     """Return whether a folder is a build folder of Zephyr."""
-    return (folder / RUNNERS).is_file() or (folder / DOMAINS).is_file()
+    return has_file(folder / RUNNERS) or has_file(folder / DOMAINS)
 
 
 def read_zephyr(folder: Path) -> FlashPlan:
@@ -54,7 +55,7 @@ def read_zephyr(folder: Path) -> FlashPlan:
 def _domains(folder: Path) -> list[Path]:
     """Return the build folders of the domains, in the order of domains.yaml; the folder itself without sysbuild."""
     path = folder / DOMAINS
-    if not path.is_file():
+    if not has_file(path):
         return [folder]
     domains = _read(path).get("domains")
     listed = domains if isinstance(domains, list) else []
