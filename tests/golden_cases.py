@@ -150,6 +150,7 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu("build my_project/build --part-size many", NARROW),
     ],
     # Images.
+    "build-first": esp_dfu("build not_built/build", USUAL),
     "build": esp_dfu("build my_project/build", NARROW, USUAL, WIDE, PIPED),
     "build-long-names": esp_dfu("build long_names/build", NARROW, USUAL),
     "build-large": [

@@ -24,11 +24,11 @@ from esp_dfu_ext.events import Event
 from esp_dfu_ext.image.format import read_image
 from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.operations.inspect import inspect
-from esp_dfu_ext.target import TARGETS_VARIABLE
+from esp_dfu_ext.target import TARGETS_VARIABLE, load_target
 
 from .fuzz.guard import opened_files
 from .kit.archives import File, dfu_image
-from .kit.commands import run
+from .kit.commands import esp_dfu, run
 from .kit.files import edit_json, write_file, write_json
 from .kit.projects import CHIP_ID, app_description, esp_image, make_project, notices, own_chip, project_sections
 
@@ -292,6 +292,15 @@ def test_folder_in_place_of_image_is_kept(tmp_path: Path) -> None:
     (folder / "dfu.bin").mkdir()
     with pytest.raises(OutputError, match="is not a regular file"):
         build(folder)
+
+
+def test_only_first_build_says_what_chip_needs_as_delivered(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    first, second = (esp_dfu("build", str(folder)) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert load_target("esp32s3").notice in first.stdout
+    assert "as delivered" not in second.stdout
+    assert (build(folder).is_new, build(folder, output=tmp_path / "other.bin").is_new) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,32 @@ def test_several_boards_are_ok_but_need_choice(machine: FolderMachine) -> None:
     assert next_steps(findings, ESP_DFU, None) == []
 
 
+class WindowsMachine(Machine):
+    """A Windows computer; the test says what its registry has."""
+
+    def __init__(self, *services: str) -> None:
+        super().__init__(Path("C:/"), platform="win32", environ={})
+        self.services = services
+
+    def usb_services(self, vid: int, pid: int, interface: int) -> list[str]:
+        return list(self.services) if (vid, pid, interface) == (0x303A, 9, 2) else []
+
+
+@pytest.mark.parametrize(
+    ("services", "text"),
+    [
+        (("WinUSB",), "; interface 2: WinUSB"),
+        (("WinUSB", "usbccgp"), "; interface 2: WinUSB or usbccgp"),
+        (("libusbK",), "; interface 2: libusbK, which is said to end transfers after 5 s, too soon for a long erase"),
+        ((), ""),
+    ],
+)
+def test_driver_of_windows_is_named(services: tuple[str, ...], text: str) -> None:
+    (port,) = (finding for finding in check_bus(WindowsMachine(*services), make_rig()) if finding.topic == "port 1-1")
+    assert port.text == f"303a:0009, ESP32-S3 with DFU in run-time mode{text}"
+    assert port.data.get("drivers", {}) == ({"2": " or ".join(services)} if services else {})
+
+
 def test_bus_without_any_device_is_problem(machine: FolderMachine) -> None:
     rig = make_rig()
     rig.board.unplug()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -87,3 +90,34 @@ def test_user_and_groups_are_those_of_this_process(tmp_path: Path) -> None:
     assert machine.groups()
     assert machine.members("no such group") is None
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_driver_is_read_from_registry_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not a registry: this shows only which keys are read, and that missing ones are no error.
+    tree: dict[str, Any] = {"1&2": {"Service": "WinUSB"}, "3&4": {}, "5&6": {"Service": "WinUSB"}}
+    path = r"SYSTEM\CurrentControlSet\Enum\USB\VID_303A&PID_0009&MI_02"
+
+    def query(key: Any, name: str) -> tuple[str, int]:
+        if name not in key:
+            raise FileNotFoundError(name)
+        return key[name], 1
+
+    def open_key(parent: Any, name: str) -> Any:
+        if parent is tree:
+            return nullcontext(tree[name])
+        if name != path:
+            raise FileNotFoundError(name)
+        return nullcontext(tree)
+
+    registry = SimpleNamespace(
+        HKEY_LOCAL_MACHINE="HKLM",
+        OpenKey=open_key,
+        QueryInfoKey=lambda key: (len(key), 0, 0),
+        EnumKey=lambda key, number: list(key)[number],
+        QueryValueEx=query,
+    )
+    monkeypatch.setitem(sys.modules, "winreg", registry)
+    windows = Machine(platform="win32")
+    assert windows.usb_services(0x303A, 9, 2) == ["WinUSB"]
+    assert windows.usb_services(0x303A, 2, 2) == []
+    assert Machine(platform="darwin").usb_services(0x303A, 9, 2) == []

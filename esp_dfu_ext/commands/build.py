@@ -58,7 +58,7 @@ def show_build(session: Session, result: operation.BuildResult) -> None:
     show_flash_map(console, rows, result.chip_size)
     payload = format_size(sum(size for _, size in result.files))
     console.result(f"Wrote {_relative(result.path, Path.cwd())} ({payload} to flash).")
-    if result.target.notice:
+    if result.is_new and result.target.notice:
         console.info(result.target.notice)
     own = result.path.resolve() == (result.plan.folder / DFU_BIN).resolve()
     names = session.names if own else ESP_DFU

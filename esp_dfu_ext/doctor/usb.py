@@ -112,11 +112,27 @@ def _device(machine: Machine, listed: ListedDevice, text: str, *, simulated: boo
         text += "".join(f", interface {number}: {name}" for number, name in drivers)
         if listed.is_chip:
             problems = refused(machine, node) or held(machine, node, listed.interfaces[0].descriptor.number)
+    if listed.is_chip:
+        text += _windows_driver(machine, listed, data)
     if listed.is_chip and listed.problem is not None and not problems:
         problems = [raised(topic, listed.problem)]
     if not listed.is_chip:
         return [not_applicable(topic, text, **data)]
     return [(not_applicable if problems else ok)(topic, text, **data), *problems]
+
+
+_SHORT = ("libusbK", "libusb0")  # drivers of libusbK's project, whose control transfers end after 5 s (its issue 47)
+
+
+def _windows_driver(machine: Machine, listed: ListedDevice, data: dict[str, Any]) -> str:
+    """Return which driver Windows has for the DFU interface, and add it to the finding's data; empty elsewhere."""
+    number = listed.interfaces[0].descriptor.number
+    names = machine.usb_services(listed.device.vid, listed.device.pid, number)
+    if not names:
+        return ""
+    data["drivers"] = {str(number): " or ".join(names)}
+    slow = ", which is said to end transfers after 5 s, too soon for a long erase" if set(names) & set(_SHORT) else ""
+    return f"; interface {number}: {' or '.join(names)}{slow}"
 
 
 def _board(bus: Bus, targets: Sequence[Target], wanted: Target | None, listed: Sequence[ListedDevice]) -> list[Finding]:

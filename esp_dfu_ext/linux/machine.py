@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..units import usb_id
 
@@ -119,6 +120,25 @@ class Machine:
             return frozenset(grp.getgrnam(group).gr_mem)
         except KeyError:
             return None
+
+    def usb_services(self, vid: int, pid: int, interface: int) -> list[str]:
+        """Return the drivers that Windows has assigned to an interface of devices with these IDs; empty elsewhere.
+
+        The registry keeps them for each port on which such a device ever was; see Microsoft's "USB device registry
+        entries".
+        """
+        if self.platform != "win32":
+            return []
+        import importlib
+
+        registry: Any = importlib.import_module("winreg")
+        path = rf"SYSTEM\CurrentControlSet\Enum\USB\VID_{vid:04X}&PID_{pid:04X}&MI_{interface:02}"
+        found: list[str] = []
+        with suppress(OSError), registry.OpenKey(registry.HKEY_LOCAL_MACHINE, path) as key:
+            for number in range(registry.QueryInfoKey(key)[0]):
+                with suppress(OSError), registry.OpenKey(key, registry.EnumKey(key, number)) as instance:
+                    found.append(str(registry.QueryValueEx(instance, "Service")[0]))
+        return list(dict.fromkeys(found))
 
     # --- USB ----------------------------------------------------------------------------------------------
 

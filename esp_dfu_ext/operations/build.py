@@ -37,6 +37,7 @@ class BuildResult:
         chip_size: Bytes of flash memory on the board.
         files: The flash files in it with their sizes in bytes, by address.
         app: What the app says about itself, None if it says nothing.
+        is_new: No dfu.bin was there before.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class BuildResult:
     chip_size: int
     files: tuple[tuple[FlashFile, int], ...]
     app: AppDescription | None
+    is_new: bool = True
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,11 @@ def build(
     chosen = options or ImageOptions(part_size=part_size, sections=sections, force=force)
     prepared = prepare(what, chosen, project_dir=project_dir, on_event=on_event)
     path = _output_path(None if output is None else Path(output), prepared.plan)
+    is_new = not path.exists()
     size = write_image(path, prepared.layout.parts, prepared.params, prepared.suffix)
-    return BuildResult(path, size, prepared.plan, prepared.target, prepared.chip_size, prepared.files, prepared.app)
+    return BuildResult(
+        path, size, prepared.plan, prepared.target, prepared.chip_size, prepared.files, prepared.app, is_new
+    )
 
 
 def prepare(
