@@ -27,7 +27,7 @@ FLASH_PARAMS_NAME = "flash_params.dat"
 FLAG_PARAMS, FLAG_NO_ERASE, FLAG_IGNORE_MD5 = 4, 8, 16
 FLASH_PARAMS_FLAGS = FLAG_PARAMS | FLAG_NO_ERASE | FLAG_IGNORE_MD5
 
-# Bytes of the stream that the ROM collects before it processes them: in every chip's ROM (executed or disassembly).
+# Bytes of the stream that the ROM collects before it processes them: in every chip's ROM (executed).
 ROM_BUFFER_SIZE = 256
 
 _RECORD = struct.Struct("<II64s16s")

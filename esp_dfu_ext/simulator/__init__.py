@@ -1,9 +1,8 @@
 """Simulate chips: the ROM's DFU device, its flash memory, and boards that connect to a bus and leave it.
 
 The rest of the package uses `simulate_text` and `simulate_boards` (boards under the real pyusb), `rom_status` (the
-status that the ROM reports for an image, without a bus), and `sample` (a project to flash). The model follows what
-Espressif's ROM code did when it was executed, or what its disassembly says. It has never been compared with a real
-chip.
+status that the ROM reports for an image, without a bus), and `sample` (a project to flash). The model answers as
+Espressif's ROM code did when it was executed (tests/test_conformance.py). It has never been compared with a real chip.
 """
 
 from __future__ import annotations
