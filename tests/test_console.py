@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -311,3 +314,24 @@ def test_notice_is_printed_above_bars() -> None:
     assert "The device wants more." in out.getvalue()
     assert "\x1b[31m.bin" not in out.getvalue()
     assert err.getvalue() == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="Windows has no pseudo-terminals")
+def test_closed_terminal_is_reader_that_left() -> None:
+    """Not so a disk on which a log with colours cannot be written."""
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w", encoding="utf-8") as stream:
+        terminal = Terminal(stream)
+        os.close(ours)
+        terminal.put("one")
+        assert terminal.lost is None
+        terminal.put("two")  # it is mute
+        with contextlib.suppress(OSError):  # Python writes what is left
+            stream.close()
+    if Path("/dev/full").exists():
+        with Path("/dev/full").open("w", encoding="utf-8") as stream:
+            log = Terminal(stream, log=True, force_terminal=True)
+            log.put("one")
+            assert log.lost is not None
+            with contextlib.suppress(OSError):
+                stream.close()

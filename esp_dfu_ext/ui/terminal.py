@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
@@ -68,6 +69,7 @@ class _UntilReaderLeaves:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._is_terminal = stream.isatty()
         self._mute = False
         self.lost: OSError | None = None
 
@@ -91,5 +93,6 @@ class _UntilReaderLeaves:
             yield
         except OSError as error:
             self._mute = True
-            if not isinstance(error, BrokenPipeError):
+            closed = self._is_terminal and error.errno == errno.EIO
+            if not isinstance(error, BrokenPipeError) and not closed:
                 self.lost = error
