@@ -172,6 +172,10 @@ class _Connection:
 
     def _bulk_out(self, seqnum: int, endpoint: int, data: bytes) -> None:
         """Pass a transfer on packet by packet; a device that does not take it lets the host wait."""
+        if isinstance(self._device, Bridge):
+            with self._lock:
+                self._device.write(data)
+                self._answer(seqnum, 0, len(data), b"")
         if not isinstance(self._device, Board):
             return
         with self._lock, contextlib.suppress(TransferNak):

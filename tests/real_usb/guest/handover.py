@@ -110,3 +110,23 @@ def test_esptool_resets_chip_over_bridge(
         wait_for_app(board)
     assert not board.rom.force_download
     assert "Found Runtime: [cafe:4000]" in run("dfu-util", "-l").out
+
+
+@BRIDGES
+def test_sync_on_bridge_makes_rom_deaf_until_reset(
+    bench: VmBench, image_for: MakeImage, vid: int, pid: int, driver: str
+) -> None:
+    board, image = bench.add("esp32s3", "1-1"), image_for("esp32s3")
+    bench.hub.add(Bridge(board, "1-2", 1, vid, pid), "1-2")
+    reset: Any = importlib.import_module("esptool.reset")
+    with open_port("ttyUSB0") as port:
+        port.write(b"AT\r\n")
+        port.flush()
+        assert not board.deaf
+        port.write(bytes.fromhex("c00008240000000000070712 20") + b"\x55" * 32 + b"\xc0")  # esptool's SYNC
+        wait_until(lambda: board.deaf, "the ROM polls UART0 only")
+        assert esp_dfu("flash", image.path).code != 0
+        reset.ClassicReset(port)()
+        wait_until(lambda: board.present and not board.deaf, "the ROM runs again")
+        bench.hub.wait_for("1-1")
+        flash(board, image)
