@@ -59,9 +59,9 @@ _EXPORTS = {
         AccessDeniedError AppRunningError BuildFileError DataError DeviceBusyError DeviceGoneError DeviceNotFoundError
         DfuAnswerError DfuError DfuStateError DfuStatusError DriverMissingError EspDfuError FirmwareError ImageError
         InputMissingError InterruptedByUserError LayoutError NeedsRootError NoBuildError NoDfuModeError
-        NoFlashSizeError NoTargetError OtherBoardError
-        OtherChipError OtherPathError OtherSerialError OtherUsbError OutputError OutsideProjectError ProjectError
-        ReenumerationError RemoteError SeveralDevicesError SimulationError StallError TargetFileError
+        NoFlashSizeError NoTargetError NoThreadError OtherBoardError OtherChipError OtherPathError OtherSerialError
+        OtherUsbError OutputError OutsideProjectError ProjectError ReenumerationError RemoteError SeveralDevicesError
+        SimulationError StallError TargetFileError
         TargetNotSupportedError Terminated TransferTimeoutError UdevError UnreadableDeviceError UsageError UsbError
         UsbUnavailableError WrongInputError WrongTargetError
     """,

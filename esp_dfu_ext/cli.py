@@ -9,15 +9,18 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import click
+from click.core import ParameterSource
 
 from .commands import options
 from .errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE, PIPE_CLOSED, OutputError
 from .ui.streams import drop_unread
+from .units import quoted
 from .versions import __version__
 
 if TYPE_CHECKING:
@@ -142,12 +145,37 @@ def _run(
             project_dir = project_dir_of(build_dir)
         if dfu_bin is not None:
             project_dir = project_dir_of_image(dfu_bin)
-    session = open_session(ESP_DFU, project_dir, {} if chosen is None else chosen, json_lines=json_lines)
+    names = replace(ESP_DFU, again=_as_typed())
+    session = open_session(names, project_dir, {} if chosen is None else chosen, json_lines=json_lines)
     try:
         code = session.run(command)
     except BrokenPipeError:  # the reader closed the pipe; click would exit with 1
         code = PIPE_CLOSED
     sys.exit(code)
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _as_typed() -> str:
+    """Return the command line of a `build` or `flash` that runs, for advice to add to; empty for other commands."""
+    context = click.get_current_context()
+    if context.info_name not in ("build", "flash"):
+        return ""
+    arguments, options = [], []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        for each in _as_tuple(value):
+            texts = [f"{one:g}" if isinstance(one, float) else str(one) for one in _as_tuple(each)]
+            if isinstance(parameter, click.Argument):
+                arguments += texts
+            else:
+                options += [parameter.opts[-1], *([] if each is True else texts)]
+    return quoted([*context.command_path.split(), *arguments, *options])
 
 
 _what = click.argument(

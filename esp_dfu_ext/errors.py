@@ -30,6 +30,7 @@
     ├── UsbUnavailableError        72  pyusb or libusb is missing or cannot start
     ├── UdevError                  72  udev is missing, or does not apply the rule (Linux)
     ├── OutputError                73  a file cannot be written
+    ├── NoThreadError              71  the system starts no more threads
     ├── UsbError                   74  a transfer failed
     │   ├── StallError                 the device refused the request (EPIPE)
     │   ├── TransferTimeoutError       the device did not answer in time
@@ -76,6 +77,7 @@ EXIT_CODES = {
     65: "bad data",
     66: "input missing",
     69: "no device",
+    71: "no more threads",
     72: "no pyusb, libusb or udev",
     73: "cannot write the output",
     74: "USB or DFU failed",
@@ -401,6 +403,13 @@ class UsbUnavailableError(EspDfuError):
     def __init__(self, message: str, *, missing: str = "") -> None:
         super().__init__(message)
         self.missing = missing
+
+
+class NoThreadError(EspDfuError):
+    """The system starts no more threads, one of which each of several boards needs."""
+
+    code = "no-thread"
+    exit_code = 71
 
 
 class UdevError(EspDfuError):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,7 +34,8 @@ def read_small(path: Path, longest: int) -> bytes:
 def replace_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     """Open a temporary file next to `path`; once the block is done, write it to the disk and rename it to `path`.
 
-    If anything fails, `path` stays as it was and the temporary file is deleted.
+    If anything fails, `path` stays as it was and the temporary file is deleted. One that a killed process left behind
+    is deleted the next time.
 
     Args:
         path: Path of the file, which need not exist.
@@ -49,6 +53,8 @@ def replace_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     handle = os.open(temporary, flags, 0o666 if mode is None else 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
+            _lock(file.fileno())
+            _remove_abandoned(path, os.fstat(file.fileno()).st_mtime)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -83,3 +89,46 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+_ABANDONED_AGE = 60.0  # seconds; a process locks its temporary file right after it was created
+
+
+def _remove_abandoned(path: Path, now: float) -> None:
+    """Delete temporary files for `path` that no process writes any more; never fails.
+
+    Args:
+        path: Path of the file.
+        now: Time by the clock of its file system, in seconds.
+    """
+    with suppress(OSError):
+        pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+        with os.scandir(path.parent) as entries:
+            found = [Path(entry.path) for entry in entries if pattern.fullmatch(entry.name)]
+        for temporary in found:
+            with suppress(OSError):
+                info = temporary.lstat()
+                if stat.S_ISREG(info.st_mode) and now - info.st_mtime > _ABANDONED_AGE:
+                    _unlink_if_unlocked(temporary)
+
+
+def _unlink_if_unlocked(path: Path) -> None:
+    with path.open("rb") as file:
+        _lock(file.fileno())
+        if sys.platform != "win32":
+            path.unlink()
+    if sys.platform == "win32":  # which refuses to delete a file that is open, here or in another process
+        path.unlink()
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file; OSError if another process has locked it, but not on file systems without locks."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise

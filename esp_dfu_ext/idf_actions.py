@@ -207,7 +207,7 @@ def _dfu(
         from .commands.build import build
 
         path = None if output is None else Path(output)
-        return _session(args, chosen).run(
+        return _session(args, chosen, "dfu", output=output, only=only).run(
             lambda session: build(
                 session,
                 [Path(args.build_dir)],
@@ -247,7 +247,7 @@ def _dfu_flash(target_name: str, ctx: Any, args: Any, path: tuple[str, ...] = ()
             arguments = FlashArguments(paths=path, **chosen)
             return flash(session, build_dir / DFU_BIN, arguments, target_name=target, build_dir=build_dir)
 
-        return _session(args, chosen).run(command)
+        return _session(args, chosen, "dfu-flash", path=path).run(command)
 
     _call(run)
 
@@ -284,13 +284,29 @@ for _callback in (_dfu, _dfu_list, _dfu_flash, _dfu_doctor):
     setattr(_callback, _MARK, True)
 
 
-def _session(args: Any, chosen: dict[str, Any]) -> Session:
+def _session(args: Any, chosen: dict[str, Any], action: str = "", **others: Any) -> Session:
+    """Return the session of an action.
+
+    Args:
+        args: idf.py's own options.
+        chosen: Options of the action; those that concern every command are taken out.
+        action: ``dfu`` or ``dfu-flash``, for advice to name with all options that were typed; empty for others.
+        others: Options of the action that `chosen` lacks.
+    """
+    from dataclasses import replace
     from pathlib import Path
 
+    from .commands import options
     from .commands.session import open_session
     from .doctor.advice import IDF_PY
+    from .units import quoted
 
-    return open_session(IDF_PY, Path(args.project_dir), chosen)
+    names = IDF_PY.in_project(str(args.project_dir), str(args.build_dir))
+    if action:
+        described = options.build() if action == "dfu" else [*options.flash(), options.quiet()]
+        begin = names.build if action == "dfu" else names.flash
+        names = replace(names, again=" ".join([begin, quoted(options.typed(described, {**chosen, **others}))]).rstrip())
+    return open_session(names, Path(args.project_dir), chosen)
 
 
 def _call(run: Callable[[], int]) -> None:

@@ -1,8 +1,11 @@
-"""Parse sizes, and format sizes, durations, USB IDs and texts for people."""
+"""Parse sizes, and format sizes, durations, USB IDs, commands and texts for people."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import sys
+from collections.abc import Sequence
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -47,6 +50,15 @@ def format_seconds(seconds: float) -> str:
 def format_rate(size: int, seconds: float) -> str:
     """Format bytes per time as ``61.2 KiB/s``; return an empty text if `seconds` is 0."""
     return f"{format_size(round(size / seconds))}/s" if seconds > 0 else ""
+
+
+def quoted(words: Sequence[str]) -> str:
+    """Return words as a command line that a shell of this system splits into the same words."""
+    if sys.platform == "win32":
+        import subprocess
+
+        return subprocess.list2cmdline(words)
+    return shlex.join(words)
 
 
 def usb_id(vid: int, pid: int) -> str:

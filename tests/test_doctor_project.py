@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -44,7 +43,8 @@ def test_project_is_followed_from_nothing_to_old_image(tmp_path: Path, machine: 
     assert next_steps([findings["dfu.bin"]], IDF_PY, chip()) == ["Create it: idf.py dfu"]
     esp_dfu_ext.build(build)
     assert check_project(build, machine)["dfu.bin"].level is Level.OK
-    os.utime(build / "dfu.bin", (1, 1))
+    with (build / "hello_world.bin").open("ab") as app:
+        app.write(b"changed")
     assert check_project(build, machine)["dfu.bin"].code == "image-old"
     (build / "dfu.bin").write_bytes(b"rubbish")
     assert check_project(build, machine)["dfu.bin"].code == "image"

@@ -482,3 +482,16 @@ def test_waits_for_busy_device_then_restarts() -> None:
     assert _send(handle).state == IDLE
     assert handle.sent == [DNLOAD, DNLOAD, DNLOAD]
     assert handle.asked == pytest.approx([0, 0, 0, 0.3, 0.3, 0.3, 0.3])
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_attempt_has_deadline(seconds: float) -> None:
+    rig = make_rig(mode=Mode.DFU)
+    rig.board.faults.block_time = seconds
+    if seconds == 1.0:
+        rig.flash()
+        return
+    with pytest.raises(TransferTimeoutError, match=r"the device is too slow: it took [0-9]+ of [0-9]+ bytes in 152 s"):
+        rig.flash()
+    assert 152 < rig.clock.monotonic() - 100 < 152 + 32 * seconds + 1
+    assert rig.notices() == []  # another attempt would take as long

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from esp_dfu_ext.image.esp_image import AppDescription, EspImage, read_esp_image, xor_of
+from esp_dfu_ext.image.esp_image import AppDescription, EspImage, _is_sound, _problem, read_esp_image, xor_of
 
 from .kit.archives import pattern
 from .kit.projects import app_description, esp_image
+
+SIZES = st.lists(st.integers(0, 60), min_size=1, max_size=3)  # bytes of each segment
 
 
 def read(data: bytes) -> EspImage:
@@ -37,7 +39,10 @@ def test_last_segment_may_have_any_length(size: int) -> None:
 
 def test_app_description_is_read() -> None:
     app = app_description("hello-world", "v1.2-3-gabc-dirty", "v6.1-beta1")
-    assert read(esp_image(app=app)).app == AppDescription("hello-world", "v1.2-3-gabc-dirty", "v6.1-beta1")
+    expected = AppDescription("hello-world", "v1.2-3-gabc-dirty", "v6.1-beta1", "Jul  1 2026", "12:34:56")
+    assert read(esp_image(app=app)).app == expected
+    assert str(expected) == "hello-world v1.2-3-gabc-dirty (ESP-IDF v6.1-beta1, built Jul 1 2026 12:34:56)"
+    assert str(expected._replace(date="", time="")) == "hello-world v1.2-3-gabc-dirty (ESP-IDF v6.1-beta1)"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,7 @@ def test_output_of_other_threads_is_not_swallowed(monkeypatch: pytest.MonkeyPatc
             return super().read(size)
 
     monkeypatch.setattr("esp_dfu_ext.image.esp_image.io.BytesIO", Watched)
-    assert read(WHOLE).problem == ""
+    assert read(WHOLE[:-1]).problem  # esptool reads only what is damaged
     assert seen and set(seen) == {streams}
 
 
@@ -141,3 +146,20 @@ def test_xor_of_all_bytes(data: bytes) -> None:
 def test_reader_survives_any_bytes(data: bytes, at: int, patch: bytes) -> None:
     read(b"\xe9" + data)
     assert read(b"\xe9" + WHOLE[1 : at + 1] + patch + WHOLE[at + 1 + len(patch) :]).chip_id is not None
+
+
+@given(st.data())
+def test_quick_check_and_esptool_agree(data: st.DataObject) -> None:
+    image = bytearray(esp_image(data.draw(st.sampled_from([2, 9])), [b"x" * n for n in data.draw(SIZES)]))
+    for _ in range(data.draw(st.integers(0, 2))):
+        image[data.draw(st.integers(0, len(image) - 1))] = data.draw(st.integers(0, 255))
+    image = image[: data.draw(st.integers(24, len(image) + 1))] + data.draw(st.binary(max_size=20))
+    if _is_sound(bytes(image)):
+        assert _problem(bytes(image), int.from_bytes(image[12:14], "little")) == ""
+
+
+def test_sound_image_needs_no_esptool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "esptool", None)
+    found = read_esp_image(esp_image(2, app=app_description("hello", "1")))
+    assert found is not None
+    assert (found.problem, found.chip_id) == ("", 2)

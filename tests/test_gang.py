@@ -10,7 +10,7 @@ import pytest
 
 from esp_dfu_ext import Flasher, FlashOptions
 from esp_dfu_ext.clock import VirtualClock
-from esp_dfu_ext.errors import DeviceNotFoundError, InterruptedByUserError, OtherChipError
+from esp_dfu_ext.errors import DeviceNotFoundError, InterruptedByUserError, NoThreadError, OtherChipError
 from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed, Progress, Waiting, ignore
 from esp_dfu_ext.operations.flash import FlashSetup
 from esp_dfu_ext.operations.gang import SETTLE_TIME, Gang, _SharedScan
@@ -144,3 +144,37 @@ def test_ctrl_c_ends_every_board_in_order() -> None:
         assert "dfuIDLE" in outcome.error.message
         assert str(board.rom.state) == "dfuIDLE"
     assert threading.active_count() == before
+
+
+# --- threads that cannot be started -----------------------------------------------------------------------
+
+
+def _refuse_threads(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the system start no thread of these names."""
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name in names:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+
+
+def test_board_without_thread_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    _refuse_threads(monkeypatch, "dfu-1-2")
+    simulation = simulate_text("esp32s3,esp32s3,esp32s3", chips())
+    events: list[Event] = []
+    outcomes = Flasher(bus=simulation.bus, targets=chips(), on_event=events.append).flash_all(checked())
+    assert [outcome.error and outcome.error.code for outcome in outcomes] == [None, "no-thread", None]
+    assert isinstance(outcomes[1].error, NoThreadError)
+    assert [e.path for e in events if isinstance(e, Failed)] == ["1-2"]
+
+
+@pytest.mark.parametrize("names", [("dfu-1-1",), ("dfu-1-1", "dfu-1-2")])
+def test_watch_goes_on_without_thread(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    _refuse_threads(monkeypatch, *names)
+    simulation = simulate_text("esp32s3,esp32s3", chips())
+    result = Flasher(bus=simulation.bus, targets=chips()).watch(checked(), count=2)
+    assert (result.passed, result.failed) == (2 - len(names), len(names))
+    assert isinstance(result.first_error, NoThreadError)

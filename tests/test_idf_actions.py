@@ -547,10 +547,11 @@ def test_dfu_flash_warns_of_old_image(project: Path) -> None:
     env: dict[str, str] = {}
     use_extra_folder(project, env)
     idf_py(project, env, "6.0", "dfu")
-    os.utime(project / "build" / "dfu.bin", (1, 1))
+    with (project / "build" / "hello_world.bin").open("ab") as app:
+        app.write(b"changed")
     done = idf_py(project, env, "6.0", "dfu-flash", "--simulate")
     assert done.returncode == 0
-    assert "dfu.bin is older than" in done.stderr
+    assert "dfu.bin is outdated: it holds another version of hello_world.bin." in done.stderr
     assert "idf.py dfu" in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""inspect and load_image: reading a dfu.bin, and refusing what cannot be flashed; newer_inputs."""
+"""inspect and load_image: reading a dfu.bin, and refusing what cannot be flashed, or is outdated."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from esp_dfu_ext.errors import ImageError, InputMissingError, WrongTargetError
+from esp_dfu_ext.errors import FirmwareError, ImageError, InputMissingError, WrongTargetError
+from esp_dfu_ext.events import Event
 from esp_dfu_ext.operations.build import build
-from esp_dfu_ext.operations.inspect import CheckedImage, inspect, load_image, newer_inputs
+from esp_dfu_ext.operations.inspect import CheckedImage, inspect, load_image, outdated_files
 from esp_dfu_ext.target import TARGETS_VARIABLE, load_target
 
 from .kit.archives import File, cpio_member, dfu_file, dfu_image, flash_params
 from .kit.files import write_file
-from .kit.projects import make_project, own_chip
+from .kit.projects import CHIP_ID, app_description, esp_image, make_project, notices, own_chip
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +90,7 @@ def test_flash_params_of_wrong_length_are_refused_with_file_name(tmp_path: Path)
 def test_own_chip_is_found_by_its_usb_id(tmp_path: Path) -> None:
     own = msgspec.structs.replace(load_target("esp32s3"), name="mine", source=None)
     own = msgspec.structs.replace(own, usb=msgspec.structs.replace(own.usb, pid=0x77))
-    path = write_file(tmp_path / "dfu.bin", dfu_image([File(0, "a", b"abc")], pid=0x77))
+    path = write_file(tmp_path / "dfu.bin", dfu_image([File(0x8000, "a", b"abc")], pid=0x77))
     assert load_image(path, own).target == own
     assert load_image(path, None, [own]).target == own
 
@@ -103,34 +104,99 @@ def test_chip_file_of_project_wins_over_built_in_one(tmp_path: Path) -> None:
     assert load_image(build(folder).path, own).target == own
 
 
-# --- newer inputs -----------------------------------------------------------------------------------------
+# --- outdated images --------------------------------------------------------------------------------------
 
 
-def test_files_newer_than_image_are_found(tmp_path: Path) -> None:
+def test_files_that_changed_since_are_found(tmp_path: Path) -> None:
     folder = make_project(tmp_path)
-    path = build(folder).path
-    made = path.stat().st_mtime
-    for file in ("hello.bin", "ota_data_initial.bin", "bootloader/bootloader.bin"):
-        os.utime(folder / file, (made - 10, made - 10))
-    os.utime(folder / "partition_table/partition-table.bin", (made, made))
-    assert newer_inputs(path, folder) == []
-    os.utime(folder / "hello.bin", (made + 10, made + 10))
-    assert newer_inputs(path, folder) == [folder / "hello.bin"]
-    os.utime(folder / "bootloader/bootloader.bin", (made + 1, made + 1))
-    assert newer_inputs(path, folder) == [folder / "bootloader/bootloader.bin", folder / "hello.bin"]
+    image = load_image(build(folder, part_size=4096).path).image
+    os.utime(folder / "hello.bin", (4e9, 4e9))  # touched, copied, or checked out: it is the same
+    assert outdated_files(image, folder) == []
+    for file in ("hello.bin", "bootloader/bootloader.bin"):
+        changed = bytearray((folder / file).read_bytes())
+        changed[-40] ^= 1
+        write_file(folder / file, bytes(changed))
+        os.utime(folder / file, (1, 1))
+    assert outdated_files(image, folder) == [folder / "bootloader/bootloader.bin", folder / "hello.bin"]
+    write_file(folder / "bootloader/bootloader.bin", b"longer" * 1000)
+    assert outdated_files(image, folder) == [folder / "bootloader/bootloader.bin", folder / "hello.bin"]
 
 
-@pytest.mark.parametrize("gone", ["dfu.bin", "flasher_args.json", "hello.bin"])
-def test_files_that_cannot_be_compared_are_not_newer(gone: str, tmp_path: Path) -> None:
+def test_image_of_a_part_of_the_build_is_not_outdated(tmp_path: Path) -> None:
     folder = make_project(tmp_path)
-    path = build(folder).path
-    for file in folder.rglob("*.bin"):
-        os.utime(file, (1, 1))
+    image = load_image(build(folder, sections=["app"]).path).image
+    write_file(folder / "ota_data_initial.bin", b"another")
+    assert outdated_files(image, folder) == []
+
+
+@pytest.mark.parametrize("gone", ["flasher_args.json", "hello.bin"])
+def test_files_that_cannot_be_compared_are_not_outdated(gone: str, tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    image = load_image(build(folder).path).image
     (folder / gone).unlink()
-    assert newer_inputs(path, folder) == []
+    assert outdated_files(image, folder) == []
 
 
 def test_broken_project_does_not_stop_flash(tmp_path: Path) -> None:
-    path = write_file(tmp_path / "dfu.bin", b"x")
+    image = load_image(build(make_project(tmp_path)).path).image
     write_file(tmp_path / "flasher_args.json", b"{")
-    assert newer_inputs(path, tmp_path) == []
+    assert outdated_files(image, tmp_path) == []
+
+
+# --- the firmware in an image -----------------------------------------------------------------------------
+
+
+def _image(folder: Path, *files: tuple[int, str, bytes], chip: str = "esp32s2") -> Path:
+    """Write a dfu.bin without the package, for a chip."""
+    made = dfu_image([File(address, name, data) for address, name, data in files], CHIP_ID[chip])
+    return write_file(folder / "dfu.bin", made)
+
+
+def _app(chip: str = "esp32s2", version: str = "1.2.3") -> bytes:
+    return esp_image(CHIP_ID[chip], app=app_description("hello", version))
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ([(0x10000, "a.bin", _app("esp32s3"))], "a.bin for 0x10000 is for chip ID 9, but ESP32-S2 is chip ID 2."),
+        ([(0x10000, "a.bin", _app()[:-50])], "a.bin for 0x10000 is damaged: "),
+        ([(0x1000, "b.bin", esp_image(9)), (0x10000, "a.bin", _app())], "b.bin for 0x1000 is for chip ID 9, "),
+        ([(0x1000, "b.bin", b"text" * 200)], "b.bin for 0x1000 is the bootloader but not an ESP image."),
+    ],
+)
+def test_firmware_that_the_chip_cannot_run_is_refused(
+    files: list[tuple[int, str, bytes]], says: str, tmp_path: Path
+) -> None:
+    path = _image(tmp_path, *files)
+    with pytest.raises(FirmwareError, match=r"dfu.bin contains images that are damaged or not for ESP32-S2") as caught:
+        load_image(path)
+    (note,) = caught.value.notes
+    assert note.startswith(says)
+    assert inspect(path).firmware_problems == (note,)
+    events: list[Event] = []
+    load_image(path, force=True, on_event=events.append)
+    assert notices(events) == {"forced": note}
+
+
+def test_firmware_of_a_co_processor_is_data(tmp_path: Path) -> None:
+    files = [(0x10000, "app.bin", _app()), (0x100000, "slave_fw.bin", _app("esp32s3", "9.9.9"))]
+    for order in (files, files[::-1]):
+        image = load_image(_image(tmp_path, *order))
+        assert image.app is not None
+        assert image.app.version == "1.2.3"
+
+
+def test_app_in_parts_is_checked_as_one(tmp_path: Path) -> None:
+    sections = [("app", 0x10000, "hello.bin", esp_image(9, [b"x" * 9000], app=app_description("hello", "1.2.3")))]
+    path = build(make_project(tmp_path, sections=sections), part_size=4096).path
+    assert len(inspect(path).image.flash_members) == 3
+    image = load_image(path)
+    assert str(image.app) == "hello 1.2.3 (ESP-IDF v5.5.4, built Jul 1 2026 12:34:56)"
+
+
+def test_image_without_any_file_is_refused(tmp_path: Path) -> None:
+    path = _image(tmp_path)
+    with pytest.raises(ImageError) as caught:
+        load_image(path)
+    assert caught.value.notes == ("The image has no flash file: the ROM would report success and write nothing.",)

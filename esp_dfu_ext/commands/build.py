@@ -52,7 +52,7 @@ def show_build(session: Session, result: operation.BuildResult) -> None:
     console = session.console
     name = result.plan.name
     if result.app is not None:
-        name = f"{result.app.project} {result.app.version} (ESP-IDF {result.app.idf_version})"
+        name = str(result.app)
     console.info(f"{name or 'Image'} for {result.target.chip} with {format_size(result.chip_size)} of flash memory")
     rows = [_row(result.target, file.address, size, _name(file, result.plan.folder)) for file, size in result.files]
     show_flash_map(console, rows, result.chip_size)

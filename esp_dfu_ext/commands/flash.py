@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import EspDfuError
 from ..events import Event
 from ..operations.flasher import Flasher
-from ..operations.inspect import load_image, newer_inputs
+from ..operations.inspect import CheckedImage, load_image, outdated_files
 from ..operations.results import FlashOutcome, FlashResult
 from ..target import load_target
 from ..ui import views
@@ -37,21 +37,26 @@ def flash(
         dfu_bin: Image to flash.
         arguments: Options of the command line.
         target_name: Chip of the project, which the image must be for; None for any chip.
-        build_dir: Build folder to compare the image with; None without a project.
+        build_dir: Build folder to compare the image with; None for the folder that the image is in.
         built: The image if it is in memory, made from `dfu_bin`.
     """
     arguments.check()
     dfu_bin = near(dfu_bin)
     if built is None:
         session.name_image(dfu_bin)
+    session.names = replace(session.names, flash=session.names.again or session.names.flash)
     session.target = built.target if built is not None else None
     if target_name is not None:
         session.target = load_target(target_name, session.project_dir)
     targets = session.targets()
-    image = load_image(dfu_bin, session.target, targets, image=built.image if built is not None else None)
+    if built is None:
+        image = load_image(dfu_bin, session.target, targets, force=arguments.force, on_event=session.notice)
+    else:
+        image = load_image(dfu_bin, session.target, targets, image=built.image, force=True)  # checked when it was built
     session.target = image.target
-    if build_dir is not None:
-        _warn_if_older(session, dfu_bin, build_dir)
+    _show_image(session, image)
+    if built is None:
+        _warn_if_outdated(session, image, build_dir or dfu_bin.parent)
     simulation = session.make_simulation(targets)
     if simulation is None and arguments.simulate:
         from ..simulator import simulate_boards
@@ -179,11 +184,17 @@ def _verdict(outcome: FlashOutcome) -> str:
     return f"PASS{reset}"
 
 
-def _warn_if_older(session: Session, dfu_bin: Path, build_dir: Path) -> None:
-    newer = newer_inputs(dfu_bin, build_dir)
-    if newer:
-        more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
+def _show_image(session: Session, image: CheckedImage) -> None:
+    """Show what is going to be flashed, before anything is sent."""
+    what = str(image.app) if image.app is not None else "no app that describes itself"
+    session.console.info(f"{image.path}: {what}, {format_size(image.image.payload_size)} for {image.target.chip}")
+
+
+def _warn_if_outdated(session: Session, image: CheckedImage, build_dir: Path) -> None:
+    differ = outdated_files(image.image, build_dir)
+    if differ:
+        more = f" and of {len(differ) - 1} more" if len(differ) > 1 else ""
         session.console.warn(
-            f"{dfu_bin.name} is older than {newer[0].name}{more}; it is flashed anyway. "
+            f"{image.path} is outdated: it holds another version of {differ[0].name}{more}. It is flashed anyway. "
             f"To update it: {session.names.build}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..inputs.folders import FILES_OF_BUILDS
 from ..inputs.recognise import read_firmware_file, recognise
 from ..operations.build import ImageOptions, prepare
 from ..target import Target, load_targets
-from ..units import parse_size
+from ..units import parse_size, quoted
 from .session import Session, near
 
 
@@ -101,7 +100,7 @@ def _is_dfu_image(path: Path) -> bool:
 
 def name_input(session: Session, verb: str, what: Sequence[Path]) -> None:
     """Use this input in the commands of advice; `verb` is the command that was typed."""
-    words = shlex.join(map(str, what))
-    this = f"esp-dfu {verb} {words}"
+    words = quoted(list(map(str, what)))
+    this = session.names.again or f"esp-dfu {verb} {words}"
     flash = this if verb == "flash" else session.names.flash
     session.names = replace(session.names, this=this, build=f"esp-dfu build {words}", flash=flash)

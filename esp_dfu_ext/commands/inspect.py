@@ -35,6 +35,7 @@ def inspect(session: Session, path: Path, built: BuiltImage | None = None) -> in
     chip = result.target.chip if result.target is not None else "an unknown chip"
     kind = "DFU image" if built is None else f"{built.kind}, as a DFU image"
     console.info(f"{path}: {kind} for {chip} ({suffix.usb_id})")
+    console.info(f"App: {result.app}" if result.app is not None else "It contains no app that describes itself.")
     params = image.flash_params
     size = f"{format_size(params.chip_size)} of flash memory" if params is not None else "no flash parameters"
     console.info(
@@ -52,12 +53,13 @@ def inspect(session: Session, path: Path, built: BuiltImage | None = None) -> in
     )
     if len(image.members) > _MOST_ROWS:
         console.info(f"... and {len(image.members) - _MOST_ROWS} more.")
-    for problem in at_most(result.problems):
+    problems = [*result.problems, *result.firmware_problems]
+    for problem in at_most(problems):
         console.warn(problem)
     if result.target is None:
         return EXIT_DATA
     status = simulator.rom_status(image.stream, result.target)
-    good = status is Status.OK and not result.problems
+    good = status is Status.OK and not problems
     told = "stops answering" if status is None else f"reports {status}"
-    console.result(f"The simulated ROM {told}" + (", but see above." if result.problems else "."), good=good)
+    console.result(f"The simulated ROM {told}" + (", but see above." if problems else "."), good=good)
     return 0 if good else EXIT_DATA

@@ -108,6 +108,11 @@ def flash() -> list[dict[str, Any]]:
         },
         {"names": ["--count"], "type": _boards, "metavar": "N", "help": "End --watch after N boards."},
         {"names": ["--report"], "metavar": "FILE", "help": "Append a JSON line for each board to FILE."},
+        {
+            "names": ["--force"],
+            "is_flag": True,
+            "help": "Accept firmware that looks damaged or is for another chip.",
+        },
         {"names": ["--simulate"], "is_flag": True, "help": "Dry run on a simulated board; USB is not used."},
         _trace(),
     ]
@@ -139,6 +144,25 @@ def _trace() -> dict[str, Any]:
         "metavar": "FILE",
         "help": "Write every USB transfer to this file: text, or for Wireshark if its name ends in .pcap or .pcapng.",
     }
+
+
+def typed(described: list[dict[str, Any]], chosen: dict[str, Any]) -> list[str]:
+    """Return the words that give options their values, without those that have their default.
+
+    Args:
+        described: The options, as the functions above describe them.
+        chosen: Their values by name.
+    """
+    words: list[str] = []
+    for option in described:
+        flag = option["names"][-1]
+        value = chosen.get(flag.lstrip("-").replace("-", "_"))
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False and str(value) != str(option.get("default", "")) and value != 0:
+            for each in value if isinstance(value, tuple) else (value,):
+                words += [flag, f"{each:g}" if isinstance(each, float) else str(each)]
+    return words
 
 
 # click takes a function as a type, but its message for a ValueError is the value alone.

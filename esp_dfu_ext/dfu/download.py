@@ -37,6 +37,9 @@ RESET_STATES = (State.dfuMANIFEST, State.dfuMANIFEST_WAIT_RESET)
 _WANTS_STATUS_STATES = (State.dfuDNLOAD_SYNC, State.dfuDNBUSY)
 _WANTS_STATUS_ERRORS = (Status.errSTALLEDPKT, Status.errUNKNOWN)
 RETRIES = 2
+# Seconds that a block may take on average: twice the bwPollTimeout that the ROM reports and nobody waits for. A device
+# that answers each request just before its time-out would otherwise keep a flash busy for days.
+BLOCK_TIME = 0.5
 # After these errors the download may be tried again. DfuStatusError is not one of them: it is the chip's verdict.
 _RETRIABLE = (UsbError, DfuAnswerError, DfuStateError)
 
@@ -107,7 +110,7 @@ def download(
             reason, code = "the device expects more status checks", "strict-restart"
             recover(device, clock)
         except _RETRIABLE as error:
-            if not is_idle_again(device, clock):
+            if run.is_late or not is_idle_again(device, clock):
                 raise
             reason, code = f"{error.message} The chip is back in dfuIDLE", "restart"
         where = "" if path in reason else f"Port {path}: "
@@ -133,11 +136,20 @@ class _Run:
     def __post_init__(self) -> None:
         # A device that is not tolerant stays in dfuMANIFEST, silent, until the bus reset; do not wait for it.
         manifest = () if self._tolerant else (State.dfuMANIFEST,)
+        spans = list(self._spans())
+        self._patience = spans[-1].last * BLOCK_TIME + sum(span.erase_timeout for span in spans)
+        self._deadline = Deadline(self._clock, self._patience)
         self._ends = (State.dfuIDLE, State.dfuMANIFEST_WAIT_RESET, *manifest)
         self._busy = tuple(state for state in _BUSY_STATES if state not in manifest)
 
+    @property
+    def is_late(self) -> bool:
+        """The attempt takes longer than the slowest device needs."""
+        return self._deadline.left <= 0
+
     def send(self, status_interval: int) -> StatusResponse:
         """Make one attempt, from whatever state the device is in to its last answer."""
+        self._deadline = Deadline(self._clock, self._patience)
         started = self._clock.monotonic()
         if recover(self._device, self._clock):
             self._on_event(PhaseStarted(self._path, Phase.RECOVER))
@@ -171,6 +183,11 @@ class _Run:
                 if (block + 1) % status_interval == 0:
                     self._settle(_NEXT_BLOCK, when, self._limits.erase_timeout)
                 if (block + 1) % self._limits.status_interval == 0:
+                    if self.is_late:
+                        raise TransferTimeoutError(
+                            f"Port {self._path}: the device is too slow: it took {position + size} of {total} bytes in "
+                            f"{self._patience:.0f} s."
+                        )
                     self._progress(min(position + size, total), span.name)
         self._progress(total, "")
 

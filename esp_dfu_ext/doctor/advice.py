@@ -7,6 +7,7 @@ command alone, or a purpose, ``: `` and a command; see `Console.advice`.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any
 
 from ..errors import EspDfuError, SeveralDevicesError
 from ..target import Target
+from ..units import quoted
 from . import advice_board as board
 from . import advice_inputs as inputs
 from . import advice_machine as machine
@@ -22,7 +24,17 @@ from .findings import Finding
 
 @dataclass(frozen=True)
 class CommandNames:
-    """The commands as the user types them, for advice to name; `this` is the one that runs, with its input."""
+    """The commands as the user types them, for advice to name.
+
+    Attributes:
+        build: Makes dfu.bin.
+        list: Lists boards.
+        flash: Flashes dfu.bin; while it runs, with all options that were typed.
+        set_target: Chooses the chip of a project.
+        compile: Builds a project.
+        this: The one that runs, with its input and all options that were typed; empty in idf.py.
+        again: Makes or flashes dfu.bin with all options that were typed; empty while another command runs.
+    """
 
     build: str
     list: str
@@ -30,13 +42,30 @@ class CommandNames:
     set_target: str
     compile: str
     this: str = ""
+    again: str = ""
 
     def for_image(self, dfu_bin: str, build_dir: str = "BUILD_DIR") -> CommandNames:
         """Return the same commands for this image, and for its build folder if that is known."""
-        flash = self.flash.replace("DFU.BIN", shlex.quote(dfu_bin))
-        return replace(self, flash=flash, build=self.build.replace("BUILD_DIR", shlex.quote(build_dir)))
+        flash = self.flash.replace("DFU.BIN", quoted([dfu_bin]))
+        return replace(self, flash=flash, build=self.build.replace("BUILD_DIR", quoted([build_dir])))
+
+    def in_project(self, project_dir: str, build_dir: str) -> CommandNames:
+        """Return the same commands of idf.py for a project in another folder than the current one."""
+        here, project, build = map(os.path.realpath, (".", project_dir, build_dir))
+        other = [] if project == here else ["-C", _from(here, project)]
+        if build != os.path.join(project, "build"):  # noqa: PTH118
+            other += ["-B", _from(here, build)]
+        idf_py = quoted(["idf.py", *other])
+        changed = {name: f"{idf_py} {getattr(self, name).partition(' ')[2]}" for name in _OF_PROJECT}
+        return replace(self, **changed)
 
 
+def _from(folder: str, path: str) -> str:
+    """Return a path relative to a folder if it is in it: shorter to read and to type."""
+    return os.path.relpath(path, folder) if path.startswith(os.path.join(folder, "")) else path  # noqa: PTH118
+
+
+_OF_PROJECT = ("build", "flash", "set_target", "compile")
 IDF_PY = CommandNames("idf.py dfu", "idf.py dfu-list", "idf.py dfu-flash", "idf.py set-target", "idf.py build")
 ESP_DFU = CommandNames(
     "esp-dfu build BUILD_DIR", "esp-dfu list", "esp-dfu flash DFU.BIN", "idf.py set-target", "idf.py build"
@@ -224,6 +253,7 @@ ADVICE: Mapping[str, _Advise] = {
     "no-usb": lambda c: machine.usb_library(""),
     "wsl": lambda c: machine.attach_to_wsl(),
     "container": lambda c: machine.start_container(),
+    "no-thread": _text("Flash fewer boards at once, with --path, or raise the limit of processes: ulimit -u"),
     "needs-root": lambda c: [f"Run it as root: {machine.own_command('udev --install', root=True)}"],
     "udev": lambda c: [
         "Change or remove the rule that overrides it."
@@ -254,11 +284,11 @@ ADVICE: Mapping[str, _Advise] = {
     "outside-project": lambda c: inputs.allow_outside(c.names.this),
     "target-not-supported": lambda c: inputs.other_chip(c.data),
     "layout": _text("Change the addresses in the partition table, or the size of the flash memory: idf.py menuconfig"),
-    "firmware": _text(
-        "If the project is for another chip (this empties its build folder): {names.set_target} CHIP",
-        "If one is damaged: {names.compile}",
-        "To override this check: --force",
-    ),
+    "firmware": lambda c: [
+        f"If the project is for another chip (this empties its build folder): {c.names.set_target} CHIP",
+        f"If one is damaged: {c.names.compile}",
+        *([f"To override this check: {c.names.again} --force"] if c.names.again else []),
+    ],
     "image": lambda c: (
         [f"Build a dfu.bin, and flash that: {c.names.build}"] if c.data.get("esp_image") else _BUILD_AGAIN(c)
     ),

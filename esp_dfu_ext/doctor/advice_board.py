@@ -99,4 +99,7 @@ def driver(target: Target | None) -> str:
 
 def status(name: str, build: str, flash: str) -> str:
     """Return what to do about a bStatus such as ``errFIRMWARE``."""
-    return _BY_STATUS.get(name, _ANY_STATUS).format(build=build, flash=flash)
+    text = _BY_STATUS.get(name, _ANY_STATUS)
+    if "--strict" in text and "--strict" in flash.split():
+        return f"{REPLUG} Then try again."
+    return text.format(build=build, flash=flash)

@@ -10,7 +10,7 @@ from ..errors import EspDfuError, InputMissingError, ProjectError
 from ..inputs.esp_idf import DFU_BIN, Project, read_plan, read_project
 from ..inputs.identify import plan_size
 from ..inputs.sdkconfig import BUILT_CONFIG
-from ..operations.inspect import load_image, newer_inputs
+from ..operations.inspect import load_image, outdated_files
 from ..target import Target, load_target
 from ..units import format_size
 from .findings import Finding, not_applicable, ok, problem, raised
@@ -93,8 +93,8 @@ def _image(project: Project, target: Target, targets: list[Target]) -> Finding:
         return raised("dfu.bin", InputMissingError.of(error, path, "dfu.bin"))
     except EspDfuError as error:
         return raised("dfu.bin", error)
-    newer = newer_inputs(path, project.build_dir)
-    if newer:
-        more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
-        return problem("dfu.bin", "image-old", f"{made}, older than {newer[0].name}{more}", made=made)
+    differ = outdated_files(loaded.image, project.build_dir)
+    if differ:
+        more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+        return problem("dfu.bin", "image-old", f"{made}, not of this build: {differ[0].name}{more} changed", made=made)
     return ok("dfu.bin", f"{made}, {format_size(loaded.image.payload_size)} for {target.chip}", made=made)

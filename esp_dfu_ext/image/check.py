@@ -31,6 +31,8 @@ def check_image(image: DfuImage, target: Target) -> list[str]:
             f"The index has {len(image.records)} records; with more than {limits.index_records} the ROM fails with "
             "errFILE."
         )
+    if image.records and not image.flash_members:
+        problems.append("The image has no flash file: the ROM would report success and write nothing.")
     problems += _name_problems(image, limits.name_length)
     problems += _content_problems(image)
     params = image.flash_params

@@ -11,6 +11,7 @@ from ..errors import FirmwareError, OutputError, OutsideProjectError, ProjectErr
 from ..events import EventSink, Notice, ignore
 from ..image import suffix
 from ..image.esp_image import AppDescription, EspImage, app_of_chip, read_esp_image
+from ..image.firmware import file_problems
 from ..image.format import FlashParams
 from ..image.layout import Layout, flash_end, plan_layout
 from ..image.partition_table import partition_at
@@ -249,20 +250,10 @@ def _may_be_firmware(file: FlashFile, plan: FlashPlan) -> bool:
 
 
 def _problems(file: FlashFile, image: EspImage | None, target: Target) -> list[str]:
-    firmware = target.firmware
     must_be_image = file.section in ("app", "bootloader")
-    if image is None:
-        return [f"is the {file.section} but not an ESP image"] if must_be_image else []
-    if not must_be_image and image.app is None:
+    if not must_be_image and (image is None or image.app is None):
         return []  # data may start with any byte
-    problems = []
-    if image.chip_id is not None and image.chip_id != firmware.chip_id:
-        problems.append(f"is for chip ID {image.chip_id}, but {target.chip} is chip ID {firmware.chip_id}")
-    if image.problem:
-        problems.append(f"is damaged: {image.problem}")
-    if file.section == "bootloader" and file.address != firmware.bootloader_offset:
-        problems.append(f"is the bootloader, but {target.chip} expects it at {firmware.bootloader_offset:#x}")
-    return problems
+    return list(file_problems(file.section if must_be_image else "app", file.address, image, target))
 
 
 def _warn_of_security(plan: FlashPlan, files: Iterable[FlashFile], on_event: EventSink) -> None:

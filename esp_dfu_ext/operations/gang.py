@@ -6,14 +6,13 @@ import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, wait
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ..clock import Clock, Deadline
 from ..dfu.discovery import SCAN_INTERVAL, Selector, find, not_found
-from ..errors import EspDfuError
+from ..errors import EspDfuError, NoThreadError
 from ..events import DeviceFound, Event, Failed, Flashed, Waiting
 from ..usb.bus import Bus, UsbDevice
 from ..usb.trace import Trace
@@ -30,10 +29,10 @@ def flash_boards(setup: FlashSetup, paths: Sequence[str] = ()) -> list[FlashOutc
     """Flash several boards of one chip at once; see `Flasher.flash_all`."""
     chosen = _wait_for_boards(setup, paths)
     gang = Gang(setup)
-    threads = [BoardThread(path, partial(gang.flash, path)) for path in chosen]
+    threads = [BoardThread(path, partial(gang.flash, path), partial(gang.refuse, path)) for path in chosen]
     try:
         for thread in threads:
-            thread.start()
+            thread.ensure_started()
         return [thread.result() for thread in threads]
     except KeyboardInterrupt as cause:
         gang.stop(cause)  # each of them ends soon, and reports how
@@ -103,6 +102,12 @@ class Gang:
             self._serials.pop(path, None)
         return FlashOutcome(path, result.serial, result, None)
 
+    def refuse(self, path: str, reason: str) -> FlashOutcome:
+        """Return the outcome of a board that has no thread, which is also reported as `Failed`."""
+        error = NoThreadError(f"Port {path}: no thread can be started for this board: {reason}.")
+        self.emit(Failed(path, error.code, error.message))
+        return FlashOutcome(path, None, None, error)
+
     def emit(self, event: Event) -> None:
         """Pass an event on, between the events of the boards."""
         with self._lock:
@@ -128,12 +133,20 @@ class Gang:
 
 
 class BoardThread(threading.Thread, Generic[T]):
-    """Does one board's work in a thread of its own."""
+    """Does one board's work in a thread of its own.
 
-    def __init__(self, path: str, work: Callable[[], T]) -> None:
+    Args:
+        path: Port of the board.
+        work: What to do.
+        otherwise: What to do, in the calling thread, if the system starts no more threads; it takes the reason.
+    """
+
+    def __init__(self, path: str, work: Callable[[], T], otherwise: Callable[[str], T]) -> None:
         super().__init__(name=f"dfu-{path}")
         self._work = work
+        self._otherwise = otherwise
         self._future: Future[T] = Future()
+        self._asked = False
 
     def run(self) -> None:
         """See threading.Thread."""
@@ -144,8 +157,13 @@ class BoardThread(threading.Thread, Generic[T]):
 
     def ensure_started(self) -> None:
         """Start the thread unless it was started before."""
-        with suppress(RuntimeError):
+        if self._asked:
+            return
+        self._asked = True
+        try:
             self.start()
+        except (RuntimeError, MemoryError) as error:  # RuntimeError: can't start new thread
+            self._future.set_result(self._otherwise(str(error)))
 
     @property
     def is_done(self) -> bool:
@@ -156,7 +174,8 @@ class BoardThread(threading.Thread, Generic[T]):
         """Wait for the work to end and return its result, or raise its exception."""
         while not self._future.done():
             wait([self._future], _WAIT_INTERVAL)
-        self.join()
+        if self.ident is not None:
+            self.join()
         return self._future.result()
 
 

@@ -8,9 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EspDfuError, ImageError, WrongTargetError
+from ..errors import EspDfuError, FirmwareError, ImageError, WrongTargetError
+from ..events import EventSink, Notice, ignore
+from ..files import read_small
 from ..image.check import check_image
-from ..image.esp_image import AppDescription, app_description, app_of_chip
+from ..image.esp_image import AppDescription
+from ..image.firmware import ImageFile, app_of, firmware_problems, image_files
 from ..image.format import DfuImage, read_image
 from ..inputs.esp_idf import read_flasher_args
 from ..target import Target, find_target_by_usb_id, load_targets
@@ -26,6 +29,7 @@ class InspectResult:
         target: Chip that the image is for, None if it is unknown.
         app: Description that the app carries, None if there is none.
         problems: What the ROM would flash wrongly, one sentence each; empty if nothing.
+        firmware_problems: What the chip could not run, one sentence for each file; empty if nothing.
     """
 
     path: Path
@@ -33,6 +37,7 @@ class InspectResult:
     target: Target | None
     app: AppDescription | None
     problems: tuple[str, ...]
+    firmware_problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,12 @@ def inspect(
     image = read_image(path) if image is None else image
     known = load_targets() if targets is None else targets
     target = find_target_by_usb_id(image.suffix.vid, image.suffix.pid, known)
-    apps = (app_description(member.data) for member in image.flash_members)
-    if target is not None:
-        apps = (app_of_chip(member.data, target.firmware.chip_id) for member in image.flash_members)
-    app = next(filter(None, apps), None)
+    files = image_files(image)
+    app = app_of(files, target)
     if target is None:
         return InspectResult(path, image, None, app, (f"No known chip has the USB ID {image.suffix.usb_id}.",))
-    return InspectResult(path, image, target, app, tuple(check_image(image, target)))
+    problems, firmware = check_image(image, target), firmware_problems(files, target)
+    return InspectResult(path, image, target, app, tuple(problems), tuple(firmware))
 
 
 def load_image(
@@ -86,6 +90,8 @@ def load_image(
     targets: Sequence[Target] | None = None,
     *,
     image: DfuImage | None = None,
+    force: bool = False,
+    on_event: EventSink = ignore,
 ) -> CheckedImage:
     """Read and check a dfu.bin that is to be flashed.
 
@@ -94,11 +100,14 @@ def load_image(
         target: Chip that it must be for; None for the chip that it names.
         targets: Known chips; None for all.
         image: As for `inspect`.
+        force: Accept firmware that looks damaged or is for another chip.
+        on_event: Receives a notice for each such file.
 
     Raises:
         InputMissingError: The file does not exist or cannot be read.
         WrongTargetError: The image is for another chip than `target`.
         ImageError: The image is damaged, or the ROM would flash it wrongly; `notes` has one line for each problem.
+        FirmwareError: Its bootloader or app is damaged or for another chip, unless `force`.
         TargetFileError: A chip's YAML file is broken.
     """
     known = load_targets() if targets is None else list(targets)
@@ -108,13 +117,32 @@ def load_image(
         raise WrongTargetError(str(path), image_target=name, target=target.name)
     if result.target is None or result.problems:
         raise ImageError(f"{path} cannot be flashed.", notes=result.problems)
+    if result.firmware_problems and not force:
+        message = f"{path} contains images that are damaged or not for {result.target.chip}."
+        raise FirmwareError(message, notes=result.firmware_problems)
+    for problem in result.firmware_problems:
+        on_event(Notice("forced", problem))
     return CheckedImage(result.path, result.image, result.target, result.app)
 
 
-def newer_inputs(dfu_bin: Path, build_dir: Path) -> list[Path]:
-    """Return the flash files of a build that are newer than dfu.bin, which then holds an older build."""
+def outdated_files(image: DfuImage, build_dir: Path) -> list[Path]:
+    """Return the flash files of a build that an image holds in another version; modification times do not count.
+
+    Files that the image does not hold at all are left out: it may be meant to hold a part of the build only.
+    """
+    held = {file.address: file for file in image_files(image)}
     with suppress(EspDfuError, OSError):
-        made = dfu_bin.stat().st_mtime
-        files = [file.path for file in read_flasher_args(build_dir).files]
-        return [path for path in files if path.is_file() and path.stat().st_mtime > made]
+        return [
+            file.path
+            for file in read_flasher_args(build_dir).files
+            if file.address in held and not _is_same(file.path, held[file.address])
+        ]
     return []
+
+
+def _is_same(path: Path, file: ImageFile) -> bool:
+    """Return whether a file has the contents of one in an image; True if it cannot be read."""
+    try:
+        return path.stat().st_size == file.size and read_small(path, file.size) == file.data
+    except OSError:
+        return True

@@ -162,9 +162,9 @@ class _Watch:
         passed = {serial for serial, error in self._verdicts.items() if error is None and isinstance(serial, str)}
         self._contacted.discard(path)
         self._begun += 1
-        thread = BoardThread(path, partial(self._flash, path, passed - others))
+        thread = BoardThread(path, partial(self._flash, path, passed - others), partial(self._refuse, path))
         self._ports[path] = _Port(thread, self._begun)
-        thread.start()
+        thread.ensure_started()
 
     def _flash(self, path: str, skip: Collection[str]) -> _Ended:
         """Runs in the board's own thread."""
@@ -176,6 +176,13 @@ class _Watch:
         with suppress(UsbError, UsbUnavailableError):
             device = device_at(self._bus, path)
         return _Ended(outcome, skipped, device.address if device is not None else 0)
+
+    def _refuse(self, path: str, reason: str) -> _Ended:
+        self._contacted.add(path)  # so that its failure is reported
+        device = None
+        with suppress(UsbError, UsbUnavailableError):
+            device = device_at(self._bus, path)
+        return _Ended(self._gang.refuse(path, reason), None, device.address if device is not None else 0)
 
     # --- boards are done ----------------------------------------------------------------------------------
 

@@ -140,6 +140,8 @@ class BarView(LineView):
             self._show(self._row(event.path, event.phase), event)
         elif isinstance(event, PhaseFinished):
             self._end(self._row(event.path, event.phase), event)
+        if not self._progress.live.auto_refresh:
+            self._progress.refresh()
 
     def _row(self, path: str, phase: Phase) -> Hashable:
         return phase
@@ -151,7 +153,10 @@ class BarView(LineView):
         return self._progress.tasks[self._progress.task_ids.index(self._tasks[row])]
 
     def _begin(self, row: Hashable, label: str, total: int) -> None:
-        self._progress.start()  # not earlier: nothing moves unless a bar follows
+        try:
+            self._progress.start()  # not earlier: nothing moves unless a bar follows
+        except RuntimeError:  # the system starts no more threads
+            self._progress.live.auto_refresh = False
         # A task that has not started pulses: nobody knows how far it is.
         port = row if isinstance(row, str) else ""
         fields: dict[str, Any] = {"label": label, "figures": ["..."], "file": "", "port": port, "failed": False}

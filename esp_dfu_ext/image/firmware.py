@@ -1,0 +1,99 @@
+"""The firmware in an image: the files that its parts were cut from, which app it is, and whether the chip can run it.
+
+A build knows which file is its bootloader and which its app. A dfu.bin knows addresses only: the chip expects its
+bootloader at one address, and an app describes itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..target import Target
+from .esp_image import AppDescription, EspImage, app_description, app_of_chip, read_esp_image
+from .format import DfuImage
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A flash file, put together again from its parts in an image; `address` in bytes."""
+
+    name: str
+    address: int
+    chunks: tuple[memoryview, ...]
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return sum(map(len, self.chunks))
+
+    @cached_property
+    def data(self) -> bytes:
+        """Its contents."""
+        return b"".join(self.chunks)
+
+    def __str__(self) -> str:
+        return f"{self.name} for {self.address:#x}"
+
+
+def image_files(image: DfuImage) -> list[ImageFile]:
+    """Return the flash files of an image, by address; `image.layout.split` named the parts of large ones."""
+    members = sorted(
+        ((m.record.address, m.name, m.data) for m in image.flash_members if m.record is not None),
+        key=lambda each: each[:2],
+    )
+    files: list[ImageFile] = []
+    for address, name, data in members:
+        last = files[-1] if files else None
+        if last and name == f"{last.name}.{len(last.chunks)}" and address == last.address + last.size:
+            files[-1] = ImageFile(last.name, last.address, (*last.chunks, data))
+        else:
+            files.append(ImageFile(name, address, (data,)))
+    return files
+
+
+def app_of(files: Sequence[ImageFile], target: Target | None) -> AppDescription | None:
+    """Return the description of the first app by address, of one for this chip if that is known."""
+    heads = (file.chunks[0] for file in files)
+    if target is None:
+        return next(filter(None, map(app_description, heads)), None)
+    return next(filter(None, (app_of_chip(head, target.firmware.chip_id) for head in heads)), None)
+
+
+def firmware_problems(files: Sequence[ImageFile], target: Target) -> list[str]:
+    """Return why the chip cannot run the bootloader or an app, one sentence for each file.
+
+    Other chips' apps are data if there is one for this chip, too: the firmware of a co-processor, for example.
+    """
+    chip_id, bootloader = target.firmware.chip_id, target.firmware.bootloader_offset
+    apps = [file for file in files if app_description(file.chunks[0]) is not None]
+    ours = [file for file in apps if app_of_chip(file.chunks[0], chip_id) is not None]
+    problems = []
+    for file in files:
+        section = "bootloader" if file.address == bootloader else "app" if file in (ours or apps) else ""
+        if section:
+            found = file_problems(section, file.address, read_esp_image(file.data), target)
+            problems += [f"{file} {problem}." for problem in found]
+    return problems
+
+
+def file_problems(section: str, address: int, image: EspImage | None, target: Target) -> Iterator[str]:
+    """Yield what is wrong with one file, each to complete a sentence about it.
+
+    Args:
+        section: ``app`` or ``bootloader``.
+        address: Where it goes, in bytes.
+        image: What it contains, None if it is not an ESP image.
+        target: The chip.
+    """
+    firmware = target.firmware
+    if image is None:
+        yield f"is the {section} but not an ESP image"
+        return
+    if image.chip_id is not None and image.chip_id != firmware.chip_id:
+        yield f"is for chip ID {image.chip_id}, but {target.chip} is chip ID {firmware.chip_id}"
+    if image.problem:
+        yield f"is damaged: {image.problem}"
+    if section == "bootloader" and address != firmware.bootloader_offset:
+        yield f"is the bootloader, but {target.chip} expects it at {firmware.bootloader_offset:#x}"
