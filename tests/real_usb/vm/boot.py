@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,18 +71,29 @@ def boot(arguments: Sequence[str], deadline: float, *, python: str = sys.executa
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         with (folder / "kernel.log").open("wb") as log:
             machine = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stderr=log, env=_host_environment(), start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_host_environment(),
+                start_new_session=True,
             )
+        screen = threading.Thread(target=_show, args=(machine, folder))
+        screen.start()
         try:
-            _wait_for_start(machine, folder)
-            machine.wait(deadline)
+            started = _wait_for_start(machine, folder)
+            if started:
+                machine.wait(deadline)
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"The virtual machine was stopped after {deadline:.0f} s.") from None
         finally:
             if machine.poll() is None:
                 os.killpg(machine.pid, signal.SIGKILL)
                 machine.wait()
+            screen.join()
             signal.signal(signal.SIGTERM, before)
+        if not started:
+            raise CannotRunError(f"User-Mode Linux does not run on this machine{_said(folder)}")
         exit_code = folder / "exit_code"
         if not exit_code.exists():
             raise RuntimeError(
@@ -102,20 +114,33 @@ def _kernel() -> Path:
     return kernel
 
 
-def _wait_for_start(machine: subprocess.Popen[bytes], folder: Path) -> None:
-    """Wait until init.py has read its job, or say in one line why it did not."""
+def _wait_for_start(machine: subprocess.Popen[bytes], folder: Path) -> bool:
+    """Wait until init.py has read its job; return False if the machine ends before or takes too long."""
     end = time.monotonic() + START_DEADLINE
     while not (folder / "started").exists():
         if machine.poll() is not None or time.monotonic() > end:
-            how = f"did not start within {START_DEADLINE:.0f} s" if machine.returncode is None else "cannot run here"
-            raise CannotRunError(f"User-Mode Linux {how}{_said(folder)}")
+            return False
         time.sleep(0.02)
+    return True
+
+
+def _show(machine: subprocess.Popen[bytes], folder: Path) -> None:
+    """Copy the machine's console to this process's stdout; what comes before the job has begun is kept for `_said`."""
+    assert machine.stdout is not None
+    with machine.stdout, (folder / "kernel.log").open("ab") as log:
+        while text := os.read(machine.stdout.fileno(), 1 << 16):
+            if (folder / "started").exists():
+                os.write(1, text)
+            else:
+                log.write(text)
+                log.flush()
 
 
 def _said(folder: Path) -> str:
     """Return what the kernel said about its end, to be appended to a sentence."""
     lines = [line.strip() for line in (folder / "kernel.log").read_text(errors="replace").splitlines()]
-    telling = [line for line in lines if re.search("fail|must|can.?not|panic|errno|not permitted|denied", line, re.I)]
+    words = re.compile("fail|must|can.?not|panic|errno|not permitted|denied", re.IGNORECASE)
+    telling = [line for line in lines if words.search(line) and "[<" not in line]  # no call traces
     return "".join(f": {line}" for line in (telling or lines)[:3])
 
 
