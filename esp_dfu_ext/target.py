@@ -360,6 +360,24 @@ def load_targets(
     return [target for _, target in sorted(found.items()) if target is not None]
 
 
+def replaced_builtins(target: Target) -> list[Target]:
+    """Return the built-in chips that a chip from another folder stands in for, by name or by USB ID, and differs from.
+
+    A chip from the folder that ``ESP_DFU_TARGETS`` names replaces none in this sense: the user asked for it.
+    """
+    source = Path(target.source) if target.source is not None else None
+    named = os.environ.get(TARGETS_VARIABLE)
+    if source is None or source.parent == builtin_folder() or (named and source.parent == Path(named)):
+        return []
+    builtins = [read_target(path) for path in _files(builtin_folder())]
+    return [
+        builtin
+        for builtin in builtins
+        if (builtin.name == target.name or builtin.usb_id == target.usb_id)
+        and msgspec.structs.replace(builtin, source=target.source) != target
+    ]
+
+
 def find_target_by_usb_id(vid: int, pid: int, targets: Sequence[Target]) -> Target | None:
     """Return the chip whose ROM has this VID and PID, or None."""
     return next((t for t in targets if (t.usb.vid, t.usb.pid) == (vid, pid)), None)

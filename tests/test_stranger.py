@@ -14,17 +14,19 @@ from pytest_mock import MockerFixture
 
 from esp_dfu_ext import __main__
 from esp_dfu_ext.commands.list import dfu_util_line
-from esp_dfu_ext.errors import FirmwareError, OutputError, OutsideProjectError
+from esp_dfu_ext.errors import FirmwareError, ImageError, OutputError, OutsideProjectError
 from esp_dfu_ext.events import Event
 from esp_dfu_ext.image.check import check_image
 from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.inputs.build_files import local_path
 from esp_dfu_ext.inputs.esp_idf import read_project
 from esp_dfu_ext.operations.build import ImageOptions, build
+from esp_dfu_ext.operations.inspect import load_image
 from esp_dfu_ext.operations.list import list_devices
+from esp_dfu_ext.target import builtin_folder, load_targets
 from esp_dfu_ext.ui.console import Console
 
-from .kit.archives import MIB, File, archive, content, dfu_file
+from .kit.archives import MIB, File, archive, content, dfu_file, dfu_image
 from .kit.boards import make_rig
 from .kit.chips import S3, chips
 from .kit.commands import esp_dfu, run
@@ -221,3 +223,23 @@ def test_long_line_on_screen_is_cut(capsys: Capture) -> None:
     out = capsys.readouterr().out
     assert len(out) < 9000
     assert out.endswith("... and 92000 more characters\n")
+
+
+def test_chip_file_beside_image_lifts_no_limit_of_the_rom(build_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """project_description.json beside a dfu.bin leads to chips that come from the same stranger."""
+    beyond = File(0x1000000 - 0x1000, "beyond.bin", b"\1" * 0x2000)
+    dfu_bin = write_file(build_dir / "dfu.bin", dfu_image([beyond], pid=9, chip_size=32 << 20))
+    with pytest.raises(ImageError) as alone:
+        load_image(dfu_bin)
+    text = (builtin_folder() / "esp32s3.yaml").read_text().replace("limit: 0x1000000", "limit: 0x8000000")
+    for name in ("esp32s3", "a_chip"):  # by name, or by USB ID
+        folder = build_dir.parent / "dfu_targets"
+        own = write_file(folder / f"{name}.yaml", text.replace("name: esp32s3", f"name: {name}").encode())
+        with pytest.raises(ImageError) as caught:
+            load_image(dfu_bin, targets=load_targets(build_dir.parent))
+        assert set(alone.value.notes) <= set(caught.value.notes)
+        assert run("flash", dfu_bin, "--simulate") == 65
+        assert run("build", build_dir, "-o", build_dir / "good.bin") == 0
+        said = f"{own} describes the chip, in place of the built-in esp32s3 (303a:0009)."
+        assert (said in " ".join(capsys.readouterr().err.split())) == (name == "esp32s3")
+        own.unlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import EspDfuError
 from ..events import Event
 from ..operations.flasher import Flasher
-from ..operations.inspect import CheckedImage, load_image, outdated_files
+from ..operations.inspect import CheckedImage, load_image, outdated_files, own_chip_notices
 from ..operations.results import FlashOutcome, FlashResult
 from ..target import load_target
 from ..ui import views
@@ -54,6 +54,8 @@ def flash(
     else:
         image = load_image(dfu_bin, session.target, targets, image=built.image, force=True)  # checked when it was built
     session.target = image.target
+    for notice in own_chip_notices(image.target) if built is None else []:
+        session.notice(notice)
     _show_image(session, image)
     if built is None:
         _warn_if_outdated(session, image, build_dir or dfu_bin.parent)

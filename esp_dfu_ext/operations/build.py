@@ -24,6 +24,7 @@ from ..inputs.identify import plan_chip, plan_size
 from ..inputs.read import InputOptions, Words, name_sections, read_input
 from ..target import Target, load_target, load_targets
 from ..units import format_size, parse_size
+from .inspect import own_chip_notices
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def prepare(
     plan = name_sections(plan, target)
     chip_size = plan_size(plan, options.flash_size, force=options.force)
     _check_chip_size(chip_size, target)
-    for notice in plan.notices:
+    for notice in (*plan.notices, *own_chip_notices(target)):
         on_event(notice)
     files = _selected(plan, options)
     _check_inside(files, plan, options.allow_outside, owner is not None, on_event)

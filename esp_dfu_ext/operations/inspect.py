@@ -16,7 +16,7 @@ from ..image.esp_image import AppDescription
 from ..image.firmware import ImageFile, app_of, firmware_problems, image_files
 from ..image.format import DfuImage, read_image
 from ..inputs.esp_idf import read_flasher_args
-from ..target import Target, find_target_by_usb_id, load_targets
+from ..target import Target, find_target_by_usb_id, load_targets, replaced_builtins
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,19 @@ def inspect(
     app = app_of(files, target)
     if target is None:
         return InspectResult(path, image, None, app, (f"No known chip has the USB ID {image.suffix.usb_id}.",))
-    problems, firmware = check_image(image, target), firmware_problems(files, target)
+    # A chip's file from the image's own folder may come from the same stranger: it cannot lift a limit of the ROM.
+    chips = [target, *replaced_builtins(target)]
+    problems = dict.fromkeys(problem for chip in chips for problem in check_image(image, chip))
+    firmware = dict.fromkeys(problem for chip in chips for problem in firmware_problems(files, chip))
     return InspectResult(path, image, target, app, tuple(problems), tuple(firmware))
+
+
+def own_chip_notices(target: Target) -> list[Notice]:
+    """Return what the user should know about a chip that is not the built-in one, although it looks like it."""
+    return [
+        Notice("own-chip", f"{target.source} describes the chip, in place of the built-in {chip.name} ({chip.usb_id}).")
+        for chip in replaced_builtins(target)
+    ]
 
 
 def load_image(

@@ -45,7 +45,7 @@ from ..kit.chips import chip
 from ..kit.files import write_file
 from ..kit.host import OK, new_rom, send
 from ..kit.loader import ask, sync
-from ..kit.projects import make_project
+from ..kit.projects import esp_image, make_project
 from .guard import cpu_limit, only_inside, run
 from .lying import LyingBackend, Tape
 
@@ -209,6 +209,50 @@ def target_yaml(data: bytes) -> None:
         read_target.cache_clear()
 
 
+# --- other builds, and files ------------------------------------------------------------------------------
+
+_MERGED = ((0, 0x400), (0x8000, 0xC00), (0x10000, 0x1000))  # where stretches of the input go, and their longest
+
+
+def firmware_file(data: bytes) -> None:
+    """Build and inspect these bytes as a file: as they are, and spread over a merged image."""
+    image = bytearray(b"\xff" * 0x20000)
+    rest = data
+    for address, longest in _MERGED:
+        image[address : address + len(rest[:longest])] = rest[:longest]
+        rest = rest[longest:]
+    for text in (data, bytes(image)):
+        path = write_file(_base() / "file" / "firmware.bin", text)
+        with cpu_limit(), only_inside(path.parent):
+            built = run(lambda session, path=path: building.build(session, [path]))  # type: ignore[misc]
+            if built == 0:
+                parse_image((path.parent / "dfu.bin").read_bytes())
+                (path.parent / "dfu.bin").unlink()
+
+
+_LISTS = ("flash_args", "idedata.json", "zephyr/runners.yaml", "domains.yaml")
+
+
+def build_list(data: bytes) -> None:
+    """Build a folder with this list of files; the first byte says whose list it is."""
+    folder = _base() / "list" / "build"
+    write_file(folder / "bootloader.bin", esp_image(9))
+    write_file(folder / "firmware.bin", esp_image(9, app=content(256)))
+    if not (folder / "link.bin").is_symlink():
+        (folder / "link.bin").symlink_to(_base() / "outside" / "secret.bin")
+    name = _LISTS[data[0] % len(_LISTS)] if data else _LISTS[0]
+    path = write_file(folder / name, data[1:])
+    try:
+        with cpu_limit(), only_inside(folder):
+            if run(lambda session: building.build(session, [folder])) == 0:
+                made = (folder / "dfu.bin").read_bytes()
+                assert SECRET[:500] not in made
+                parse_image(made)
+    finally:
+        path.unlink()
+        (folder / "dfu.bin").unlink(missing_ok=True)
+
+
 # --- a device ---------------------------------------------------------------------------------------------
 
 
@@ -275,6 +319,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         sdkconfig,
         firmware,
         target_yaml,
+        firmware_file,
+        build_list,
         device,
         serial_port,
     )
