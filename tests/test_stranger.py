@@ -194,11 +194,12 @@ def test_second_index_is_refused() -> None:
     assert problems == ["There are several members named dfuinfo0.dat: the ROM would use the last as its index."]
 
 
-def test_inspect_fails_if_simulated_rom_does(tmp_path: Path, capsys: Capture) -> None:
-    """Host and ROM disagree here because the project's chip file is wrong."""
+def test_inspect_fails_if_simulated_rom_does(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Host and ROM disagree here because the user's own chip file is wrong."""
     chip = yaml.safe_load(Path(S3.source or "").read_text(encoding="utf-8"))
     chip["flash"]["limit"] = 32 * MIB
     write_file(tmp_path / "dfu_targets" / "esp32s3.yaml", yaml.safe_dump(chip).encode())
+    monkeypatch.setenv("ESP_DFU_TARGETS", str(tmp_path / "dfu_targets"))
     # Above 16 MiB the ROM wraps to address 0, onto the first file.
     stream = archive([File(0x1000, "a.bin", content(100)), File(16 * MIB + 0x1000, "b.bin", content(100, 1))], 32 * MIB)
     dfu_bin = write_file(tmp_path / "build" / "dfu.bin", dfu_file(stream))
