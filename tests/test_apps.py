@@ -279,7 +279,12 @@ def test_other_bytes_and_apps_stay_responsive(text: str, data: bytes) -> None:
 
 
 def test_bridge_is_a_device_on_the_bus() -> None:
-    with bridged() as (simulation, _, _):
+    with bridged() as (simulation, _, direct):
+        assert direct.control(0x80, 6, 0x0100, b"", 18) == direct.device_descriptor
+        assert direct.control(0x80, 6, 0x0200, b"", 255) == direct.configuration_descriptor
+        for request_type, request, value in ((0x80, 6, 0x0300), (0x21, 0x20, 0)):  # strings, CDC
+            with pytest.raises(ControlStall):
+                direct.control(request_type, request, value, b"", 255)
         board, bridge = simulation.bus.scan()
         assert [board.path, bridge.path] == ["1-1", "1-2"]
         assert bridge.usb_id == "10c4:ea60"
