@@ -57,7 +57,7 @@ def test_wireshark_reads_descriptors(tmp_path: Path) -> None:
         rig.flash()
     capture = tmp_path / "t.pcapng"
     assert set(column(capture, "usb.idVendor", "usb.idProduct")) == {f"0x{chip().usb.pid:04x}"}
-    assert column(capture, "usbdfu.descriptor", "usbdfu.descriptor.wTransferSize") == ["64", "64", "64"]
+    assert set(column(capture, "usbdfu.descriptor", "usbdfu.descriptor.wTransferSize")) == {"64"}
     # The dissector calls only the request that ends the download malformed, because it has no data.
     assert column(capture, "_ws.malformed", "usbdfu.length") == ["0"]
 
