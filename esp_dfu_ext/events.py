@@ -107,7 +107,7 @@ class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):
 
     Attributes:
         code: Stable name of the notice: ``restart``, ``strict-restart``, ``part-size-raised``, ``renamed``,
-            ``encryption``, ``secure-boot``, ``forced``, ``detach-again`` or ``report``.
+            ``encryption``, ``secure-boot``, ``missing-parts``, ``forced``, ``detach-again`` or ``report``.
         message: The notice, for people.
         path: USB port of the board it is about; empty if it is not about a board.
     """

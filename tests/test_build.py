@@ -359,3 +359,38 @@ def test_build_survives_any_flasher_args(
         assert not (folder / "dfu.bin").exists()
     else:
         assert inspect(folder / "dfu.bin").problems == ()
+
+
+# --- parts that are missing -------------------------------------------------------------------------------
+
+
+def test_missing_bootloader_is_named(tmp_path: Path) -> None:
+    """ESP-IDF lists no bootloader under Secure Boot, but builds it."""
+    sections = [section for section in project_sections("esp32s2") if section[0] != "bootloader"]
+    folder = make_project(tmp_path, "esp32s2", sections=sections, sdkconfig={"CONFIG_SECURE_BOOT": "y"})
+    loader = write_file(folder / "bootloader" / "bootloader.bin", esp_image(2))
+    events: list[Event] = []
+    build(folder, on_event=events.append)
+    assert notices(events)["missing-parts"] == (
+        "The image has no bootloader: the board keeps what its flash memory holds there, and a new board does not "
+        f"start. The build has a bootloader, which goes to 0x1000: {loader}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("only", "says"),
+    [
+        (["app"], "no bootloader, no partition table and no otadata: the board keeps"),
+        (
+            ["app", "bootloader", "partition-table"],
+            "no otadata: if a board was updated over the air, its own may",
+        ),
+        (["otadata"], ""),
+        ([], ""),
+    ],
+)
+def test_parts_that_are_left_out_are_named(only: list[str], says: str, tmp_path: Path) -> None:
+    events: list[Event] = []
+    build(make_project(tmp_path), sections=only, on_event=events.append)
+    assert says in notices(events).get("missing-parts", "")
+    assert ("missing-parts" in notices(events)) == bool(says)

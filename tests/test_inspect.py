@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from esp_dfu_ext.errors import FirmwareError, ImageError, InputMissingError, WrongTargetError
 from esp_dfu_ext.events import Event
+from esp_dfu_ext.image.firmware import image_files, missing_names
 from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.operations.inspect import CheckedImage, inspect, load_image, outdated_files
 from esp_dfu_ext.target import TARGETS_VARIABLE, load_target
@@ -200,3 +202,26 @@ def test_image_without_any_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         load_image(path)
     assert caught.value.notes == ("The image has no flash file: the ROM would report success and write nothing.",)
+
+
+@pytest.mark.parametrize(
+    ("only", "missing"),
+    [
+        ([], ["partition-table"]),  # that of the project in this test is no table
+        (["app"], ["bootloader", "partition-table", "otadata"]),
+        (["app", "otadata"], ["bootloader", "partition-table"]),
+        (["otadata"], []),
+    ],
+)
+def test_parts_that_an_image_lacks_are_found(only: list[str], missing: list[str], tmp_path: Path) -> None:
+    image = load_image(build(make_project(tmp_path), sections=only).path)
+    assert missing_names(image_files(image.image), image.target) == missing
+
+
+def test_otadata_is_missed_where_the_table_has_it(tmp_path: Path) -> None:
+    row = struct.pack("<2sBBII16sI", b"\xaa\x50", 1, 0, 0xD000, 0x2000, b"otadata", 0)
+    files = [(0x1000, "b.bin", esp_image(2)), (0x8000, "t.bin", row.ljust(0xC00, b"\xff")), (0x10000, "a.bin", _app())]
+    image = load_image(_image(tmp_path, *files))
+    assert missing_names(image_files(image.image), image.target) == ["otadata"]
+    image = load_image(_image(tmp_path, *files[:2], (0xD000, "o.bin", b"\xff" * 8192), files[2]))
+    assert missing_names(image_files(image.image), image.target) == []

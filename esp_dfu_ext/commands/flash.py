@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import EspDfuError
 from ..events import Event
+from ..image.firmware import image_files, missing_names, missing_parts
 from ..operations.flasher import Flasher
 from ..operations.inspect import CheckedImage, load_image, outdated_files, own_chip_notices
 from ..operations.results import FlashOutcome, FlashResult
@@ -59,6 +60,9 @@ def flash(
     _show_image(session, image)
     if built is None:
         _warn_if_outdated(session, image, build_dir or dfu_bin.parent)
+        missing = missing_parts(missing_names(image_files(image.image), image.target))
+        if missing:
+            session.console.warn(missing)
     simulation = session.make_simulation(targets)
     if simulation is None and arguments.simulate:
         from ..simulator import simulate_boards

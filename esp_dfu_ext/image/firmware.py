@@ -6,13 +6,14 @@ bootloader at one address, and an app describes itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..target import Target
 from .esp_image import AppDescription, EspImage, app_description, app_of_chip, read_esp_image
 from .format import DfuImage
+from .partition_table import read_partition_table
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,36 @@ def firmware_problems(files: Sequence[ImageFile], target: Target) -> list[str]:
             found = file_problems(section, file.address, read_esp_image(file.data), target)
             problems += [f"{file} {problem}." for problem in found]
     return problems
+
+
+def missing_parts(names: Iterable[str]) -> str:
+    """Return what a board does with an image that lacks parts which an app needs, in sentences; empty if none are.
+
+    Args:
+        names: The parts that the image lacks: ``bootloader``, ``partition-table``, ``otadata``.
+    """
+    lacks = [name for name in ("bootloader", "partition-table", "otadata") if name in names]
+    if not lacks:
+        return ""
+    words = [f"no {name.replace('-', ' ')}" for name in lacks]
+    text = f"The image has {' and '.join([', '.join(words[:-1]), words[-1]] if words[1:] else words)}: "
+    if lacks == ["otadata"]:
+        return f"{text}if a board was updated over the air, its own may start another app than this one."
+    text += "the board keeps what its flash memory holds there, and a new board does not start."
+    return text if "otadata" not in lacks else f"{text} Its own otadata, if it has any, may start another app."
+
+
+def missing_names(files: Sequence[ImageFile], target: Target) -> list[str]:
+    """Return which of the parts that `missing_parts` takes an image with an app lacks."""
+    if app_of(files, target) is None:
+        return []
+    held = {file.address for file in files}
+    table = next(filter(None, (read_partition_table(file.chunks[0]) for file in files)), ())
+    missing = [] if target.firmware.bootloader_offset in held else ["bootloader"]
+    if not table:
+        only_apps = all(app_description(file.chunks[0]) is not None for file in files)
+        return [*missing, "partition-table", *(["otadata"] if only_apps else [])]
+    return missing + ["otadata" for partition in table if partition.is_otadata and partition.offset not in held]
 
 
 def file_problems(section: str, address: int, image: EspImage | None, target: Target) -> Iterator[str]:

@@ -11,7 +11,7 @@ from ..errors import FirmwareError, OutputError, OutsideProjectError, ProjectErr
 from ..events import EventSink, Notice, ignore
 from ..image import suffix
 from ..image.esp_image import AppDescription, EspImage, app_of_chip, read_esp_image
-from ..image.firmware import file_problems
+from ..image.firmware import file_problems, missing_parts
 from ..image.format import FlashParams
 from ..image.layout import Layout, flash_end, plan_layout
 from ..image.partition_table import partition_at
@@ -186,6 +186,7 @@ def prepare(
         on_event(notice)
     app = _check_esp_images(loaded, plan, target, options.force, on_event)
     _warn_of_security(plan, files, on_event)
+    _warn_of_missing(plan, files, target, on_event)
     return PreparedImage(plan, target, chip_size, layout, tuple((each.file, each.size) for each in loaded), app)
 
 
@@ -264,6 +265,22 @@ def _warn_of_security(plan: FlashPlan, files: Iterable[FlashFile], on_event: Eve
     for number, (code, name) in enumerate(shown, 1):
         consequence = f" {security.consequence}" if number == len(shown) else ""
         on_event(Notice(code, f"The project uses {name}.{consequence}"))
+
+
+def _warn_of_missing(plan: FlashPlan, files: Collection[FlashFile], target: Target, on_event: EventSink) -> None:
+    """Warn of parts that the build leaves out, as ESP-IDF does with the bootloader under Secure Boot, or the user."""
+    held = {file.section for file in files}
+    if "app" not in held:
+        return
+    missing = {"bootloader"} - held
+    missing |= {"partition-table", "otadata"} & {file.section for file in plan.files} - held
+    text = missing_parts(missing)
+    bootloader = plan.folder / "bootloader" / "bootloader.bin"
+    if "bootloader" in missing and bootloader.is_file():
+        place = f"{target.firmware.bootloader_offset:#x}"
+        text += f" The build has a bootloader, which goes to {place}: {bootloader}"
+    if text:
+        on_event(Notice("missing-parts", text))
 
 
 def _output_path(output: Path | None, plan: FlashPlan) -> Path:
