@@ -29,6 +29,7 @@ MEMBER_AT = len(cpio_member("dfuinfo0.dat", index_record(0, "a.bin", b"abc")))
         (_header_field(ONE + TRAILER, MEMBER_AT, 6, b"0000 0x1"), f"offset {MEMBER_AT:#x} is damaged"),
         (_header_field(ONE + TRAILER, MEMBER_AT, 6, b"+0000003"), f"offset {MEMBER_AT:#x} is damaged"),
         (_header_field(ONE + TRAILER, MEMBER_AT, 6, b"0000_003"), f"offset {MEMBER_AT:#x} is damaged"),
+        *((_header_field(ONE + TRAILER, MEMBER_AT, n, b"0000z000"), "is damaged") for n in range(13)),
         (_header_field(ONE + TRAILER, MEMBER_AT, 11, b"00000000"), "name in the CPIO header"),
         (_header_field(ONE + TRAILER, MEMBER_AT, 11, b"00000005"), "name in the CPIO header"),
         (_header_field(ONE + TRAILER, MEMBER_AT, 11, b"ffffffff"), "name in the CPIO header"),

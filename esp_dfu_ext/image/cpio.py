@@ -77,8 +77,11 @@ def _member(archive: memoryview, start: int) -> CpioMember:
         raise ImageError(f"The archive ends at offset {start:#x} without a {TRAILER} member.")
     if not head.startswith(MAGIC):
         raise ImageError(f"No CPIO header found at offset {start:#x}.")
-    size = _field(head, _FILESIZE, start)
-    name_size = _field(head, _NAMESIZE, start)
+    # The ROM uses two of the fields and rejects the archive if any of them is damaged. int() alone would also accept
+    # "+1", " 1" and "1_0".
+    if not _DIGITS.issuperset(head[len(MAGIC) :]):
+        raise ImageError(f"The CPIO header at offset {start:#x} is damaged.")
+    size, name_size = _field(head, _FILESIZE), _field(head, _NAMESIZE)
     name_start = start + HEADER_LENGTH
     name_end = name_start + name_size
     if not 1 <= name_size <= LONGEST_NAME or name_end > len(archive) or archive[name_end - 1] != 0:
@@ -94,9 +97,5 @@ def _member(archive: memoryview, start: int) -> CpioMember:
     return member
 
 
-def _field(head: bytes, index: int, start: int) -> int:
-    digits = head[len(MAGIC) + 8 * index :][:8]
-    # int() alone would also accept "+1", " 1" and "1_0".
-    if not _DIGITS.issuperset(digits):
-        raise ImageError(f"The CPIO header at offset {start:#x} is damaged.")
-    return int(digits, 16)
+def _field(head: bytes, index: int) -> int:
+    return int(head[len(MAGIC) + 8 * index :][:8], 16)
