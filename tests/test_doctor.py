@@ -39,7 +39,18 @@ def test_named_build_folder_must_exist(tmp_path: Path) -> None:
     assert "PROBLEM  project" in done.stdout
     assert "The build folder nope does not exist. [input-missing]" in done.stdout
     assert done.stdout.endswith("\n1 problem found.\n")
+    assert done.stderr == "  > Check its name.\n  > If it is right, build the project first: idf.py build\n"
     assert "nope/dfu.bin" not in done.stdout + done.stderr
+
+
+def test_each_problem_has_its_step_below_its_topic(tmp_path: Path) -> None:
+    write_sample_project(tmp_path, load_target("esp32s2"), app_size=8_000, bootloader_size=4_000)
+    done = esp_dfu("doctor", boards="esp32s3", cwd=tmp_path)
+    assert done.stdout.endswith("\n2 problems found.\n")
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == ["board:", "dfu.bin:"]
+    assert "  > Put the ESP32-S2 into download mode" in done.stderr
+    assert lines[-1] == "  > Create it: esp-dfu build build"
 
 
 def test_choice_of_board_comes_before_trace(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_missing_board_is_explained_by_what_is_connected(
     findings = check_bus(machine, rig, wanted, simulated=True)
     assert problem_codes(findings) == {"board": code}
     assert step in next_steps(findings, ESP_DFU, chip(wanted) if wanted else None)[0]
+    assert "Found on port" not in findings[-1].text  # each port has a finding of its own
 
 
 def test_several_boards_are_ok_but_need_choice(machine: FolderMachine) -> None:

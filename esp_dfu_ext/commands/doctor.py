@@ -73,7 +73,7 @@ def _show(session: Session, diagnosis: Diagnosis, steps: list[Step]) -> None:
         session.console.result("Ready to flash, but choose a board:" if steps else "Ready to flash.")
     for step in steps:
         if len(steps) > 1:
-            session.console.on_stderr().info(f"{step.topic[:1].upper()}{step.topic[1:]}:")
+            session.console.on_stderr().info(f"{step.topic}:")
         for line in step.lines:
             session.console.advice(line)
     if not number:

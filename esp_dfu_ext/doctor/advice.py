@@ -187,7 +187,9 @@ def _download_mode(c: Context) -> list[str]:
 
 def _other_chip(c: Context) -> list[str]:
     lines = ["Connect the right board, or flash an image that was built for the connected one."]
-    return [*lines, board.download_mode(c.target)] if c.target is not None else lines
+    if c.target is None:
+        return lines
+    return [*lines, board.download_mode(c.target).replace("the chip", f"the {c.target.chip}", 1)]
 
 
 def _input_missing(c: Context) -> list[str]:
@@ -197,6 +199,8 @@ def _input_missing(c: Context) -> list[str]:
     if role == "project folder":
         return ["Check the folder after -C."]
     if reason == "missing":
+        if role == "build folder":
+            return ["Check its name.", f"If it is right, build the project first: {c.names.compile}"]
         return [f"Create it: {c.names.build}"] if role == "dfu.bin" else [f"Build the project first: {c.names.compile}"]
     if reason == "no-file" and role == "dfu.bin":
         return ["Give the file itself, such as build/dfu.bin."]

@@ -148,7 +148,8 @@ def _board(bus: Bus, targets: Sequence[Target], wanted: Target | None, listed: S
     try:
         path = select(bus, wanted, Selector(), targets, clock=VirtualClock()).path
     except DeviceNotFoundError as error:
-        return [problem("board", error.code, " ".join([error.message, *error.notes]))]
+        others = [note for note in error.notes if not note.startswith("Found on port")]  # these have findings already
+        return [problem("board", error.code, " ".join([error.message, *others]))]
     except SeveralDevicesError as error:
         return [ok("board", _found_on(error.paths), paths=list(error.paths))]
     return [ok("board", f"{_found_on([path])}, the only {wanted.chip}", paths=[path])]
