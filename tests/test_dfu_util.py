@@ -19,9 +19,9 @@ from esp_dfu_ext.dfu.spec import Mode, State, Status
 from esp_dfu_ext.errors import UsageError, all_errors
 from esp_dfu_ext.image.suffix import Suffix, encode
 from esp_dfu_ext.simulator import Board
-from esp_dfu_ext.simulator.board import error_status
+from esp_dfu_ext.simulator.board import error_status, stall
 from esp_dfu_ext.simulator.sample import write_sample_project
-from esp_dfu_ext.target import load_target
+from esp_dfu_ext.target import load_target, read_target
 
 from .kit.archives import CHIP_SIZE, MIB
 from .kit.boards import Rig, Transfer, make_rig
@@ -287,6 +287,33 @@ def test_wait_takes_board_that_comes_later(bench: Bench, images: dict[str, Path]
     assert "Waiting for device, exit with ctrl-C\n" in bench.out
 
 
+def test_wait_gives_the_system_time_for_access(bench: Bench, images: dict[str, Path]) -> None:
+    rig = bench.boards("esp32s3")
+    rig.board.faults.no_access = True
+    began = rig.clock.monotonic()
+
+    scans = rig.scans
+    assert bench.run("-w", "-D", images["esp32s3"]) == 74
+    assert 2 <= rig.clock.monotonic() - began < 3
+    assert rig.scans - scans > 20
+
+
+def test_chip_of_the_project_is_known(bench: Bench, images: dict[str, Path], tmp_path: Path) -> None:
+    """Without its file in the project, the image would go to an unknown device as it is."""
+    ours = (Path(load_target("esp32s2").source or "")).read_text(encoding="utf-8")
+    own = ours.replace("name: esp32s2", "name: esp32x1").replace("pid: 0x0002", "pid: 0x7777")
+    (tmp_path / "build").mkdir()
+    (tmp_path / "dfu_targets").mkdir()
+    (tmp_path / "dfu_targets" / "esp32x1.yaml").write_text(own, encoding="utf-8")
+    (tmp_path / "CMakeLists.txt").touch()
+    content = images["esp32s2"].read_bytes()[:-16]
+    (tmp_path / "build" / "dfu.bin").write_bytes(suffixed(content, 0x303A, 0x7777))
+    board = Board.make(read_target(tmp_path / "dfu_targets" / "esp32x1.yaml"), "1-1", bench.rig.clock)
+    bench.boards(more=[board])
+    assert bench.run("-D", tmp_path / "build" / "dfu.bin") == 0, bench.err
+    assert (bench.written, bench.err) == (["1-1"], "")
+
+
 # --- download ---------------------------------------------------------------------------------------------
 
 
@@ -477,7 +504,15 @@ def test_error_of_foreign_device_is_exit_74(bench: Bench, tmp_path: Path) -> Non
     assert bench.run("-d", "1209:2", "-a0", "-D", tmp_path / "any.bin") == 74
     assert "errADDRESS" in bench.err
     assert "is in dfuIDLE" in bench.err
-    assert len(bench.rig.dfu(DNLOAD)) < 5  # not sent again
+    assert len([t for t in bench.rig.dfu(DNLOAD) if t.data]) <= 2
+
+
+def test_failed_transfer_to_foreign_device_is_not_repeated(bench: Bench, tmp_path: Path) -> None:
+    device = bench.plain(Mode.DFU)
+    bench.rig.board.faults.plan(stall, 2)
+    (tmp_path / "any.bin").write_bytes(PAYLOAD)
+    assert bench.run("-d", "1209:2", "-a0", "-D", tmp_path / "any.bin") == 74
+    assert device.memories == [b"", b""]
 
 
 # --- upload -----------------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
+from ..clock import Deadline
+from ..dfu.access import ACCESS_DELAY
 from ..dfu.discovery import SCAN_INTERVAL, DfuInterface, Selector, find, not_found
 from ..dfu.matching import ANY, ANY_IDS, UsbIds
 from ..dfu.spec import Mode, State, Status
@@ -26,12 +28,14 @@ from ..errors import (
     OutputError,
     SeveralDevicesError,
     UsageError,
+    UsbError,
     WrongTargetError,
 )
 from ..events import Event
 from ..files import new_file, read_small
 from ..image import suffix
 from ..image.format import MAX_FILE_SIZE
+from ..inputs.esp_idf import project_dir_of_image
 from ..operations import dfu_device
 from ..operations import list as listing
 from ..operations.dfu_device import BCD_DFUSE, DfuContext
@@ -64,6 +68,8 @@ def dfu_util(session: Session, words: Sequence[str]) -> int:
             return 0
         if options.dfuse is not None:
             raise UsageError(f"{_DFUSE}. Use dfu-util itself for this device.")
+        if options.action is Action.DOWNLOAD and options.file != "-":
+            session.project_dir = project_dir_of_image(Path(options.file))  # whose own chips are known too
         if options.action is None:
             raise UsageError("Nothing to do: give -l, -D, -U or -e.")
         _Run(session, options, view).carry_out(options.action)
@@ -171,11 +177,7 @@ class _Run:
         """
         if self._options.wait:
             self._view.line("Waiting for device, exit with ctrl-C")
-        while True:
-            found = self._matching(bus)
-            if found or not self._options.wait:
-                break
-            self._session.clock.sleep(SCAN_INTERVAL)
+        found = self._wait(bus) if self._options.wait else self._matching(bus)
         if not found:
             raise self._nothing(bus, wanted)
         found = [(device, index) for device, index in found if device.problem is None] or found
@@ -191,6 +193,19 @@ class _Run:
         if functional is not None and functional.bcd_dfu == BCD_DFUSE:
             raise UsageError(f"The device on port {device.device.path} has DfuSe. {_DFUSE}; use dfu-util itself.")
         return chosen
+
+    def _wait(self, bus: Bus) -> list[tuple[ListedDevice, int]]:
+        """Return the interfaces that match once there is one; the system may give access to it a moment later."""
+        deadline: Deadline | None = None
+        while True:
+            found: list[tuple[ListedDevice, int]] = []
+            with suppress(UsbError):  # a scan may fail while devices come and go
+                found = self._matching(bus)
+            if found:
+                deadline = deadline or Deadline(self._session.clock, ACCESS_DELAY)
+                if deadline.left <= 0 or any(device.problem is None for device, _ in found):
+                    return found
+            self._session.clock.sleep(SCAN_INTERVAL)
 
     def _nothing(self, bus: Bus, wanted: Target | None) -> DeviceNotFoundError:
         ids = self._match.run_time
@@ -271,7 +286,7 @@ class _Run:
         target = dfu_device.with_detach_delay(image.target, options.detach_delay)
         image = CheckedImage(image.path, image.image, target, image.app)
         flasher = Flasher(
-            FlashOptions(reset=options.reset),
+            FlashOptions(wait=ACCESS_DELAY if options.wait else 0.0, reset=options.reset),
             bus=bus,
             targets=self._targets,
             clock=self._session.clock,

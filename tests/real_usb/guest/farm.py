@@ -27,6 +27,7 @@ from esp_dfu_ext.errors import (
     RemoteError,
     UsageError,
 )
+from esp_dfu_ext.launcher import write_launcher
 from esp_dfu_ext.simulator.board import error_status, vanish
 
 from ..usbip import wait_until
@@ -324,4 +325,71 @@ def test_ctrl_c_ends_remote_flash(
     left.faults.block_time = 0.0
     assert bytes(left.rom.flash.read(0x10000, 16)) == b"\xff" * 16  # stopped before the app
     board.flash()
+    image.assert_in(left)
+
+
+STOCK_EXPORTER = """
+left:
+  DFUDevice:
+    match: {ID_PATH: platform-vhci_hcd.0-usb-0:1}
+"""
+STOCK_ENVIRONMENT = """
+targets:
+  main:
+    resources:
+      RemotePlace: {{name: stock}}
+    drivers:
+      DFUDriver: {{}}
+tools: {{dfu-util: {tool}}}
+options: {{coordinator_address: "127.0.0.1:20408"}}
+"""
+
+
+def test_labgrids_own_dfu_driver_uses_our_dfu_util(
+    bench: VmBench, image: Image, farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """labgrid's driver, unchanged, with esp-dfu in the place of dfu-util on the board's machine."""
+    from labgrid import Environment
+    from labgrid.util.helper import processwrapper
+
+    tool = write_launcher(TOOL.parent)
+    (CLIENT / "stock-exporter.yaml").write_text(STOCK_EXPORTER)
+    (CLIENT / "stock.yaml").write_text(STOCK_ENVIRONMENT.format(tool=tool))
+    monkeypatch.setenv("USER", "root")
+    left, right = bench.add("esp32s3", "1-1", Mode.DFU), bench.add("esp32s3", "1-2", Mode.DFU)
+    settle()
+    farm.serve(
+        "labgrid-exporter --coordinator 127.0.0.1:20408 --name stock --hostname 127.0.0.1 stock-exporter.yaml",
+        lambda: farm.log().count("Exporter ready") == 2,
+    )
+    for words in ("create", "add-match stock/left/*", "acquire"):
+        farm.client(f"labgrid-client --place stock {words}")
+    said: list[str] = []
+
+    def listen(part: bytes, process: Any) -> None:
+        said.append(part.decode())
+
+    processwrapper.register(listen)
+    try:
+        target = Environment(str(CLIENT / "stock.yaml")).get_target("main")
+        assert target is not None
+        board = target.get_driver("DFUDriver")
+        board.list()
+        board.download(0, str(image.path))
+        board.detach(0)
+        image.assert_in(left)
+        with pytest.raises(subprocess.CalledProcessError) as missing:
+            board.download(1, str(image.path))
+        assert missing.value.returncode == 74
+        assert b"No DFU capable USB device available" in b"".join(missing.value.output)
+        with pytest.raises(subprocess.CalledProcessError) as damaged:
+            board.download(0, str(CLIENT / "stock.yaml"))
+        assert damaged.value.returncode == 65
+    finally:
+        processwrapper.unregister(listen)
+        farm.client("labgrid-client --place stock release")
+    print("\n".join(part.strip("\n") for part in said))  # pytest -rP shows it
+    assert right.rom.flash.read(0, 4096) == b"\xff" * 4096
+    assert sum("Found DFU: [303a:0009]" in part and 'path="1-1"' in part for part in said) == 1
+    assert sum("Download done." in part for part in said) == 1
     image.assert_in(left)
