@@ -112,6 +112,35 @@ def start_ssh(farm: Farm) -> None:
     assert run("ssh", "127.0.0.1", "ls", str(CLIENT)).out == ""
 
 
+STOCK_EXPORTER = """
+left:
+  DFUDevice:
+    match: {ID_PATH: platform-vhci_hcd.0-usb-0:1}
+"""
+STOCK_ENVIRONMENT = """
+targets:
+  main:
+    resources:
+      RemotePlace: {{name: stock}}
+    drivers:
+      DFUDriver: {{}}
+tools: {{dfu-util: {tool}}}
+options: {{coordinator_address: "127.0.0.1:20408"}}
+"""
+
+
+def add_stock_place(farm: Farm) -> None:
+    """Export a port as labgrid's own DFUDevice; before the first session, which would not learn of a new place."""
+    (CLIENT / "stock-exporter.yaml").write_text(STOCK_EXPORTER)
+    (CLIENT / "stock.yaml").write_text(STOCK_ENVIRONMENT.format(tool=write_launcher(TOOL.parent)))
+    farm.serve(
+        "labgrid-exporter --coordinator 127.0.0.1:20408 --name stock --hostname 127.0.0.1 stock-exporter.yaml",
+        lambda: farm.log().count("Exporter ready") == 2,
+    )
+    for words in ("create", "add-match stock/left/*", "acquire"):
+        farm.client(f"labgrid-client --place stock {words}")
+
+
 @pytest.fixture(scope="module")
 def farm() -> Iterator[Farm]:
     if not os.environ.get("ESP_DFU_VM"):
@@ -139,6 +168,7 @@ def farm() -> Iterator[Farm]:
         farm.serve(exporter, lambda: "Exporter ready" in farm.log())
         for command in commands_of_page("Places")[:4]:
             farm.client(command)
+        add_stock_place(farm)
         yield farm
     finally:
         farm.stop()
@@ -328,23 +358,6 @@ def test_ctrl_c_ends_remote_flash(
     image.assert_in(left)
 
 
-STOCK_EXPORTER = """
-left:
-  DFUDevice:
-    match: {ID_PATH: platform-vhci_hcd.0-usb-0:1}
-"""
-STOCK_ENVIRONMENT = """
-targets:
-  main:
-    resources:
-      RemotePlace: {{name: stock}}
-    drivers:
-      DFUDriver: {{}}
-tools: {{dfu-util: {tool}}}
-options: {{coordinator_address: "127.0.0.1:20408"}}
-"""
-
-
 def test_labgrids_own_dfu_driver_uses_our_dfu_util(
     bench: VmBench, image: Image, farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,18 +365,9 @@ def test_labgrids_own_dfu_driver_uses_our_dfu_util(
     from labgrid import Environment
     from labgrid.util.helper import processwrapper
 
-    tool = write_launcher(TOOL.parent)
-    (CLIENT / "stock-exporter.yaml").write_text(STOCK_EXPORTER)
-    (CLIENT / "stock.yaml").write_text(STOCK_ENVIRONMENT.format(tool=tool))
     monkeypatch.setenv("USER", "root")
     left, right = bench.add("esp32s3", "1-1", Mode.DFU), bench.add("esp32s3", "1-2", Mode.DFU)
     settle()
-    farm.serve(
-        "labgrid-exporter --coordinator 127.0.0.1:20408 --name stock --hostname 127.0.0.1 stock-exporter.yaml",
-        lambda: farm.log().count("Exporter ready") == 2,
-    )
-    for words in ("create", "add-match stock/left/*", "acquire"):
-        farm.client(f"labgrid-client --place stock {words}")
     said: list[str] = []
 
     def listen(part: bytes, process: Any) -> None:
@@ -387,7 +391,6 @@ def test_labgrids_own_dfu_driver_uses_our_dfu_util(
         assert damaged.value.returncode == 65
     finally:
         processwrapper.unregister(listen)
-        farm.client("labgrid-client --place stock release")
     print("\n".join(part.strip("\n") for part in said))  # pytest -rP shows it
     assert right.rom.flash.read(0, 4096) == b"\xff" * 4096
     assert sum("Found DFU: [303a:0009]" in part and 'path="1-1"' in part for part in said) == 1
