@@ -10,7 +10,6 @@ from .device import DfuDevice
 from .recovery import recover
 from .spec import State, Status
 
-STATUS_INTERVAL = 32  # blocks between two DFU_GETSTATUS
 _LONGEST = 64 << 20  # bytes; a device that sends more than any flash memory holds will not end
 
 
@@ -25,8 +24,8 @@ def upload(
 ) -> bytes:
     """Bring the device to dfuIDLE, and read blocks until one is short, or until there are `size` bytes.
 
-    Espressif's ROM answers a block that it does not expect with arbitrary bytes and without a stall (executed). So
-    DFU_GETSTATUS follows now and then, and always at the end.
+    Espressif's ROM answers a block that it does not expect with arbitrary bytes, and stalls only the next one
+    (executed). So the bytes count only after DFU_GETSTATUS.
 
     Args:
         device: Open device in DFU mode.
@@ -66,8 +65,6 @@ def _read_blocks(
         data += chunk
         block += 1
         ended = len(chunk) < transfer_size
-        if ended or block % STATUS_INTERVAL == 0:
-            _check(device, path, len(data))
         if len(data) > _LONGEST:
             raise DfuError(f"Port {path}: the device has sent more than {_LONGEST} bytes, and does not end.")
         on_progress(len(data))

@@ -193,7 +193,6 @@ CASES = [
         "0",
         "In DFU mode the ROM refuses DFU_DETACH and leaves dfuIDLE; esp-dfu does not send it.",
     ),
-    Case("-e -R", "esp32s3+dfu", "251; 1-1 in run-time mode", "0; 1-1 in run-time mode", "As with `-R -D`."),
 ]
 
 
