@@ -396,6 +396,8 @@ def test_image_from_stdin(bench: Bench, images: dict[str, Path], monkeypatch: py
 def test_wrong_alternate_is_found_before_detach(bench: Bench, images: dict[str, Path]) -> None:
     bench.boards("esp32s3")
     assert bench.run("-a", "1", "-D", images["esp32s3"]) == 74
+    assert "Found ESP32-S3, but no board that matches all options." in bench.err
+    assert "esp-dfu list" in bench.err
     assert bench.rig.dfu(DETACH) == []
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from ..clock import Deadline
 from ..dfu.access import ACCESS_DELAY
-from ..dfu.discovery import SCAN_INTERVAL, DfuInterface, Selector, find, not_found
+from ..dfu.discovery import SCAN_INTERVAL, DfuInterface, Selector, describe_all, find, not_found
 from ..dfu.matching import ANY, ANY_IDS, UsbIds
 from ..dfu.spec import Mode, State, Status
 from ..errors import (
@@ -25,6 +25,7 @@ from ..errors import (
     ImageError,
     InputMissingError,
     InterruptedByUserError,
+    OtherPathError,
     OutputError,
     SeveralDevicesError,
     UsageError,
@@ -213,8 +214,13 @@ class _Run:
         if wanted is None:
             return DeviceNotFoundError("No DFU device found that matches the command line.")
         self._session.target = wanted
-        selector = Selector(path=self._match.path, serial=self._match.serial)
-        return not_found(bus, wanted, selector, self._targets, find(bus, wanted))
+        match, found = self._match, find(bus, wanted)
+        if any(match.path in (None, interface.path) for interface in found) and match.serial is None:
+            return OtherPathError(
+                f"Found {wanted.chip}, but no board that matches all options.",
+                notes=describe_all([interface.device for interface in found], self._targets),
+            )
+        return not_found(bus, wanted, Selector(path=match.path, serial=match.serial), self._targets, found)
 
     @staticmethod
     def _several(found: Sequence[tuple[ListedDevice, int]]) -> UsageError:

@@ -385,7 +385,7 @@ def test_labgrids_own_dfu_driver_uses_our_dfu_util(
         with pytest.raises(subprocess.CalledProcessError) as missing:
             board.download(1, str(image.path))
         assert missing.value.returncode == 74
-        assert b"No DFU capable USB device available" in b"".join(missing.value.output)
+        assert b"No DFU capable USB device available" in missing.value.output
         with pytest.raises(subprocess.CalledProcessError) as damaged:
             board.download(0, str(CLIENT / "stock.yaml"))
         assert damaged.value.returncode == 65
