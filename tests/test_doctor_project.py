@@ -95,7 +95,7 @@ def test_security_is_read_from_either_file_or_unknown(tmp_path: Path, machine: F
     write_file(build / "config" / "sdkconfig.json", b'{"SECURE_BOOT": true, "SECURE_DISABLE_ROM_DL_MODE": true}')
     on = check_project(build, machine)["security"]
     assert (on.level, on.data["secure_boot"], on.data["closes_dfu"]) == (Level.OK, True, True)
-    assert on.text == "Secure Boot: A new chip accepts this image; its first boot closes USB DFU permanently"
+    assert on.text == "Secure Boot is on. A new chip accepts this image; its first boot closes USB DFU permanently"
 
 
 def steps_for(build: Path, machine: Machine) -> list[str]:

@@ -79,7 +79,8 @@ def _security(project: Project) -> Finding:
         return not_applicable("security", text, **data)
     if not security.features:
         return ok("security", "Secure Boot and flash encryption are off", **data)
-    return ok("security", f"{' and '.join(security.features)}: {security.consequence}".rstrip("."), **data)
+    on = f"{' and '.join(security.features)} {'are' if len(security.features) > 1 else 'is'} on"
+    return ok("security", f"{on}. {security.consequence}".rstrip("."), **data)
 
 
 def _image(project: Project, target: Target, targets: list[Target]) -> Finding:
