@@ -17,6 +17,7 @@ from esp_dfu_ext.cli import cli
 from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.simulator.sample import write_sample_project
 
+from .kit import builds
 from .kit.commands import idf_py, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,6 +53,12 @@ def folder(tmp_path: Path, virtual_clock: None, monkeypatch: pytest.MonkeyPatch)
     (project / "CMakeLists.txt").touch()
     build(project / "build", output=tmp_path / "dfu.bin")
     build(project / "build")
+    merged = bytearray(b"\xff" * 0x20000)
+    for address, (name, content) in builds.parts("esp32s3").items():
+        merged[address : address + len(content)] = content
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "firmware.factory.bin").write_bytes(merged)
+    (tmp_path / "firmware.bin").rename(tmp_path / "app.bin")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHELL", "/bin/bash")
     return tmp_path

@@ -207,6 +207,11 @@ def _input_missing(c: Context) -> list[str]:
     return ["Give a folder, such as build."] if reason == "no-file" and role == "build folder" else []
 
 
+def _typed(c: Context) -> str:
+    """Return the command that runs, with its options if they are known; empty for one of idf.py."""
+    return c.names.again or c.names.this
+
+
 _LIST_BOARDS = _text("List the connected boards: {names.list}")
 _BUILD_AGAIN = _text("Build it again: {names.build}")
 
@@ -280,12 +285,12 @@ ADVICE: Mapping[str, _Advise] = {
     "unknown": _text("Report this, with the output of: esp-dfu doctor --json"),
     # Project and image.
     "input-missing": _input_missing,
-    "no-target": lambda c: inputs.name_chip(c.names.this, c.names.set_target),
-    "no-flash-size": lambda c: inputs.name_flash_size(c.names.this),
-    "no-build": lambda c: inputs.find_build(c.names.this, c.data),
-    "wrong-input": lambda c: inputs.instead(c.names.this, c.data),
+    "no-target": lambda c: inputs.name_chip(_typed(c), c.names.set_target),
+    "no-flash-size": lambda c: inputs.name_flash_size(_typed(c)),
+    "no-build": lambda c: inputs.find_build(_typed(c), c.data),
+    "wrong-input": lambda c: inputs.instead(_typed(c), c.data),
     "build-file": lambda c: inputs.build_again(c.data.get("tool", "")),
-    "outside-project": lambda c: inputs.allow_outside(c.names.this),
+    "outside-project": lambda c: inputs.allow_outside(_typed(c)),
     "target-not-supported": lambda c: inputs.other_chip(c.data),
     "layout": _text("Change the addresses in the partition table, or the size of the flash memory: idf.py menuconfig"),
     "firmware": lambda c: [

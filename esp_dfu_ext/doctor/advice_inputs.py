@@ -65,10 +65,11 @@ def instead(this: str, data: Mapping[str, Any]) -> list[str]:
     lines = [f"Use the build that it belongs to: {verb} {shlex.quote(str(data['build']))}"] if data.get("build") else []
     if kind == "dfu":
         return [f"Flash it: esp-dfu flash {path}"]
+    placed = this or f"{verb} {path}"
     if kind == "app":
         place = next(iter(data["places"]), "0x10000")
         which = "" if data["places"] else " (ESP-IDF puts the app at 0x10000)"
-        return [*lines, f"{'Or say' if lines else 'Say'} where it goes{which}: {verb} {path} --at {shlex.quote(place)}"]
+        return [*lines, f"{'Or say' if lines else 'Say'} where it goes{which}: {placed} --at {shlex.quote(place)}"]
     if kind == "elf":
         return lines or [f"Make an app of it: esptool --chip CHIP elf2image {path}"]
     if kind == "uf2":
@@ -76,5 +77,5 @@ def instead(this: str, data: Mapping[str, Any]) -> list[str]:
     if kind in ("bootloader", "table"):
         return lines or [f"Name all files with their addresses: {verb} ADDRESS {path} ADDRESS APP.BIN"]
     if kind == "encrypted":
-        return [*lines, f"If this chip can decrypt it, say where it goes: {verb} {path} --at 0x10000"]
+        return [*lines, f"If this chip can decrypt it, say where it goes: {placed} --at 0x10000"]
     return [_HELP]
