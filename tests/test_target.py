@@ -264,6 +264,8 @@ def test_broken_file_affects_only_its_chip(tmp_path: Path) -> None:
         ({"download_mode__steps": []}, ["download_mode.steps", "1"]),
         ({"download_mode__steps": [""]}, ["download_mode.steps", "1"]),
         ({"closed_by": "everything"}, ["closed_by", "array"]),
+        ({"serial_loader": {"mac": 1}}, ["serial_loader", "chip_magic"]),
+        ({"serial_loader": {"mca": 1}}, ["serial_loader", "mca", "allowed", "watchdog", "mac"]),
         ({"other_usb": [{"vid": 1}]}, ["other_usb", "pid"]),
         ({"schema": 2}, ["schema", "2", "1"]),
         ({"schema": None}, ["schema", "missing"]),

@@ -12,8 +12,9 @@ import threading
 import tty
 from collections.abc import Iterator
 from importlib.metadata import version
+from unittest import mock
 
-from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator import Board, serial_loader
 from esp_dfu_ext.simulator.board import DeviceGone
 from esp_dfu_ext.simulator.rom import SERIAL_IN, SERIAL_OUT, TransferNak
 
@@ -33,14 +34,16 @@ def serial_port(board: Board) -> Iterator[str]:
     tty.setraw(theirs)
     stop, stopped = os.pipe()
     bridge = threading.Thread(target=_bridge, args=(board, ours, stop), daemon=True)
-    bridge.start()
-    try:
-        yield os.ttyname(theirs)
-    finally:
-        os.close(stopped)
-        bridge.join(DEADLINE)
-        for end in (theirs, stop):
-            os.close(end)
+    # The kernel's driver always has a read waiting; on a busy machine this thread may come too late for the ROM.
+    with mock.patch.object(serial_loader, "GIVE_UP_TIME", DEADLINE):
+        bridge.start()
+        try:
+            yield os.ttyname(theirs)
+        finally:
+            os.close(stopped)
+            bridge.join(DEADLINE)
+            for end in (theirs, stop):
+                os.close(end)
 
 
 def _bridge(board: Board, ours: int, stop: int) -> None:

@@ -27,7 +27,7 @@ from gi.repository import GLib, UMockdev  # noqa: E402
 
 from esp_dfu_ext.clock import SystemClock  # noqa: E402
 from esp_dfu_ext.dfu.spec import Mode  # noqa: E402
-from esp_dfu_ext.simulator import Board, simulate_text  # noqa: E402
+from esp_dfu_ext.simulator import Board, serial_loader, simulate_text  # noqa: E402
 from esp_dfu_ext.simulator.board import SERIAL_INTERFACES, AccessDenied, DeviceGone  # noqa: E402
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout, TransferNak  # noqa: E402
 from esp_dfu_ext.target import load_targets  # noqa: E402
@@ -411,6 +411,7 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
 def main() -> None:
     sys.excepthook = _end
+    serial_loader.GIVE_UP_TIME = 10.0  # a program on a busy machine may come too late for the ROM's 100 ms
     server = Server(sys.argv[1], int(sys.argv[2]))
     loop = GLib.MainLoop()
 
