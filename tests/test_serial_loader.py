@@ -290,6 +290,7 @@ def test_flash_write(name: str) -> None:
         (frame(FLASH_BEGIN, words(1024, 1, 1024, 0x1000, 0, 0)), "0105"),
         (begin(1024, 0x1010), "0106"),
         (begin(8192, 4 * MIB - 4096), "0106"),
+        (begin(1 << 31, 0x1000), "0106"),
     ],
 )
 def test_flash_begin(wire: bytes, status: str) -> None:

@@ -186,11 +186,16 @@ class Commands:
         self._reason = 0
 
     def _read_flash(self, address: int, size: int) -> bytes:
-        _expect_in_time(size)
+        self._expect_in_time(address, size)
         content = self._flash.read(address, size)
         if content is None:
             raise _Refused(READ_FAILED)
         return content
+
+    def _expect_in_time(self, address: int, size: int) -> None:
+        """Raise RomDied for more than all flash memory: the ROM would go round it, for up to an hour."""
+        if size > ADDRESS_SPACE and (address + size) & 0xFFFFFFFF <= self._flash.geometry.chip_size:
+            raise RomDied
 
     def _flash_begin(self, argument: bytes, checksum: int) -> None:
         self._open_flash_range(argument, compressed=False)
@@ -205,7 +210,7 @@ class Commands:
         if block_size > _LONGEST_BLOCK:
             raise _Refused(INVALID)
         write = self._drop if encrypted else self._program
-        _expect_in_time(size)
+        self._expect_in_time(address, size)
         fits = self._flash.erase(address, size)
         self._flash_range = _Range(address, write, (size if fits else 0) if compressed else None)
         if not fits:
@@ -294,9 +299,3 @@ def _word(data: bytes) -> int:
 def _expect(argument: bytes, size: int) -> None:
     if len(argument) != size:
         raise _Refused(INVALID)
-
-
-def _expect_in_time(size: int) -> None:
-    """Raise RomDied for more than all flash memory: the ROM would go round it, for up to an hour."""
-    if size > ADDRESS_SPACE:
-        raise RomDied
