@@ -6,6 +6,7 @@ import pytest
 
 from esp_dfu_ext.dfu.spec import Mode, Status
 from esp_dfu_ext.simulator import Rom
+from esp_dfu_ext.simulator.board import DeviceGone
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout
 
 from .kit.archives import FILES, MIB, File, archive, archive_of, content, params
@@ -428,6 +429,19 @@ def test_upload_over_64_bytes_is_wrong_and_then_fatal(name: str) -> None:
     rom.reset_chip()
     rom.restart(Mode.RUN_TIME)
     assert get_status(rom) == (OK, 256, APP_IDLE)
+
+
+def test_bus_reset_does_not_bring_back_a_dead_chip() -> None:
+    rig = make_rig(mode=Mode.DFU)
+    with pytest.raises(ControlTimeout):
+        rig.board.control(0xA1, UPLOAD, 0, b"", 4096)
+    with pytest.raises(DeviceGone):
+        rig.board.reset_bus()
+    rig.clock.sleep(60)
+    rig.board.update()
+    assert not rig.board.present
+    rig.board.plug()
+    assert get_state(rig.board.rom) == APP_IDLE
 
 
 def test_upload_in_mid_download_is_misuse() -> None:

@@ -458,6 +458,9 @@ class Board:
         self._answer(Moment.RESET, self._reset)
 
     def _reset(self) -> bytes:
+        if self.rom.dead:  # the host cannot enumerate it again
+            self.unplug()
+            raise DeviceGone
         mode = self.rom.mode_after_reset() if self.device is self.rom else None
         if mode is Mode.RUN_TIME:
             self.reset(rtc=False)
