@@ -88,7 +88,7 @@ def read_input(
     else:
         plan = _file(first, targets, options)
     if options.include and plan.kind != "merged image":
-        raise UsageError(f"--include is for merged images; this is a {plan.kind}, and no part of it is left out.")
+        raise UsageError(f"--include is for merged images; of this input ({plan.kind}) nothing is left out.")
     return _with_added(_with_table(plan), options.add)
 
 
