@@ -167,10 +167,12 @@ def test_sigterm_reaches_every_board() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hangup", "exit_code", "state"), [("", 129, "dfuIDLE"), ("ignored", 73, "dfuIDLE")], ids=["SIGHUP", "nohup"]
+    ("hangup", "exit_codes", "state"),
+    [("", {129}, "dfuIDLE"), ("ignored", {0, 73}, "dfuIDLE")],
+    ids=["SIGHUP", "nohup"],
 )
 def test_closed_terminal_leaves_chip_idle_or_flashed(
-    hangup: str, exit_code: int, state: str, dfu_bin: Path, tmp_path: Path
+    hangup: str, exit_codes: set[int], state: str, dfu_bin: Path, tmp_path: Path
 ) -> None:
     """The bar's thread writes into it all the time: EIO. Without SIGHUP the flash goes on to its end."""
     report = tmp_path / "report.json"
@@ -188,7 +190,8 @@ def test_closed_terminal_leaves_chip_idle_or_flashed(
         shown = read_until(ours, b"download")
         assert b"\x1b[" in shown  # bars
         os.close(ours)
-        assert process.wait(DEADLINE) == exit_code
+        exit_code = process.wait(DEADLINE)
+        assert exit_code in exit_codes  # 73 if it noticed that the result was lost
         err.seek(0)
         said = err.read().decode()
     assert "Traceback" not in said
