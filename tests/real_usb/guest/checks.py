@@ -250,7 +250,7 @@ def test_udev_rule_gives_ordinary_user_access(bench: VmBench, image_for: MakeIma
     assert_failed(refused, 77, "no-permission")
     node = f"/dev/bus/usb/001/{bench.number(board):03}"
     assert f"nobody cannot open {node} (root:root 0664): no udev rule matches this device" in refused.err
-    assert "esp_dfu_ext udev --install" in refused.err
+    assert "esp-dfu udev --install" in refused.err
     document = json.loads(esp_dfu("list", "--json", libusb=libusb, user=PLUGDEV).out)
     assert document["devices"][0]["problem"]["code"] == "no-permission"
     code, problems, step = doctor(PLUGDEV, libusb)
