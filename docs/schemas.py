@@ -36,6 +36,7 @@ _ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 def schemas() -> dict[Path, str]:
     """Return the text of each schema by its path."""
     documents_by_name = {
+        "contents": _schema("esp-dfu build --json, esp-dfu inspect --json", documents.Contents),
         "list": _schema("esp-dfu list --json", documents.DeviceList),
         "doctor": _schema("esp-dfu doctor --json", documents.Diagnosis),
         "report": _schema("A line of dfu-flash --report", record.Line),

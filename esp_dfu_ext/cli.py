@@ -192,8 +192,8 @@ _what = click.argument(
     ],
 )
 @_what
-@_takes(*options.build(), *options.inputs(), _quiet)
-def build(what: tuple[Path, ...], output: str | None, **chosen: Any) -> None:
+@_takes(*options.build(), *options.inputs(), options.document(), _quiet)
+def build(what: tuple[Path, ...], output: str | None, json: bool, **chosen: Any) -> None:
     """Make dfu.bin from WHAT.
 
     WHAT is a build or project folder of ESP-IDF, Arduino, PlatformIO or Zephyr; a merged image (.bin or .hex); a
@@ -203,15 +203,15 @@ def build(what: tuple[Path, ...], output: str | None, **chosen: Any) -> None:
     def command(session: Session) -> int:
         from .commands.build import build
 
-        return build(session, what, output=None if output is None else Path(output), **chosen)
+        return build(session, what, output=None if output is None else Path(output), as_json=json, **chosen)
 
     _run(command, chosen)  # `build` itself finds the project, and reads its files once
 
 
 @cli.command(short_help="Show what a dfu.bin contains.")
 @_what
-@_takes(*options.contents())
-def inspect(what: tuple[Path, ...], **chosen: Any) -> None:
+@_takes(*options.contents(), options.document())
+def inspect(what: tuple[Path, ...], json: bool, **chosen: Any) -> None:
     """Show what a dfu.bin contains, and whether the chip's ROM would accept it.
 
     WHAT is a dfu.bin, or anything that "esp-dfu build" takes.
@@ -221,7 +221,7 @@ def inspect(what: tuple[Path, ...], **chosen: Any) -> None:
         from .commands.inputs import build_in_memory
         from .commands.inspect import inspect
 
-        return inspect(session, what[0], build_in_memory(session, "inspect", what, chosen))
+        return inspect(session, what[0], build_in_memory(session, "inspect", what, chosen), as_json=json)
 
     _run(command, dfu_bin=what[0])
 

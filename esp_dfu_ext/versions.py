@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+CONTENTS_DOCUMENT = 1  # `build --json` and `inspect --json`
 DOCTOR_DOCUMENT = 1  # `dfu-doctor --json`
 FLASH_LINES = 1  # `flash --json`, one JSON object a line
 LIST_DOCUMENT = 1  # `dfu-list --json`

@@ -146,6 +146,9 @@ def printed(words: str, capsys: pytest.CaptureFixture[str]) -> list[Any]:
     ("name", "words", "boards"),
     [
         ("list", "list --json", "esp32s3,esp32s2+no-access,303a:1001,esp32p4+dfu"),
+        ("contents", "build my_project/build --json -o made.bin", ""),
+        ("contents", "inspect dfu.bin --json", ""),
+        ("contents", "inspect my_project/build --json", ""),
         ("doctor", "doctor --json my_project/build", "esp32s3"),
         ("doctor", "doctor --json nowhere", "303a:1001"),
         ("flash", "flash --json dfu.bin", "esp32s3"),

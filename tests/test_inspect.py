@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from pathlib import Path
@@ -17,6 +18,7 @@ from esp_dfu_ext.operations.inspect import CheckedImage, inspect, load_image, ou
 from esp_dfu_ext.target import TARGETS_VARIABLE, load_target
 
 from .kit.archives import File, cpio_member, dfu_file, dfu_image, flash_params
+from .kit.commands import run
 from .kit.files import write_file
 from .kit.projects import CHIP_ID, app_description, esp_image, make_project, notices, own_chip
 
@@ -225,3 +227,42 @@ def test_otadata_is_missed_where_the_table_has_it(tmp_path: Path) -> None:
     assert missing_names(image_files(image.image), image.target) == ["otadata"]
     image = load_image(_image(tmp_path, *files[:2], (0xD000, "o.bin", b"\xff" * 8192), files[2]))
     assert missing_names(image_files(image.image), image.target) == []
+
+
+def test_json_holds_chip_firmware_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_project(
+        tmp_path, sections=[("app", 0x10000, "app.bin", esp_image(app=app_description("blink", "1.2.3")))]
+    )
+    written = build(folder)
+    assert run("inspect", written.path, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    (member,) = inspect(written.path).image.flash_members
+    assert member.record is not None
+    assert (document["target"], document["vid"], document["pid"]) == ("esp32s3", "303a", "0009")
+    assert document["flash_size"] == 4 << 20
+    assert document["app"] == {
+        "project": "blink",
+        "version": "1.2.3",
+        "idf_version": "v5.5.4",
+        "built": "Jul 1 2026 12:34:56",
+    }
+    assert document["files"] == [
+        {"name": "app.bin", "address": 0x10000, "size": len(member.data), "md5": member.record.md5.hex()}
+    ]
+    assert (document["problems"], document["rom_status"]) == ([], "OK")
+
+
+def test_json_of_build_is_that_of_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_project(tmp_path)
+    assert run("build", folder, "--json") == 0
+    made = capsys.readouterr().out
+    assert run("inspect", folder / "dfu.bin", "--json") == 0
+    assert json.loads(made) == json.loads(capsys.readouterr().out)
+
+
+def test_json_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_file(tmp_path / "dfu.bin", dfu_image([File(0, "a.bin", b"abc")], pid=0x1001))
+    assert run("inspect", path, "--json") == 65
+    document = json.loads(capsys.readouterr().out)
+    assert (document["target"], document["rom_status"]) == (None, None)
+    assert document["problems"] == ["No known chip has the USB ID 303a:1001."]

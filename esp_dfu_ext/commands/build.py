@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import simulator
 from ..doctor.advice import ESP_DFU
 from ..image.plan import FlashFile
 from ..inputs.esp_idf import DFU_BIN
 from ..operations import build as operation
+from ..operations.inspect import inspect
 from ..target import Target
+from ..ui import documents
 from ..ui.flash_map import MapRow, show_flash_map
 from ..units import format_size
 from .inputs import image_options, name_input
+from .inspect import contents
 from .session import Session, near
 
 
@@ -23,6 +27,7 @@ def build(
     *,
     project_dir: Path | None = None,
     output: Path | None = None,
+    as_json: bool = False,
     **chosen: Any,
 ) -> int:
     """Make dfu.bin and show what is in it; returns the exit code.
@@ -32,6 +37,7 @@ def build(
         what: A build folder or firmware files.
         project_dir: Folder of the ESP-IDF project that idf.py works on, None from the command line.
         output: Where to write, None for the default.
+        as_json: Print a JSON document instead.
         chosen: Options, as `image_options` takes them.
     """
     if project_dir is None:
@@ -43,7 +49,12 @@ def build(
         options=image_options(**chosen),
         on_event=session.notice,
     )
-    show_build(session, result)
+    if as_json:
+        written = inspect(result.path, [result.target])
+        status = simulator.rom_status(written.image.stream, result.target)
+        session.console.data(documents.to_json(contents(written, status)))
+    else:
+        show_build(session, result)
     return 0
 
 

@@ -120,12 +120,12 @@ def flash() -> list[dict[str, Any]]:
 
 def list_() -> list[dict[str, Any]]:
     """Return the options of `idf.py dfu-list` and `esp-dfu list`."""
-    return [_document(), _trace()]
+    return [document(), _trace()]
 
 
 def doctor() -> list[dict[str, Any]]:
     """Return the options of `idf.py dfu-doctor` and `esp-dfu doctor`."""
-    return [_document(), _trace()]
+    return [document(), _trace()]
 
 
 def quiet() -> dict[str, Any]:
@@ -133,7 +133,8 @@ def quiet() -> dict[str, Any]:
     return {"names": ["--quiet"], "is_flag": True, "help": "Print only the result and errors."}
 
 
-def _document() -> dict[str, Any]:
+def document() -> dict[str, Any]:
+    """Return the option of the commands that print a JSON document."""
     return {"names": ["--json"], "is_flag": True, "help": "Print a JSON document."}
 
 

@@ -1,4 +1,4 @@
-"""The JSON documents that commands print with `--json`: `dfu-list` and `dfu-doctor`.
+"""The JSON documents that `build`, `inspect`, `dfu-list` and `dfu-doctor` print with `--json`.
 
 docs/schemas.py generates the JSON Schemas from these classes and their docstrings.
 """
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import msgspec
 
-from ..versions import DOCTOR_DOCUMENT, LIST_DOCUMENT
+from ..versions import CONTENTS_DOCUMENT, DOCTOR_DOCUMENT, LIST_DOCUMENT
 
 Hex4 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4}$")]
 
@@ -119,6 +119,66 @@ class Diagnosis(msgspec.Struct, kw_only=True):
     next: list[str]
 
 
-def to_json(document: DeviceList | Diagnosis) -> str:
+class App(msgspec.Struct, kw_only=True):
+    """What an app says about itself (esp_app_desc_t).
+
+    Attributes:
+        project: Name of the project.
+        version: Version of the app.
+        idf_version: Version of ESP-IDF.
+        built: Date and time of the build, as the compiler writes them; empty if the app does not say it.
+    """
+
+    project: str
+    version: str
+    idf_version: str
+    built: str
+
+
+class File(msgspec.Struct, kw_only=True):
+    """A file in the image; a large one is several of them.
+
+    Attributes:
+        name: Its name in the archive.
+        address: Where it goes in flash memory; null if the index does not name it, and the ROM skips it.
+        size: Its size in bytes.
+        md5: MD5 that the ROM compares with flash memory, hexadecimal; null without an address.
+    """
+
+    name: str
+    address: Optional[int]
+    size: int
+    md5: Optional[str]
+
+
+class Contents(msgspec.Struct, kw_only=True):
+    """An image for DFU, and whether the ROM would accept it.
+
+    Attributes:
+        version: Version of this format; new keys do not change it.
+        path: The dfu.bin that was written or inspected, or what else was inspected.
+        vid: idVendor that the image is for, hexadecimal.
+        pid: idProduct that the image is for, hexadecimal.
+        target: Chip, as idf.py set-target names it; null if none has these IDs.
+        flash_size: Bytes of flash memory that the image is for; null if it does not say it.
+        app: What the app says about itself; null if there is none.
+        files: The files in it, in their order.
+        problems: What the ROM would flash wrongly or the chip could not run, for people; empty if nothing.
+        rom_status: Status that the simulated ROM reports for it; null if it stops answering or the chip is unknown.
+    """
+
+    version: Annotated[int, msgspec.Meta(extra_json_schema={"const": CONTENTS_DOCUMENT})] = CONTENTS_DOCUMENT
+    path: str
+    vid: Hex4
+    pid: Hex4
+    target: Optional[str]
+    flash_size: Optional[int]
+    app: Optional[App]
+    files: list[File]
+    problems: list[str]
+    rom_status: Optional[str]
+
+
+def to_json(document: Contents | DeviceList | Diagnosis) -> str:
     """Return the document as indented ASCII JSON."""
     return json.dumps(msgspec.to_builtins(document), indent=2)
