@@ -50,7 +50,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch, boards: str) -> None:
 def test_build_shows_files_sectors_and_app(build_dir: Path, capsys: Capture) -> None:
     assert run("build", str(build_dir)) == 0
     out, err = capsys.readouterr()
-    assert "hello_world 1.0.0 (ESP-IDF v5.5.1) for ESP32-S3 with 4 MiB of flash" in out
+    assert "hello_world 1.0.0 (ESP-IDF v5.5.1, built Jan 1 2026 12:00:00) for ESP32-S3 with 4 MiB of flash" in out
     rows = [line.split() for line in out.splitlines()]
     assert ["A", "0x0", "19.6", "KiB", "5", "bootloader/bootloader.bin"] in rows
     assert ["C", "0x10000", "195.6", "KiB", "49", "hello_world.bin"] in rows

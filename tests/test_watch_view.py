@@ -72,7 +72,8 @@ def test_log_has_line_for_each_verdict(
     boards = "esp32s3+slow,esp32s3+vanish@3,esp32s3+vanish@9"
     assert flash(monkeypatch, dfu_bin, boards, "--watch", "--count", "3") == 74
     out, err = capsys.readouterr()
-    first, *_ = lines = out.splitlines()
+    firmware, first, *_ = lines = out.splitlines()
+    assert firmware.startswith(f"{dfu_bin}: hello_world 1.0.0 (ESP-IDF v5.5.1")
     assert first == "Waiting for 3 simulated ESP32-S3 boards. Connect them in download mode; press Ctrl-C to stop."
     verdicts = [line for line in lines if line.startswith(("PASS", "FAIL"))]
     assert sorted(line.partition("(")[0].rstrip() for line in verdicts) == [
