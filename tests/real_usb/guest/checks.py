@@ -159,7 +159,7 @@ def plug_in_while_it_waits(bench: VmBench, board: Board, image: Image, libusb: s
     waiting = start(esp_dfu_command("flash", "--wait", "30", image.path, libusb=libusb), user)
     try:
         assert waiting.stdout is not None
-        assert "wait" in waiting.stdout.readline().lower()
+        assert any("wait" in line.lower() for line in iter(waiting.stdout.readline, ""))
     finally:
         bench.hub.plug(board)
         result = finish(waiting)
