@@ -82,16 +82,14 @@ def test_one_line_extends_existing_file(version: str, targetless: str, idf_proje
     assert "was not changed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("missing", ["missing", "broken"])
+@pytest.mark.parametrize("error", ["ModuleNotFoundError", "ValueError"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_file_of_enable_never_stops_idf_py(version: str, missing: str, idf_project: Path) -> None:
+def test_file_of_enable_never_stops_idf_py(version: str, error: str, idf_project: Path) -> None:
     (idf_project / "idf_ext.py").write_text(CONTENT)
-    env = {}
-    if missing == "broken":
-        package = idf_project.parent / "site" / "esp_dfu_ext"
-        package.mkdir(parents=True)
-        (package / "__init__.py").write_text("raise ValueError\n")
-        env["PYTHONPATH"] = str(package.parent)
+    package = idf_project.parent / "site" / "esp_dfu_ext"  # before an installed one
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"raise {error}\n")
+    env = {"PYTHONPATH": str(package.parent)}
     done = idf_py(idf_project, env, version, "flash")
     assert ("built-in flash" in done.stdout, done.stderr, done.returncode) == (True, "", 0)
     done = idf_py(idf_project, env, version, "dfu", "dfu-flash")
