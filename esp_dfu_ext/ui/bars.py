@@ -51,9 +51,11 @@ class _Progress(RichProgress):
         super().__init__(_Label(), _Bar(), _Figures(), _File(), console=terminal)
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        labels, bars, figures, files = (column.get_table_column() for column in self._shown())
-        labels.width = max([_LABEL, *(len(task.fields["label"]) for task in self.tasks)])
-        left = max(1, self._terminal.width - _FREE) - labels.width - 3  # a space after each column
+        label, *others = self._shown()
+        bars, figures, files = (column.get_table_column() for column in others)
+        assert isinstance(label, _Label)
+        label.width = max([_LABEL, *(len(task.fields["label"]) for task in self.tasks)])
+        left = max(1, self._terminal.width - _FREE) - label.width - 3  # a space after each column
         figures.width = max(1, min(_FIGURES, left - _SHORTEST_BAR))
         left -= figures.width
         files.width = _FILE + max(0, left - _FILE - _LONGEST_BAR) if left >= _LEAST_BAR + _FILE else 0
@@ -66,13 +68,18 @@ class _Progress(RichProgress):
 
 
 class _Label(ProgressColumn):
-    """What a bar is about."""
+    """What a bar is about.
+
+    Attributes:
+        width: Columns that each label fills; rich 10 makes a first column of fixed width one too wide.
+    """
 
     def __init__(self) -> None:
         super().__init__(table_column=Column(no_wrap=True, overflow="crop"))
+        self.width = _LABEL
 
     def render(self, task: Task) -> Text:
-        return Text(task.fields["label"])
+        return Text(task.fields["label"].ljust(self.width))
 
 
 class _Bar(BarColumn):
