@@ -453,6 +453,8 @@ def main(words: Sequence[str] | None = None) -> None:
     Args:
         words: The command line; None for the one of this process.
     """
+    if sys.stdout is None:  # closed; click 8.0 cannot print to it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     stdout = sys.stdout
     try:
         sys.exit(cli.main(words, prog_name="esp-dfu", standalone_mode=False))
