@@ -91,7 +91,7 @@ def install_into(environment: Environment, what: str, folder: Path) -> list[str]
     demo = subprocess.run(
         [str(folder / "bin" / "esp-dfu"), "demo"], capture_output=True, text=True, env=home, cwd=folder
     )
-    if demo.returncode or "match the image" not in demo.stdout:
+    if demo.returncode or "matches the image" not in demo.stdout:
         sys.exit(f"ESP-IDF {environment.esp_idf}: the demo failed:\n{demo.stdout}{demo.stderr}")
     return [f"{name} {version}" for name, version in after.items() if name not in before]
 
