@@ -163,7 +163,6 @@ def _screens(width: int, kind: Any, events: Sequence[Event]) -> Iterator[str]:
             with drawn.capture() as capture:
                 drawn.print(view._progress.get_renderable())
             yield capture.get()
-            view._progress.live.auto_refresh = False
 
 
 @pytest.mark.parametrize("width", [40, 56, 60, 76, 80, 100, 200])
