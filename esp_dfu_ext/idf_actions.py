@@ -254,6 +254,7 @@ def _dfu_flash(target_name: str, ctx: Any, args: Any, path: tuple[str, ...] = ()
 
 def _dfu_doctor(target_name: str, ctx: Any, args: Any, json: bool = False, **chosen: Any) -> None:
     def run() -> int:
+        import os
         from pathlib import Path
 
         from .commands.doctor import doctor
@@ -261,8 +262,11 @@ def _dfu_doctor(target_name: str, ctx: Any, args: Any, json: bool = False, **cho
         from .paths import extra_actions_path
 
         plugin = Plugin(_ROUTES, _kept(ctx), extra_actions_path())
+        build_dir = Path(args.build_dir)
+        default = os.path.join(args.project_dir, "build")
+        named = os.path.realpath(build_dir) != os.path.realpath(default)
         return _session(args, chosen).run(
-            lambda session: doctor(session, Path(args.build_dir), plugin=plugin, as_json=json, **chosen)
+            lambda session: doctor(session, build_dir, named=named, plugin=plugin, as_json=json, **chosen)
         )
 
     _call(run)

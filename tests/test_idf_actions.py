@@ -500,6 +500,22 @@ def test_doctor_reports_refused_actions(project: Path) -> None:
     assert re.search(r"  > export IDF_EXTRA_ACTIONS_PATH=\S+/esp_dfu_ext/extra_actions\n", advice)
 
 
+def test_doctor_names_mistyped_build_folder(project: Path) -> None:
+    env = {"ESP_DFU_SIMULATE": "esp32s3"}
+    use_extra_folder(project, env)
+    shutil.rmtree(project / "build")
+    assert "[input-missing]" not in idf_py(project, env, "6.0", "dfu-doctor").stdout  # not built yet
+    done = idf_py(project, env, "6.0", "-B", "biuld", "dfu-doctor")
+    assert (
+        f"The build folder {project / 'biuld'} does not exist. [input-missing]" in done.stdout,
+        done.returncode,
+    ) == (
+        True,
+        1,
+    )
+    assert "  > Check its name.\n" in done.stderr
+
+
 @pytest.mark.parametrize("breaker", ["no-pyusb", "no-dependency-at-all"])
 def test_doctor_works_outside_project_without_packages(breaker: str, tmp_path: Path) -> None:
     hook = tmp_path / "hook"
