@@ -221,6 +221,13 @@ def test_failed_transfer_has_port() -> None:
         assert caught.value.path == "1-1"
 
 
+def test_short_answer_is_not_padded() -> None:
+    """A device may send less than it was asked for: DFU_GETSTATUS has 6 bytes."""
+    (device,) = make_rig().bus.scan()
+    with device.open(2) as handle:
+        assert len(handle.control_in(0xA1, 3, 0, 64, 1.0)) == 6
+
+
 def test_paths_sort_numerically() -> None:
     paths = ["10-1", "1-10", "1-2", "2-1", "1-2.10", "1-2.9", "1-0"]
     assert sorted(paths, key=path_key) == ["1-0", "1-2", "1-2.9", "1-2.10", "1-10", "2-1", "10-1"]

@@ -29,6 +29,7 @@ from esp_dfu_ext.errors import (
 from esp_dfu_ext.events import Event
 from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.image.partition_table import read_partition_table
+from esp_dfu_ext.inputs.merged import Stretch, read_merged
 from esp_dfu_ext.operations.build import ImageOptions, PreparedImage, build, prepare
 from esp_dfu_ext.simulator import Board
 
@@ -205,6 +206,13 @@ def merged(name: str = "esp32s3", base: int = 0, size: int = builds.END, **more:
     for address, content in contents.items():
         image[address : address + len(content)] = content
     return bytes(image[base:])
+
+
+@pytest.mark.parametrize("base", [0, BOOTLOADER_OFFSET["esp32s2"]])
+def test_header_of_bootloader_gives_size_of_merged_image(base: int, tmp_path: Path) -> None:
+    data = merged("esp32s2", base)
+    plan = read_merged(tmp_path / "merged.bin", [Stretch(base, data)], chip("esp32s2"))
+    assert plan.chip_size == 4 * MIB
 
 
 def parts_of(prepared: PreparedImage) -> dict[str, tuple[int, int]]:
