@@ -506,13 +506,8 @@ def test_doctor_names_mistyped_build_folder(project: Path) -> None:
     shutil.rmtree(project / "build")
     assert "[input-missing]" not in idf_py(project, env, "6.0", "dfu-doctor").stdout  # not built yet
     done = idf_py(project, env, "6.0", "-B", "biuld", "dfu-doctor")
-    assert (
-        f"The build folder {project / 'biuld'} does not exist. [input-missing]" in done.stdout,
-        done.returncode,
-    ) == (
-        True,
-        1,
-    )
+    assert done.returncode == 1
+    assert f"The build folder {project / 'biuld'} does not exist. [input-missing]" in done.stdout
     assert "  > Check its name.\n" in done.stderr
 
 
