@@ -32,6 +32,7 @@ from esp_dfu_ext.image.partition_table import read_partition_table
 from esp_dfu_ext.inputs.merged import Stretch, read_merged
 from esp_dfu_ext.operations.build import ImageOptions, PreparedImage, build, prepare
 from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.sample import write_sample_project
 
 from .kit import builds
 from .kit.builds import APP, ROWS, SECTOR
@@ -510,3 +511,14 @@ def test_image_of_merged_file_does_not_replace_other_file(tmp_path: Path) -> Non
     with pytest.raises(EspDfuError, match="is not a DFU image"):
         build(path)
     write_json(tmp_path / "x.json", {})
+
+
+@pytest.mark.parametrize("more", [[], ["--all"], ["--json"], ["--watch", "--count", "1"]])
+def test_flash_of_a_folder_warns_of_missing_parts(
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
+    folder = write_sample_project(tmp_path, chip("esp32s3"), app_size=5000)
+    assert run("flash", folder, "--only", "app", *more) == 0
+    text = "warning: The image has no bootloader and no partition table: the board keeps"
+    assert capsys.readouterr().err.startswith(text)
