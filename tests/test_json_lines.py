@@ -161,7 +161,7 @@ def test_one_board_gives_events_and_result(dfu_bin: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv(SIMULATE_VARIABLE, "esp32s3")
     assert flash(dfu_bin) == 0
     out, err = capsys.readouterr()
-    *said, last = [read_line(line) for line in out.splitlines()]
+    _image, *said, last = [read_line(line) for line in out.splitlines()]
     assert isinstance(said[0], events.DeviceFound)
     assert isinstance(said[-1], events.Flashed)
     assert isinstance(last, list)
@@ -187,7 +187,7 @@ def test_error_is_last_line_and_shown_on_stderr(
     monkeypatch.setenv(SIMULATE_VARIABLE, "esp32s2")
     assert flash(dfu_bin) == 69
     out, err = capsys.readouterr()
-    error = read_line(out)
+    error = read_line(out.splitlines()[-1])
     assert type(error) is errors.OtherChipError
     assert "[other-chip]" in err
 
@@ -207,3 +207,14 @@ def test_closed_stdout_ends_flash(dfu_bin: Path, stdout: str) -> None:
     assert done.returncode == (73 if stdout == "/dev/full" else 141), done
     assert "Traceback" not in done.stderr
     assert "Flashed" not in done.stderr
+
+
+def test_first_line_names_the_firmware(dfu_bin: Path) -> None:
+    first = json.loads(esp_dfu("flash", "--json", dfu_bin, boards="esp32s3").stdout.splitlines()[0])
+    app = first["app"]
+    assert (first["event"], first["path"], first["target"]) == ("image", str(dfu_bin), "esp32s3")
+    assert first["size"] > 0
+    shown = json.loads(esp_dfu("inspect", "--json", dfu_bin).stdout)["app"]
+    assert app == shown
+    assert app["project"]
+    assert read_line(json.dumps(first)) is None

@@ -154,6 +154,7 @@ def _as_lines(run: FlashRun) -> int:
         # A reader that closes the pipe ends the flash: nobody else would see the result.
         run.session.console.data(json_lines.event_line(event))
 
+    run.session.console.data(json_lines.image_line(run.image))
     flasher = run.flasher(print_line)
     if run.arguments.several:
         outcomes = flasher.flash_all(run.image, paths=run.arguments.paths)

@@ -78,16 +78,14 @@ def _show(
 
 def contents(result: operation.InspectResult, status: Status | None) -> documents.Contents:
     """Return the JSON document about an image; `status` is what the simulated ROM reports for it."""
-    image, app, params = result.image, result.app, result.image.flash_params
+    image, params = result.image, result.image.flash_params
     return documents.Contents(
         path=str(result.path),
         vid=f"{image.suffix.vid:04x}",
         pid=f"{image.suffix.pid:04x}",
         target=result.target.name if result.target is not None else None,
         flash_size=params.chip_size if params is not None else None,
-        app=documents.App(project=app.project, version=app.version, idf_version=app.idf_version, built=app.built)
-        if app is not None
-        else None,
+        app=documents.app_document(result.app),
         files=[
             documents.File(
                 name=member.name,

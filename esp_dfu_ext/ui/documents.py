@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import msgspec
 
+from ..image.esp_image import AppDescription
 from ..versions import CONTENTS_DOCUMENT, DOCTOR_DOCUMENT, LIST_DOCUMENT
 
 Hex4 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4}$")]
@@ -133,6 +134,18 @@ class App(msgspec.Struct, kw_only=True):
     version: str
     idf_version: str
     built: str
+
+
+def app_document(description: AppDescription | None) -> App | None:
+    """Return what an app says about itself, as part of a document."""
+    if description is None:
+        return None
+    return App(
+        project=description.project,
+        version=description.version,
+        idf_version=description.idf_version,
+        built=description.built,
+    )
 
 
 class File(msgspec.Struct, kw_only=True):

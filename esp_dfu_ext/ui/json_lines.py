@@ -16,8 +16,10 @@ import msgspec
 
 from ..errors import EspDfuError, InputMissingError, RemoteError, all_errors
 from ..events import Event
+from ..operations.inspect import CheckedImage
 from ..operations.results import FlashOutcome, FlashResult
 from ..versions import FLASH_LINES
+from .documents import App, app_document
 
 
 class Error(msgspec.Struct, kw_only=True):
@@ -78,7 +80,23 @@ class Result(msgspec.Struct, tag_field="event", tag="result", kw_only=True):
     boards: list[Board]
 
 
-Line = Union[Event, Result, ErrorLine]
+class Image(msgspec.Struct, tag_field="event", tag="image", kw_only=True):
+    """The first line of a flash, before anything is sent to a board.
+
+    Attributes:
+        path: The dfu.bin, or what else was named to be flashed.
+        target: Chip, as idf.py set-target names it.
+        size: Bytes to write to flash memory.
+        app: What the app says about itself; null if there is none.
+    """
+
+    path: str
+    target: str
+    size: int
+    app: Optional[App]
+
+
+Line = Union[Image, Event, Result, ErrorLine]
 
 
 class _Header(msgspec.Struct):
@@ -90,6 +108,15 @@ _KNOWN = {kind.__struct_config__.tag for kind in Line.__args__}  # type: ignore[
 
 
 # --- writing ----------------------------------------------------------------------------------------------
+
+
+def image_line(image: CheckedImage) -> str:
+    """Return the first line of a flash: what is going to be flashed."""
+    return _line(
+        Image(
+            path=str(image.path), target=image.target.name, size=image.image.payload_size, app=app_document(image.app)
+        )
+    )
 
 
 def event_line(event: Event) -> str:
@@ -132,7 +159,9 @@ def _board(outcome: FlashOutcome) -> Board:
 
 
 def read_line(text: str) -> Event | EspDfuError | list[FlashOutcome] | None:
-    """Return what a line says: an event, the error, or the outcome of each board; None for an unknown event.
+    """Return what a line says: an event, the error, or the outcome of each board.
+
+    It returns None for an unknown event, and for the first line, which tells a flasher nothing new.
 
     Raises:
         RemoteError: The line is not JSON of this format, or its version differs.
@@ -151,6 +180,8 @@ def read_line(text: str) -> Event | EspDfuError | list[FlashOutcome] | None:
         raise RemoteError(
             f"Expected a JSON line of esp-dfu, got {text.strip()[:200]!r}.", notes=[str(error)]
         ) from error
+    if isinstance(line, Image):
+        return None
     if isinstance(line, ErrorLine):
         return _error_of(line)
     return [_outcome_of(board) for board in line.boards] if isinstance(line, Result) else line
