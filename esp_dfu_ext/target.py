@@ -124,7 +124,9 @@ class SecurityInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class SerialLoader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ROM's serial loader on the CDC interface of the DFU device, and the registers that esptool uses through it.
 
-    `mac` and `chip_magic` are addresses of words; `sync_answered` is the share of SYNCs that the ROM answers.
+    `mac` and `chip_magic` are addresses of words; `sync_answered` is the share of SYNCs that the ROM answers. The last
+    three are oddities: commands that it knows and refuses, END bytes of SLIP that follow the answer to CHANGE_BAUDRATE,
+    and whether FLASH_END fails without FLASH_BEGIN.
     """
 
     mac: U32
@@ -138,6 +140,9 @@ class SerialLoader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     watchdog: Watchdog
     security_info: SecurityInfo
     sync_answered: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    refused_commands: tuple[U8, ...] = ()
+    baud_rate_ends: U8 = 0
+    flash_end_needs_begin: bool = False
 
 
 class LoopTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

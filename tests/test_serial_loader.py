@@ -392,6 +392,32 @@ def test_flash_end_leaves_the_loader(wire: bytes, reboots: bool) -> None:
             board.control(0xA1, Request.DFU_GETSTATE, 0, b"", 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("esp32s2", "0106"), ("esp32s3", "0106"), ("esp32p4", "0000"), ("esp32s31", "0000")],
+)
+def test_flash_end_without_begin(name: str, status: str) -> None:
+    board = loader_board(name)
+    assert ask(board, frame(FLASH_END, words(1))) == f"c00104040000000000{status}0000c0"
+
+
+@pytest.mark.parametrize(("name", "ends"), [("esp32s2", 0), ("esp32s3", 2), ("esp32p4", 2), ("esp32s31", 2)])
+@pytest.mark.parametrize("argument", [b"", words(115200), words(115200, 0)])
+def test_baud_rate_changes_nothing(name: str, ends: int, argument: bytes) -> None:
+    board = loader_board(name)
+    assert ask(board, frame(0x0F, argument)) == "c0010f04000000000000000000c0" + "c0" * ends
+    assert ask(board, frame(READ_REG, words(0))).startswith("c0010a04")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("esp32s2", "00"), ("esp32s3", "15"), ("esp32p4", "00"), ("esp32s31", "00")]
+)
+def test_refused_command_may_be_a_known_one(name: str, said: str) -> None:
+    board = loader_board(name)
+    for op in (0x15, 0x16):
+        assert ask(board, frame(op)) == f"c001{said}04000000000001050000c0"
+
+
 @pytest.mark.parametrize("wire", [md5(0, 1 << 25), begin(1 << 25, 0)])
 def test_more_than_all_flash_memory_keeps_the_rom_busy(wire: bytes) -> None:
     board = loader_board()

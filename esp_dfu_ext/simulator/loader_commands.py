@@ -18,7 +18,7 @@ from .nor import ADDRESS_SPACE
 from .registers import Registers
 from .spiflash import RomDied, SpiFlash
 
-SYNC = 0x08
+SYNC, CHANGE_BAUDRATE = 0x08, 0x0F
 SYNC_ANSWERS = 8
 
 # Reasons of a failure, the second status byte.
@@ -97,7 +97,9 @@ class Commands:
     """
 
     def __init__(self, target: Target, flash: SpiFlash, registers: Registers) -> None:
+        assert target.serial_loader is not None
         self._target = target
+        self._data = target.serial_loader
         self._flash = flash
         self._registers = registers
         self.left = self.reboots = False
@@ -126,6 +128,8 @@ class Commands:
         command = _COMMANDS.get(op) if direction == 0 else None
         size, failed = 0, False
         try:
+            if direction == 0 and op in self._data.refused_commands:
+                self._op = op
             if command is None:
                 raise _Refused(INVALID)
             self._op = op
@@ -236,6 +240,8 @@ class Commands:
     def _flash_end(self, argument: bytes, checksum: int) -> None:
         self.left = True
         self.reboots = _word(argument) == 0
+        if self._flash_range is None and self._data.flash_end_needs_begin:
+            raise _Refused(FLASH_FAILED)
 
     def _deflated_end(self, argument: bytes, checksum: int) -> None:
         self.left = self.reboots = _word(argument) == 0
@@ -259,8 +265,7 @@ class Commands:
         self._body[: len(info)] = info
 
     def _security_info(self) -> bytes:
-        data = self._target.serial_loader
-        assert data is not None
+        data = self._data
         secure_boot = bool(self._registers.field(data.secure_boot))
         encryption = self._registers.field(data.flash_encryption)
         info = struct.pack("<IB", secure_boot, encryption) + bytes(data.security_info.key_purposes)
@@ -283,7 +288,7 @@ _COMMANDS: dict[int, Callable[[Commands, bytes, int], None]] = {
     0x0B: Commands._set_flash_size,
     0x0D: Commands._attach_flash,
     _READ_FLASH: Commands._read_flash_slowly,
-    0x0F: Commands._change_baud_rate,
+    CHANGE_BAUDRATE: Commands._change_baud_rate,
     0x10: Commands._deflated_begin,
     0x11: Commands._deflated_data,
     0x12: Commands._deflated_end,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from ..target import SerialLoader as LoaderData
 from ..target import Target
-from .loader_commands import SYNC, Commands
+from .loader_commands import CHANGE_BAUDRATE, SYNC, Commands
 from .registers import Registers
-from .slip import Decoder, encode
+from .slip import END, Decoder, encode
 from .spiflash import SpiFlash
 
 GIVE_UP_TIME = 0.1  # seconds that the ROM waits for the host to take the next byte of an answer (executed)
@@ -74,7 +74,8 @@ class SerialLoader:
             return
         for frame in self._decoder.feed(data):
             if self.active:
-                self._send(self.commands.execute(frame), now)
+                ends = self._data.baud_rate_ends if frame[:2] == bytes([0, CHANGE_BAUDRATE]) else 0
+                self._send(self.commands.execute(frame), now, bytes([END]) * ends)
             elif frame[:2] == bytes([0, SYNC]):
                 self.active = True
                 self._send(self.commands.sync(frame), now)
@@ -95,12 +96,12 @@ class SerialLoader:
         del self._answers[:1]
         return byte
 
-    def _send(self, answers: list[bytes], now: float) -> None:
+    def _send(self, answers: list[bytes], now: float, tail: bytes = b"") -> None:
         if self._drop_unread(now):
             return  # the ROM does not wait a second time
         if not self._answers:
             self._since = now
-        self._answers += b"".join(map(encode, answers))
+        self._answers += b"".join(map(encode, answers)) + tail
 
     def _drop_unread(self, now: float) -> bool:
         """Drop what the host did not take in time, except for the byte in the endpoint; return True if it did not."""
