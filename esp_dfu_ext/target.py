@@ -125,8 +125,8 @@ class SerialLoader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """The ROM's serial loader on the CDC interface of the DFU device, and the registers that esptool uses through it.
 
     `mac` and `chip_magic` are addresses of words; `sync_answered` is the share of SYNCs that the ROM answers. The last
-    three are oddities: commands that it knows and refuses, END bytes of SLIP that follow the answer to CHANGE_BAUDRATE,
-    and whether FLASH_END fails without FLASH_BEGIN.
+    three differ between ROMs: `refused_commands` are known to it all the same, `baud_rate_ends` is the number of END
+    bytes of SLIP after the answer to CHANGE_BAUDRATE, `flash_end_needs_begin` is true if FLASH_END fails without it.
     """
 
     mac: U32

@@ -147,7 +147,7 @@ def _several(run: FlashRun) -> int:
 
 
 def _as_lines(run: FlashRun) -> int:
-    """Flash for a program: print a line for each event, and last one with the result of each board."""
+    """Flash for a program: print a line for the image, for each event, and for the result of all boards."""
     from ..ui import json_lines
 
     def print_line(event: Event) -> None:

@@ -1,7 +1,8 @@
 """One flash as lines of JSON: `esp-dfu flash --json` writes them; programs such as the labgrid driver read them.
 
-Each line is an object with the keys `version` and `event`, followed by the fields of that event. The last line is a
-``result`` or an ``error``. Readers ignore unknown events and unknown keys.
+Each line is an object with the keys `version` and `event`, followed by the fields of that event. The first line is
+an ``image``, unless the flash fails before it starts; the last is a ``result`` or an ``error``. Readers ignore unknown
+events and unknown keys.
 """
 
 from __future__ import annotations
@@ -159,9 +160,7 @@ def _board(outcome: FlashOutcome) -> Board:
 
 
 def read_line(text: str) -> Event | EspDfuError | list[FlashOutcome] | None:
-    """Return what a line says: an event, the error, or the outcome of each board.
-
-    It returns None for an unknown event, and for the first line, which tells a flasher nothing new.
+    """Return what a line says: an event, the error, or each board's outcome; None for `image` and unknown events.
 
     Raises:
         RemoteError: The line is not JSON of this format, or its version differs.
