@@ -192,7 +192,9 @@ def run_in_hostile_folder(command: str, folder: Path) -> str:
 def test_own_command_is_console_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "bin" / "esp-dfu"
     script.parent.mkdir()
-    script.write_text(f"#!{sys.executable}\nfrom esp_dfu_ext.cli import main\nmain()\n")
+    # As pip writes it: a path with a space cannot stand behind #!.
+    start = f"#!/bin/sh\n'''exec' \"{sys.executable}\" \"$0\" \"$@\"\n' '''\n"
+    script.write_text(f"{start}from esp_dfu_ext.cli import main\nmain()\n")
     script.chmod(0o755)
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(script.parent))
     monkeypatch.setattr(advice_machine, "_private_folders", list)
