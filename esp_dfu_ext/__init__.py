@@ -59,10 +59,10 @@ _EXPORTS = {
         AccessDeniedError AppRunningError BuildFileError DataError DeviceBusyError DeviceGoneError DeviceNotFoundError
         DfuAnswerError DfuError DfuStateError DfuStatusError DriverMissingError EspDfuError FirmwareError ImageError
         InputMissingError InterruptedByUserError LayoutError NeedsRootError NoBuildError NoDfuModeError
-        NoFlashSizeError NoTargetError NoThreadError OtherBoardError OtherChipError OtherPathError OtherSerialError
-        OtherUsbError OutputError OutsideProjectError ProjectError ReenumerationError RemoteError SeveralDevicesError
-        SimulationError StallError TargetFileError
-        TargetNotSupportedError Terminated TransferTimeoutError UdevError UnreadableDeviceError UsageError UsbError
+        NoFlashSizeError NoSerialPortError NoTargetError NoThreadError OtherBoardError OtherChipError OtherPathError
+        OtherSerialError OtherUsbError OutputError OutsideProjectError ProjectError ReenumerationError RemoteError
+        SerialLoaderError SerialPortError SeveralDevicesError SeveralPortsError SimulationError StallError
+        TargetFileError TargetNotSupportedError Terminated TransferTimeoutError UdevError UnreadableDeviceError UsageError UsbError
         UsbUnavailableError WrongInputError WrongTargetError
     """,
 }

@@ -4,7 +4,8 @@
 
     EspDfuError
     ├── UsageError                 64  the request contradicts itself
-    │   └── SeveralDevicesError        more than one board matches, and none was chosen
+    │   ├── SeveralDevicesError        more than one board matches, and none was chosen
+    │   └── SeveralPortsError          the same for serial ports
     ├── DataError                  65  a file has contents that cannot be used
     │   ├── TargetFileError            a chip's YAML file
     │   ├── ProjectError               a file of a project or build folder
@@ -26,7 +27,8 @@
     │   ├── OtherChipError             the ROM of another chip
     │   ├── UnreadableDeviceError      a device whose descriptors cannot be read
     │   ├── OtherPathError             boards, but none on the port that was named
-    │   └── OtherSerialError           boards, but none with the serial number that was named
+    │   ├── OtherSerialError           boards, but none with the serial number that was named
+    │   └── NoSerialPortError          no serial port of the board
     ├── UsbUnavailableError        72  pyusb or libusb is missing or cannot start
     ├── UdevError                  72  udev is missing, or does not apply the rule (Linux)
     ├── OutputError                73  a file cannot be written
@@ -38,6 +40,8 @@
     │   ├── AccessDeniedError      77  no permission to open the device
     │   ├── DriverMissingError     78  the system has no driver that gives access to the device (Windows)
     │   └── DeviceBusyError        75  another program has claimed the interface
+    ├── SerialPortError            74  a serial port cannot be opened, or it failed
+    ├── SerialLoaderError          74  the chip's serial loader did not answer, or refused a command
     ├── DfuError                   74  the device did not follow DFU 1.1
     │   ├── DfuStatusError             it reported an error status
     │   ├── DfuStateError              it is in an unexpected state
@@ -156,6 +160,20 @@ class SeveralDevicesError(UsageError):
     def __init__(self, message: str, *, paths: Sequence[str]) -> None:
         super().__init__(message)
         self.paths = tuple(paths)
+
+
+class SeveralPortsError(UsageError):
+    """More than one serial port matches.
+
+    Attributes:
+        ports: Names of these ports.
+    """
+
+    code = "several-ports"
+
+    def __init__(self, message: str, *, ports: Sequence[str]) -> None:
+        super().__init__(message)
+        self.ports = tuple(ports)
 
 
 class DataError(EspDfuError):
@@ -390,6 +408,12 @@ class OtherSerialError(DeviceNotFoundError):
     code = "other-serial"
 
 
+class NoSerialPortError(DeviceNotFoundError):
+    """The board has no serial port on this computer, or not the one that was named."""
+
+    code = "no-serial-port"
+
+
 class UsbUnavailableError(EspDfuError):
     """USB cannot be used on this machine at all.
 
@@ -484,6 +508,41 @@ class DeviceBusyError(UsbError):
 
     code = "device-busy"
     exit_code = 75
+
+
+class SerialPortError(EspDfuError):
+    """A serial port cannot be opened, or it failed while it was used.
+
+    Attributes:
+        port: Name of the port.
+        reason: ``missing``; ``busy``, another program uses it; ``permission``, this user may not open it; ``gone``, it
+            left while it was used; ``failed``, for any other reason, which the message quotes.
+    """
+
+    code = "serial-port"
+    exit_code = 74
+
+    def __init__(self, message: str, *, port: str, reason: str) -> None:
+        super().__init__(message)
+        self.port = port
+        self.reason = reason
+
+
+class SerialLoaderError(EspDfuError):
+    """The chip's serial loader did not answer esptool, or refused a command.
+
+    Attributes:
+        reason: ``connect``, it did not answer; ``secure``, it is in Secure Download Mode; ``md5``, the flash memory
+            differs from the image; ``esptool``, this version of esptool does not know the chip; empty for any other
+            reason, which the message quotes.
+    """
+
+    code = "serial-loader"
+    exit_code = 74
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class DfuError(EspDfuError):

@@ -46,13 +46,13 @@ class DeviceFound(msgspec.Struct, frozen=True, tag_field="event", tag="device-fo
     """A board was chosen.
 
     Attributes:
-        path: Its USB port, ``bus-port.port``.
-        mode: ``run-time`` or ``DFU``, as DFU 1.1 names the two modes.
+        path: Its USB port, ``bus-port.port``; over serial, the name of its serial port, in all events.
+        mode: ``run-time`` or ``DFU``, as DFU 1.1 names the two modes; ``serial`` over the serial port.
         serial: Its serial number; None if it has none or could not be read.
     """
 
     path: str
-    mode: Literal["run-time", "DFU"]
+    mode: Literal["run-time", "DFU", "serial"]
     serial: Optional[str]
 
 
@@ -125,7 +125,7 @@ class Flashed(msgspec.Struct, frozen=True, tag_field="event", tag="flashed"):
         size: Bytes written to flash memory.
         seconds: Time from the first contact to the last answer.
         status: Last bStatus, such as ``OK``.
-        state: Last bState, such as ``dfuIDLE``.
+        state: Last bState, such as ``dfuIDLE``; empty over serial.
     """
 
     path: str

@@ -174,7 +174,7 @@ def _check_before_build(ctx: Any, args: Any, tasks: Any, *, chip: bool) -> None:
         port = port_without_effect(ctx, args, tasks)
         if port is not None:
             session.console.warn(
-                f"-p {port} has no effect on dfu-flash, which uses the chip's own USB port; "
+                f"-p {port} has no effect on dfu-flash without --over serial; "
                 "to choose a board, see idf.py dfu-list and idf.py dfu-flash --path PATH."
             )
         if not chip:
@@ -244,6 +244,8 @@ def _dfu_flash(target_name: str, ctx: Any, args: Any, path: tuple[str, ...] = ()
 
         def command(session: Session) -> int:
             target = read_project(build_dir, session.project_dir).target
+            if chosen.get("over") == "serial":
+                chosen["port"] = chosen.get("port") or getattr(args, "port", None)  # idf.py -p PORT dfu-flash
             arguments = FlashArguments(paths=path, **chosen)
             return flash(session, build_dir / DFU_BIN, arguments, target_name=target, build_dir=build_dir)
 

@@ -46,7 +46,8 @@ def _command_line(options: FlashOptions) -> Sequence[str]:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if value != field.default:
-            words += [f"--{field.name}"] if value is True else [f"--{field.name}", str(value)]
+            flag = f"--{field.name.replace('_', '-')}"
+            words += [flag] if value is True else [flag, str(value)]
     return words
 
 

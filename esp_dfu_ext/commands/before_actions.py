@@ -53,16 +53,17 @@ def refuse_wrong_chip(session: Session, build_dir: Path, definitions: Sequence[s
 
 
 def port_without_effect(ctx: Any, args: Any, tasks: Sequence[Any]) -> str | None:
-    """Return the serial port of ``idf.py -p PORT dfu-flash``, or None if none was typed or another action uses it.
+    """Return the serial port of ``idf.py -p PORT dfu-flash``, or None if none was typed or an action uses it.
 
     ESPPORT alone does not count: it is set once, for all commands.
     """
     port = getattr(args, "port", None)
-    if not port or "dfu-flash" not in (task.name for task in tasks):
+    flashes = [task for task in tasks if task.name == "dfu-flash"]
+    if not port or not flashes or any(task.action_args.get("over") == "serial" for task in flashes):
         return None
     if ctx.get_parameter_source("port").name != "COMMANDLINE":
         return None
-    commands = (ctx.command.get_command(ctx, task.name) for task in tasks)
+    commands = (ctx.command.get_command(ctx, task.name) for task in tasks if task not in flashes)
     if any(option.name == "port" for command in commands for option in command.params):
         return None
     return str(port)

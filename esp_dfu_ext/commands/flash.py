@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import EspDfuError
+from ..errors import EspDfuError, UsageError
 from ..events import Event
 from ..image.firmware import image_files, missing_names, missing_parts
 from ..operations.flasher import Flasher
@@ -18,7 +18,7 @@ from ..ui.text import Styled
 from ..units import format_rate, format_seconds, format_size
 from .flash_run import FlashArguments, FlashRun
 from .inputs import BuiltImage
-from .session import Session, near
+from .session import SIMULATE_VARIABLE, Session, near
 from .watch import watch
 
 
@@ -64,6 +64,8 @@ def flash(
         if missing:
             session.console.warn(missing)
     simulation = session.make_simulation(targets)
+    if simulation is not None and arguments.over == "serial":
+        raise UsageError(f"Simulated boards ({SIMULATE_VARIABLE}) have no serial port; use real ones for --over serial.")
     if simulation is None and arguments.simulate:
         from ..simulator import simulate_boards
 
@@ -108,14 +110,21 @@ def _one(run: FlashRun) -> int:
     console.result(
         f"{done} {format_size(result.size)} "
         f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
-        f"The chip reported {result.status} in state {result.state}."
+        f"{_verdict_of_chip(result)}"
     )
     _compare(run, [result.path])
     if result.after_reset is not None:
-        console.info(f"Seen on port {result.path} after the bus reset: {result.after_reset}.")
+        reset = "bus reset" if result.state else "restart"
+        console.info(f"Seen on port {result.path} after the {reset}: {result.after_reset}.")
     elif run.simulation is None:
         console.info("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
     return 0
+
+
+def _verdict_of_chip(result: FlashResult) -> str:
+    if not result.state:
+        return "The MD5 of every file matches the flash memory."
+    return f"The chip reported {result.status} in state {result.state}."
 
 
 def _several(run: FlashRun) -> int:

@@ -68,6 +68,21 @@ class FlashArguments(FlashOptions):
             raise UsageError("--count is the number of boards for --watch; use it together with --watch.")
         if self.count is not None and self.count < 1:
             raise UsageError("--count takes a number of boards, 1 or more.")
+        self._check_serial()
+
+    def _check_serial(self) -> None:
+        if self.over != "serial":
+            if self.port is not None:
+                raise UsageError("--port names a serial port, which only --over serial uses; to choose a board, --path.")
+            if self.no_stub:
+                raise UsageError("--no-stub is about --over serial; use it together with --over serial.")
+            return
+        if self.port is not None and not self.port:
+            raise UsageError("--port is empty; expected a serial port, such as COM5 or /dev/ttyACM0.")
+        if self.several or self.watch:
+            raise UsageError("--over serial flashes one board at a time; use it without --all, --watch or several --path.")
+        if self.simulate:
+            raise UsageError("--simulate needs no serial port; use it without --over serial.")
 
     @property
     def several(self) -> bool:

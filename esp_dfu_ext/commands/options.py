@@ -102,6 +102,19 @@ def flash() -> list[dict[str, Any]]:
             "help": "Try to start the app with a bus reset, then report what appears on the port.",
         },
         {
+            "names": ["--over"],
+            "type": _way,
+            "default": "dfu",
+            "metavar": "WAY",
+            "help": "dfu (the default), or serial: through the board's own serial port, which needs no driver.",
+        },
+        {
+            "names": ["--port"],
+            "metavar": "PORT",
+            "help": "With --over serial: the serial port, such as COM5. Default: that of the only board.",
+        },
+        {"names": ["--no-stub"], "is_flag": True, "help": "With --over serial: do without esptool's stub; slower."},
+        {
             "names": ["--watch"],
             "is_flag": True,
             "help": "Flash each board once as it is plugged in, until Ctrl-C.",
@@ -175,6 +188,13 @@ def _seconds(text: str) -> float:
         return float(text)
     except ValueError:
         raise _invalid(f"{text!r} is not a number of seconds, such as 10 or 0.5.") from None
+
+
+def _way(text: str) -> str:
+    """Read the value of `--over`."""
+    if text not in ("dfu", "serial"):
+        raise _invalid(f"{text!r} is not a way to flash; expected dfu or serial.")
+    return text
 
 
 def _boards(text: str) -> int:

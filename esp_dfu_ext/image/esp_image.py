@@ -126,7 +126,7 @@ def _is_sound(data: bytes) -> bool:
 
 
 @contextmanager
-def _own_configuration() -> Iterator[None]:
+def own_configuration() -> Iterator[None]:
     """Have esptool read our configuration file while it is imported.
 
     Otherwise it reads esptool.cfg, setup.cfg and tox.ini of the current folder, which may be a stranger's project: a
@@ -144,7 +144,7 @@ def _own_configuration() -> Iterator[None]:
 
 def _problem(data: bytes, chip_id: int | None) -> str:
     # Imported here: it takes a third of a second, and most commands do not need it.
-    with _own_configuration():
+    with own_configuration():
         from esptool.bin_image import ESP32FirmwareImage
         from esptool.loader import ESPLoader
         from esptool.util import FatalError

@@ -33,12 +33,18 @@ class FlashOptions:
     Attributes:
         wait: Seconds to wait for a board.
         strict: Ask the chip for its status after each block.
-        reset: Try to start the app by a bus reset after the flash.
+        reset: Try to start the app after the flash: by a bus reset, over serial by the chip's watchdog.
+        over: ``dfu``, or ``serial`` to flash through the board's own serial port with esptool; one board only.
+        port: Name of the serial port; None for that of the only board.
+        no_stub: Over serial, do without esptool's stub, which compresses and is faster.
     """
 
     wait: float = 0.0
     strict: bool = False
     reset: bool = False
+    over: str = "dfu"
+    port: str | None = None
+    no_stub: bool = False
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,13 @@ class Flasher:
             DfuStatusError, DfuError: The board reported an error.
             UsbError: A transfer failed; the class says how.
             UsbUnavailableError: USB cannot be used on this computer.
+            SerialPortError, SerialLoaderError: The serial port or esptool failed, with ``FlashOptions(over="serial")``.
             InterruptedByUserError: Ctrl-C, SIGTERM or SIGHUP.
         """
+        if self.options.over == "serial":
+            from .flash_serial import flash_over_serial
+
+            return flash_over_serial(self._setup(image), Selector(path=path, serial=serial))
         return flash_board(self._setup(image), Selector(path=path, serial=serial))
 
     def flash_all(self, image: CheckedImage, *, paths: Sequence[str] = ()) -> list[FlashOutcome]:

@@ -37,7 +37,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         format: Version of this format; new keys do not change it.
         time: When the result was known: ISO 8601, UTC, with milliseconds, such as 2026-11-23T04:05:06.789Z.
         result: pass: the chip compared every MD5 with its flash memory and reported OK. fail: anything else.
-        path: USB port, bus-port.port, as dfu-list shows it.
+        path: USB port, bus-port.port, as dfu-list shows it; over serial, the name of the serial port.
         serial: Serial number of the board; null if it has none or could not be read. Some chips all have the same one.
         target: Chip, as idf.py set-target names it.
         image_sha256: SHA-256 of the whole dfu.bin, hexadecimal.

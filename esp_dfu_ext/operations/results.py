@@ -12,13 +12,13 @@ class FlashResult:
     """A board that was flashed, and its last answer.
 
     Attributes:
-        path: Port of the board.
+        path: Port of the board; the name of its serial port if it was flashed over that.
         serial: Serial number, None if the board has none or it could not be read.
         size: Bytes written to flash memory.
         seconds: Time from the first contact to the last answer.
         status: Last bStatus.
-        state: Last bState.
-        after_reset: What was on the port after a bus reset; None if the bus was not reset.
+        state: Last bState; empty over serial.
+        after_reset: What was on the port after a reset; None if there was none.
     """
 
     path: str

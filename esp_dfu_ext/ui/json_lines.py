@@ -49,13 +49,13 @@ class Board(msgspec.Struct, kw_only=True):
     """One board of a result; without the keys from `size` to `after_reset` if it was not flashed.
 
     Attributes:
-        path: USB port, bus-port.port.
+        path: USB port, bus-port.port; over serial, the name of the serial port.
         serial: Serial number; null if it has none or could not be read.
         size: Bytes written to flash memory.
         seconds: Time from the first contact to the last answer.
         status: Last bStatus.
-        state: Last bState.
-        after_reset: Device found on the port after a bus reset; null if there was no reset.
+        state: Last bState; empty over serial.
+        after_reset: Device found on the port after a reset; null if there was none.
         error: Why the board was not flashed; null if it was.
     """
 

@@ -61,7 +61,9 @@ class LineView(FlashView):
         elif isinstance(event, DeviceFound):
             serial = f", serial number {event.serial}" if event.serial else ""
             title = f"{self._title[0].upper()}{self._title[1:]}"
-            self._console.info(f"{title} on port {event.path}{serial}, in {event.mode} mode")
+            port = f"serial port {event.path}" if event.mode == "serial" else f"port {event.path}"
+            mode = "" if event.mode == "serial" else f", in {event.mode} mode"
+            self._console.info(f"{title} on {port}{serial}{mode}")
         elif isinstance(event, Waiting) and not self._waiting:
             self._waiting = True
             article = "an" if self._title[0] in "AEIOU" else "a"
