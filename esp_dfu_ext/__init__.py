@@ -62,8 +62,8 @@ _EXPORTS = {
         NoFlashSizeError NoSerialPortError NoTargetError NoThreadError OtherBoardError OtherChipError OtherPathError
         OtherSerialError OtherUsbError OutputError OutsideProjectError ProjectError ReenumerationError RemoteError
         SerialLoaderError SerialPortError SeveralDevicesError SeveralPortsError SimulationError StallError
-        TargetFileError TargetNotSupportedError Terminated TransferTimeoutError UdevError UnreadableDeviceError UsageError UsbError
-        UsbUnavailableError WrongInputError WrongTargetError
+        TargetFileError TargetNotSupportedError Terminated TransferTimeoutError UdevError UnreadableDeviceError
+        UsageError UsbError UsbUnavailableError WrongInputError WrongTargetError
     """,
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}

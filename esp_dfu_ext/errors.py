@@ -517,15 +517,17 @@ class SerialPortError(EspDfuError):
         port: Name of the port.
         reason: ``missing``; ``busy``, another program uses it; ``permission``, this user may not open it; ``gone``, it
             left while it was used; ``failed``, for any other reason, which the message quotes.
+        group: Group whose members may open it, if this user may not; empty if that is not known.
     """
 
     code = "serial-port"
     exit_code = 74
 
-    def __init__(self, message: str, *, port: str, reason: str) -> None:
+    def __init__(self, message: str, *, port: str, reason: str, group: str = "") -> None:
         super().__init__(message)
         self.port = port
         self.reason = reason
+        self.group = group
 
 
 class SerialLoaderError(EspDfuError):

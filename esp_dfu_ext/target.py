@@ -32,6 +32,14 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 # Unknown keys are errors because they are usually typos.
 
 
+class WindowsDriver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A WinUSB package for the DFU interface, from the maker of the chip."""
+
+    name: Text
+    url: Text
+    install: Text
+
+
 class Usb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ROM's USB device."""
 
@@ -41,6 +49,7 @@ class Usb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     serial: Literal["mac", "fixed"]
     transfer_size: Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]
     ms_os_descriptors: bool = False
+    windows_driver: Optional[WindowsDriver] = None
 
 
 class Firmware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -7,19 +7,30 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from esp_dfu_ext.doctor import advice_machine
-from esp_dfu_ext.doctor.advice import ADVICE, ESP_DFU, IDF_PY, Context, advice_for, next_steps, steps_after
+from esp_dfu_ext.doctor.advice import (
+    ADVICE,
+    ESP_DFU,
+    IDF_PY,
+    CommandNames,
+    Context,
+    advice_for,
+    next_steps,
+    steps_after,
+)
 from esp_dfu_ext.doctor.advice_machine import own_command
 from esp_dfu_ext.doctor.findings import Finding, Level, problem, raised
 from esp_dfu_ext.errors import (
     AccessDeniedError,
     DeviceBusyError,
     DeviceNotFoundError,
+    DriverMissingError,
     EspDfuError,
     InputMissingError,
     OtherUsbError,
@@ -28,7 +39,7 @@ from esp_dfu_ext.errors import (
 )
 from esp_dfu_ext.target import Target
 
-from .kit.chips import chip, chips
+from .kit.chips import NAMES, chip, chips
 from .kit.commands import PACKAGE
 from .test_errors_page import codes_of_errors, codes_of_findings
 
@@ -44,6 +55,8 @@ WITHOUT_ADVICE = {
 }
 DATA: Mapping[str, Mapping[str, Any]] = {
     "several-devices": {"paths": ["1-1", "1-2"]},
+    "several-ports": {"ports": ["COM5", "COM6"]},
+    "serial-port-usable": {"port": "COM5"},
     "dfu-status": {"status": "errFILE"},
     "interrupted": {"incomplete": True},
     "target-not-supported": {"supported": ["esp32s3"]},
@@ -173,6 +186,31 @@ def test_defect_of_check_comes_after_every_problem() -> None:
 def test_board_that_cannot_be_used_has_one_step(code: str, step: str) -> None:
     (line,) = next_steps([problem("port 1-1", code, "")], ESP_DFU, chip())
     assert step in line
+
+
+def test_missing_driver_names_package_of_the_chip() -> None:
+    for name in NAMES:
+        (line,) = next_steps([problem("port 1-1", "no-driver", "")], ESP_DFU, chip(name))
+        assert ("pnputil /add-driver esp32s2.inf /install" in line) is (name == "esp32s2")
+
+
+USABLE = Finding("serial port", Level.NOT_APPLICABLE, "", "serial-port-usable", {"port": "COM5"})
+TYPED = replace(ESP_DFU, flash="esp-dfu flash dfu.bin --path 1-2 --all --watch --count 3 --reset")
+
+
+@pytest.mark.parametrize(
+    ("names", "command"),
+    [
+        (ESP_DFU, "esp-dfu flash DFU.BIN --over serial --port COM5"),
+        (TYPED, "esp-dfu flash dfu.bin --reset --over serial --port COM5"),
+        (IDF_PY, "idf.py -p COM5 flash"),
+        (replace(IDF_PY, flash="idf.py -C 'a b' dfu-flash --strict"), "idf.py -C 'a b' -p COM5 flash"),
+    ],
+)
+def test_serial_port_is_another_way_after_the_cure(names: CommandNames, command: str) -> None:
+    lines = advice_for(DriverMissingError("No."), names, chip(), [USABLE])
+    assert lines[:-1] == advice_for(DriverMissingError("No."), names, chip())
+    assert lines[-1] == f"Or flash now through the board's serial port: {command}"
 
 
 HOSTILE = ("click.py", "yaml.py", "esp_dfu_ext.py", "json.py", "usb.py")

@@ -31,7 +31,7 @@ def codes_of_findings() -> set[str]:
     folder = ROOT / "esp_dfu_ext"
     sources = [*(folder / "doctor").glob("*.py"), folder / "linux" / "udev.py"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    codes = re.findall(r'problem\(\s*[^,]+?,\s*"([a-z-]+)"|return "([a-z-]+)", f?"', text)
+    codes = re.findall(r'(?:problem|another_way)\(\s*[^,]+?,\s*"([a-z-]+)"|return "([a-z-]+)", f?"', text)
     return {code for pair in codes for code in pair if code} - codes_of_errors()
 
 

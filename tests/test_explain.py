@@ -13,6 +13,7 @@ from esp_dfu_ext.errors import (
     AppRunningError,
     DeviceBusyError,
     DeviceNotFoundError,
+    DriverMissingError,
     EspDfuError,
     OtherPathError,
     ReenumerationError,
@@ -20,6 +21,7 @@ from esp_dfu_ext.errors import (
     UsbUnavailableError,
 )
 from esp_dfu_ext.linux.machine import Machine
+from esp_dfu_ext.usb.serial_ports import SerialPort
 
 from .kit.chips import chip, chips
 from .kit.machine import FolderMachine
@@ -55,6 +57,32 @@ def test_missing_usb_names_wsl_and_container(machine: FolderMachine, error: EspD
     assert [finding.code for finding in explain(error, chips(), machine)] == ["wsl", "container"]
     machine.plug("1234:5678")
     assert explain(error, chips(), machine) == []
+
+
+@pytest.mark.parametrize(("platform", "named"), [("win32", "COM5"), ("darwin", None)])
+def test_missing_driver_names_serial_port_of_the_same_board(
+    monkeypatch: pytest.MonkeyPatch, machine: FolderMachine, platform: str, named: str | None
+) -> None:
+    # Windows numbers buses in its own way, so that only the ports behind the bus count there.
+    ports = [SerialPort("COM4", 0x10C4, 0xEA60, "1", "1-2"), SerialPort("COM5", 0x303A, 9, None, "1-2")]
+    monkeypatch.setattr("esp_dfu_ext.linux.machine.serial_ports", lambda: ports)
+    this = Machine(machine.root, platform=platform)
+    found = explain(DriverMissingError("x", path="2-2"), chips(), this)
+    assert [finding.data["port"] for finding in found] == ([named] if named else [])
+    assert explain(DriverMissingError("x", path="2-3"), chips(), this) == []
+    assert explain(DriverMissingError("x"), chips(), this) == []
+    ports.append(SerialPort("COM6", 0x303A, 9, None, "3-2"))  # on the same port of another bus: which is it?
+    assert explain(DriverMissingError("x", path="2-2"), chips(), this) == []
+
+
+def test_refused_board_names_its_serial_port_if_that_can_be_opened(machine: FolderMachine) -> None:
+    machine.plug(terminals={0: "tty/ttyACM0"})
+    error = AccessDeniedError("No.", path="1-1")
+    assert [finding.code for finding in explain(error, chips(), machine)] == ["no-rule"]
+    machine.opened.add("/dev/ttyACM0")
+    found = explain(error, chips(), machine)
+    assert [finding.code for finding in found] == ["no-rule", "serial-port-usable"]
+    assert found[1].data == {"port": "/dev/ttyACM0"}
 
 
 def test_unrelated_findings_are_not_shown(machine: FolderMachine) -> None:

@@ -81,14 +81,14 @@ def refused(port: str, image: CheckedImage | None = None) -> SerialLoaderError:
     return caught.value
 
 
-def test_verifies_by_the_chips_own_md5() -> None:
+def test_verifies_by_the_chips_own_md5(monkeypatch: pytest.MonkeyPatch) -> None:
     board = make_board()
     program = board.rom.flash.program
 
     def program_wrongly(address: int, data: bytes) -> None:
         program(address, bytes([data[0] & 0x7E]) + data[1:] if address == 0x8000 else data)
 
-    board.rom.flash.program = program_wrongly  # type: ignore[method-assign]
+    monkeypatch.setattr(board.rom.flash, "program", program_wrongly)
     with serial_port(board) as port:
         error = refused(port)
     assert error.reason == "md5"
@@ -107,7 +107,7 @@ def test_refuses_other_chip_before_writing() -> None:
 
 def test_refuses_image_that_ends_beyond_the_flash_memory() -> None:
     board, image = make_board(flash_size=MIB // 4), image_of([File(0x80000, "a.bin", content(4096))], chip())
-    with serial_port(board) as port, pytest.raises(LayoutError, match="0x81000.* only 256 KiB"):
+    with serial_port(board) as port, pytest.raises(LayoutError, match=r"0x81000.* only 256 KiB"):
         flash(port, checked(image), [])
 
 
@@ -123,7 +123,8 @@ def test_chip_that_does_not_answer() -> None:
 
 
 def test_port_that_leaves_in_the_middle() -> None:
-    board, events = make_board(), []  # type: ignore[var-annotated]
+    board = make_board()
+    events: list[Event] = []
 
     def unplug(event: Event) -> None:
         events.append(event)
@@ -207,7 +208,7 @@ def test_waits_for_the_port() -> None:
     assert isinstance(events[0], Waiting)
     assert events[0].seconds == 5
     with pytest.raises(NoSerialPortError):
-        flash_over_serial(setup, Selector(), lambda: [])
+        flash_over_serial(setup, Selector(), list)
 
 
 # --- as a command -----------------------------------------------------------------------------------------
@@ -244,8 +245,8 @@ def test_command_prints_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--over", "serial", "--all"], "one board at a time"),
-        (["--over", "serial", "--watch"], "one board at a time"),
+        (["--over", "serial", "--all"], "flashes one board"),
+        (["--over", "serial", "--watch"], "flashes one board"),
         (["--over", "serial", "--simulate"], "--simulate"),
         (["--over", "serial", "--port", ""], "--port is empty"),
         (["--port", "COM5"], "--over serial"),

@@ -379,7 +379,7 @@ def test_project_that_may_choose_by_itself_is_configured(name: str, unconfigured
     assert "built-in all" in idf_py(unconfigured, env, "6.0", "dfu").stdout
 
 
-NO_EFFECT = "warning: -p /dev/ttyX has no effect on dfu-flash, which uses the chip's own USB port; to choose a board, "
+NO_EFFECT = "warning: -p /dev/ttyX has no effect on dfu-flash without --over serial; to choose a board, "
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -404,6 +404,21 @@ def test_serial_port_without_effect_is_named(
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(NO_EFFECT) == said
     assert len(done.stderr.splitlines()) == said
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "words",
+    [["-p", "/dev/ttyX", "dfu-flash", "--over", "serial"], ["dfu-flash", "--over", "serial", "--port", "/dev/ttyX"]],
+    ids=["of idf.py", "of dfu-flash"],
+)
+def test_port_of_idf_py_is_used_over_serial(version: str, words: list[str], project: Path) -> None:
+    esp_dfu_ext.build(project / "build")
+    env: dict[str, str] = {}
+    use_extra_folder(project, env)
+    done = idf_py(project, env, version, *words)
+    assert (done.returncode, "no effect" in done.stderr) == (69, False)
+    assert "No serial port /dev/ttyX found." in done.stderr
 
 
 # --- the actions in a project -----------------------------------------------------------------------------

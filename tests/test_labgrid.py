@@ -95,7 +95,7 @@ def test_options_become_words_of_command_line() -> None:
 
 def test_every_flash_option_exists_on_command_line() -> None:
     names = {name for parameter in flash.params if isinstance(parameter, click.Option) for name in parameter.opts}
-    assert {f"--{field.name}" for field in fields(FlashOptions)} <= names
+    assert {f"--{field.name.replace('_', '-')}" for field in fields(FlashOptions)} <= names
 
 
 def test_board_is_listed_and_flashed(driver: EspDfuDriver, dfu_bin: Path) -> None:

@@ -48,6 +48,9 @@ def parse(words: list[str]) -> None:
         while rest[0] in ("-C", "-B"):
             assert Path(rest[1]).is_dir()
             rest = rest[2:]
+        if rest[0] == "-p":  # idf.py's own option, which its flash takes
+            assert rest[2:] == ["flash"]
+            return
         name, *rest = rest
         if name in ESP_IDF:
             assert len(rest) == (name == "set-target")

@@ -65,7 +65,7 @@ def flash(
             session.console.warn(missing)
     simulation = session.make_simulation(targets)
     if simulation is not None and arguments.over == "serial":
-        raise UsageError(f"Simulated boards ({SIMULATE_VARIABLE}) have no serial port; use real ones for --over serial.")
+        raise UsageError(f"Boards that {SIMULATE_VARIABLE} simulates have no serial port for --over serial.")
     if simulation is None and arguments.simulate:
         from ..simulator import simulate_boards
 

@@ -73,14 +73,14 @@ class FlashArguments(FlashOptions):
     def _check_serial(self) -> None:
         if self.over != "serial":
             if self.port is not None:
-                raise UsageError("--port names a serial port, which only --over serial uses; to choose a board, --path.")
+                raise UsageError("--port is the serial port for --over serial; to choose a board, use --path.")
             if self.no_stub:
                 raise UsageError("--no-stub is about --over serial; use it together with --over serial.")
             return
         if self.port is not None and not self.port:
             raise UsageError("--port is empty; expected a serial port, such as COM5 or /dev/ttyACM0.")
         if self.several or self.watch:
-            raise UsageError("--over serial flashes one board at a time; use it without --all, --watch or several --path.")
+            raise UsageError("--over serial flashes one board; use it without --all, --watch and several --path.")
         if self.simulate:
             raise UsageError("--simulate needs no serial port; use it without --over serial.")
 

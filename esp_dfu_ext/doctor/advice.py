@@ -108,8 +108,11 @@ def advice_for(
         targets: The chips that it may be if it is not known.
     """
     context = Context(names, target, targets)
-    lines = [line for finding in findings for line in _advice(finding.code, context, finding.data)]
-    return list(dict.fromkeys(lines)) or _advice(error.code, context, {"notes": error.notes, **error.facts})
+    ways = [finding for finding in findings if finding.code == "serial-port-usable"]  # no cause: another way
+    causes = [finding for finding in findings if finding not in ways]
+    said = [line for finding in causes for line in _advice(finding.code, context, finding.data)]
+    lines = said or _advice(error.code, context, {"notes": error.notes, **error.facts})
+    return list(dict.fromkeys([*lines, *(line for way in ways for line in _advice(way.code, context, way.data))]))
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,23 @@ def _typed(c: Context) -> str:
     return c.names.again or c.names.this
 
 
+_OF_OTHER_BOARDS = ("--all", "--watch")  # options that do not go with `--over serial`, and those that have a value
+_WITH_VALUE = ("--path", "--count")
+
+
+def _over_serial(names: CommandNames, port: str) -> str:
+    """Return the command that flashes the board through a serial port, as idf.py and esp-dfu spell it."""
+    if names.list == IDF_PY.list:
+        return f"{names.flash.partition(' dfu-flash')[0]} -p {port} flash"
+    words = names.flash.split(" ")
+    kept = [
+        word
+        for before, word in zip(["", *words], words)
+        if word not in (*_OF_OTHER_BOARDS, *_WITH_VALUE) and before not in _WITH_VALUE
+    ]
+    return f"{' '.join(kept)} --over serial --port {port}"
+
+
 _LIST_BOARDS = _text("List the connected boards: {names.list}")
 _BUILD_AGAIN = _text("Build it again: {names.build}")
 
@@ -240,6 +260,9 @@ ADVICE: Mapping[str, _Advise] = {
     # A board that cannot be used.
     "no-permission": lambda c: machine.access(),
     "no-driver": lambda c: [board.driver(c.target)],
+    "serial-port-usable": lambda c: [
+        f"Or flash now through the board's serial port: {_over_serial(c.names, c.data['port'])}"
+    ],
     "device-busy": lambda c: machine.close_programs(c.data.get("holders", ())),
     "kernel-driver": lambda c: [
         f"Detach the driver: echo {c.data['interface']} | sudo tee /sys/bus/usb/drivers/{c.data['driver']}/unbind"
@@ -257,6 +280,11 @@ ADVICE: Mapping[str, _Advise] = {
     **dict.fromkeys(("usb-io", "usb-stall", "usb-timeout", "dfu-state", "dfu-answer"), _try_again),
     "simulation": _text("Report this: it is a defect of esp-dfu."),
     "interrupted": lambda c: [f"Flash again: {c.names.flash}"] if c.data.get("incomplete") else [],
+    # A board that is flashed over serial.
+    "several-ports": lambda c: [f"Choose one, for example: {c.names.flash} --port {c.data['ports'][0]}"],
+    "no-serial-port": lambda c: [*board.cable(c.target), board.download_mode(c.target)],
+    "serial-port": lambda c: machine.free_serial_port(c.data) or [board.REPLUG, board.download_mode(c.target)],
+    "serial-loader": lambda c: board.serial_loader(c.target, c.data.get("reason", ""), c.names.flash),
     # This machine.
     "usb-unavailable": lambda c: machine.usb_library(c.data.get("missing", "")),
     "no-usb": lambda c: machine.usb_library(""),

@@ -90,11 +90,29 @@ def driver(target: Target | None) -> str:
     """Return how to get WinUSB for the chip's DFU interface (Windows)."""
     if target is not None and target.usb.ms_os_descriptors:
         return "Unplug the board, plug it in again, and wait until Windows has set up WinUSB, as this chip asks it to."
+    if target is not None and target.usb.windows_driver is not None:
+        package = target.usb.windows_driver
+        return (
+            f"Download {package.name} from {package.url}, a WinUSB package for this chip, unpack it, and run there as "
+            f"administrator: {package.install}"
+        )
     return (
         "Assign WinUSB to the DFU interface, which Windows does not do by itself. In Zadig (https://zadig.akeo.ie), "
         "choose Options, List All Devices, then the board's DFU interface (Interface 2 on all chips so far) and no "
         "other interface."
     )
+
+
+def serial_loader(target: Target | None, reason: str, flash: str) -> list[str]:
+    """Return what to do about a serial loader that failed; `reason` as in `SerialLoaderError`."""
+    if reason == "md5":
+        return [_BY_STATUS["errFIRMWARE"]]
+    if reason == "secure":
+        return closed_by(target)
+    if reason == "esptool":
+        return ["Use a newer esptool, in a Python environment of its own."]
+    without = [] if reason == "connect" or "--no-stub" in flash.split() else [f"Do without the stub: {flash} --no-stub"]
+    return [REPLUG, download_mode(target), *without]
 
 
 def status(name: str, build: str, flash: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _TIMEOUT = 30  # seconds to start Python
 _DOCKER = "docker run -v /dev/bus/usb:/dev/bus/usb --device-cgroup-rule='c 189:* rmw' IMAGE"
@@ -110,6 +111,18 @@ def usb_library(missing: str) -> list[str]:
     if missing:
         return [pip_install(["pyusb", "libusb-package"] if missing == "pyusb" else ["libusb-package"])]
     return ["In a container or virtual machine, pass the USB bus through (/dev/bus/usb)."]
+
+
+def free_serial_port(facts: Mapping[str, Any]) -> list[str]:
+    """Return what to do about a serial port that may not be used; nothing if that is not the reason."""
+    if facts.get("reason") == "busy":
+        return ["Close the program that uses it, such as a serial monitor, then try again."]
+    if facts.get("reason") != "permission":
+        return []
+    group = facts.get("group")
+    if not group:
+        return ["Run this command as a user who may open the serial port."]
+    return [f"sudo usermod -aG {shlex.quote(group)} $USER", "Then log out and log in again."]
 
 
 def close_programs(holders: Sequence[dict[str, object]]) -> list[str]:

@@ -9,6 +9,7 @@ from ..errors import (
     AccessDeniedError,
     DeviceBusyError,
     DeviceNotFoundError,
+    DriverMissingError,
     EspDfuError,
     OtherPathError,
     OtherSerialError,
@@ -24,7 +25,7 @@ from .findings import Finding, Level
 
 
 def explain(error: EspDfuError, targets: Sequence[Target], machine: Machine | None = None) -> list[Finding]:
-    """Return what this machine shows about an error; nothing outside Linux.
+    """Return what this machine shows about an error; outside Linux, that is at most the board's serial port.
 
     Args:
         error: The error to explain.
@@ -32,10 +33,11 @@ def explain(error: EspDfuError, targets: Sequence[Target], machine: Machine | No
         machine: The machine, or None for this one.
     """
     machine = machine or Machine()
-    if not machine.linux:
-        return []
     try:
-        return _explain(error, targets, machine)
+        found = _explain(error, targets, machine) if machine.linux else []
+        if isinstance(error, (AccessDeniedError, DriverMissingError)) and error.path is not None:
+            found += permission.serial_port(machine, targets, error.path)
+        return found
     except OSError:
         return []  # the error itself must still be shown
 

@@ -56,6 +56,11 @@ def problem(topic: str, code: str, text: str, **data: Any) -> Finding:
     return Finding(topic, Level.PROBLEM, text, code, data)
 
 
+def another_way(topic: str, code: str, text: str, **data: Any) -> Finding:
+    """Return a finding that gets around a problem; its code is for advice."""
+    return Finding(topic, Level.NOT_APPLICABLE, text, code, data)
+
+
 def raised(topic: str, error: EspDfuError) -> Finding:
     """Return an error as a problem, with the error's own attributes as data."""
     text = error.message.removeprefix(f"{topic[:1].upper()}{topic[1:]}: ")  # such as "Port 1-2: "

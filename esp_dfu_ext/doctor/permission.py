@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ..linux import udev
 from ..linux.machine import Machine, UsbNode
 from ..target import Target
-from .findings import Finding, not_applicable, ok, problem
+from ..usb.serial_ports import of_device
+from .findings import Finding, another_way, not_applicable, ok, problem
 
 
 def node_of(machine: Machine, path: str) -> UsbNode | None:
@@ -91,6 +92,17 @@ def bridges(machine: Machine, targets: Sequence[Target]) -> list[Finding]:
         for node in machine.usb()
         if node.ttys and node.vid not in vids
     ]
+
+
+def serial_port(machine: Machine, targets: Sequence[Target], path: str) -> list[Finding]:
+    """Return the serial port of the chip on a USB port, if this user can open it: it needs neither driver nor rule."""
+    ports, same_buses = machine.serial_ports(), machine.platform != "win32"
+    ids = [(target.usb.vid, target.usb.pid) for target in targets]
+    found = [port for each in ids if (port := of_device(ports, *each, path, same_buses=same_buses)) is not None]
+    if len(found) != 1 or (machine.linux and not machine.may_open(found[0].name)):
+        return []
+    text = f"the same board has the serial port {found[0].name}"
+    return [another_way("serial port", "serial-port-usable", text, port=found[0].name)]
 
 
 def rules(machine: Machine, targets: Sequence[Target]) -> list[Finding]:

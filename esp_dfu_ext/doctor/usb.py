@@ -11,14 +11,21 @@ from typing import Any
 
 from ..clock import VirtualClock
 from ..dfu.discovery import Selector, describe, not_found_kind, select
-from ..errors import DeviceNotFoundError, SeveralDevicesError, UsbError, UsbUnavailableError
+from ..errors import (
+    AccessDeniedError,
+    DeviceNotFoundError,
+    DriverMissingError,
+    SeveralDevicesError,
+    UsbError,
+    UsbUnavailableError,
+)
 from ..linux.machine import Machine
 from ..operations.list import ListedDevice, list_devices
 from ..target import Target
 from ..usb.bus import Bus
 from ..usb.libusb import libusb_backend
 from .findings import Finding, not_applicable, ok, problem, raised
-from .permission import held, node_of, refused
+from .permission import held, node_of, refused, serial_port
 
 
 def library(machine: Machine) -> list[Finding]:
@@ -118,6 +125,8 @@ def _device(machine: Machine, listed: ListedDevice, text: str, *, simulated: boo
         problems = [raised(topic, listed.problem)]
     if not listed.is_chip:
         return [not_applicable(topic, text, **data)]
+    if not simulated and isinstance(listed.problem, (AccessDeniedError, DriverMissingError)):
+        problems += serial_port(machine, [listed.target] if listed.target is not None else [], listed.device.path)
     return [(not_applicable if problems else ok)(topic, text, **data), *problems]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..units import usb_id
+from ..usb.serial_ports import SerialPort, serial_ports
 
 _SYS_USB = "/sys/bus/usb/devices"
 _USB_NODES = "/dev/bus/usb"
@@ -139,6 +140,14 @@ class Machine:
                 with suppress(OSError), registry.OpenKey(key, registry.EnumKey(key, number)) as instance:
                     found.append(str(registry.QueryValueEx(instance, "Service")[0]))
         return list(dict.fromkeys(found))
+
+    def serial_ports(self) -> list[SerialPort]:
+        """Return the serial ports of USB devices; outside Linux, all serial ports as pyserial lists them."""
+        if not self.linux:
+            return serial_ports()
+        return [
+            SerialPort(f"/dev/{name}", node.vid, node.pid, path=node.path) for node in self.usb() for name in node.ttys
+        ]
 
     # --- USB ----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import EspDfuError, SerialLoaderError, SerialPortError
@@ -128,11 +129,11 @@ class EsptoolChip:
         for number, start in enumerate(range(0, len(packed), size)):
             block = packed[start : start + size]
             if compressed:
-                self._call("write", lambda b=block, n=number: loader.flash_defl_block(b, n, timeout=timeout))
+                self._call("write", partial(loader.flash_defl_block, block, number, timeout=timeout))
                 on_written(len(inflate.decompress(block)))
             else:
                 full = block.ljust(size, b"\xff")
-                self._call("write", lambda b=full, n=number: loader.flash_block(b, n, timeout=timeout))
+                self._call("write", partial(loader.flash_block, full, number, timeout=timeout))
                 on_written(len(block))
         if loader.IS_STUB:  # it writes each block after it has acknowledged it, but answers this only afterwards
             self._call("write", lambda: loader.read_reg(loader.CHIP_DETECT_MAGIC_REG_ADDR, timeout=timeout))
@@ -163,7 +164,7 @@ class EsptoolChip:
                 (dog.config, _RESTART_STAGE, 0xFFFFFFFF),
                 (dog.write_protect, 0, 0xFFFFFFFF),
             ):
-                self._call("restart", lambda a=address, v=value, m=mask: self._loader.write_reg(a, v, m))
+                self._call("restart", partial(self._loader.write_reg, address, value, mask))
 
     def _open(self) -> Any:
         import serial
@@ -226,4 +227,13 @@ def _cannot_open(name: str, error: Exception) -> SerialPortError:
         reason, what = "permission", "may not be opened by this user"
     else:
         reason, what = "failed", f"cannot be opened: {_first_line(error).rstrip('.')}"
-    return SerialPortError(f"The serial port {clean(name)} {what}.", port=name, reason=reason)
+    group = _group_of(name) if reason == "permission" else ""
+    return SerialPortError(f"The serial port {clean(name)} {what}.", port=name, reason=reason, group=group)
+
+
+def _group_of(name: str) -> str:
+    with suppress(ImportError, OSError, KeyError):
+        import grp
+
+        return grp.getgrgid(os.stat(name).st_gid).gr_name  # noqa: PTH116
+    return ""

@@ -141,7 +141,11 @@ class _SerialFlash:
                 self._write(chip)
                 self._compare(chip)
                 seconds = self._clock.monotonic() - started
-                after_reset = self._restart(chip) if self._setup.options.reset else chip.leave_stub()
+                after_reset = None
+                if self._setup.options.reset:
+                    after_reset = self._restart(chip)
+                else:
+                    chip.leave_stub()
         except EspDfuError as error:
             error.notes += (self.written,)
             raise

@@ -33,6 +33,7 @@ class FolderMachine(Machine):
         self.records: dict[str, frozenset[str]] = {"plugdev": frozenset()}
         self.owner = ("root", "root")
         self.open_to_all = False
+        self.opened: set[str] = set()  # nodes that the user may open
         self.write("/run/udev/control")
 
     def groups(self) -> frozenset[str]:
@@ -45,7 +46,7 @@ class FolderMachine(Machine):
         return self.owner
 
     def may_open(self, node: str) -> bool:
-        return self.open_to_all or self.is_root
+        return self.open_to_all or self.is_root or node in self.opened
 
     # --- furnishing ---------------------------------------------------------------------------------------
 

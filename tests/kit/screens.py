@@ -82,7 +82,7 @@ class Command:
     columns: int
     boards: str = "esp32s3+slow"
     stop: float | None = None
-    lines: int = 60
+    lines: int = 80
     encoding: str = "utf-8"
     env: Mapping[str, str] = field(default_factory=dict)
     linux: Callable[[FolderMachine], object] | None = lambda machine: None
