@@ -156,6 +156,37 @@ def test_without_reset_the_chip_serves_dfu_afterwards() -> None:
     rig.flash(small_image())
 
 
+class ComesBack(SystemClock):
+    """A clock that points a link at another port when somebody waits."""
+
+    def __init__(self, link: Path, port: str) -> None:
+        super().__init__()
+        self._link, self._port = link, port
+
+    def sleep(self, seconds: float) -> None:
+        self._link.unlink(missing_ok=True)
+        self._link.symlink_to(self._port)
+        super().sleep(seconds)
+
+
+def test_port_that_is_replaced_while_connecting_is_connected_again(tmp_path: Path) -> None:
+    board, link = make_board(), tmp_path / "ttyACM0"
+    link.symlink_to(write_file(tmp_path / "old", b""))
+    options = FlashOptions(over="serial", port=str(link), no_stub=True)
+    with serial_port(board) as port:
+        Flasher(options, clock=ComesBack(link, port)).flash(checked())
+    assert_flashed(board.rom.flash.read, small_image())
+
+
+def test_port_that_is_no_serial_port_is_not_waited_for(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    path = write_file(tmp_path / "file", b"")
+    with pytest.raises(SerialPortError, match="file cannot be opened") as caught:
+        Flasher(FlashOptions(over="serial", port=str(path)), clock=clock).flash(checked())
+    assert caught.value.reason == "failed"
+    assert clock.monotonic() < 1
+
+
 # --- which port -------------------------------------------------------------------------------------------
 
 S3 = SerialPort("COM5", 0x303A, 9, "7c:df:a1:00:00:01", "1-2")

@@ -51,12 +51,20 @@ class EsptoolChip:
             version = self._esptool.__version__
             raise SerialLoaderError(f"esptool {version} does not know the {target.chip}.", reason="esptool")
         self._port = self._open()
-        self._loader: Any = self._call("open the port", lambda: kind(self._port))
+        try:
+            self._loader: Any = self._call("open the port", lambda: kind(self._port))
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> EsptoolChip:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the port."""
         with suppress(Exception):  # a port that left the bus cannot be closed in order
             self._port.close()
 
@@ -172,8 +180,10 @@ class EsptoolChip:
         self._serial_errors: tuple[type[Exception], ...] = (serial.SerialException,)
         try:
             port = serial.serial_for_url(self._port_name, do_not_open=True, exclusive=True)
-            port.rts = port.dtr = False  # after a SYNC, the ROM resets the chip when RTS falls, as on closing
+            if os.name != "posix":
+                port.rts = port.dtr = False
             port.open()
+            _keep_lines(port)
         except (OSError, ValueError) as error:
             raise _cannot_open(self._port_name, error) from error
         return port
@@ -200,6 +210,16 @@ class EsptoolChip:
 
     def _has_left(self) -> bool:
         return os.name == "posix" and not os.path.exists(self._port_name)  # noqa: PTH110 (any name will do)
+
+
+def _keep_lines(port: Any) -> None:
+    """Have the system keep RTS set when it closes the port: after a SYNC, the ROM resets the chip when RTS falls."""
+    with suppress(ImportError, OSError):
+        import termios
+
+        attributes = termios.tcgetattr(port.fileno())
+        attributes[2] &= ~termios.HUPCL
+        termios.tcsetattr(port.fileno(), termios.TCSANOW, attributes)
 
 
 def _import_esptool() -> Any:

@@ -18,6 +18,7 @@ from ..errors import (
     LayoutError,
     NoSerialPortError,
     SerialLoaderError,
+    SerialPortError,
     SeveralPortsError,
     UsageError,
 )
@@ -27,7 +28,7 @@ from ..target import Target
 from ..units import format_size
 from ..usb.serial_ports import SerialPort, serial_ports
 from .esptool_chip import EsptoolChip
-from .flash import FlashSetup
+from .flash import LEAVING_TIME, FlashSetup
 from .results import FlashResult
 
 SCAN_INTERVAL = 0.2  # seconds between two lists of the ports
@@ -133,8 +134,7 @@ class _SerialFlash:
         started = self._clock.monotonic()
         self._on_event(DeviceFound(port.name, "serial", port.serial))
         try:
-            with EsptoolChip(self._target, port.name) as chip:
-                chip.connect()
+            with self._connect(port.name) as chip:
                 if not self._setup.options.no_stub:
                     chip.start_stub()
                 self._refuse_small_flash(chip)
@@ -152,6 +152,42 @@ class _SerialFlash:
         size = self._image.payload_size
         self._on_event(Flashed(port.name, size, seconds, STATUS, ""))
         return FlashResult(port.name, port.serial, size, seconds, STATUS, "", after_reset)
+
+    def _connect(self, port: str) -> EsptoolChip:
+        """Return the connected chip; one that opening the port has reset is connected again once it is back.
+
+        A chip that has answered a SYNC is reset when RTS falls: another program may have left that to us.
+        """
+        node = _node(port)
+        try:
+            return self._connect_once(port)
+        except (SerialPortError, SerialLoaderError):
+            if not self._was_reset(port, node):
+                raise
+        deadline = Deadline(self._clock, self._target.dfu.return_timeout)
+        while True:
+            try:
+                return self._connect_once(port)
+            except SerialPortError:  # not there yet, or udev has not given access to it yet
+                if not deadline.sleep(SCAN_INTERVAL):
+                    raise
+
+    def _connect_once(self, port: str) -> EsptoolChip:
+        chip = EsptoolChip(self._target, port)
+        try:
+            chip.connect()
+        except BaseException:
+            chip.close()
+            raise
+        return chip
+
+    def _was_reset(self, port: str, node: tuple[int, int] | None) -> bool:
+        """Return whether the port is gone or is a new one; the kernel needs a moment to notice."""
+        deadline = Deadline(self._clock, LEAVING_TIME)
+        while node is not None and _node(port) == node:
+            if not deadline.sleep(SCAN_INTERVAL):
+                return False
+        return node is not None
 
     def _refuse_small_flash(self, chip: EsptoolChip) -> None:
         end = max(_address(member) + len(member.data) for member in self._image.flash_members)
@@ -209,6 +245,17 @@ class _SerialFlash:
         self._on_event(PhaseStarted(self.port, phase, total))
         yield
         self._on_event(PhaseFinished(self.port, phase, self._clock.monotonic() - started))
+
+
+def _node(port: str) -> tuple[int, int] | None:
+    """Return what tells a device node from one of the same name that came later; None outside POSIX."""
+    if os.name != "posix":
+        return None
+    try:
+        state = os.stat(port)  # noqa: PTH116
+    except OSError:
+        return None
+    return state.st_ino, state.st_ctime_ns
 
 
 def _address(member: Member) -> int:

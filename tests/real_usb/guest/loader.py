@@ -23,7 +23,7 @@ from ...kit.loader import READ_REG, SYNC_ANSWER, SYNC_FRAME, frame, value, words
 from ...kit.serial_port import OLD_ESPTOOL, esptool, finish, start_esptool
 from ..serial_talk import SerialPort
 from ..usbip import wait_until
-from .conftest import Image, MakeImage, VmBench, flash
+from .conftest import NOBODY, Image, MakeImage, VmBench, esp_dfu, flash
 
 pytestmark = pytest.mark.vm
 
@@ -76,6 +76,37 @@ def test_esptool_verifies_what_we_flashed_and_starts_the_app(
     assert out.count("digest matched") == len(files) // 2, out
     wait_for_tty(there=False)  # esptool itself may fail: the chip can be gone before its last answer
     assert not board.present
+
+
+OVER_SERIAL = ("--over", "serial", "--no-stub")
+
+
+@ALL_CHIPS
+def test_flashes_over_serial_and_starts_the_app(bench: VmBench, image_for: MakeImage, name: str) -> None:
+    board, image = bench.add(name), image_for(name)
+    wait_for_tty()
+    result = flash(board, image, *OVER_SERIAL)
+    print(result)
+    assert f"on serial port {TTY}" in result.out + result.err
+    number = bench.number(board)
+    board.boots_app = True
+    flash(board, image, *OVER_SERIAL)
+    assert bench.number(board) == number  # RTS did not fall, which would have reset the chip
+    result = flash(board, image, *OVER_SERIAL, "--reset", "--path", "1-1")
+    print(result)
+    assert not board.present
+    wait_for_tty(there=False)
+
+
+def test_refused_board_names_serial_port(bench: VmBench, image_for: MakeImage) -> None:
+    board, image = bench.add(), image_for("esp32s3")
+    os.chmod(wait_for_tty(), 0o666)  # noqa: PTH101
+    result = esp_dfu("flash", image.path, user=NOBODY)
+    print(result)
+    assert result.code == 77
+    said = f"esp-dfu flash {image.path} --over serial --port {TTY}"
+    assert said in result.err
+    flash(board, image, *OVER_SERIAL, "--port", TTY, user=NOBODY)
 
 
 def test_esptool_writes_flash_in_dfu_mode(bench: VmBench, tmp_path: Path) -> None:
