@@ -42,6 +42,7 @@ ROOMS = {
     "inputs": ("work", "builds: which file goes to which address"),
     "dfu": ("chip and bus", "DFU 1.1 on the host"),
     "linux": ("chip and bus", "udev, sysfs, permissions"),
+    "loader": ("chip and bus", "the ROM's serial loader"),
     "image": ("chip and bus", "dfu.bin: archive, index, suffix"),
     "usb": ("chip and bus", "pyusb and libusb"),
     "target": ("chip and bus", "chips, as YAML"),

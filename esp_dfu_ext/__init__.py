@@ -52,18 +52,19 @@ _EXPORTS = {
     "target": "Target load_target load_targets",
     "usb.bus": "Bus",
     "events": """
-        AlreadyFlashed BoardLeft DeviceFound Event EventSink Failed Flashed Notice Phase PhaseFinished PhaseStarted
-        Progress Waiting
+        AlreadyFlashed BoardIdentified BoardLeft DeviceFound Event EventSink Failed Flashed Notice Phase PhaseFinished
+        PhaseStarted Progress Waiting
     """,
     "errors": """
         AccessDeniedError AppRunningError BuildFileError DataError DeviceBusyError DeviceGoneError DeviceNotFoundError
-        DfuAnswerError DfuError DfuStateError DfuStatusError DriverMissingError EspDfuError FirmwareError ImageError
-        InputMissingError InterruptedByUserError LayoutError NeedsRootError NoBuildError NoDfuModeError
-        NoFlashSizeError NoSerialPortError NoTargetError NoThreadError OtherBoardError OtherChipError OtherPathError
-        OtherSerialError OtherUsbError OutputError OutsideProjectError ProjectError ReenumerationError RemoteError
-        SerialLoaderError SerialPortError SeveralDevicesError SeveralPortsError SimulationError StallError
-        TargetFileError TargetNotSupportedError Terminated TransferTimeoutError UdevError UnreadableDeviceError
-        UsageError UsbError UsbUnavailableError WrongInputError WrongTargetError
+        DfuAnswerError DfuError DfuSilentError DfuStateError DfuStatusError DriverMissingError EspDfuError FirmwareError
+        FlashTooSmallError ImageError InputMissingError InterruptedByUserError LayoutError LoaderError NeedsRootError
+        NoBuildError NoDfuModeError NoFlashSizeError NoSerialPortError NoTargetError NoThreadError OtherBoardError
+        OtherChipError OtherPathError OtherSerialError OtherUsbError OutputError OutsideProjectError ProjectError
+        ReenumerationError RemoteError SecuredBoardError SerialLoaderError SerialPortError SeveralDevicesError
+        SeveralPortsError SimulationError StallError TargetFileError TargetNotSupportedError Terminated
+        TransferTimeoutError UdevError UnreadableDeviceError UsageError UsbError UsbUnavailableError WrongInputError
+        WrongTargetError
     """,
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}

@@ -18,8 +18,10 @@
     │   ├── TargetNotSupportedError    the chip has no USB DFU in its ROM
     │   ├── LayoutError                files that the ROM would flash wrongly
     │   ├── FirmwareError              an ESP image that is damaged or for another chip
-    │   └── ImageError                 a damaged dfu.bin
-    │       └── WrongTargetError       an intact dfu.bin for another chip
+    │   ├── ImageError                 a damaged dfu.bin
+    │   │   └── WrongTargetError       an intact dfu.bin for another chip
+    │   ├── FlashTooSmallError         an image that ends beyond the board's flash memory
+    │   └── SecuredBoardError          an image that a board with security features would not boot
     ├── InputMissingError          66  a file that does not exist or cannot be read
     ├── DeviceNotFoundError        69  no board matches; this class: no device of the chips' vendors found
     │   ├── OtherUsbError              only another USB device of a chip, such as USB-Serial/JTAG
@@ -39,7 +41,9 @@
     │   ├── DeviceGoneError            the device left the bus
     │   ├── AccessDeniedError      77  no permission to open the device
     │   ├── DriverMissingError     78  the system has no driver that gives access to the device (Windows)
-    │   └── DeviceBusyError        75  another program has claimed the interface
+    │   ├── DeviceBusyError        75  another program has claimed the interface
+    │   ├── LoaderError                the chip's serial loader did not answer, or not as it should
+    │   └── DfuSilentError             DFU no longer answers after a SYNC to the serial loader
     ├── SerialPortError            74  a serial port cannot be opened, or it failed
     ├── SerialLoaderError          74  the chip's serial loader did not answer, or refused a command
     ├── DfuError                   74  the device did not follow DFU 1.1
@@ -334,6 +338,28 @@ class WrongTargetError(ImageError):
         self.target = target
 
 
+class FlashTooSmallError(DataError):
+    """The image ends beyond the board's flash memory.
+
+    Attributes:
+        end: Where the image ends, in bytes.
+        flash_size: Size of the flash memory, as its JEDEC ID says, in bytes.
+    """
+
+    code = "flash-too-small"
+
+    def __init__(self, message: str, *, end: int, flash_size: int) -> None:
+        super().__init__(message)
+        self.end = end
+        self.flash_size = flash_size
+
+
+class SecuredBoardError(DataError):
+    """The board has security features with which it would not boot the image."""
+
+    code = "secured-board"
+
+
 class InputMissingError(EspDfuError):
     """A file does not exist or cannot be read.
 
@@ -545,6 +571,18 @@ class SerialLoaderError(EspDfuError):
     def __init__(self, message: str, *, reason: str = "") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class LoaderError(UsbError):
+    """The ROM's serial loader did not answer, its answer makes no sense, or esptool cannot ask it."""
+
+    code = "loader"
+
+
+class DfuSilentError(UsbError):
+    """The device no longer answered on its DFU interface after a SYNC to its serial loader."""
+
+    code = "dfu-silent"
 
 
 class DfuError(EspDfuError):

@@ -4,6 +4,7 @@ Operations call an event sink and never print. The events of one flashed board c
 
     Waiting*  DeviceFound?  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)  BoardLeft?
 
+`BoardIdentified` comes between two phases, before the download, from boards whose serial loader answers.
 Phases come in the order of `Phase`; phases that are not needed are left out. A ``restart`` or ``strict-restart`` notice
 ends the phase that is running, and the download phase starts again. Any other notice may come at any point. An
 operation on one board raises its error; an operation on several boards reports each error as `Failed`. Only a watch
@@ -54,6 +55,24 @@ class DeviceFound(msgspec.Struct, frozen=True, tag_field="event", tag="device-fo
     path: str
     mode: Literal["run-time", "DFU", "serial"]
     serial: Optional[str]
+
+
+class BoardIdentified(msgspec.Struct, frozen=True, tag_field="event", tag="board-identified"):
+    """The board's serial loader has said who it is.
+
+    Attributes:
+        path: The board's USB port.
+        mac: Its MAC address, ``aa:bb:cc:dd:ee:ff``.
+        flash_size: Size of its flash memory in bytes by the JEDEC ID; None if the ID is unknown.
+        secure_boot: Secure Boot is enabled on it.
+        flash_encryption: Flash encryption is enabled on it.
+    """
+
+    path: str
+    mac: str
+    flash_size: Optional[int]
+    secure_boot: bool
+    flash_encryption: bool
 
 
 class PhaseStarted(msgspec.Struct, frozen=True, tag_field="event", tag="phase-started"):
@@ -107,7 +126,8 @@ class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):
 
     Attributes:
         code: Stable name of the notice: ``restart``, ``strict-restart``, ``part-size-raised``, ``renamed``,
-            ``encryption``, ``secure-boot``, ``missing-parts``, ``forced``, ``detach-again`` or ``report``.
+            ``encryption``, ``secure-boot``, ``missing-parts``, ``forced``, ``detach-again``, ``no-loader``,
+            ``flash-size`` or ``report``.
         message: The notice, for people.
         path: USB port of the board it is about; empty if it is not about a board.
     """
@@ -172,7 +192,17 @@ class BoardLeft(msgspec.Struct, frozen=True, tag_field="event", tag="board-left"
 
 
 Event = Union[
-    Waiting, DeviceFound, PhaseStarted, Progress, PhaseFinished, Notice, Flashed, Failed, AlreadyFlashed, BoardLeft
+    Waiting,
+    DeviceFound,
+    BoardIdentified,
+    PhaseStarted,
+    Progress,
+    PhaseFinished,
+    Notice,
+    Flashed,
+    Failed,
+    AlreadyFlashed,
+    BoardLeft,
 ]
 EventSink = Callable[[Event], None]
 

@@ -51,7 +51,7 @@ late-answer               ok         -d        no-return  ok+1    ok+1        ok
 io-error                  ok         ok        -a         ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    ok+1    ok+1    -r
 slow                      ok         ok        ok         ok      ok          ok          ok          ok          ok      ok      ok      ok
 stall-always              ok         mode      -a         stall   stall+2     stall+2     stall+2     stall+2     stall+2 stall+2 stall   -r
-dead                      mode       mode      -a         timeout timeout     timeout     timeout     timeout     timeout timeout timeout -r
+dead                      mode       mode      -a         silent  silent      silent      silent      silent      silent  silent  silent  -r
 short-status              -n         -n        -a         ok+1    ok+1        ok+1        ok+1        ok+1        ok+1    -f      ok+1    -r
 short-always              -n         -n        -a         answer  answer      answer      answer      answer      answer  -f      answer  -r
 state-9                   -n         -n        -a         ok      ok+1        ok+1        ok+1        ok+1        ok+1    -f      ok+1    -r

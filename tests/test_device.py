@@ -8,7 +8,7 @@ from esp_dfu_ext.dfu.device import DfuDevice
 from esp_dfu_ext.dfu.spec import Mode, Request
 from esp_dfu_ext.errors import DeviceGoneError, DfuError, StallError, TransferTimeoutError, UsbError
 from esp_dfu_ext.simulator.board import Effect, hang, stall
-from esp_dfu_ext.usb.bus import UsbHandle
+from esp_dfu_ext.usb.handle import UsbHandle
 
 from .kit.archives import FILES, archive
 from .kit.boards import Transfer, make_rig, open_board

@@ -21,6 +21,8 @@ ARGUMENTS: dict[str, Any] = {
     "build": Path("build"),
     "builds": [Path("build"), Path("build_s3")],
     "image_target": "esp32s2",
+    "end": 0x200000,
+    "flash_size": 0x100000,
     "incomplete": True,
     "kind": "elf",
     "meant": "esp32s2",

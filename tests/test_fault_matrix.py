@@ -29,9 +29,11 @@ pytestmark = pytest.mark.usefixtures("default_signals")
 # As in docs/errors.md.
 EXIT_CODES = {
     "device-busy": 75, "no-permission": 77, "device-gone": 74, "no-return": 74, "no-dfu-mode": 74,
+    "dfu-silent": 74,
     "usb-timeout": 74, "usb-stall": 74, "dfu-status": 74, "dfu-state": 74, "dfu-answer": 74,
 }  # fmt: skip
 MESSAGES = {
+    "dfu-silent": "DFU no longer answers after the SYNC",
     "device-busy": "another program holds the device",
     "no-permission": "no permission to open the device",
     "device-gone": "the device left the bus",
@@ -156,7 +158,7 @@ def deadline(cell: Cell, kind: str) -> float:
     limits = chip().dfu
     patience = {"first": limits.erase_timeout, "params": limits.erase_timeout, "zero": limits.verify_timeout + 0.1}
     wait = max(patience.get(cell.place.name, 5.0), 5.0)
-    again = 2 * 5.0 + 0.5 if kind == "timeout" else 0.0  # two more requests, and a scan of the bus
+    again = 2 * 5.0 + 0.5 if kind in ("timeout", "silent") else 0.0  # two more requests, and a scan of the bus
     away = RETURN_TIMEOUT + 0.2 if kind in ("no-return", "mode") or cell.place.name in ("detach", "wait") else 0.0
     return wait + again + away + 3.0
 

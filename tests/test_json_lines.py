@@ -31,6 +31,7 @@ Capture = pytest.CaptureFixture[str]
 EVENTS: list[events.Event] = [
     events.Waiting(1.5),
     events.DeviceFound("1-2.3", "DFU", None),
+    events.BoardIdentified("1-2.3", "7c:df:a1:00:00:01", 4 << 20, True, False),
     events.PhaseStarted("1-2.3", Phase.DOWNLOAD, 7),
     events.Progress("1-2.3", Phase.DOWNLOAD, 3, 7, "žluťoučký\n\x1b[31m"),
     events.PhaseFinished("1-2.3", Phase.VERIFY, 0.25),

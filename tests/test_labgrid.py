@@ -91,6 +91,7 @@ def dfu_bin(tmp_path: Path) -> Path:
 def test_options_become_words_of_command_line() -> None:
     assert _command_line(FlashOptions()) == []
     assert _command_line(FlashOptions(wait=2.5, strict=True)) == ["--wait", "2.5", "--strict"]
+    assert _command_line(FlashOptions(no_loader=True)) == ["--no-loader"]
 
 
 def test_every_flash_option_exists_on_command_line() -> None:

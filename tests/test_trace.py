@@ -40,7 +40,7 @@ def traced_flash(rig: Rig, path: Path, **options: Any) -> str:
     """Flash with a trace; return its text."""
     with TraceFile(path, rig.clock) as trace:
         rig.bus.trace = trace.trace
-        rig.flash(**options)
+        rig.flash(**{"no_loader": True, **options})
     return path.read_text(encoding="utf-8") if path.suffix == ".txt" else ""
 
 
@@ -69,6 +69,14 @@ def test_text_names_every_request(tmp_path: Path) -> None:
         "close",  # is it the same board?
         "open", "GET_DEVICE_DESCRIPTOR", "GET_CONFIG_DESCRIPTOR", "claim", "release", "close",
     ]  # fmt: skip
+
+
+def test_text_shows_serial_loader(tmp_path: Path) -> None:
+    text = traced_flash(make_rig(mode=Mode.DFU), tmp_path / "t.txt", no_loader=False)
+    assert "bulk OUT 0x03                   46 -> c0 00 08 24 00 00 00 00 00 07 07 12 20 55 55 55 ..\n" in text
+    assert text.count("bulk IN 0x84 ") > 8 * 14
+    assert text.index("bulk OUT 0x03") < text.index("DFU_DNLOAD")
+    assert text.index("attach") > text.rindex("DFU_GETSTATUS")
 
 
 def test_text_shows_values_results_and_status(tmp_path: Path) -> None:
@@ -244,7 +252,7 @@ def capture_of(rig: Rig, path: Path) -> list[tuple[Urb, Urb]]:
     with TraceFile(path, rig.clock) as trace:
         rig.bus.trace = trace.trace
         with contextlib.suppress(UsbError):
-            rig.flash()
+            rig.flash(no_loader=True)
     urbs = list((read_pcap if path.suffix == ".pcap" else read_pcapng)(path.read_bytes()))
     pairs = list(zip(urbs[::2], urbs[1::2]))
     assert len(pairs) * 2 == len(urbs)

@@ -35,7 +35,6 @@ class FlashArguments(FlashOptions):
     watch: bool = False
     count: int | None = None
     report: str | None = None
-    force: bool = False
 
     def check(self) -> None:
         """Check the values of the options, and that they do not contradict each other.

@@ -97,6 +97,12 @@ def flash() -> list[dict[str, Any]]:
         },
         {"names": ["--strict"], "is_flag": True, "help": "Ask the chip for its status after each block; slower."},
         {
+            "names": ["--no-loader"],
+            "is_flag": True,
+            "envvar": "ESP_DFU_NO_LOADER",
+            "help": "Use DFU only, not the chip's serial loader: slower, and the board stays unknown.",
+        },
+        {
             "names": ["--reset"],
             "is_flag": True,
             "help": "Try to start the app with a bus reset, then report what appears on the port.",
@@ -124,7 +130,7 @@ def flash() -> list[dict[str, Any]]:
         {
             "names": ["--force"],
             "is_flag": True,
-            "help": "Accept firmware that looks damaged or is for another chip.",
+            "help": "Accept firmware that looks damaged, is for another chip, or that the board will not boot.",
         },
         {"names": ["--simulate"], "is_flag": True, "help": "Dry run on a simulated board; USB is not used."},
         _trace(),

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from ..clock import Clock, Deadline
 from ..errors import AccessDeniedError, DriverMissingError
-from ..usb.bus import UsbHandle
+from ..usb.handle import UsbHandle
 from .discovery import SCAN_INTERVAL, DfuInterface
 
 # Seconds that udev may need to give a user access to a device that has just appeared.

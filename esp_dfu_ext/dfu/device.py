@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import DfuAnswerError, StallError, TransferTimeoutError, UsbError
-from ..usb.bus import UsbHandle
+from ..usb.handle import UsbHandle
 from .spec import REQUEST_TYPE_IN, REQUEST_TYPE_OUT, STATUS_LENGTH, Request, StatusResponse
 
 SET_INTERFACE = (0x01, 0x0B)  # bmRequestType and bRequest

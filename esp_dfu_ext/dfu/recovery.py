@@ -9,6 +9,8 @@ from .spec import State, Status
 
 # Maximum number of DFU_ABORT and DFU_CLRSTATUS requests; in figure A.1 no way to dfuIDLE needs more than two.
 _STEPS = 8
+_NO_ANSWER, _NO_WAY = "no longer answers", "can no longer be reached"
+SILENT = (_NO_ANSWER, _NO_WAY)  # what `back_to_idle` returns of a device whose DFU interface is dead
 _WORKING_STATES = (State.dfuDNBUSY, State.dfuMANIFEST, State.dfuMANIFEST_SYNC)
 _UNRECOVERABLE_STATES = (State.appIDLE, State.appDETACH, State.dfuMANIFEST_WAIT_RESET)
 
@@ -56,9 +58,9 @@ def back_to_idle(device: DfuDevice, clock: Clock) -> str:
     except StallError:
         return "refuses to return to dfuIDLE"
     except TransferTimeoutError:
-        return "no longer answers"
+        return _NO_ANSWER
     except UsbError:
-        return "can no longer be reached"
+        return _NO_WAY
     except DfuStateError as error:
         return f"stays in state {error.state}"
     except DfuError:

@@ -277,6 +277,20 @@ ADVICE: Mapping[str, _Advise] = {
     "no-dfu-mode": _download_mode,
     "other-board": _LIST_BOARDS,
     "dfu-status": lambda c: [board.status(c.data["status"], c.names.build, c.names.flash)],
+    "loader": _download_mode,
+    "dfu-silent": lambda c: [
+        board.download_mode(c.target),
+        f"Then flash without the serial loader: {c.names.flash} --no-loader",
+        *([] if "--trace" in c.names.flash else [f"Please report this, with a trace of: {c.names.flash} --trace FILE"]),
+    ],
+    "flash-too-small": lambda c: [
+        "In menuconfig, choose the board's flash size (Serial flasher config) and a partition table that fits into it.",
+        f"Then build again: {c.names.compile}",
+    ],
+    "secured-board": lambda c: [
+        "Sign or encrypt the firmware with this board's keys: such a board boots nothing else.",
+        *([f"To override this check: {c.names.again} --force"] if c.names.again else []),
+    ],
     **dict.fromkeys(("usb-io", "usb-stall", "usb-timeout", "dfu-state", "dfu-answer"), _try_again),
     "simulation": _text("Report this: it is a defect of esp-dfu."),
     "interrupted": lambda c: [f"Flash again: {c.names.flash}"] if c.data.get("incomplete") else [],

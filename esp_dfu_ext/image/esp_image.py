@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,12 @@ _APP_DESC_OFFSET = 32
 _APP_DESC = struct.Struct("<I12x32s32s16s16s32s32s")
 _APP_DESC_MAGIC = 0xABCD5432
 _CONFIGURATION = "ESPTOOL_CFGFILE"  # names esptool's configuration file
+_IMPORTING = threading.RLock()  # boards that are flashed at once share the environment
 _MOST_SEGMENTS = 16
 _XOR_BLOCK = 1 << 14  # bytes, a power of two
 _HEADER, _SEGMENT_HEADER, _SHA256 = 24, 8, 32  # bytes; ESP-IDF, esp_app_format.h
 _FLASH_SIZE_OFFSET, _HASHED_OFFSET = 3, 23
+_SIGNATURE_SECTOR, _SIGNATURE_BLOCK = 4096, b"\xe7\x02"  # magic byte, version; ESP-IDF, secure_boot.h
 _LARGEST_FLASH = 7  # 1 MiB << 7; ESP-IDF, esp_image_flash_size_t
 
 
@@ -95,6 +98,15 @@ def image_length(data: bytes | memoryview) -> int | None:
     return end if end <= len(data) else None
 
 
+def is_signed(data: bytes | memoryview) -> bool:
+    """Tell whether an ESP image is followed by the signature sector of Secure Boot V2, where a ROM looks for it."""
+    length = image_length(data)
+    if length is None:
+        return False
+    start = -(-length // _SIGNATURE_SECTOR) * _SIGNATURE_SECTOR
+    return bytes(data[start : start + 2]) == _SIGNATURE_BLOCK
+
+
 def read_esp_image(data: bytes) -> EspImage | None:
     """Check header, segments, checksum and hash of a file; None if it does not start like an ESP image."""
     if not data or data[0] != ESP_IMAGE_MAGIC:
@@ -132,14 +144,15 @@ def own_configuration() -> Iterator[None]:
     Otherwise it reads esptool.cfg, setup.cfg and tox.ini of the current folder, which may be a stranger's project: a
     wrong number there ends the import with a traceback, and a pipe never ends it.
     """
-    before = os.environ.get(_CONFIGURATION)
-    os.environ[_CONFIGURATION] = str(Path(__file__).with_name("esptool.cfg"))
-    try:
-        yield
-    finally:
-        del os.environ[_CONFIGURATION]
-        if before is not None:
-            os.environ[_CONFIGURATION] = before
+    with _IMPORTING:
+        before = os.environ.get(_CONFIGURATION)
+        os.environ[_CONFIGURATION] = str(Path(__file__).with_name("esptool.cfg"))
+        try:
+            yield
+        finally:
+            del os.environ[_CONFIGURATION]
+            if before is not None:
+                os.environ[_CONFIGURATION] = before
 
 
 def _problem(data: bytes, chip_id: int | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from ..clock import Clock, Deadline
@@ -13,12 +13,15 @@ from ..dfu.detach import detach_and_wait
 from ..dfu.device import DfuDevice
 from ..dfu.discovery import SCAN_INTERVAL, DfuInterface, Selector, describe, device_at, select
 from ..dfu.download import RESET_STATES, download
-from ..dfu.recovery import back_to_idle
+from ..dfu.recovery import SILENT, back_to_idle
 from ..dfu.spec import Mode, StatusResponse
-from ..errors import DeviceGoneError, DfuError, InterruptedByUserError, TransferTimeoutError, UsbError
+from ..errors import DeviceGoneError, DfuError, DfuSilentError, InterruptedByUserError, TransferTimeoutError, UsbError
 from ..events import DeviceFound, Event, EventSink, Flashed, Phase, PhaseFinished, PhaseStarted, Progress
+from ..loader.rom_loader import preloading
 from ..target import Target
 from ..usb.bus import Bus, UsbDevice
+from ..usb.handle import UsbHandle
+from .acquaint import BoardLoader, check_fits, refuse_unbootable
 from .inspect import CheckedImage
 from .results import FlashResult
 
@@ -37,6 +40,8 @@ class FlashOptions:
         over: ``dfu``, or ``serial`` to flash through the board's own serial port with esptool; one board only.
         port: Name of the serial port; None for that of the only board.
         no_stub: Over serial, do without esptool's stub, which compresses and is faster.
+        no_loader: Leave the chip's serial loader alone: DFU only, in the chip's slow loop.
+        force: Flash an image that the board will not boot because of its security features.
     """
 
     wait: float = 0.0
@@ -45,6 +50,8 @@ class FlashOptions:
     over: str = "dfu"
     port: str | None = None
     no_stub: bool = False
+    no_loader: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,7 @@ class _BoardFlash:
         self._clock = setup.clock
         self._on_event = setup.on_event
         self._path = ""
+        self._loader: BoardLoader | None = None
         self.stopped_where = " while looking for a board; nothing was written"
         self.written = _Written.NOTHING
 
@@ -144,10 +152,12 @@ class _BoardFlash:
                 raise DfuError(f"The device on port {self._path} does not accept downloads (bitCanDnload is 0).")
             patience = max(0.0, permitted - self._clock.monotonic())
             if interface.mode is Mode.RUN_TIME:
-                interface = self._detach(interface, serial, patience)
+                with preloading() if self._uses_loader else nullcontext():
+                    interface = self._detach(interface, serial, patience)
                 patience = ACCESS_DELAY
             with open_interface(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
+                self._meet(handle, interface)
                 answer = self._download(device, interface)
                 seconds = self._clock.monotonic() - started
                 after_reset = None
@@ -159,7 +169,7 @@ class _BoardFlash:
             raise
         status, state = str(answer.status), str(answer.state)
         self._on_event(Flashed(self._path, self._image.payload_size, seconds, status, state))
-        return FlashResult(self._path, serial, self._image.payload_size, seconds, status, state, after_reset)
+        return FlashResult(self._path, serial, self._image.payload_size, seconds, status, state, after_reset, self._mac)
 
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:
@@ -177,6 +187,33 @@ class _BoardFlash:
             if isinstance(error, DeviceGoneError) and self._has_left(interface):
                 raise
             return None
+
+    @property
+    def _uses_loader(self) -> bool:
+        loader = self._target.serial_loader
+        return loader is not None and loader.use and not self._options.no_loader
+
+    @property
+    def _mac(self) -> str | None:
+        return self._loader.identity.mac if self._loader is not None and self._loader.identity is not None else None
+
+    def _meet(self, handle: UsbHandle, interface: DfuInterface) -> None:
+        """Take the chip into its fast loop, and check the image against what the board says of itself."""
+        if not self._uses_loader:
+            return
+        self._loader = BoardLoader(interface.device, self._target, self._clock, self._on_event)
+        self._loader.greet(handle)
+        identity = self._loader.identity
+        if identity is not None:
+            check_fits(self._image, self._target, identity, self._path, self._on_event)
+            refuse_unbootable(
+                self._image,
+                self._target,
+                identity,
+                self._path,
+                force=self._options.force,
+                on_event=self._on_event,
+            )
 
     def _detach(self, interface: DfuInterface, serial: str | None, patience: float) -> DfuInterface:
         self.stopped_where = f" while the board on port {self._path} was changing to DFU mode; nothing was written"
@@ -212,9 +249,14 @@ class _BoardFlash:
         except (DfuError, UsbError) as error:
             if type(error) in (UsbError, TransferTimeoutError) and self._has_left(interface):
                 raise DeviceGoneError(f"Port {self._path}: the device left the bus.") from error
-            error.notes += (
-                f"{self.written.value} The board on port {self._path} {back_to_idle(device, self._clock)}.",
-            )
+            state = back_to_idle(device, self._clock)
+            notes = (f"{self.written.value} The board on port {self._path} {state}.",)
+            if state in SILENT and self._loader is not None and self._loader.synchronized:
+                raise DfuSilentError(
+                    f"Port {self._path}: DFU no longer answers after the SYNC to the chip's serial loader.",
+                    notes=(error.message, *error.notes, *notes),
+                ) from error
+            error.notes += notes
             raise
         except BaseException:
             # Ctrl-C, or an event sink that fails.

@@ -19,7 +19,7 @@ import msgspec
 
 from ..clock import Clock, Deadline, SystemClock
 from ..errors import EspDfuError, OutputError
-from ..events import DeviceFound, Event, EventSink, Failed, Flashed, Notice, ignore
+from ..events import BoardIdentified, DeviceFound, Event, EventSink, Failed, Flashed, Notice, ignore
 from ..units import clean
 from ..versions import RECORD_LINE, __version__
 from .inspect import CheckedImage
@@ -39,6 +39,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         result: pass: the chip compared every MD5 with its flash memory and reported OK. fail: anything else.
         path: USB port, bus-port.port, as dfu-list shows it; over serial, the name of the serial port.
         serial: Serial number of the board; null if it has none or could not be read. Some chips all have the same one.
+        mac: MAC address of the board, as the chip's serial loader tells it; null if it did not.
         target: Chip, as idf.py set-target names it.
         image_sha256: SHA-256 of the whole dfu.bin, hexadecimal.
         project: Project name of the app; null if the image contains no app.
@@ -56,6 +57,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     result: Literal["pass", "fail"]
     path: str
     serial: Optional[str]
+    mac: Optional[str] = None
     target: str
     image_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     project: Optional[str]
@@ -225,12 +227,16 @@ class Recorder:
     on_event: EventSink = ignore
     now: Callable[[], datetime] = _utc_now
     error: OutputError | None = None
+    _macs: dict[str, str] = field(default_factory=dict)
     _found: dict[str, tuple[float, str | None]] = field(default_factory=dict)
 
     def __call__(self, event: Event) -> None:
         """Record the event if it is a result, and pass it on."""
         if isinstance(event, DeviceFound):
             self._found[event.path] = self.clock.monotonic(), event.serial
+            self._macs.pop(event.path, None)
+        elif isinstance(event, BoardIdentified):
+            self._macs[event.path] = event.mac
         elif isinstance(event, Flashed):
             self._record(event.path, size=event.size, seconds=event.seconds)
         elif isinstance(event, Failed):
@@ -260,6 +266,7 @@ class Recorder:
             result="pass" if code is None else "fail",
             path=path,
             serial=serial,
+            mac=self._macs.get(path),
             target=self.image.target.name,
             image_sha256=self.image.image.sha256,
             project=clean(app.project) if app is not None else None,

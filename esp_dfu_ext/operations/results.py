@@ -19,6 +19,7 @@ class FlashResult:
         status: Last bStatus.
         state: Last bState; empty over serial.
         after_reset: What was on the port after a reset; None if there was none.
+        mac: MAC address, None if the chip's serial loader was not used or did not tell it.
     """
 
     path: str
@@ -28,6 +29,7 @@ class FlashResult:
     status: str
     state: str
     after_reset: str | None
+    mac: str | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ..events import (
     AlreadyFlashed,
+    BoardIdentified,
     BoardLeft,
     DeviceFound,
     Event,
@@ -216,7 +217,7 @@ class GangBarView(BarView):
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        if not isinstance(event, DeviceFound):
+        if not isinstance(event, (BoardIdentified, DeviceFound)):
             super().__call__(event)
         if isinstance(event, Flashed):
             size, time = format_size(event.size), format_seconds(event.seconds)

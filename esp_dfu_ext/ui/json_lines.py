@@ -56,6 +56,7 @@ class Board(msgspec.Struct, kw_only=True):
         status: Last bStatus.
         state: Last bState; empty over serial.
         after_reset: Device found on the port after a reset; null if there was none.
+        mac: MAC address; null if the chip's serial loader did not tell it.
         error: Why the board was not flashed; null if it was.
     """
 
@@ -66,6 +67,7 @@ class Board(msgspec.Struct, kw_only=True):
     status: Union[str, msgspec.UnsetType] = msgspec.UNSET
     state: Union[str, msgspec.UnsetType] = msgspec.UNSET
     after_reset: Union[str, msgspec.UnsetType, None] = msgspec.UNSET
+    mac: Union[str, msgspec.UnsetType, None] = msgspec.UNSET
     error: Optional[Error] = None
 
 
@@ -208,5 +210,6 @@ def _outcome_of(board: Board) -> FlashOutcome:
         board.status or "",
         board.state or "",
         board.after_reset or None,
+        board.mac or None,
     )
     return FlashOutcome(board.path, board.serial, result, None)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..events import (
     AlreadyFlashed,
+    BoardIdentified,
     DeviceFound,
     Event,
     Failed,
@@ -19,7 +20,7 @@ from ..events import (
     Progress,
     Waiting,
 )
-from ..units import format_seconds
+from ..units import format_seconds, format_size
 from .console import Console
 
 # What a finished phase has done.
@@ -69,8 +70,17 @@ class LineView(FlashView):
             article = "an" if self._title[0] in "AEIOU" else "a"
             self._console.info(f"Waiting up to {format_seconds(event.seconds)} for {article} {self._title} ...")
 
+        elif isinstance(event, BoardIdentified):
+            self._identified(event)
+
     def _notice(self, event: Notice) -> None:
-        self._console.warn(event.message)
+        if event.code == "no-loader":  # nothing is wrong with the flash
+            self._console.info(located(event))
+        else:
+            self._console.warn(event.message)
+
+    def _identified(self, event: BoardIdentified) -> None:
+        self._console.info(f"  {identity(event)}")
 
 
 class LogView(LineView):
@@ -115,6 +125,9 @@ class GangLogView(LogView):
 
     def _line(self, path: str, text: str) -> None:
         self._console.info(f"{path:<7} {text}")
+
+    def _identified(self, event: BoardIdentified) -> None:
+        self._line(event.path, identity(event))
 
 
 # --- boards as they are plugged in ------------------------------------------------------------------------
@@ -193,6 +206,17 @@ class WatchLogView(GangLogView, WatchView):
 def located(event: Notice) -> str:
     """Return the text of a notice with the port that it is about."""
     return event.message if event.path in event.message else f"Port {event.path}: {event.message}"
+
+
+def identity(event: BoardIdentified) -> str:
+    """Return what a board says of itself, in a line."""
+    size = (
+        "flash memory of unknown size"
+        if event.flash_size is None
+        else f"{format_size(event.flash_size)} of flash memory"
+    )
+    features = (("Secure Boot", event.secure_boot), ("flash encryption", event.flash_encryption))
+    return ", ".join([f"MAC {event.mac}", size, *(f"{name} enabled" for name, on in features if on)])
 
 
 def invitation(title: str, ports: str, count: int | None) -> str:

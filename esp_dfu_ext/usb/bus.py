@@ -1,4 +1,4 @@
-"""Scans, opens and control transfers through pyusb.
+"""The devices on a bus, found through pyusb.
 
 The rest of the package uses `Bus`, `UsbDevice` and `UsbHandle`, which raise the errors of `errors`, never pyusb's.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +21,8 @@ from ..errors import (
 )
 from ..units import clean, usb_id
 from .descriptors import InterfaceDescriptor, interfaces, path_key, port_path
-from .libusb import BackendFactory, libusb_backend, mapped, raise_mapped
+from .handle import UsbHandle, on_port
+from .libusb import BackendFactory, libusb_backend, mapped
 from .trace import LOGGER, Step, Trace
 from .tracing_backend import TracingBackend
 
@@ -94,7 +94,7 @@ class UsbDevice:
         if index == 0:
             return None
         try:
-            with _on_port(self.path):
+            with on_port(self.path):
                 # get_string() would read the languages itself, but takes "no permission" for "no languages".
                 languages = usb.control.get_descriptor(self._device, 254, usb.util.DESC_TYPE_STRING, 0)
                 language = int.from_bytes(bytes(languages[2:4]), "little")
@@ -106,90 +106,6 @@ class UsbDevice:
         finally:
             usb.util.dispose_resources(self._device)
         return clean(text)
-
-
-class UsbHandle:
-    """An open device with one claimed interface; a context manager that releases and closes it."""
-
-    def __init__(self, device: Any, interface: int, path: str) -> None:
-        self._device = device
-        self._interface = interface
-        self._path = path
-        self._backend: Any = None
-        self._handle: Any = None
-
-    def __enter__(self) -> UsbHandle:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def claim(self) -> None:
-        """Open the device and claim the interface."""
-        import usb.util
-
-        with _on_port(self._path):
-            usb.util.claim_interface(self._device, self._interface)
-        # Transfers bypass pyusb's device, which claims the interface and takes three locks for each of them.
-        self._backend, self._handle = self._device.backend, self._device._ctx.handle
-
-    def close(self) -> None:
-        """Release the interface and close the device; never fails."""
-        import usb.util
-
-        self._handle = None
-        with contextlib.suppress(Exception):
-            usb.util.dispose_resources(self._device)
-
-    def control_out(self, request_type: int, request: int, value: int, data: bytes, timeout: float) -> int:
-        """Send `data` to the interface in a control transfer.
-
-        Args:
-            request_type: bmRequestType.
-            request: bRequest.
-            value: wValue.
-            data: At most 65535 bytes.
-            timeout: Seconds.
-
-        Returns:
-            Number of bytes sent.
-
-        Raises:
-            UsbError: The transfer failed; the subclass says how.
-        """
-        return self._transfer(request_type, request, value, array("B", data), timeout)
-
-    def control_in(self, request_type: int, request: int, value: int, length: int, timeout: float) -> bytes:
-        """Receive at most `length` bytes from the interface; arguments and errors as for `control_out`."""
-        buffer = array("B", bytes(length))
-        count = self._transfer(request_type, request, value, buffer, timeout)
-        return buffer.tobytes()[:count]
-
-    def _transfer(self, request_type: int, request: int, value: int, buffer: array[int], timeout: float) -> int:
-        handle = self._handle
-        if handle is None:
-            raise UsbError(f"Port {self._path}: the device is closed.", path=self._path)
-        # libusb takes an unsigned int, and 0 would mean no time-out at all.
-        milliseconds = min(int(timeout * 1000), 0xFFFFFFFF) or 1
-        try:
-            count: int = self._backend.ctrl_transfer(
-                handle, request_type, request, value, self._interface, buffer, milliseconds
-            )
-        except Exception as error:
-            raise_mapped(f"Port {self._path}", error, self._path)
-            raise
-        return count
-
-    def reset(self) -> None:
-        """Reset the port.
-
-        Raises:
-            DeviceGoneError: The device did not come back as it was.
-            UsbError: The reset failed for another reason.
-        """
-        self._handle = None  # pyusb closes the device after a reset
-        with _on_port(self._path):
-            self._device.reset()
 
 
 class Bus:
@@ -252,10 +168,6 @@ class Bus:
         if self.trace is None and LOGGER.isEnabledFor(logging.DEBUG):
             self.trace = Trace()
         return self.trace
-
-
-def _on_port(path: str) -> mapped:
-    return mapped(f"Port {path}", path)
 
 
 def _all_of(find: Any, backend: Any, wanted: Callable[[Any], bool]) -> list[Any]:

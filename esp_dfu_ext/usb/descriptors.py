@@ -6,14 +6,34 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 DEVICE, CONFIGURATION, STRING = 1, 2, 3  # bDescriptorType, USB 2.0 table 9-5
 
 
+_BULK = 2  # bmAttributes, transfer type; USB 2.0 table 9-13
+
+
+class BulkEndpoint(NamedTuple):
+    """A bulk end point: bEndpointAddress, and wMaxPacketSize in bytes."""
+
+    address: int
+    max_packet: int
+
+    @property
+    def is_in(self) -> bool:
+        """True if it goes to the host."""
+        return bool(self.address & 0x80)
+
+
 @dataclass(frozen=True)
 class InterfaceDescriptor:
-    """One alternate setting of an interface; `extra` holds the class-specific descriptors that follow it."""
+    """One alternate setting of an interface.
+
+    Attributes:
+        extra: The class-specific descriptors that follow it.
+        bulk: Its bulk end points.
+    """
 
     configuration: int
     number: int
@@ -23,6 +43,7 @@ class InterfaceDescriptor:
     protocol: int
     name_index: int
     extra: bytes = b""
+    bulk: tuple[BulkEndpoint, ...] = ()
 
 
 def interfaces(device: Any) -> Iterator[InterfaceDescriptor]:
@@ -38,6 +59,11 @@ def interfaces(device: Any) -> Iterator[InterfaceDescriptor]:
                 interface.bInterfaceProtocol,
                 interface.iInterface,
                 bytes(interface.extra_descriptors),
+                tuple(
+                    BulkEndpoint(each.bEndpointAddress, each.wMaxPacketSize)
+                    for each in interface
+                    if each.bmAttributes & 3 == _BULK
+                ),
             )
 
 

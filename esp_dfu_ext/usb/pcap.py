@@ -1,4 +1,4 @@
-"""Control transfers as a capture of Linux usbmon, in pcapng or pcap, for Wireshark.
+"""Control and bulk transfers as a capture of Linux usbmon, in pcapng or pcap, for Wireshark.
 
 Formats: LINKTYPE_USB_LINUX_MMAPPED of https://www.tcpdump.org/linktypes.html, whose header is struct mon_bin_hdr of
 Documentation/usb/usbmon.rst in Linux; pcap and pcapng as defined in draft-ietf-opsawg-pcap and -pcapng.
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from ..errors import AccessDeniedError, DeviceBusyError, DeviceGoneError, StallError, TransferTimeoutError, UsbError
-from .trace import TraceEntry, Transfer
+from .trace import BulkTransfer, TraceEntry, Transfer
 
 LINKTYPE_USB_LINUX_MMAPPED = 220
 # The longest packet of a control transfer. Other programs write rounder numbers, so together with the link type it
@@ -36,7 +37,7 @@ PCAPNG_HEADER = _block(_SECTION, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)) + _
 # struct mon_bin_hdr, 64 bytes: id, type, transfer type, endpoint, device, bus, setup flag, data flag, seconds,
 # microseconds, status, length, captured length, setup packet, and four fields that control transfers leave at 0.
 _HEADER = struct.Struct("<QBBBBHBBqiiII8sIIII")
-_CONTROL = 2
+_CONTROL, _BULK = 2, 3
 _PRESENT = 0  # as a flag; any other value, usbmon's are ASCII, says that the part is absent
 # Linux's errno numbers, on whatever system this runs.
 _IN_PROGRESS, _PROTOCOL_ERROR = -115, -71
@@ -65,25 +66,43 @@ class UsbmonWriter:
 
     def __call__(self, entry: TraceEntry) -> None:
         """Write the two packets of a transfer, its submission and its completion."""
-        if isinstance(entry, Transfer):
+        if isinstance(entry, (Transfer, BulkTransfer)):
             self._number += 1
             self._write(b"".join(self._frame(*urb) for urb in _urbs(entry, self._number)))
 
 
-def _urbs(transfer: Transfer, number: int) -> Iterator[tuple[int, bytes]]:
-    """Yield microseconds since 1970 and packet of a transfer's submission, then those of its completion."""
+class _Kind(NamedTuple):
+    """What the header says of a transfer's kind: its type, end point, setup packet, and whether that is present."""
+
+    transfer_type: int
+    end_point: int
+    is_in: bool
+    length: int
+    setup: bytes
+    setup_flag: int
+
+
+def _kind(transfer: Transfer | BulkTransfer) -> _Kind:
+    if isinstance(transfer, BulkTransfer):
+        return _Kind(_BULK, transfer.endpoint, transfer.is_in, transfer.length, bytes(8), ord("-"))
     is_in = bool(transfer.request_type & 0x80)
-    bus = int(transfer.path.partition("-")[0])
     setup = struct.pack(
         "<BBHHH", transfer.request_type, transfer.request, transfer.w_value, transfer.w_index, transfer.w_length
     )
+    return _Kind(_CONTROL, 0x80 if is_in else 0, is_in, transfer.w_length, setup, _PRESENT)
+
+
+def _urbs(transfer: Transfer | BulkTransfer, number: int) -> Iterator[tuple[int, bytes]]:
+    """Yield microseconds since 1970 and packet of a transfer's submission, then those of its completion."""
+    transfer_type, end_point, is_in, asked, setup, setup_flag = _kind(transfer)
+    bus = int(transfer.path.partition("-")[0])
     status = 0 if transfer.error is None else _STATUS.get(transfer.error, _PROTOCOL_ERROR)
     if is_in:
         submitted, completed, done = b"", transfer.data, len(transfer.data)
     else:
         submitted, completed, done = transfer.data, b"", 0 if status else len(transfer.data)
     for kind, when, code, length, data in (
-        (b"S", transfer.when, _IN_PROGRESS, transfer.w_length, submitted),
+        (b"S", transfer.when, _IN_PROGRESS, asked, submitted),
         (b"C", transfer.when + transfer.seconds, status, done, completed),
     ):
         microseconds = round(when * 1_000_000)
@@ -91,11 +110,11 @@ def _urbs(transfer: Transfer, number: int) -> Iterator[tuple[int, bytes]]:
         header = _HEADER.pack(
             number,
             kind[0],
-            _CONTROL,
-            0x80 if is_in else 0,
+            transfer_type,
+            end_point,
             transfer.address & 0xFF,
             bus & 0xFFFF,
-            _PRESENT if kind == b"S" else ord("-"),
+            setup_flag if kind == b"S" else ord("-"),
             _PRESENT if data else absent[0],
             microseconds // 1_000_000,
             microseconds % 1_000_000,

@@ -68,17 +68,38 @@ class Transfer(NamedTuple):
 
     def __str__(self) -> str:
         arrow = "<-" if self.request_type & 0x80 else "->"
-        if self.error is not None:
-            result = f"failed: {self.error.code}"
-        else:
-            result = self.data[:_SHOWN].hex(" ")
-            if len(self.data) > _SHOWN:
-                result += " .."
-            if len(self.data) != self.w_length:
-                result += f"  ({len(self.data)} bytes)"
+        result = _result(self.data, self.w_length, self.error)
         source = "  (from libusb's cache)" if self.cached else ""
         head = f"{self.path:7} {self.name:21} {self.w_value:#06x} {self.w_length:5} {arrow}"
         return f"{head} {result}{source}".rstrip()
+
+
+class BulkTransfer(NamedTuple):
+    """A bulk transfer that has ended; attributes as for `Transfer`.
+
+    Attributes:
+        endpoint: bEndpointAddress.
+        length: Bytes to send, or the most to receive.
+    """
+
+    when: float
+    seconds: float
+    path: str
+    address: int
+    endpoint: int
+    length: int
+    data: bytes
+    error: type[UsbError] | None = None
+
+    @property
+    def is_in(self) -> bool:
+        """True if it goes to the host."""
+        return bool(self.endpoint & 0x80)
+
+    def __str__(self) -> str:
+        name = f"bulk {'IN' if self.is_in else 'OUT'} {self.endpoint:#04x}"
+        result = _result(self.data, self.length if not self.is_in else len(self.data), self.error)
+        return f"{self.path:7} {name:21} {'':6} {self.length:5} {'<-' if self.is_in else '->'} {result}".rstrip()
 
 
 class Step(NamedTuple):
@@ -105,7 +126,16 @@ class Step(NamedTuple):
         return f"{self.path:7} {self.name:21} {self.text}{failed}".rstrip()
 
 
-TraceEntry = Union[Transfer, Step]
+def _result(data: bytes, length: int, error: type[UsbError] | None) -> str:
+    """Return what came of a transfer: its first bytes, and how many there were if that was not `length`."""
+    if error is not None:
+        return f"failed: {error.code}"
+    more = " .." if len(data) > _SHOWN else ""
+    short = f"  ({len(data)} bytes)" if len(data) != length else ""
+    return f"{data[:_SHOWN].hex(' ')}{more}{short}"
+
+
+TraceEntry = Union[Transfer, BulkTransfer, Step]
 
 
 class Trace:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..units import usb_id
 from .descriptors import CONFIGURATION, DEVICE, configuration_bytes, device_bytes, port_path
 from .libusb import kind_of
-from .trace import GET_DESCRIPTOR, Step, Trace, Transfer
+from .trace import GET_DESCRIPTOR, BulkTransfer, Step, Trace, Transfer
 
 
 class _Opened(NamedTuple):
@@ -77,6 +77,40 @@ class TracingBackend:
             content = data.tobytes()[:count] if request_type & 0x80 else data.tobytes()
             seconds = trace.now() - begun
             trace.add(Transfer(begun, seconds, *opened, request_type, request, value, index, length, content, failed))
+
+    def detach_kernel_driver(self, handle: Any, intf: int) -> None:
+        """See IBackend."""
+        opened = self._opened[id(handle)]
+        self._step(opened, "detach driver", f"interface {intf}", self._backend.detach_kernel_driver, handle, intf)
+
+    def attach_kernel_driver(self, handle: Any, intf: int) -> None:
+        """See IBackend."""
+        opened = self._opened[id(handle)]
+        self._step(opened, "attach driver", f"interface {intf}", self._backend.attach_kernel_driver, handle, intf)
+
+    def bulk_write(self, handle: Any, ep: int, intf: int, data: array[int], timeout: int) -> int:
+        """See IBackend."""
+        return self._bulk(self._backend.bulk_write, handle, ep, intf, data, timeout)
+
+    def bulk_read(self, handle: Any, ep: int, intf: int, buff: array[int], timeout: int) -> int:
+        """See IBackend."""
+        return self._bulk(self._backend.bulk_read, handle, ep, intf, buff, timeout)
+
+    def _bulk(
+        self, transfer: Callable[..., int], handle: Any, ep: int, intf: int, data: array[int], timeout: int
+    ) -> int:
+        trace, opened = self._trace, self._opened[id(handle)]
+        begun, failed = trace.now(), None
+        count = 0
+        try:
+            count = int(transfer(handle, ep, intf, data, timeout))
+            return count
+        except Exception as error:
+            failed = kind_of(error)
+            raise
+        finally:
+            content = data.tobytes()[:count] if ep & 0x80 else data.tobytes()
+            trace.add(BulkTransfer(begun, trace.now() - begun, *opened, ep, len(data), content, failed))
 
     def _step(self, opened: _Opened, name: str, text: str, call: Callable[..., Any], *arguments: Any) -> Any:
         begun, failed = self._trace.now(), None

@@ -112,10 +112,12 @@ class Rig:
         wait: float = 0.0,
         strict: bool = False,
         reset: bool = False,
+        no_loader: bool = False,
+        force: bool = False,
     ) -> FlashResult:
         """Flash a board of this rig."""
         target = target or self.boards[0].target
-        options = FlashOptions(wait=wait, strict=strict, reset=reset)
+        options = FlashOptions(wait=wait, strict=strict, reset=reset, no_loader=no_loader, force=force)
         flasher = Flasher(options, bus=self.bus, targets=chips(), clock=self.clock, on_event=self.handle)
         return flasher.flash(checked(image, target), path=path, serial=serial)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.spec import StatusResponse
-from esp_dfu_ext.usb.bus import UsbHandle
+from esp_dfu_ext.usb.handle import UsbHandle
 
 from .host import IDLE, OK
 

@@ -1,0 +1,179 @@
+"""What the ROM's serial loader tells of a board, read with esptool's own classes.
+
+esptool knows where each chip keeps its MAC address and revision and how its flash memory is asked for its size. It is
+imported here only, at the first use, and prints nothing: no method that writes to its log is called.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..errors import DeviceGoneError, LoaderError
+from ..image.esp_image import own_configuration
+from ..target import Target
+from ..units import MIB, parse_size
+from .port import BulkSerialPort
+
+T = TypeVar("T")
+
+_MD5_SIZE = 16
+# Seconds. Executed ROM code takes 0.5 s for the identity, one millisecond for each byte of its answers, and 0.6 s per
+# MiB for an MD5 without the time that flash memory takes.
+_IDENTITY_TIMEOUT = 2.0
+_MD5_TIMEOUT, _MD5_TIMEOUT_PER_MIB = 2.0, 8.0
+
+
+@dataclass(frozen=True)
+class Security:
+    """Security state as GET_SECURITY_INFO reports it.
+
+    Attributes:
+        secure_boot: Secure Boot is enabled.
+        flash_encryption: Flash encryption is enabled.
+    """
+
+    secure_boot: bool
+    flash_encryption: bool
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a board says of itself.
+
+    Attributes:
+        mac: MAC address from the eFuses, ``aa:bb:cc:dd:ee:ff``.
+        revision: Chip revision, major * 100 + minor, as esptool and ESP-IDF count.
+        flash_size: Size of the flash memory in bytes by its JEDEC ID; None if the ID is unknown.
+        flash_id: JEDEC ID: manufacturer in bits 0 to 7, device in bits 8 to 23.
+        security: Security state.
+    """
+
+    mac: str
+    revision: int
+    flash_size: int | None
+    flash_id: int
+    security: Security
+
+
+class RomLoader:
+    """The serial loader of one board, after SYNC.
+
+    Args:
+        port: Its port.
+        target: Its chip.
+
+    Raises:
+        LoaderError: esptool is missing, or does not know the chip.
+    """
+
+    def __init__(self, port: BulkSerialPort, target: Target) -> None:
+        self._port = port
+        self._where = f"Port {port.path}"
+        try:
+            rom = _esptool_classes()[target.name]
+        except ImportError as error:
+            raise LoaderError(f"esptool cannot be imported: {error}.") from error
+        except KeyError:
+            raise LoaderError(f"The installed esptool does not know {target.chip}.") from None
+        self._esp: Any = self._ask("open", lambda: rom(port))
+        self._attached = False
+
+    def identity(self) -> Identity:
+        """Read who the board is; takes about half a second.
+
+        Raises:
+            LoaderError: An answer did not come, or is malformed.
+            DeviceGoneError: The board left the bus.
+        """
+        self._port.limit(_IDENTITY_TIMEOUT)
+        esp = self._esp
+        mac = self._ask("read the MAC address", esp.read_mac)
+        revision = self._ask("read the chip revision", esp.get_chip_revision)
+        info = self._ask("read the security state", esp.get_security_info)
+        self._attach()
+        flash_id = self._ask("read the flash memory's ID", esp.flash_id)
+        return Identity(
+            ":".join(f"{byte:02x}" for byte in mac),
+            revision,
+            _flash_size(flash_id),
+            flash_id,
+            Security(bool(info["flags"] & 1), bool(bin(info["flash_crypt_cnt"]).count("1") % 2)),
+        )
+
+    def md5(self, address: int, size: int) -> bytes:
+        """Have the chip read `size` bytes of flash memory and return their MD5; about 0.6 s per MiB.
+
+        Raises:
+            LoaderError: An answer did not come, or is malformed.
+            DeviceGoneError: The board left the bus.
+        """
+        self._port.limit(_MD5_TIMEOUT + _MD5_TIMEOUT_PER_MIB * size / MIB)
+        self._attach()
+        digest = self._ask("compute an MD5", lambda: bytes.fromhex(self._esp.flash_md5sum(address, size)))
+        if len(digest) != _MD5_SIZE:
+            raise LoaderError(f"{self._where}: the loader's MD5 is {len(digest)} bytes long.")
+        return digest
+
+    def close(self) -> None:
+        """Let go of the board: esptool's objects refer to each other, and would keep its device alive."""
+        with suppress(Exception):
+            self._esp._slip_reader.close()
+            self._esp._slip_reader = None
+        self._esp = None
+
+    def _attach(self) -> None:
+        """Connect the ROM to its flash memory; once."""
+        if not self._attached:
+            self._ask("attach the flash memory", lambda: self._esp.flash_spi_attach(0))
+            self._attached = True
+
+    def _ask(self, what: str, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except (DeviceGoneError, LoaderError):
+            raise
+        except Exception as error:
+            # esptool raises FatalError, struct.error and more for answers that are late, garbled or of an odd length.
+            raise LoaderError(f"{self._where}: the serial loader did not {what}: {error}".rstrip(".") + ".") from error
+
+
+def _esptool_classes() -> dict[str, Any]:
+    """Return esptool's loader classes by chip; importing them takes half a second the first time."""
+    with own_configuration():
+        from esptool.targets import CHIP_DEFS
+    classes: dict[str, Any] = CHIP_DEFS
+    return classes
+
+
+@contextmanager
+def preloading() -> Iterator[None]:
+    """Import esptool while the board changes its mode; an error shows at the first use."""
+
+    def load() -> None:
+        with suppress(Exception):
+            _esptool_classes()
+
+    thread = threading.Thread(target=load, name="esptool", daemon=True)
+    started = False
+    if "esptool.targets" not in sys.modules:
+        with suppress(RuntimeError):  # can't start new thread
+            thread.start()
+            started = True
+    try:
+        yield
+    finally:
+        if started:
+            thread.join()
+
+
+def _flash_size(flash_id: int) -> int | None:
+    """Return the size in bytes that a JEDEC ID stands for, or None."""
+    from esptool.cmds import DETECTED_FLASH_SIZES
+
+    size = DETECTED_FLASH_SIZES.get(flash_id >> 16)
+    return parse_size(size) if size is not None else None

@@ -1,0 +1,155 @@
+"""Before the first block: take the chip into its fast loop, learn who the board is, and refuse what it cannot boot."""
+
+from __future__ import annotations
+
+from ..clock import Clock
+from ..errors import (
+    AccessDeniedError,
+    DeviceGoneError,
+    DriverMissingError,
+    FlashTooSmallError,
+    LoaderError,
+    SecuredBoardError,
+    UsbError,
+)
+from ..events import BoardIdentified, EventSink, Notice
+from ..image.esp_image import app_of_chip, is_signed, read_header
+from ..image.firmware import image_files
+from ..image.format import DfuImage
+from ..loader.port import BulkSerialPort, serial_interfaces
+from ..loader.rom_loader import Identity, RomLoader, Security
+from ..loader.sync import synchronize
+from ..target import Target
+from ..units import format_size
+from ..usb.bus import UsbDevice
+from ..usb.handle import UsbHandle
+
+
+class BoardLoader:
+    """The serial loader of an open board; of no use, but no obstacle either, where it does not answer.
+
+    Attributes:
+        synchronized: The chip has answered a SYNC, or may have heard one.
+        identity: Who the board is; None if that is unknown.
+    """
+
+    def __init__(self, device: UsbDevice, target: Target, clock: Clock, on_event: EventSink) -> None:
+        self._device = device
+        self._target = target
+        self._clock = clock
+        self._on_event = on_event
+        self.synchronized = False
+        self.identity: Identity | None = None
+
+    def greet(self, handle: UsbHandle) -> None:
+        """Send SYNC and ask for the board's identity; a `no-loader` notice says why there is none.
+
+        Raises:
+            DeviceGoneError: The board left the bus.
+        """
+        interfaces = serial_interfaces(self._device)
+        if interfaces is None:
+            return
+        path = self._device.path
+        try:
+            port = BulkSerialPort(handle, interfaces, self._clock)
+        except DeviceGoneError:
+            raise
+        except (AccessDeniedError, DriverMissingError):
+            return  # Windows and macOS keep the interfaces for their own drivers
+        except UsbError as error:
+            self._without(f"{error.message} That is its serial port; flashing without it.")
+            return
+        try:
+            self.synchronized = True
+            if not synchronize(port, self._clock):
+                self._without(f"Port {path}: the chip's serial loader does not answer; flashing without it.")
+                return
+            loader = RomLoader(port, self._target)
+            try:
+                self.identity = identity = loader.identity()
+            finally:
+                loader.close()
+        except DeviceGoneError:
+            raise
+        except LoaderError as error:
+            self._without(f"{error.message} The board stays unknown.")
+            return
+        except UsbError as error:
+            self._without(f"{error.message} The serial loader is not used.")
+            return
+        security = identity.security
+        self._on_event(
+            BoardIdentified(path, identity.mac, identity.flash_size, security.secure_boot, security.flash_encryption)
+        )
+
+    def _without(self, message: str) -> None:
+        self._on_event(Notice("no-loader", message, self._device.path))
+
+
+def check_fits(image: DfuImage, target: Target, identity: Identity, path: str, on_event: EventSink) -> None:
+    """Check that an image fits into the board's flash memory, and warn if its project is for a larger one.
+
+    Raises:
+        FlashTooSmallError: It ends beyond the flash memory.
+    """
+    real = identity.flash_size
+    if real is None:
+        return
+    files = image_files(image)
+    last = max(files, key=lambda file: file.address + file.size, default=None)
+    end = last.address + last.size if last is not None else 0
+    if last is not None and end > real:
+        raise FlashTooSmallError(
+            f"Port {path}: the board has {format_size(real)} of flash memory, but {last.name} ends at {end:#x}. "
+            "Nothing was written.",
+            end=end,
+            flash_size=real,
+        )
+    bootloader = next((file for file in files if file.address == target.firmware.bootloader_offset), None)
+    header = read_header(bootloader.chunks[0]) if bootloader is not None else None
+    if header is not None and header.flash_size is not None and header.flash_size > real:
+        on_event(
+            Notice(
+                "flash-size",
+                f"Port {path}: the project is for {format_size(header.flash_size)} of flash memory, but the board has "
+                f"{format_size(real)}; an app of ESP-IDF may stop at its start. In menuconfig: Serial flasher config, "
+                "Flash size.",
+                path,
+            )
+        )
+
+
+def boot_problems(image: DfuImage, target: Target, security: Security) -> list[str]:
+    """Return why the board's security features would keep it from booting an image, in sentences; empty if nothing.
+
+    Only a bootloader or an app for this chip that is plain to read counts; encrypted files cannot be judged.
+    """
+    offset, chip_id = target.firmware.bootloader_offset, target.firmware.chip_id
+    problems, plain = [], []
+    for file in image_files(image):
+        is_bootloader = file.address == offset and read_header(file.chunks[0]) is not None
+        if is_bootloader or app_of_chip(file.chunks[0], chip_id) is not None:
+            plain.append(file)
+    if security.flash_encryption and plain:
+        problems.append(f"Flash encryption is enabled on the board, but {plain[0].name} is not encrypted.")
+    unsigned = [file for file in plain if not is_signed(file.data)]
+    if security.secure_boot and unsigned:
+        problems.append(f"Secure Boot is enabled on the board, but {unsigned[0].name} is not signed.")
+    return problems
+
+
+def refuse_unbootable(
+    image: DfuImage, target: Target, identity: Identity, path: str, *, force: bool, on_event: EventSink
+) -> None:
+    """Refuse an image that the board would accept but not boot.
+
+    Raises:
+        SecuredBoardError: It would not boot it, unless `force`.
+    """
+    problems = boot_problems(image, target, identity.security)
+    if problems and not force:
+        message = f"The board on port {path} would accept the image, but not boot it. Nothing was written."
+        raise SecuredBoardError(message, notes=problems)
+    for problem in problems:
+        on_event(Notice("forced", f"Port {path}: {problem} The board will not boot it.", path))

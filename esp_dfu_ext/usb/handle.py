@@ -1,0 +1,187 @@
+"""An open device: its interfaces, and transfers to it."""
+
+from __future__ import annotations
+
+import contextlib
+from array import array
+from typing import Any
+
+from ..errors import UsbError
+from .libusb import mapped, raise_mapped
+
+
+class UsbHandle:
+    """An open device; a context manager that releases its interfaces and closes it.
+
+    It is opened for one interface, which is claimed and receives the control transfers.
+    """
+
+    def __init__(self, device: Any, interface: int, path: str) -> None:
+        self._device = device
+        self._interface = interface
+        self._path = path
+        self._borrowed: tuple[int, ...] = ()
+        self._backend: Any = None
+        self._handle: Any = None
+
+    def __enter__(self) -> UsbHandle:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def claim(self) -> None:
+        """Open the device and claim the interface."""
+        import usb.util
+
+        with on_port(self._path):
+            usb.util.claim_interface(self._device, self._interface)
+        # Transfers bypass pyusb's device, which claims the interface and takes three locks for each of them.
+        self._backend, self._handle = self._device.backend, self._device._ctx.handle
+
+    @property
+    def path(self) -> str:
+        """Port of the device."""
+        return self._path
+
+    def borrow(self, *interfaces: int) -> None:
+        """Claim interfaces that a driver of the kernel may hold; the driver gets them back at `close`.
+
+        Raises:
+            DriverMissingError: This system does not let programs take interfaces from its drivers.
+            UsbError: An interface cannot be claimed, and none is; the subclass says why.
+        """
+        import usb.util
+
+        self._borrowed = interfaces
+        try:
+            with on_port(self._path):
+                for interface in interfaces:
+                    if self._device.is_kernel_driver_active(interface):
+                        self._device.detach_kernel_driver(interface)
+                for interface in interfaces:
+                    usb.util.claim_interface(self._device, interface)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        import usb.util
+
+        for interface in self._borrowed:
+            with contextlib.suppress(Exception):
+                usb.util.release_interface(self._device, interface)
+        for interface in self._borrowed:
+            # One driver may serve several: attached to the first it takes all of them, and the next is busy.
+            with contextlib.suppress(Exception):
+                self._device.attach_kernel_driver(interface)
+        self._borrowed = ()
+
+    def close(self) -> None:
+        """Release all interfaces and close the device; never fails."""
+        import usb.util
+
+        self._handle = None
+        self._give_back()
+        with contextlib.suppress(Exception):
+            usb.util.dispose_resources(self._device)
+
+    def bulk_out(self, interface: int, endpoint: int, data: bytes, timeout: float) -> int:
+        """Send `data` to a bulk end point of a claimed interface.
+
+        Args:
+            interface: Its interface.
+            endpoint: bEndpointAddress.
+            data: At least one byte.
+            timeout: Seconds.
+
+        Returns:
+            Number of bytes sent; fewer than all if the time was over.
+
+        Raises:
+            UsbError: Nothing was sent; the subclass says why.
+        """
+        return self._bulk("bulk_write", interface, endpoint, array("B", data), timeout)
+
+    def bulk_in(self, interface: int, endpoint: int, length: int, timeout: float) -> bytes:
+        """Receive at most `length` bytes from a bulk end point, up to the first short packet; see `bulk_out`.
+
+        Args:
+            interface: Its interface.
+            endpoint: bEndpointAddress.
+            length: A multiple of the end point's wMaxPacketSize.
+            timeout: Seconds.
+        """
+        buffer = array("B", bytes(length))
+        count = self._bulk("bulk_read", interface, endpoint, buffer, timeout)
+        return buffer.tobytes()[:count]
+
+    def _bulk(self, kind: str, interface: int, endpoint: int, buffer: array[int], timeout: float) -> int:
+        handle = self._open_handle()
+        try:
+            count: int = getattr(self._backend, kind)(handle, endpoint, interface, buffer, _milliseconds(timeout))
+        except Exception as error:
+            raise_mapped(f"Port {self._path}", error, self._path)
+            raise
+        return count
+
+    def control_out(self, request_type: int, request: int, value: int, data: bytes, timeout: float) -> int:
+        """Send `data` to the interface in a control transfer.
+
+        Args:
+            request_type: bmRequestType.
+            request: bRequest.
+            value: wValue.
+            data: At most 65535 bytes.
+            timeout: Seconds.
+
+        Returns:
+            Number of bytes sent.
+
+        Raises:
+            UsbError: The transfer failed; the subclass says how.
+        """
+        return self._transfer(request_type, request, value, array("B", data), timeout)
+
+    def control_in(self, request_type: int, request: int, value: int, length: int, timeout: float) -> bytes:
+        """Receive at most `length` bytes from the interface; arguments and errors as for `control_out`."""
+        buffer = array("B", bytes(length))
+        count = self._transfer(request_type, request, value, buffer, timeout)
+        return buffer.tobytes()[:count]
+
+    def _transfer(self, request_type: int, request: int, value: int, buffer: array[int], timeout: float) -> int:
+        handle = self._open_handle()
+        try:
+            count: int = self._backend.ctrl_transfer(
+                handle, request_type, request, value, self._interface, buffer, _milliseconds(timeout)
+            )
+        except Exception as error:
+            raise_mapped(f"Port {self._path}", error, self._path)
+            raise
+        return count
+
+    def _open_handle(self) -> Any:
+        if self._handle is None:
+            raise UsbError(f"Port {self._path}: the device is closed.", path=self._path)
+        return self._handle
+
+    def reset(self) -> None:
+        """Reset the port.
+
+        Raises:
+            DeviceGoneError: The device did not come back as it was.
+            UsbError: The reset failed for another reason.
+        """
+        self._handle = None  # pyusb closes the device after a reset
+        with on_port(self._path):
+            self._device.reset()
+
+
+def on_port(path: str) -> mapped:
+    """Return the context that maps pyusb's errors on this port to ours."""
+    return mapped(f"Port {path}", path)
+
+
+def _milliseconds(timeout: float) -> int:
+    # libusb takes an unsigned int, and 0 would mean no time-out at all.
+    return min(int(timeout * 1000), 0xFFFFFFFF) or 1
