@@ -22,6 +22,7 @@ from ..target import Target
 from ..units import clean
 
 _ATTEMPTS = 7  # connections, each of several SYNCs, as esptool's own default
+_SILENCE = 3.0  # seconds without an answer where esptool sets no other limit
 _NO_FLASH = (0x000000, 0xFFFFFF, 0xFFFF3F)  # flash IDs if nothing answers; esptool, cmds.py
 _ADESTO = 0x1F  # vendor whose flash IDs do not end with the size
 _RESTART_STAGE = 1 << 31 | 5 << 28 | 1 << 8 | 2  # enable, stage 0 resets the RTC; esptool, watchdog_reset
@@ -182,6 +183,7 @@ class EsptoolChip:
             port = serial.serial_for_url(self._port_name, do_not_open=True, exclusive=True)
             if os.name != "posix":
                 port.rts = port.dtr = False
+            port.timeout = _SILENCE  # esptool waits for its stub without a limit of its own
             port.open()
             _keep_lines(port)
         except (OSError, ValueError) as error:
