@@ -11,6 +11,7 @@ from ..errors import (
     DeviceNotFoundError,
     DriverMissingError,
     EspDfuError,
+    NoSerialPortError,
     OtherPathError,
     OtherSerialError,
     ReenumerationError,
@@ -54,7 +55,7 @@ def _explain(error: EspDfuError, targets: Sequence[Target], machine: Machine) ->
         dfu = (INTERFACE_CLASS, INTERFACE_SUBCLASS)
         interfaces = [(node, number) for node in boards for number, kind in node.classes.items() if kind == dfu]
         return [finding for node, number in interfaces for finding in permission.held(machine, node, number)]
-    if isinstance(error, (OtherPathError, OtherSerialError)):
+    if isinstance(error, (OtherPathError, OtherSerialError, NoSerialPortError)):
         return []
     if isinstance(error, DeviceNotFoundError):
         return [*_system(machine), *permission.bridges(machine, targets)]
