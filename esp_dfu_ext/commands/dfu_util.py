@@ -32,7 +32,7 @@ from ..errors import (
     UsbError,
     WrongTargetError,
 )
-from ..events import Event
+from ..events import Event, Notice
 from ..files import new_file, read_small
 from ..image import suffix
 from ..image.format import MAX_FILE_SIZE
@@ -244,7 +244,8 @@ class _Run:
 
     def _show(self, event: Event) -> None:
         self._view(event)
-        self._session.notice(event)
+        if not (isinstance(event, Notice) and event.code == "no-loader"):  # dfu-util has no such thing
+            self._session.notice(event)
 
     # --- what to do ---------------------------------------------------------------------------------------
 
