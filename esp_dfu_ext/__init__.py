@@ -58,7 +58,7 @@ _EXPORTS = {
     "errors": """
         AccessDeniedError AppRunningError BuildFileError DataError DeviceBusyError DeviceGoneError DeviceNotFoundError
         DfuAnswerError DfuError DfuSilentError DfuStateError DfuStatusError DriverMissingError EspDfuError FirmwareError
-        FlashTooSmallError ImageError InputMissingError InterruptedByUserError LayoutError LoaderError NeedsRootError
+        FlashTooSmallError ImageError InputMissingError InterruptedByUserError LayoutError NeedsRootError
         NoBuildError NoDfuModeError NoFlashSizeError NoSerialPortError NoTargetError NoThreadError OtherBoardError
         OtherChipError OtherPathError OtherSerialError OtherUsbError OutputError OutsideProjectError ProjectError
         ReenumerationError RemoteError SecuredBoardError SerialLoaderError SerialPortError SeveralDevicesError

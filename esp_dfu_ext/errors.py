@@ -42,7 +42,6 @@
     │   ├── AccessDeniedError      77  no permission to open the device
     │   ├── DriverMissingError     78  the system has no driver that gives access to the device (Windows)
     │   ├── DeviceBusyError        75  another program has claimed the interface
-    │   ├── LoaderError                the chip's serial loader did not answer, or not as it should
     │   └── DfuSilentError             DFU no longer answers after a SYNC to the serial loader
     ├── SerialPortError            74  a serial port cannot be opened, or it failed
     ├── SerialLoaderError          74  the chip's serial loader did not answer, or refused a command
@@ -557,12 +556,12 @@ class SerialPortError(EspDfuError):
 
 
 class SerialLoaderError(EspDfuError):
-    """The chip's serial loader did not answer esptool, or refused a command.
+    """The chip's serial loader did not answer, or refused a command, or esptool cannot ask it.
 
     Attributes:
-        reason: ``connect``, it did not answer; ``secure``, it is in Secure Download Mode; ``md5``, the flash memory
-            differs from the image; ``esptool``, this version of esptool does not know the chip; empty for any other
-            reason, which the message quotes.
+        reason: ``connect``, it did not answer, or its answer makes no sense; ``secure``, it is in Secure Download Mode;
+            ``md5``, the flash memory differs from the image; ``esptool``, that is missing, or does not know the chip;
+            empty for any other reason, which the message quotes.
     """
 
     code = "serial-loader"
@@ -571,12 +570,6 @@ class SerialLoaderError(EspDfuError):
     def __init__(self, message: str, *, reason: str = "") -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class LoaderError(UsbError):
-    """The ROM's serial loader did not answer, its answer makes no sense, or esptool cannot ask it."""
-
-    code = "loader"
 
 
 class DfuSilentError(UsbError):

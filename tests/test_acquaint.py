@@ -21,6 +21,7 @@ from esp_dfu_ext.events import BoardIdentified, Notice
 from esp_dfu_ext.image.esp_image import is_signed
 from esp_dfu_ext.loader import rom_loader
 from esp_dfu_ext.loader.rom_loader import Identity, Security
+from esp_dfu_ext.loader.sync import ANSWER_SIZE, ANSWERS
 from esp_dfu_ext.operations import acquaint
 from esp_dfu_ext.operations.acquaint import boot_problems, check_fits
 from esp_dfu_ext.simulator import Board
@@ -111,6 +112,32 @@ def test_silent_loader_costs_two_seconds_and_one_notice() -> None:
     assert rig.notices() == ["no-loader"]
     assert "does not answer" in notice(rig, "no-loader")
     assert result.mac is None
+    rig.assert_flashed()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3, 5])
+def test_loader_that_is_silent_after_sync_costs_two_seconds(lost: int) -> None:
+    rig = make_rig("esp32s3", mode=Mode.DFU)
+    board_bulk_in, board_bulk_out, answers, syncs = rig.board.bulk_in, rig.board.bulk_out, [0], [0]
+
+    def dies(endpoint: int) -> bytes:
+        data = board_bulk_in(endpoint)
+        answers[0] += 1
+        if answers[0] > ANSWERS * ANSWER_SIZE:
+            raise TransferNak
+        return data
+
+    def deaf_at_first(endpoint: int, data: bytes) -> None:
+        syncs[0] += 1
+        if syncs[0] > lost:
+            board_bulk_out(endpoint, data)
+
+    rig.board.bulk_in = dies  # type: ignore[method-assign]
+    rig.board.bulk_out = deaf_at_first  # type: ignore[method-assign]
+    before = rig.clock.monotonic()
+    rig.flash()
+    assert rig.clock.monotonic() - before <= 2.1
+    assert rig.notices() == ["no-loader"]
     rig.assert_flashed()
 
 
@@ -250,7 +277,7 @@ def test_image_that_ends_with_flash_memory_fits() -> None:
 
 
 def test_flash_memory_of_unknown_size_takes_every_image() -> None:
-    unknown = Identity("7c:df:a1:00:00:01", 0, None, 0, Security(False, False))
+    unknown = Identity("7c:df:a1:00:00:01", None, 0, Security(False, False))
     events: list[Any] = []
     check_fits(image_of([File(0xF00000, "data.bin", b"1234")], S3), S3, unknown, "1-1", events.append)
     assert events == []

@@ -277,7 +277,6 @@ ADVICE: Mapping[str, _Advise] = {
     "no-dfu-mode": _download_mode,
     "other-board": _LIST_BOARDS,
     "dfu-status": lambda c: [board.status(c.data["status"], c.names.build, c.names.flash)],
-    "loader": _download_mode,
     "dfu-silent": lambda c: [
         board.download_mode(c.target),
         f"Then flash without the serial loader: {c.names.flash} --no-loader",

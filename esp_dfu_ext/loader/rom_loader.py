@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..errors import DeviceGoneError, LoaderError
+from ..errors import DeviceGoneError, SerialLoaderError
 from ..image.esp_image import own_configuration
 from ..target import Target
 from ..units import MIB, parse_size
@@ -22,7 +22,8 @@ from .port import BulkSerialPort
 T = TypeVar("T")
 
 _MD5_SIZE = 16
-# Seconds. Executed ROM code takes 0.5 s for the identity, one millisecond for each byte of its answers, and 0.6 s per
+_ADESTO = 0x1F  # manufacturer whose flash IDs do not end with the size
+# Seconds. Executed ROM code takes 0.25 s for the identity, a millisecond for each byte of its answers, and 0.6 s per
 # MiB for an MD5 without the time that flash memory takes.
 _IDENTITY_TIMEOUT = 2.0
 _MD5_TIMEOUT, _MD5_TIMEOUT_PER_MIB = 2.0, 8.0
@@ -47,14 +48,12 @@ class Identity:
 
     Attributes:
         mac: MAC address from the eFuses, ``aa:bb:cc:dd:ee:ff``.
-        revision: Chip revision, major * 100 + minor, as esptool and ESP-IDF count.
         flash_size: Size of the flash memory in bytes by its JEDEC ID; None if the ID is unknown.
         flash_id: JEDEC ID: manufacturer in bits 0 to 7, device in bits 8 to 23.
         security: Security state.
     """
 
     mac: str
-    revision: int
     flash_size: int | None
     flash_id: int
     security: Security
@@ -68,7 +67,7 @@ class RomLoader:
         target: Its chip.
 
     Raises:
-        LoaderError: esptool is missing, or does not know the chip.
+        SerialLoaderError: esptool is missing, or does not know the chip.
     """
 
     def __init__(self, port: BulkSerialPort, target: Target) -> None:
@@ -77,46 +76,55 @@ class RomLoader:
         try:
             rom = _esptool_classes()[target.name]
         except ImportError as error:
-            raise LoaderError(f"esptool cannot be imported: {error}.") from error
+            raise SerialLoaderError(f"esptool cannot be imported: {error}.", reason="esptool") from error
         except KeyError:
-            raise LoaderError(f"The installed esptool does not know {target.chip}.") from None
+            raise SerialLoaderError(f"The installed esptool does not know {target.chip}.", reason="esptool") from None
         self._esp: Any = self._ask("open", lambda: rom(port))
         self._attached = False
 
-    def identity(self) -> Identity:
-        """Read who the board is; takes about half a second.
+    def identity(self, timeout: float = _IDENTITY_TIMEOUT) -> Identity:
+        """Read who the board is, in `timeout` seconds; takes about a quarter of a second.
 
         Raises:
-            LoaderError: An answer did not come, or is malformed.
+            SerialLoaderError: An answer did not come, or is malformed.
             DeviceGoneError: The board left the bus.
         """
-        self._port.limit(_IDENTITY_TIMEOUT)
+        self._port.limit(timeout)
         esp = self._esp
         mac = self._ask("read the MAC address", esp.read_mac)
-        revision = self._ask("read the chip revision", esp.get_chip_revision)
         info = self._ask("read the security state", esp.get_security_info)
         self._attach()
         flash_id = self._ask("read the flash memory's ID", esp.flash_id)
         return Identity(
             ":".join(f"{byte:02x}" for byte in mac),
-            revision,
             _flash_size(flash_id),
             flash_id,
             Security(bool(info["flags"] & 1), bool(bin(info["flash_crypt_cnt"]).count("1") % 2)),
         )
 
+    def revision(self) -> int:
+        """Read the chip revision: major * 100 + minor, as esptool and ESP-IDF count; up to a tenth of a second.
+
+        Raises:
+            SerialLoaderError: An answer did not come, or is malformed.
+            DeviceGoneError: The board left the bus.
+        """
+        self._port.limit(_IDENTITY_TIMEOUT)
+        revision: int = self._ask("read the chip revision", self._esp.get_chip_revision)
+        return revision
+
     def md5(self, address: int, size: int) -> bytes:
         """Have the chip read `size` bytes of flash memory and return their MD5; about 0.6 s per MiB.
 
         Raises:
-            LoaderError: An answer did not come, or is malformed.
+            SerialLoaderError: An answer did not come, or is malformed.
             DeviceGoneError: The board left the bus.
         """
         self._port.limit(_MD5_TIMEOUT + _MD5_TIMEOUT_PER_MIB * size / MIB)
         self._attach()
         digest = self._ask("compute an MD5", lambda: bytes.fromhex(self._esp.flash_md5sum(address, size)))
         if len(digest) != _MD5_SIZE:
-            raise LoaderError(f"{self._where}: the loader's MD5 is {len(digest)} bytes long.")
+            raise SerialLoaderError(f"{self._where}: the loader's MD5 is {len(digest)} bytes long.", reason="connect")
         return digest
 
     def close(self) -> None:
@@ -135,11 +143,12 @@ class RomLoader:
     def _ask(self, what: str, action: Callable[[], T]) -> T:
         try:
             return action()
-        except (DeviceGoneError, LoaderError):
+        except (DeviceGoneError, SerialLoaderError):
             raise
         except Exception as error:
             # esptool raises FatalError, struct.error and more for answers that are late, garbled or of an odd length.
-            raise LoaderError(f"{self._where}: the serial loader did not {what}: {error}".rstrip(".") + ".") from error
+            message = f"{self._where}: the serial loader did not {what}: {error}".rstrip(".") + "."
+            raise SerialLoaderError(message, reason="connect") from error
 
 
 def _esptool_classes() -> dict[str, Any]:
@@ -152,7 +161,7 @@ def _esptool_classes() -> dict[str, Any]:
 
 @contextmanager
 def preloading() -> Iterator[None]:
-    """Import esptool while the board changes its mode; an error shows at the first use."""
+    """Import esptool while USB takes its time; an error shows at the first use."""
 
     def load() -> None:
         with suppress(Exception):
@@ -175,5 +184,5 @@ def _flash_size(flash_id: int) -> int | None:
     """Return the size in bytes that a JEDEC ID stands for, or None."""
     from esptool.cmds import DETECTED_FLASH_SIZES
 
-    size = DETECTED_FLASH_SIZES.get(flash_id >> 16)
+    size = DETECTED_FLASH_SIZES.get(flash_id >> 16) if flash_id & 0xFF != _ADESTO else None
     return parse_size(size) if size is not None else None

@@ -22,9 +22,11 @@ ANSWERS = 8
 _ANSWER_HEAD = b"\xc0\x01\x08"  # a SLIP delimiter, "response", the command
 ANSWER_SIZE = 14  # bytes with both delimiters
 
-TRIES = 6
-SILENCE = 0.25  # seconds after which the ROM has not heard the SYNC; its first answer takes 20 ms, all eight 115 ms
-TIMEOUT = 2.0  # seconds for everything
+# Seconds to wait for the first byte of an answer, for each SYNC in turn. The ROM sends it within a few milliseconds,
+# and one byte in each after it; one of the ROMs hears only half of the SYNCs. A SYNC too many takes it 112 ms.
+FIRST_BYTE = (0.06, 0.06, 0.12, 0.25, 0.25, 0.25)
+NEXT_BYTE = 0.25  # seconds after which no other byte comes
+TIMEOUT = 2.0  # seconds for everything, whatever else the device sends
 
 
 class Port(Protocol):
@@ -52,21 +54,21 @@ def synchronize(port: Port, clock: Clock) -> bool:
         clock: Time.
 
     Returns:
-        False if nothing that looks like an answer came within `TIMEOUT`.
+        False if nothing that looks like an answer came: after 1 s of silence, or `TIMEOUT`.
 
     Raises:
         DeviceGoneError: The board left the bus.
     """
     end = Deadline(clock, TIMEOUT)
     port.limit(TIMEOUT)
-    for _ in range(TRIES):
+    for silence in FIRST_BYTE:
         if end.left <= 0:
             break
         try:
             port.write(REQUEST)
         except TransferTimeoutError:
             continue
-        answers = _read_answers(port, end)
+        answers = _read_answers(port, end, silence)
         if _ANSWER_HEAD in answers:
             return True
         if answers:
@@ -74,11 +76,11 @@ def synchronize(port: Port, clock: Clock) -> bool:
     return False
 
 
-def _read_answers(port: Port, end: Deadline) -> bytes:
+def _read_answers(port: Port, end: Deadline, silence: float) -> bytes:
     """Read the answers to one SYNC, until all have come or the port is silent."""
     received = b""
     while len(received) < ANSWERS * ANSWER_SIZE and end.left > 0:
-        port.timeout = min(SILENCE, end.left)
+        port.timeout = min(NEXT_BYTE if received else silence, end.left)
         more = port.read(1)
         if not more:
             break

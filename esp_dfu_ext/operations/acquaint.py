@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..clock import Clock
+from ..clock import Clock, Deadline
 from ..errors import (
     AccessDeniedError,
     DeviceGoneError,
     DriverMissingError,
     FlashTooSmallError,
-    LoaderError,
     SecuredBoardError,
+    SerialLoaderError,
     UsbError,
 )
 from ..events import BoardIdentified, EventSink, Notice
@@ -18,7 +18,7 @@ from ..image.firmware import image_files
 from ..image.format import DfuImage
 from ..loader.port import BulkSerialPort, serial_interfaces
 from ..loader.rom_loader import Identity, RomLoader, Security
-from ..loader.sync import synchronize
+from ..loader.sync import TIMEOUT, synchronize
 from ..target import Target
 from ..units import format_size
 from ..usb.bus import UsbDevice
@@ -62,17 +62,19 @@ class BoardLoader:
             return
         try:
             self.synchronized = True
+            patience = Deadline(self._clock, TIMEOUT)
             if not synchronize(port, self._clock):
                 self._without(f"Port {path}: the chip's serial loader does not answer; flashing without it.")
                 return
+            left = patience.left  # without the time that the import of esptool takes
             loader = RomLoader(port, self._target)
             try:
-                self.identity = identity = loader.identity()
+                self.identity = identity = loader.identity(left)
             finally:
                 loader.close()
         except DeviceGoneError:
             raise
-        except LoaderError as error:
+        except SerialLoaderError as error:
             self._without(f"{error.message} The board stays unknown.")
             return
         except UsbError as error:

@@ -97,7 +97,8 @@ def flash_board(setup: FlashSetup, selector: Selector, skip: Collection[str] = (
     """
     flash = _BoardFlash(setup)
     try:
-        return flash.run(selector, skip)
+        with preloading() if flash.uses_loader else nullcontext():
+            return flash.run(selector, skip)
     except KeyboardInterrupt as stop:
         incomplete = flash.written in (_Written.PART, _Written.ALL)
         raise InterruptedByUserError.by(stop, flash.stopped_where, incomplete=incomplete) from None
@@ -152,8 +153,7 @@ class _BoardFlash:
                 raise DfuError(f"The device on port {self._path} does not accept downloads (bitCanDnload is 0).")
             patience = max(0.0, permitted - self._clock.monotonic())
             if interface.mode is Mode.RUN_TIME:
-                with preloading() if self._uses_loader else nullcontext():
-                    interface = self._detach(interface, serial, patience)
+                interface = self._detach(interface, serial, patience)
                 patience = ACCESS_DELAY
             with open_interface(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
@@ -189,7 +189,8 @@ class _BoardFlash:
             return None
 
     @property
-    def _uses_loader(self) -> bool:
+    def uses_loader(self) -> bool:
+        """Whether it speaks to the chip's serial loader."""
         loader = self._target.serial_loader
         return loader is not None and loader.use and not self._options.no_loader
 
@@ -199,7 +200,7 @@ class _BoardFlash:
 
     def _meet(self, handle: UsbHandle, interface: DfuInterface) -> None:
         """Take the chip into its fast loop, and check the image against what the board says of itself."""
-        if not self._uses_loader:
+        if not self.uses_loader:
             return
         self._loader = BoardLoader(interface.device, self._target, self._clock, self._on_event)
         self._loader.greet(handle)
