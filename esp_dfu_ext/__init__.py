@@ -52,8 +52,8 @@ _EXPORTS = {
     "target": "Target load_target load_targets",
     "usb.bus": "Bus",
     "events": """
-        AlreadyFlashed BoardIdentified BoardLeft DeviceFound Event EventSink Failed Flashed Notice Phase PhaseFinished
-        PhaseStarted Progress Waiting
+        AlreadyFlashed BoardIdentified BoardLeft DeviceFound Event EventSink Failed Flashed Notice PartsSkipped Phase
+        PhaseFinished PhaseStarted Progress Waiting
     """,
     "errors": """
         AccessDeniedError AppRunningError BuildFileError DataError DeviceBusyError DeviceGoneError DeviceNotFoundError

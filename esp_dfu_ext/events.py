@@ -4,7 +4,8 @@ Operations call an event sink and never print. The events of one flashed board c
 
     Waiting*  DeviceFound?  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)  BoardLeft?
 
-`BoardIdentified` comes between two phases, before the download, from boards whose serial loader answers.
+`BoardIdentified` comes between two phases, before the download, from boards whose serial loader answers, and
+`PartsSkipped` after the comparison, if flash memory holds something of the image.
 Phases come in the order of `Phase`; phases that are not needed are left out. A ``restart`` or ``strict-restart`` notice
 ends the phase that is running, and the download phase starts again. Any other notice may come at any point. An
 operation on one board raises its error; an operation on several boards reports each error as `Failed`. Only a watch
@@ -27,6 +28,7 @@ class Phase(enum.Enum):
     """The steps of a flash, in order."""
 
     DETACH = "detach"
+    COMPARE = "compare"
     RECOVER = "recover"
     DOWNLOAD = "download"
     VERIFY = "verify"
@@ -73,6 +75,20 @@ class BoardIdentified(msgspec.Struct, frozen=True, tag_field="event", tag="board
     flash_size: Optional[int]
     secure_boot: bool
     flash_encryption: bool
+
+
+class PartsSkipped(msgspec.Struct, frozen=True, tag_field="event", tag="parts-skipped"):
+    """Flash memory holds parts of the image already; they are not sent.
+
+    Attributes:
+        path: The board's USB port.
+        skipped: Their size in bytes.
+        size: Size of all parts in bytes; equal to `skipped` if nothing is sent.
+    """
+
+    path: str
+    skipped: int
+    size: int
 
 
 class PhaseStarted(msgspec.Struct, frozen=True, tag_field="event", tag="phase-started"):
@@ -146,6 +162,7 @@ class Flashed(msgspec.Struct, frozen=True, tag_field="event", tag="flashed"):
         seconds: Time from the first contact to the last answer.
         status: Last bStatus, such as ``OK``.
         state: Last bState, such as ``dfuIDLE``; empty over serial.
+        skipped: Bytes of the image that flash memory held already, so that they were not sent.
     """
 
     path: str
@@ -153,6 +170,7 @@ class Flashed(msgspec.Struct, frozen=True, tag_field="event", tag="flashed"):
     seconds: float
     status: str
     state: str
+    skipped: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag_field="event", tag="failed"):
@@ -195,6 +213,7 @@ Event = Union[
     Waiting,
     DeviceFound,
     BoardIdentified,
+    PartsSkipped,
     PhaseStarted,
     Progress,
     PhaseFinished,

@@ -17,6 +17,7 @@ from .kit.screens import PIPED, Command
 
 NARROW, USUAL, WIDE = 60, 80, 160
 DFU_BIN = "my_project/build/dfu.bin"
+LARGE, ONE = "large/build/dfu.bin", "esp32s3+slow"
 BUILT = 1795435200  # 2026-11-23 12:00:00 UTC
 FOUR = "esp32s3+slow,esp32s3+slow+vanish@400,esp32s3+slow,esp32s3+slow"
 LONG = "sensor_gateway_with_a_rather_long_name_for_production_line_number_two.bin"
@@ -185,6 +186,13 @@ CASES: dict[str, Sequence[Command]] = {
     "flash-simulated": esp_dfu(f"flash {DFU_BIN} --simulate", NARROW, linux=None),
     "flash-reset": esp_dfu(f"flash {DFU_BIN} --reset", NARROW, boards="esp32s3+slow+boots"),
     "flash-wait": esp_dfu(f"flash {DFU_BIN} --wait 60", NARROW, PIPED, plug=[12.0]),
+    "flash-skip-flashed": [
+        *esp_dfu(f"flash {DFU_BIN} --skip-flashed", NARROW, USUAL, PIPED, boards=f"esp32s3+slow+holds={DFU_BIN}"),
+        *esp_dfu(f"flash {DFU_BIN} --skip-flashed", NARROW, PIPED, boards=f"esp32s3+slow+holds={LARGE}"),
+        *esp_dfu(f"flash {DFU_BIN} --skip-flashed", NARROW, boards="esp32s3+slow"),
+        *esp_dfu(f"flash {DFU_BIN} --skip-flashed --all", NARROW, PIPED, boards=f"esp32s3+slow+holds={DFU_BIN},{ONE}"),
+        *esp_dfu(f"flash {DFU_BIN} --skip-flashed --no-loader", NARROW),
+    ],
     "flash-restart": esp_dfu(f"flash {DFU_BIN}", NARROW, PIPED, boards="esp32s3+slow+hang@200"),
     "flash-strict": esp_dfu(f"flash {DFU_BIN}", NARROW, boards="esp32s3+slow+strict"),
     "flash-no-image": esp_dfu("flash not_built/build/dfu.bin", *FAILED),

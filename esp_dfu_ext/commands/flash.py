@@ -105,13 +105,12 @@ def _one(run: FlashRun) -> int:
         result = _flash_one(run, run.flasher(view))
     app = run.image.app
     what = f"{app.project} {app.version}" if app is not None else "the image"
-    rate = f" ({format_rate(result.size, result.seconds)})" if run.simulation is None else ""
-    done = f"Flashed {what}," if run.simulation is None else f"Dry run of {what}:"
-    console.result(
-        f"{done} {format_size(result.size)} "
-        f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
-        f"{_verdict_of_chip(result)}"
-    )
+    if result.size == 0:
+        console.result(
+            f"Already flashed: {what}, {format_size(result.skipped)}, on port {result.path}. Nothing was sent."
+        )
+    else:
+        _show_result(run, result, what)
     _compare(run, [result.path])
     if result.after_reset is not None:
         reset = "bus reset" if result.state else "restart"
@@ -119,6 +118,17 @@ def _one(run: FlashRun) -> int:
     elif run.simulation is None:
         console.info("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
     return 0
+
+
+def _show_result(run: FlashRun, result: FlashResult, what: str) -> None:
+    rate = f" ({format_rate(result.size, result.seconds)})" if run.simulation is None else ""
+    done = f"Flashed {what}," if run.simulation is None else f"Dry run of {what}:"
+    skipped = f" of {format_size(result.size + result.skipped)}" if result.skipped else ""
+    run.session.console.result(
+        f"{done} {format_size(result.size)}{skipped} "
+        f"in {format_seconds(result.seconds)}{rate} on port {result.path}. "
+        f"{_verdict_of_chip(result)}"
+    )
 
 
 def _verdict_of_chip(result: FlashResult) -> str:
@@ -197,7 +207,8 @@ def _verdict(outcome: FlashOutcome) -> str:
         return Styled(f"FAIL: {outcome.error.code}", "bold red")
     assert outcome.result is not None
     reset = f"; after the reset: {outcome.result.after_reset}" if outcome.result.after_reset else ""
-    return f"PASS{reset}"
+    skipped = "" if outcome.result.size else ", already flashed"
+    return f"PASS{skipped}{reset}"
 
 
 def _show_image(session: Session, image: CheckedImage) -> None:

@@ -103,6 +103,11 @@ def flash() -> list[dict[str, Any]]:
             "help": "Use DFU only, not the chip's serial loader: slower, and the board stays unknown.",
         },
         {
+            "names": ["--skip-flashed"],
+            "is_flag": True,
+            "help": "Send only what the flash memory does not hold already.",
+        },
+        {
             "names": ["--reset"],
             "is_flag": True,
             "help": "Try to start the app with a bus reset, then report what appears on the port.",

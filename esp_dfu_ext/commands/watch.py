@@ -30,7 +30,8 @@ def watch(run: FlashRun) -> int:
         elif outcome.result is not None:
             if run.simulation is not None:
                 run.simulation.compare(run.image.image, outcome.path)
-            figures = f"{format_size(outcome.result.size)} in {format_seconds(outcome.result.seconds)}"
+            size = format_size(outcome.result.size) if outcome.result.size else "already flashed"
+            figures = f"{size} in {format_seconds(outcome.result.seconds)}"
             if outcome.result.after_reset is not None:
                 figures += f"; after the reset: {outcome.result.after_reset}"
         done = so_far.passed + so_far.failed

@@ -142,7 +142,7 @@ def plan_layout(files: Sequence[LoadedFile], chip_size: int, target: Target, par
     taken = {INDEX_NAME, FLASH_PARAMS_NAME, TRAILER}
     for loaded in files:
         file = loaded.file
-        name = _free_name(file, -(-loaded.size // actual), taken, target.dfu.name_length)
+        name = free_name(file, -(-loaded.size // actual), taken, target.dfu.name_length)
         if name != file.name:
             notices.append(Notice("renamed", f"{file.path} is named {name} in the image."))
         new = list(split(name, file.address, loaded.data, actual))
@@ -181,8 +181,15 @@ def _part_size_that_fits(sizes: Sequence[int], wanted: int, parts: int, sector: 
     return low * sector
 
 
-def _free_name(file: FlashFile, part_count: int, taken: set[str], longest: int) -> str:
-    """Return the file's own name if the ROM can tell it apart, or one with the address in it."""
+def free_name(file: FlashFile, part_count: int, taken: set[str], longest: int) -> str:
+    """Return the file's own name if the ROM can tell it apart, or one with the address in it.
+
+    Args:
+        file: The file.
+        part_count: Number of members that it is cut into.
+        taken: Names of other members.
+        longest: Bytes of a name that the ROM can hold.
+    """
 
     def names(first: str) -> set[str]:
         return {first} | {f"{first}.{number}" for number in range(1, part_count)}

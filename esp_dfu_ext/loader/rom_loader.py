@@ -113,6 +113,17 @@ class RomLoader:
         revision: int = self._ask("read the chip revision", self._esp.get_chip_revision)
         return revision
 
+    def set_flash_size(self, size: int) -> None:
+        """Tell the ROM up to which address, in bytes, it may read flash memory; an image tells it the same.
+
+        Raises:
+            SerialLoaderError: An answer did not come, or is malformed.
+            DeviceGoneError: The board left the bus.
+        """
+        self._port.limit(_IDENTITY_TIMEOUT)
+        self._attach()
+        self._ask("take the size of the flash memory", lambda: self._esp.flash_set_parameters(size))
+
     def md5(self, address: int, size: int) -> bytes:
         """Have the chip read `size` bytes of flash memory and return their MD5; about 0.6 s per MiB.
 

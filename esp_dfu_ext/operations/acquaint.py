@@ -13,9 +13,10 @@ from ..errors import (
     UsbError,
 )
 from ..events import BoardIdentified, EventSink, Notice
+from ..image.changes import changed_image
 from ..image.esp_image import app_of_chip, is_signed, read_header
 from ..image.firmware import image_files
-from ..image.format import DfuImage
+from ..image.format import DfuImage, md5
 from ..loader.port import BulkSerialPort, serial_interfaces
 from ..loader.rom_loader import Identity, RomLoader, Security
 from ..loader.sync import TIMEOUT, synchronize
@@ -31,6 +32,7 @@ class BoardLoader:
     Attributes:
         synchronized: The chip has answered a SYNC, or may have heard one.
         identity: Who the board is; None if that is unknown.
+        rom: The loader, to be asked for more until `close`; None if it cannot be asked.
     """
 
     def __init__(self, device: UsbDevice, target: Target, clock: Clock, on_event: EventSink) -> None:
@@ -40,6 +42,7 @@ class BoardLoader:
         self._on_event = on_event
         self.synchronized = False
         self.identity: Identity | None = None
+        self.rom: RomLoader | None = None
 
     def greet(self, handle: UsbHandle) -> None:
         """Send SYNC and ask for the board's identity; a `no-loader` notice says why there is none.
@@ -67,23 +70,51 @@ class BoardLoader:
                 self._without(f"Port {path}: the chip's serial loader does not answer; flashing without it.")
                 return
             left = patience.left  # without the time that the import of esptool takes
-            loader = RomLoader(port, self._target)
-            try:
-                self.identity = identity = loader.identity(left)
-            finally:
-                loader.close()
+            self.rom = RomLoader(port, self._target)
+            self.identity = identity = self.rom.identity(left)
         except DeviceGoneError:
             raise
         except SerialLoaderError as error:
+            self.close()
             self._without(f"{error.message} The board stays unknown.")
             return
         except UsbError as error:
+            self.close()
             self._without(f"{error.message} The serial loader is not used.")
             return
         security = identity.security
         self._on_event(
             BoardIdentified(path, identity.mac, identity.flash_size, security.secure_boot, security.flash_encryption)
         )
+
+    def close(self) -> None:
+        """Let go of the loader."""
+        if self.rom is not None:
+            self.rom.close()
+        self.rom = None
+
+    def unflashed(self, image: DfuImage) -> DfuImage | None:
+        """Return what flash memory does not hold of an image, as an image; None if it holds everything.
+
+        All of it counts as missing, and a `no-loader` notice says so, if the loader cannot be asked.
+
+        Raises:
+            DeviceGoneError: The board left the bus.
+        """
+        rom, path = self.rom, self._device.path
+        if rom is None:
+            self._without(f"Port {path}: what is flashed already is unknown; the whole image is sent.")
+            return image
+        params, target = image.flash_params, self._target
+        try:
+            rom.set_flash_size(params.chip_size if params is not None else target.flash.assumed_size)
+            return changed_image(image, target, lambda at, data: rom.md5(at, len(data)) == md5(data).digest())
+        except DeviceGoneError:
+            raise
+        except (SerialLoaderError, UsbError) as error:
+            self.close()
+            self._without(f"{error.message} What is flashed already is unknown; the whole image is sent.")
+            return image
 
     def _without(self, message: str) -> None:
         self._on_event(Notice("no-loader", message, self._device.path))

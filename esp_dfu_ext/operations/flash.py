@@ -13,10 +13,21 @@ from ..dfu.detach import detach_and_wait
 from ..dfu.device import DfuDevice
 from ..dfu.discovery import SCAN_INTERVAL, DfuInterface, Selector, describe, device_at, select
 from ..dfu.download import RESET_STATES, download
-from ..dfu.recovery import SILENT, back_to_idle
+from ..dfu.recovery import SILENT, back_to_idle, recover
 from ..dfu.spec import Mode, StatusResponse
 from ..errors import DeviceGoneError, DfuError, DfuSilentError, InterruptedByUserError, TransferTimeoutError, UsbError
-from ..events import DeviceFound, Event, EventSink, Flashed, Phase, PhaseFinished, PhaseStarted, Progress
+from ..events import (
+    DeviceFound,
+    Event,
+    EventSink,
+    Flashed,
+    PartsSkipped,
+    Phase,
+    PhaseFinished,
+    PhaseStarted,
+    Progress,
+)
+from ..image.format import DfuImage
 from ..loader.rom_loader import preloading
 from ..target import Target
 from ..usb.bus import Bus, UsbDevice
@@ -42,6 +53,7 @@ class FlashOptions:
         no_stub: Over serial, do without esptool's stub, which compresses and is faster.
         no_loader: Leave the chip's serial loader alone: DFU only, in the chip's slow loop.
         force: Flash an image that the board will not boot because of its security features.
+        skip_flashed: Do not send what flash memory holds already, by the MD5s of the chip's serial loader.
     """
 
     wait: float = 0.0
@@ -52,6 +64,7 @@ class FlashOptions:
     no_stub: bool = False
     no_loader: bool = False
     force: bool = False
+    skip_flashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,7 @@ class _BoardFlash:
 
     def __init__(self, setup: FlashSetup) -> None:
         self._image = setup.image.image
+        self._unsent: DfuImage | None = self._image  # what is to be sent of it
         self._target = setup.image.target
         self._options = setup.options
         self._bus = setup.bus
@@ -158,6 +172,7 @@ class _BoardFlash:
             with open_interface(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
                 self._meet(handle, interface)
+                self._compare()
                 answer = self._download(device, interface)
                 seconds = self._clock.monotonic() - started
                 after_reset = None
@@ -167,9 +182,12 @@ class _BoardFlash:
             error.restarted, now = self._look_again(interface)
             error.notes += (self.written.value, now)
             raise
-        status, state = str(answer.status), str(answer.state)
-        self._on_event(Flashed(self._path, self._image.payload_size, seconds, status, state))
-        return FlashResult(self._path, serial, self._image.payload_size, seconds, status, state, after_reset, self._mac)
+        finally:
+            if self._loader is not None:
+                self._loader.close()
+        status, state, size, skipped = str(answer.status), str(answer.state), self._size, self._skipped
+        self._on_event(Flashed(self._path, size, seconds, status, state, skipped))
+        return FlashResult(self._path, serial, size, seconds, status, state, after_reset, self._mac, skipped)
 
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:
@@ -216,6 +234,24 @@ class _BoardFlash:
                 on_event=self._on_event,
             )
 
+    @property
+    def _size(self) -> int:
+        return self._unsent.payload_size if self._unsent is not None else 0
+
+    @property
+    def _skipped(self) -> int:
+        return max(0, self._image.payload_size - self._size)
+
+    def _compare(self) -> None:
+        """Leave out what flash memory holds already."""
+        if not self._options.skip_flashed or self._loader is None:
+            return
+        self.stopped_where = f" while comparing the flash memory of the board on port {self._path}; nothing was written"
+        with self._phase(Phase.COMPARE):
+            self._unsent = self._loader.unflashed(self._image)
+        if self._skipped:
+            self._on_event(PartsSkipped(self._path, self._skipped, self._image.payload_size))
+
     def _detach(self, interface: DfuInterface, serial: str | None, patience: float) -> DfuInterface:
         self.stopped_where = f" while the board on port {self._path} was changing to DFU mode; nothing was written"
         with self._phase(Phase.DETACH):
@@ -234,17 +270,7 @@ class _BoardFlash:
         # Until more is known: a second Ctrl-C may end the recovery below.
         self.stopped_where = f". The state of the board on port {self._path} is unknown"
         try:
-            answer = download(
-                device,
-                self._image,
-                self._target.dfu,
-                transfer_size=self._transfer_size(interface),
-                path=self._path,
-                clock=self._clock,
-                strict=self._options.strict,
-                tolerant=interface.functional is None or interface.functional.manifestation_tolerant,
-                on_event=self._note_written,
-            )
+            answer = self._send(device, interface)
         except DeviceGoneError:
             raise
         except (DfuError, UsbError) as error:
@@ -270,6 +296,23 @@ class _BoardFlash:
             f" after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
         )
         return answer
+
+    def _send(self, device: DfuDevice, interface: DfuInterface) -> StatusResponse:
+        """Send what flash memory does not hold yet; if it holds everything, only ask how the chip is."""
+        if self._unsent is None:
+            recover(device, self._clock)
+            return device.get_status()
+        return download(
+            device,
+            self._unsent,
+            self._target.dfu,
+            transfer_size=self._transfer_size(interface),
+            path=self._path,
+            clock=self._clock,
+            strict=self._options.strict,
+            tolerant=interface.functional is None or interface.functional.manifestation_tolerant,
+            on_event=self._note_written,
+        )
 
     def _transfer_size(self, interface: DfuInterface) -> int:
         """Return the device's own wTransferSize, but not more than the ROM can take by the chip's YAML file."""

@@ -44,7 +44,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         image_sha256: SHA-256 of the whole dfu.bin, hexadecimal.
         project: Project name of the app; null if the image contains no app.
         version: Version of the app; null if the image contains no app.
-        bytes: Bytes that were flashed and verified by the chip; 0 if it failed.
+        bytes: Bytes that were flashed and verified by the chip; 0 if it failed, or if nothing had to be sent.
+        skipped: Bytes that flash memory held already, so that they were not sent; the chip's serial loader compared
+            their MD5.
         seconds: Time from the first contact to the result.
         error: Error code, as in docs/errors.md; null if the result is pass.
         message: What failed, for people; null if the result is pass.
@@ -63,6 +65,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     project: Optional[str]
     version: Optional[str]
     bytes: int
+    skipped: int = 0
     seconds: float
     error: Optional[str]
     message: Optional[str]
@@ -238,7 +241,7 @@ class Recorder:
         elif isinstance(event, BoardIdentified):
             self._macs[event.path] = event.mac
         elif isinstance(event, Flashed):
-            self._record(event.path, size=event.size, seconds=event.seconds)
+            self._record(event.path, size=event.size, skipped=event.skipped, seconds=event.seconds)
         elif isinstance(event, Failed):
             self._record(event.path, code=event.code, message=event.message)
         self.on_event(event)
@@ -253,6 +256,7 @@ class Recorder:
         path: str,
         *,
         size: int = 0,
+        skipped: int = 0,
         seconds: float | None = None,
         code: str | None = None,
         message: str | None = None,
@@ -272,6 +276,7 @@ class Recorder:
             project=clean(app.project) if app is not None else None,
             version=clean(app.version) if app is not None else None,
             bytes=size,
+            skipped=skipped,
             seconds=round(now - started if seconds is None else seconds, 3),
             error=code,
             message=message if message is None else clean(message),

@@ -20,6 +20,7 @@ class FlashResult:
         state: Last bState; empty over serial.
         after_reset: What was on the port after a reset; None if there was none.
         mac: MAC address, None if the chip's serial loader was not used or did not tell it.
+        skipped: Bytes of the image that flash memory held already, so that they were not sent.
     """
 
     path: str
@@ -30,6 +31,7 @@ class FlashResult:
     state: str
     after_reset: str | None
     mac: str | None = None
+    skipped: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..clock import Clock, SystemClock
 from ..dfu.spec import REQUEST_TYPE_IN, REQUEST_TYPE_OUT, STATUS_LENGTH, Mode, Request, Status, StatusResponse
 from ..errors import SimulationError, UsageError
-from ..image.format import DfuImage
+from ..image.format import DfuImage, read_image
 from ..target import OtherUsb, Target
 from ..units import usb_id
 from ..usb.bus import Bus
@@ -76,14 +77,15 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
     Options follow the chip's name, each after a ``+``: ``dfu`` (already in DFU mode), ``app`` (runs an app with the
     ROM's USB console), ``app=vvvv:pppp`` (an app with a DFU run-time interface and these IDs), ``touch=vvvv:pppp`` (an
     app with a serial port that restarts into the ROM after 1200 baud), ``boots`` (a reset starts an app without USB),
-    ``slow`` (takes the chip's own time), ``strict`` (demands DFU_GETSTATUS after each block), burned eFuses
-    (``secure-boot``, ``flash-encryption``, or ``no-usb`` for those that keep the ROM off USB), or a fault:
-    ``no-access``, ``busy``, ``no-return``, and, once at block N, ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N``
-    and ``reset@N`` (another program resets the bus). ``bridge=vvvv:pppp`` in place of a chip is a USB-UART bridge
-    (CP210x, CH34x) whose DTR and RTS move the pins of the board before it.
+    ``slow`` (takes the chip's own time), ``strict`` (demands DFU_GETSTATUS after each block), ``holds=FILE`` (flash
+    memory holds this dfu.bin), burned eFuses (``secure-boot``, ``flash-encryption``, or ``no-usb`` for those that keep
+    the ROM off USB), or a fault: ``no-access``, ``busy``, ``no-return``, and, once at block N, ``vanish@N``,
+    ``stall@N``, ``hang@N``, ``error@N`` and ``reset@N`` (another program resets the bus). ``bridge=vvvv:pppp`` in place
+    of a chip is a USB-UART bridge (CP210x, CH34x) whose DTR and RTS move the pins of the board before it.
 
     Raises:
         UsageError: The list names an unknown chip, option or fault.
+        InputMissingError, ImageError: The image of ``holds`` cannot be read.
     """
     clock = clock or SystemClock()
     boards: list[Board] = []
@@ -156,10 +158,21 @@ def _burn(board: Board, word: str) -> None:
     loader.registers.burn(data.secure_boot if word == "secure-boot" else data.flash_encryption)
 
 
+def _program(board: Board, path: Path) -> None:
+    """Let the flash memory hold an image, as after a flash."""
+    for member in read_image(path).flash_members:
+        if member.record is not None:
+            board.rom.flash.erase(member.record.address, len(member.data))
+            board.rom.flash.program(member.record.address, bytes(member.data))
+
+
 def _apply(board: Board, option: str) -> None:
     word, _, block = option.partition("@")
     faults = board.faults
     app, _, ids = option.partition("=")
+    if app == "holds" and ids:
+        _program(board, Path(ids))
+        return
     if ids and app in _APPS:
         board.start_app(_APPS[app](*_usb_ids(option), board.rom.serial))
         return
@@ -192,7 +205,7 @@ def _apply(board: Board, option: str) -> None:
     else:
         raise UsageError(
             f"Unknown option {word!r} of a simulated board; expected one of dfu, app, app=vvvv:pppp, touch=vvvv:pppp, "
-            f"boots, strict, slow, secure-boot, flash-encryption, no-usb, no-access, busy, no-return, "
+            f"boots, strict, slow, holds=FILE, secure-boot, flash-encryption, no-usb, no-access, busy, no-return, "
             f"{_AT_BLOCK_NAMES}."
         )
 

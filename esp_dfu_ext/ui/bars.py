@@ -22,6 +22,7 @@ from ..events import (
     Failed,
     Flashed,
     Notice,
+    PartsSkipped,
     Phase,
     PhaseFinished,
     PhaseStarted,
@@ -217,10 +218,11 @@ class GangBarView(BarView):
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        if not isinstance(event, (BoardIdentified, DeviceFound)):
+        if not isinstance(event, (BoardIdentified, DeviceFound, PartsSkipped)):
             super().__call__(event)
         if isinstance(event, Flashed):
-            size, time = format_size(event.size), format_seconds(event.seconds)
+            time = format_seconds(event.seconds)
+            size = format_size(event.size) if event.size else "already flashed"
             self._close(event.path, "PASS", f"{size}  {time}", time)
         elif isinstance(event, Failed):
             self._close(event.path, "FAIL", event.code)

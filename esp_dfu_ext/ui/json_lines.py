@@ -46,7 +46,7 @@ class ErrorLine(Error, tag_field="event", tag="error", kw_only=True):
 
 
 class Board(msgspec.Struct, kw_only=True):
-    """One board of a result; without the keys from `size` to `after_reset` if it was not flashed.
+    """One board of a result; without the keys from `size` to `skipped` if it was not flashed.
 
     Attributes:
         path: USB port, bus-port.port; over serial, the name of the serial port.
@@ -57,6 +57,7 @@ class Board(msgspec.Struct, kw_only=True):
         state: Last bState; empty over serial.
         after_reset: Device found on the port after a reset; null if there was none.
         mac: MAC address; null if the chip's serial loader did not tell it.
+        skipped: Bytes of the image that flash memory held already, so that they were not sent.
         error: Why the board was not flashed; null if it was.
     """
 
@@ -68,6 +69,7 @@ class Board(msgspec.Struct, kw_only=True):
     state: Union[str, msgspec.UnsetType] = msgspec.UNSET
     after_reset: Union[str, msgspec.UnsetType, None] = msgspec.UNSET
     mac: Union[str, msgspec.UnsetType, None] = msgspec.UNSET
+    skipped: Union[int, msgspec.UnsetType] = msgspec.UNSET
     error: Optional[Error] = None
 
 
@@ -211,5 +213,6 @@ def _outcome_of(board: Board) -> FlashOutcome:
         board.state or "",
         board.after_reset or None,
         board.mac or None,
+        board.skipped or 0,
     )
     return FlashOutcome(board.path, board.serial, result, None)

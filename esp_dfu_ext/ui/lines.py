@@ -14,6 +14,7 @@ from ..events import (
     Failed,
     Flashed,
     Notice,
+    PartsSkipped,
     Phase,
     PhaseFinished,
     PhaseStarted,
@@ -26,6 +27,7 @@ from .console import Console
 # What a finished phase has done.
 DONE = {
     Phase.DETACH: "board is in DFU mode",
+    Phase.COMPARE: "MD5s compared",
     Phase.RECOVER: "back in dfuIDLE",
     Phase.VERIFY: "all MD5s match",
     Phase.RESET: "bus reset",
@@ -69,9 +71,10 @@ class LineView(FlashView):
             self._waiting = True
             article = "an" if self._title[0] in "AEIOU" else "a"
             self._console.info(f"Waiting up to {format_seconds(event.seconds)} for {article} {self._title} ...")
-
         elif isinstance(event, BoardIdentified):
             self._identified(event)
+        elif isinstance(event, PartsSkipped):
+            self._skipped(event)
 
     def _notice(self, event: Notice) -> None:
         if event.code == "no-loader":  # nothing is wrong with the flash
@@ -81,6 +84,9 @@ class LineView(FlashView):
 
     def _identified(self, event: BoardIdentified) -> None:
         self._console.info(f"  {identity(event)}")
+
+    def _skipped(self, event: PartsSkipped) -> None:
+        self._console.info(f"  {saved(event)}")
 
 
 class LogView(LineView):
@@ -119,7 +125,8 @@ class GangLogView(LogView):
         """Show an event."""
         super().__call__(event)
         if isinstance(event, Flashed):
-            self._line(event.path, f"flashed, {format_seconds(event.seconds)}")
+            done = "flashed" if event.size else "already flashed"
+            self._line(event.path, f"{done}, {format_seconds(event.seconds)}")
         elif isinstance(event, Failed):
             self._line(event.path, f"FAIL: {event.code}")
 
@@ -128,6 +135,9 @@ class GangLogView(LogView):
 
     def _identified(self, event: BoardIdentified) -> None:
         self._line(event.path, identity(event))
+
+    def _skipped(self, event: PartsSkipped) -> None:
+        self._line(event.path, saved(event))
 
 
 # --- boards as they are plugged in ------------------------------------------------------------------------
@@ -217,6 +227,14 @@ def identity(event: BoardIdentified) -> str:
     )
     features = (("Secure Boot", event.secure_boot), ("flash encryption", event.flash_encryption))
     return ", ".join([f"MAC {event.mac}", size, *(f"{name} enabled" for name, on in features if on)])
+
+
+def saved(event: PartsSkipped) -> str:
+    """Return what is not sent because flash memory holds it, in a line."""
+    left, size = event.size - event.skipped, format_size(event.size)
+    if not left:
+        return f"already flashed: all {size}; nothing is sent"
+    return f"already flashed: {format_size(event.skipped)} of {size}; {format_size(left)} to send"
 
 
 def invitation(title: str, ports: str, count: int | None) -> str:

@@ -114,10 +114,13 @@ class Rig:
         reset: bool = False,
         no_loader: bool = False,
         force: bool = False,
+        skip_flashed: bool = False,
     ) -> FlashResult:
         """Flash a board of this rig."""
         target = target or self.boards[0].target
-        options = FlashOptions(wait=wait, strict=strict, reset=reset, no_loader=no_loader, force=force)
+        options = FlashOptions(
+            wait=wait, strict=strict, reset=reset, no_loader=no_loader, force=force, skip_flashed=skip_flashed
+        )
         flasher = Flasher(options, bus=self.bus, targets=chips(), clock=self.clock, on_event=self.handle)
         return flasher.flash(checked(image, target), path=path, serial=serial)
 
