@@ -90,17 +90,12 @@ class RomLoader:
             DeviceGoneError: The board left the bus.
         """
         self._port.limit(timeout)
-        esp = self._esp
-        mac = self._ask("read the MAC address", esp.read_mac)
-        info = self._ask("read the security state", esp.get_security_info)
+        mac = self._ask("read the MAC address", lambda: bytes(self._esp.read_mac()).hex(":"))
+        security = self._ask("read the security state", lambda: _security(self._esp.get_security_info()))
         self._attach()
-        flash_id = self._ask("read the flash memory's ID", esp.flash_id)
-        return Identity(
-            ":".join(f"{byte:02x}" for byte in mac),
-            _flash_size(flash_id),
-            flash_id,
-            Security(bool(info["flags"] & 1), bool(bin(info["flash_crypt_cnt"]).count("1") % 2)),
-        )
+        flash_id: int = self._ask("read the flash memory's ID", lambda: self._esp.flash_id())
+        size = self._ask("say how large that is", lambda: _flash_size(flash_id))
+        return Identity(mac, size, flash_id, security)
 
     def revision(self) -> int:
         """Read the chip revision: major * 100 + minor, as esptool and ESP-IDF count; up to a tenth of a second.
@@ -110,7 +105,7 @@ class RomLoader:
             DeviceGoneError: The board left the bus.
         """
         self._port.limit(_IDENTITY_TIMEOUT)
-        revision: int = self._ask("read the chip revision", self._esp.get_chip_revision)
+        revision: int = self._ask("read the chip revision", lambda: self._esp.get_chip_revision())
         return revision
 
     def set_flash_size(self, size: int) -> None:
@@ -189,6 +184,10 @@ def preloading() -> Iterator[None]:
     finally:
         if started:
             thread.join()
+
+
+def _security(info: dict[str, Any]) -> Security:
+    return Security(bool(info["flags"] & 1), bool(bin(info["flash_crypt_cnt"]).count("1") % 2))
 
 
 def _flash_size(flash_id: int) -> int | None:
