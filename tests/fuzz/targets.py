@@ -22,8 +22,10 @@ from esp_dfu_ext.commands.flash_run import FlashArguments
 from esp_dfu_ext.dfu.spec import Mode, Request
 from esp_dfu_ext.errors import EspDfuError
 from esp_dfu_ext.image.format import parse_image
+from esp_dfu_ext.loader.sync import ANSWER_SIZE, ANSWERS
 from esp_dfu_ext.simulator import Board, rom_status
 from esp_dfu_ext.simulator.board import DeviceGone
+from esp_dfu_ext.simulator.bus import SimulatedBackend
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout, TransferNak
 from esp_dfu_ext.target import read_target
 from esp_dfu_ext.usb import bus
@@ -41,6 +43,7 @@ from ..kit.archives import (
     index_record,
     params,
 )
+from ..kit.boards import holds
 from ..kit.chips import chip
 from ..kit.files import write_file
 from ..kit.host import OK, new_rom, send
@@ -256,11 +259,20 @@ def build_list(data: bytes) -> None:
 # --- a device ---------------------------------------------------------------------------------------------
 
 
-def device(data: bytes) -> None:
-    """List and flash a device that lies."""
+_DEVICE_FILES = (*FILES[1:2], File(0x10000, "app.bin", content(2500)))
+
+
+def _device_image() -> Path:
+    """Return a small dfu.bin."""
     dfu_bin = _base() / "device" / "dfu.bin"
     if not dfu_bin.exists():
-        write_file(dfu_bin, dfu_file(archive([*FILES[1:2], File(0x10000, "app.bin", content(2500))], CHIP_SIZE)))
+        write_file(dfu_bin, dfu_file(archive(list(_DEVICE_FILES), CHIP_SIZE)))
+    return dfu_bin
+
+
+def device(data: bytes) -> None:
+    """List and flash a device that lies."""
+    dfu_bin = _device_image()
     settings, lies = (data[0], data[1:]) if data else (0, b"")
     options = FlashArguments(
         strict=bool(settings & 1),
@@ -308,6 +320,38 @@ def serial_port(data: bytes) -> None:
                 assert board.rom.dead or board.rom.loader.commands.left
 
 
+def loader(data: bytes) -> None:
+    """Flash a board whose serial port answers with these bytes, after true answers to SYNC if the first one says so.
+
+    The flash must succeed as without a serial port, or refuse the image because of what the bytes say.
+    """
+    settings, wire = (data[0], data[1:]) if data else (0, b"")
+    clock = VirtualClock()
+    board = Board.make(chip(), "1-1", clock, number=1, flash_size=CHIP_SIZE)
+    board.rom.restart(Mode.DFU)
+    answer, packet, sent = board.bulk_in, settings % 64 + 1, [0]
+    true = ANSWERS * ANSWER_SIZE if settings & 64 else 0
+
+    def bulk_in(endpoint: int) -> bytes:
+        sent[0] += 1
+        if sent[0] <= true:
+            return answer(endpoint)
+        clock.sleep(0.001)
+        start = (sent[0] - true - 1) * packet
+        if start >= len(wire):
+            raise TransferNak
+        return wire[start : start + packet]
+
+    board.bulk_in = bulk_in  # type: ignore[method-assign]
+    dfu_bin = _device_image()
+    with cpu_limit(), mock.patch.object(bus, "libusb_backend", lambda: SimulatedBackend([board], clock)):
+        before = clock.monotonic()
+        code = run(lambda session: flashing.flash(session, dfu_bin, FlashArguments(strict=settings > 127)), clock)
+        assert clock.monotonic() - before < 3.0
+        assert code in (0, 65)
+        assert holds(board.rom.flash.read, _DEVICE_FILES) == (code == 0)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
@@ -323,5 +367,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         build_list,
         device,
         serial_port,
+        loader,
     )
 }
