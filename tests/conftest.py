@@ -108,8 +108,8 @@ def pytest_sessionstart() -> None:
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the developer's environment variables from the tests."""
     for name in (
-        "ESP_DFU_SIMULATE", "ESP_DFU_TARGETS", "ESP_DFU_TRACE", "IDF_EXTRA_ACTIONS_PATH", "COLUMNS", "FORCE_COLOR",
-        "NO_COLOR",
+        "ESP_DFU_SIMULATE", "ESP_DFU_TARGETS", "ESP_DFU_TRACE", "ESP_DFU_NO_LOADER", "IDF_EXTRA_ACTIONS_PATH",
+        "COLUMNS", "FORCE_COLOR", "NO_COLOR",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
 

@@ -390,6 +390,27 @@ def test_invalid_value_is_named_with_what_was_expected(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("value", "known"), [(None, True), ("", True), ("0", True), ("1", False)])
+def test_environment_turns_serial_loader_off(
+    value: str | None, known: bool, dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
+    if value is not None:
+        monkeypatch.setenv("ESP_DFU_NO_LOADER", value)
+    assert run("flash", str(dfu_bin)) == 0
+    assert ("MAC 7c:df:a1:00:00:01" in capsys.readouterr().out) == known
+
+
+@pytest.mark.usefixtures("virtual_clock")
+def test_environment_that_is_no_choice_is_a_usage_error(
+    dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("ESP_DFU_SIMULATE", "esp32s3")
+    monkeypatch.setenv("ESP_DFU_NO_LOADER", "perhaps")
+    assert run("flash", str(dfu_bin)) == 64
+    assert "perhaps" in capsys.readouterr().err
+
+
 def test_missing_choice_is_named_in_one_line(capsys: Capture) -> None:
     assert run("completion") == 64
     assert "Choose from: bash, zsh, fish. [usage]" in capsys.readouterr().err

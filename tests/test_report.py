@@ -94,6 +94,17 @@ def test_every_way_of_flashing_records_each_board(dfu_bin: Path, tmp_path: Path)
     assert "errTARGET" in bad.message
 
 
+def test_line_has_mac_of_board_unless_the_loader_is_not_used(dfu_bin: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    assert flash(dfu_bin, report, "esp32s3").returncode == 0
+    assert flash(dfu_bin, report, "esp32s3+error@40").returncode == 74
+    assert flash(dfu_bin, report, "esp32s3,esp32s3", "--all").returncode == 0
+    assert flash(dfu_bin, report, "esp32s3", "--no-loader").returncode == 0
+    alone, failed, *both, without = lines(report)
+    assert [alone.mac, failed.mac, without.mac] == ["7c:df:a1:00:00:01", "7c:df:a1:00:00:01", None]
+    assert {(line.path, line.mac) for line in both} == {("1-1", "7c:df:a1:00:00:01"), ("1-2", "7c:df:a1:00:00:02")}
+
+
 def test_no_line_without_board(dfu_bin: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"
     assert flash(dfu_bin, report, "esp32s2").returncode == 69
