@@ -288,6 +288,34 @@ def flash(what: tuple[Path, ...], path: tuple[str, ...], **chosen: Any) -> None:
     _run(command, chosen, dfu_bin=what[0], json_lines=chosen["json"])
 
 
+@cli.command(short_help="Compare a board's flash memory with an image.")
+@_what
+@_takes(
+    *options.board(),
+    *options.contents(),
+    _quiet,
+    path=_completed_by("paths"),
+    serial=_completed_by("serials"),
+)
+def verify(what: tuple[Path, ...], path: str | None, serial: str | None, wait: float, **chosen: Any) -> None:
+    """Compare the flash memory of a board with WHAT, and write nothing.
+
+    WHAT is a dfu.bin, or anything that "esp-dfu build" takes. The chip's serial loader computes the MD5s; the board
+    has to be in download mode, and stays as it is.
+    """
+
+    def command(session: Session) -> int:
+        from .commands.inputs import build_in_memory
+        from .commands.verify import verify
+
+        built = build_in_memory(session, "verify", what, contents)
+        return verify(session, what[0], built, path=path, serial=serial, wait=wait)
+
+    contents = {option["names"][-1][2:].replace("-", "_"): None for option in options.contents()}
+    contents = {name: chosen.pop(name) for name in contents}
+    _run(command, chosen, dfu_bin=what[0])
+
+
 @cli.command(short_help="Check everything needed for flashing.")
 @click.argument("build_dir", type=click.Path(path_type=Path, readable=False), required=False)
 @_takes(*options.doctor())

@@ -45,6 +45,7 @@
     │   └── DfuSilentError             DFU no longer answers after a SYNC to the serial loader
     ├── SerialPortError            74  a serial port cannot be opened, or it failed
     ├── SerialLoaderError          74  the chip's serial loader did not answer, or refused a command
+    ├── FlashDiffersError          74  flash memory does not hold the image
     ├── DfuError                   74  the device did not follow DFU 1.1
     │   ├── DfuStatusError             it reported an error status
     │   ├── DfuStateError              it is in an unexpected state
@@ -570,6 +571,21 @@ class SerialLoaderError(EspDfuError):
     def __init__(self, message: str, *, reason: str = "") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class FlashDiffersError(EspDfuError):
+    """By the serial loader's MD5s, flash memory does not hold the image.
+
+    Attributes:
+        files: Names of the files that it does not hold.
+    """
+
+    code = "flash-differs"
+    exit_code = 74
+
+    def __init__(self, message: str, *, files: Sequence[str] = (), notes: Sequence[str] = ()) -> None:
+        super().__init__(message, notes=notes)
+        self.files = tuple(files)
 
 
 class DfuSilentError(UsbError):

@@ -32,6 +32,7 @@ class Phase(enum.Enum):
     RECOVER = "recover"
     DOWNLOAD = "download"
     VERIFY = "verify"
+    CHECK = "check"
     RESET = "reset"
 
 

@@ -128,7 +128,7 @@ def root(machine: FolderMachine) -> None:
 
 # --- the commands -----------------------------------------------------------------------------------------
 
-WORDS = ("build", "inspect", "list", "flash", "doctor", "udev", "demo", "enable", "disable", "completion")
+WORDS = ("build", "inspect", "list", "flash", "verify", "doctor", "udev", "demo", "enable", "disable", "completion")
 IDF_PY = ("dfu", "dfu-list", "dfu-flash", "dfu-doctor")
 FAILED = (NARROW,)  # a log shows the same error with its lines unbroken: see flash-other-usb
 
@@ -192,6 +192,17 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu(f"flash {DFU_BIN} --skip-flashed", NARROW, boards="esp32s3+slow"),
         *esp_dfu(f"flash {DFU_BIN} --skip-flashed --all", NARROW, PIPED, boards=f"esp32s3+slow+holds={DFU_BIN},{ONE}"),
         *esp_dfu(f"flash {DFU_BIN} --skip-flashed --no-loader", NARROW),
+    ],
+    "flash-verify": [
+        *esp_dfu(f"flash {DFU_BIN} --verify", NARROW, PIPED),
+        *esp_dfu(f"flash {DFU_BIN} --verify", NARROW, boards="esp32s3+slow+busy"),
+    ],
+    "verify": [
+        *esp_dfu(f"verify {DFU_BIN}", NARROW, PIPED, boards=f"esp32s3+slow+holds={DFU_BIN}"),
+        *esp_dfu(f"verify {DFU_BIN}", NARROW, PIPED, boards=f"esp32s3+slow+holds={LARGE}"),
+        *esp_dfu(f"verify {DFU_BIN}", NARROW, boards=""),
+        *esp_dfu(f"verify {DFU_BIN}", NARROW, boards="esp32s3+app"),
+        *esp_dfu(f"verify {DFU_BIN} --path 1-1 --serial 1", NARROW),
     ],
     "flash-restart": esp_dfu(f"flash {DFU_BIN}", NARROW, PIPED, boards="esp32s3+slow+hang@200"),
     "flash-strict": esp_dfu(f"flash {DFU_BIN}", NARROW, boards="esp32s3+slow+strict"),

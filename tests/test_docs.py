@@ -78,6 +78,8 @@ def test_pages_show_commands() -> None:
 def test_esp_dfu_command_runs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESP_DFU_SIMULATE", boards(line))
     words = shlex.split(line.partition(" > ")[0].partition(" | ")[0])[1:]
+    if words[0] == "verify":
+        monkeypatch.setenv("ESP_DFU_SIMULATE", f"esp32s3+holds={words[1]}")
     if any(word in ONLY_PARSED for word in words):
         group = cli.make_context("esp-dfu", list(words))
         name, command, rest = cli.resolve_command(group, words)

@@ -22,6 +22,7 @@ ARGUMENTS: dict[str, Any] = {
     "builds": [Path("build"), Path("build_s3")],
     "image_target": "esp32s2",
     "end": 0x200000,
+    "files": ["app.bin"],
     "flash_size": 0x100000,
     "incomplete": True,
     "kind": "elf",

@@ -219,6 +219,17 @@ def test_index_has_at_most_as_many_records_as_the_rom_takes() -> None:
     assert check_image(part, S3) == []
 
 
+def test_cuts_are_at_erase_blocks() -> None:
+    file = File(BLOCK + 0x3000, "a.bin", content(4 * BLOCK))
+    flash = NorFlash(MIB, S3.flash.sector)
+    flash.program(file.address, file.data)
+    flash.erase(3 * BLOCK, 1)
+    part = changed(image_of([file], S3, MIB), flash)
+    assert part is not None
+    assert [(record.address, record.flags) for record in part.records[1:]] == [(3 * BLOCK, 0)]
+    assert part.payload_size == BLOCK
+
+
 def test_longest_names_stay_within_the_index() -> None:
     name = "n" * S3.dfu.name_length
     file = File(0, name, content(3 * BLOCK))

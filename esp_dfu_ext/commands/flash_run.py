@@ -67,8 +67,11 @@ class FlashArguments(FlashOptions):
             raise UsageError("--count is the number of boards for --watch; use it together with --watch.")
         if self.count is not None and self.count < 1:
             raise UsageError("--count takes a number of boards, 1 or more.")
-        if self.skip_flashed and self.no_loader:
-            raise UsageError("--skip-flashed asks the chip's serial loader, so --no-loader cannot be used with it.")
+        for option, given in (("--skip-flashed", self.skip_flashed), ("--verify", self.verify)):
+            if given and self.no_loader:
+                raise UsageError(f"{option} asks the chip's serial loader, so --no-loader cannot be used with it.")
+            if given and self.over == "serial":
+                raise UsageError(f"{option} is about DFU; use it without --over serial.")
         self._check_serial()
 
     def _check_serial(self) -> None:
@@ -82,8 +85,6 @@ class FlashArguments(FlashOptions):
             raise UsageError("--port is empty; expected a serial port, such as COM5 or /dev/ttyACM0.")
         if self.several or self.watch:
             raise UsageError("--over serial flashes one board; use it without --all, --watch and several --path.")
-        if self.skip_flashed:
-            raise UsageError("--skip-flashed is about DFU; use it without --over serial.")
         if self.simulate:
             raise UsageError("--simulate needs no serial port; use it without --over serial.")
 

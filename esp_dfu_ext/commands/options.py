@@ -108,6 +108,11 @@ def flash() -> list[dict[str, Any]]:
             "help": "Send only what the flash memory does not hold already.",
         },
         {
+            "names": ["--verify"],
+            "is_flag": True,
+            "help": "Have the chip's serial loader compare the flash memory with the image afterwards.",
+        },
+        {
             "names": ["--reset"],
             "is_flag": True,
             "help": "Try to start the app with a bus reset, then report what appears on the port.",
@@ -140,6 +145,14 @@ def flash() -> list[dict[str, Any]]:
         {"names": ["--simulate"], "is_flag": True, "help": "Dry run on a simulated board; USB is not used."},
         _trace(),
     ]
+
+
+def board() -> list[dict[str, Any]]:
+    """Return the options of `esp-dfu verify`, which asks one board."""
+    chosen = [option for option in flash() if option["names"][-1] in ("--wait", "--trace")]
+    path = {"names": ["--path"], "metavar": "PATH", "help": "The board on this port, such as 1-2."}
+    serial = {"names": ["--serial"], "metavar": "SERIAL", "help": "The board with this serial number."}
+    return [path, serial, *chosen]
 
 
 def list_() -> list[dict[str, Any]]:

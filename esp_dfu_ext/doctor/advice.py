@@ -282,6 +282,10 @@ ADVICE: Mapping[str, _Advise] = {
         f"Then flash without the serial loader: {c.names.flash} --no-loader",
         *([] if "--trace" in c.names.flash else [f"Please report this, with a trace of: {c.names.flash} --trace FILE"]),
     ],
+    "flash-differs": lambda c: [
+        f"Flash the image: {c.names.flash}",
+        "If it differs again after a flash, check the power supply; the flash memory may be defective.",
+    ],
     "flash-too-small": lambda c: [
         "In menuconfig, choose the board's flash size (Serial flasher config) and a partition table that fits into it.",
         f"Then build again: {c.names.compile}",

@@ -33,9 +33,21 @@ class BoardLoader:
         synchronized: The chip has answered a SYNC, or may have heard one.
         identity: Who the board is; None if that is unknown.
         rom: The loader, to be asked for more until `close`; None if it cannot be asked.
+        reason: Why it cannot be asked, in a sentence.
+
+    Args:
+        device: The board.
+        target: Its chip.
+        clock: Time.
+        on_event: Receives `BoardIdentified`, or a notice.
+        required: There will be an error if the loader cannot be asked, so no notice.
     """
 
-    def __init__(self, device: UsbDevice, target: Target, clock: Clock, on_event: EventSink) -> None:
+    def __init__(
+        self, device: UsbDevice, target: Target, clock: Clock, on_event: EventSink, *, required: bool = False
+    ) -> None:
+        self._required = required
+        self.reason = f"Port {device.path}: the chip's serial loader is not used."
         self._device = device
         self._target = target
         self._clock = clock
@@ -61,13 +73,13 @@ class BoardLoader:
         except (AccessDeniedError, DriverMissingError):
             return  # Windows and macOS keep the interfaces for their own drivers
         except UsbError as error:
-            self._without(f"{error.message} That is its serial port; flashing without it.")
+            self._without(error.message, " That is its serial port; flashing without it.")
             return
         try:
             self.synchronized = True
             patience = Deadline(self._clock, TIMEOUT)
             if not synchronize(port, self._clock):
-                self._without(f"Port {path}: the chip's serial loader does not answer; flashing without it.")
+                self._without(f"Port {path}: the chip's serial loader does not answer", "; flashing without it.", ".")
                 return
             left = patience.left  # without the time that the import of esptool takes
             self.rom = RomLoader(port, self._target)
@@ -76,11 +88,11 @@ class BoardLoader:
             raise
         except SerialLoaderError as error:
             self.close()
-            self._without(f"{error.message} The board stays unknown.")
+            self._without(error.message, " The board stays unknown.")
             return
         except UsbError as error:
             self.close()
-            self._without(f"{error.message} The serial loader is not used.")
+            self._without(error.message, " The serial loader is not used.")
             return
         security = identity.security
         self._on_event(
@@ -103,7 +115,7 @@ class BoardLoader:
         """
         rom, path = self.rom, self._device.path
         if rom is None:
-            self._without(f"Port {path}: what is flashed already is unknown; the whole image is sent.")
+            self._without(f"Port {path}: what is flashed already is unknown", "; the whole image is sent.", ".")
             return image
         params, target = image.flash_params, self._target
         try:
@@ -113,11 +125,13 @@ class BoardLoader:
             raise
         except (SerialLoaderError, UsbError) as error:
             self.close()
-            self._without(f"{error.message} What is flashed already is unknown; the whole image is sent.")
+            self._without(error.message, " What is flashed already is unknown; the whole image is sent.")
             return image
 
-    def _without(self, message: str) -> None:
-        self._on_event(Notice("no-loader", message, self._device.path))
+    def _without(self, fact: str, consequence: str, end: str = "") -> None:
+        self.reason = fact + end
+        if not self._required:
+            self._on_event(Notice("no-loader", fact + consequence, self._device.path))
 
 
 def check_fits(image: DfuImage, target: Target, identity: Identity, path: str, on_event: EventSink) -> None:

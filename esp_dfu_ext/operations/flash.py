@@ -35,6 +35,7 @@ from ..usb.handle import UsbHandle
 from .acquaint import BoardLoader, check_fits, refuse_unbootable
 from .inspect import CheckedImage
 from .results import FlashResult
+from .verify import check_flash, ready
 
 LEAVING_TIME = 0.5  # seconds that a hub may take to notice that a device was unplugged
 RETURN_TIME = 1.5  # seconds that a restarted chip may take to come back; 0.3 to 0.6 were seen
@@ -54,6 +55,7 @@ class FlashOptions:
         no_loader: Leave the chip's serial loader alone: DFU only, in the chip's slow loop.
         force: Flash an image that the board will not boot because of its security features.
         skip_flashed: Do not send what flash memory holds already, by the MD5s of the chip's serial loader.
+        verify: Compare flash memory with the image afterwards, by these MD5s.
     """
 
     wait: float = 0.0
@@ -65,6 +67,7 @@ class FlashOptions:
     no_loader: bool = False
     force: bool = False
     skip_flashed: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ class _BoardFlash:
                 self._meet(handle, interface)
                 self._compare()
                 answer = self._download(device, interface)
+                self._check()
                 seconds = self._clock.monotonic() - started
                 after_reset = None
                 if self._options.reset or answer.state in RESET_STATES:
@@ -218,10 +222,14 @@ class _BoardFlash:
 
     def _meet(self, handle: UsbHandle, interface: DfuInterface) -> None:
         """Take the chip into its fast loop, and check the image against what the board says of itself."""
-        if not self.uses_loader:
+        verify = self._options.verify
+        if not self.uses_loader and not verify:
             return
-        self._loader = BoardLoader(interface.device, self._target, self._clock, self._on_event)
-        self._loader.greet(handle)
+        self._loader = BoardLoader(interface.device, self._target, self._clock, self._on_event, required=verify)
+        if self.uses_loader:
+            self._loader.greet(handle)
+        if verify:
+            ready(self._loader)
         identity = self._loader.identity
         if identity is not None:
             check_fits(self._image, self._target, identity, self._path, self._on_event)
@@ -251,6 +259,15 @@ class _BoardFlash:
             self._unsent = self._loader.unflashed(self._image)
         if self._skipped:
             self._on_event(PartsSkipped(self._path, self._skipped, self._image.payload_size))
+
+    def _check(self) -> None:
+        """Compare flash memory with the image once more, without DFU."""
+        if not self._options.verify or self._loader is None:
+            return
+        rom, identity = ready(self._loader), self._loader.identity
+        encrypted = identity is not None and identity.security.flash_encryption
+        with self._phase(Phase.CHECK):
+            check_flash(rom, self._image, self._target, self._path, encrypted=encrypted)
 
     def _detach(self, interface: DfuInterface, serial: str | None, patience: float) -> DfuInterface:
         self.stopped_where = f" while the board on port {self._path} was changing to DFU mode; nothing was written"

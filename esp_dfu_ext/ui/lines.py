@@ -30,6 +30,7 @@ DONE = {
     Phase.COMPARE: "MD5s compared",
     Phase.RECOVER: "back in dfuIDLE",
     Phase.VERIFY: "all MD5s match",
+    Phase.CHECK: "loader's MD5s match",
     Phase.RESET: "bus reset",
 }
 

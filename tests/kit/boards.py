@@ -115,12 +115,14 @@ class Rig:
         no_loader: bool = False,
         force: bool = False,
         skip_flashed: bool = False,
+        verify: bool = False,
     ) -> FlashResult:
         """Flash a board of this rig."""
         target = target or self.boards[0].target
         options = FlashOptions(
-            wait=wait, strict=strict, reset=reset, no_loader=no_loader, force=force, skip_flashed=skip_flashed
-        )
+            wait=wait, strict=strict, reset=reset, no_loader=no_loader,
+            force=force, skip_flashed=skip_flashed, verify=verify,
+        )  # fmt: skip
         flasher = Flasher(options, bus=self.bus, targets=chips(), clock=self.clock, on_event=self.handle)
         return flasher.flash(checked(image, target), path=path, serial=serial)
 

@@ -1,0 +1,123 @@
+"""Compare flash memory with an image by the serial loader's MD5s, which are independent of DFU's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..dfu.access import ACCESS_DELAY, open_interface
+from ..dfu.discovery import DfuInterface, Selector, select
+from ..dfu.spec import Mode
+from ..errors import FlashDiffersError, SerialLoaderError, UsbError
+from ..events import DeviceFound, EventSink, Phase, PhaseFinished, PhaseStarted
+from ..image.format import DfuImage, md5
+from ..loader.rom_loader import Identity, RomLoader
+from ..target import Target
+from ..usb.bus import Bus
+from .acquaint import BoardLoader
+from .inspect import CheckedImage
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """A board whose flash memory holds an image.
+
+    Attributes:
+        path: Port of the board.
+        serial: Serial number, None if the board has none or it could not be read.
+        identity: What the board says of itself.
+        size: Bytes that were compared.
+    """
+
+    path: str
+    serial: str | None
+    identity: Identity
+    size: int
+
+
+def verify_board(
+    image: CheckedImage,
+    selector: Selector,
+    bus: Bus,
+    targets: Sequence[Target],
+    clock: Clock,
+    on_event: EventSink,
+    wait: float = 0.0,
+) -> VerifyResult:
+    """Compare the flash memory of one board with an image; the board stays in the mode that it is in.
+
+    Raises:
+        FlashDiffersError: Flash memory holds something else; `notes` names the files.
+        SerialLoaderError: The chip's serial loader did not answer.
+        DeviceNotFoundError, SeveralDevicesError, UsageError: No single board fits.
+        UsbError: The board cannot be opened, or a transfer failed.
+    """
+    target = image.target
+    interface = select(bus, target, selector, targets, clock=clock, wait=wait, on_event=on_event)
+    path, serial = interface.path, _serial_of(interface)
+    on_event(DeviceFound(path, "DFU" if interface.mode is Mode.DFU else "run-time", serial))
+    with open_interface(interface, clock=clock, patience=ACCESS_DELAY if wait else 0.0) as handle:
+        loader = BoardLoader(interface.device, target, clock, on_event, required=True)
+        try:
+            loader.greet(handle)
+            rom = ready(loader)
+            assert loader.identity is not None
+            started = clock.monotonic()
+            on_event(PhaseStarted(path, Phase.CHECK))
+            check_flash(rom, image.image, target, path, encrypted=loader.identity.security.flash_encryption)
+            on_event(PhaseFinished(path, Phase.CHECK, clock.monotonic() - started))
+            return VerifyResult(path, serial, loader.identity, image.image.payload_size)
+        finally:
+            loader.close()
+
+
+def ready(loader: BoardLoader) -> RomLoader:
+    """Return the loader to ask for MD5s.
+
+    Raises:
+        SerialLoaderError: It cannot be asked.
+    """
+    if loader.rom is None:
+        raise SerialLoaderError(f"{loader.reason} Nothing was written.", reason="connect")
+    return loader.rom
+
+
+def check_flash(rom: RomLoader, image: DfuImage, target: Target, path: str, *, encrypted: bool) -> None:
+    """Compare flash memory with an image.
+
+    Args:
+        rom: The board's serial loader.
+        image: What flash memory should hold.
+        target: Its chip.
+        path: The board's port.
+        encrypted: Flash encryption is enabled, so the MD5 is that of encrypted data.
+
+    Raises:
+        FlashDiffersError: It holds something else.
+        SerialLoaderError: An answer did not come, or is malformed.
+        DeviceGoneError: The board left the bus.
+    """
+    params = image.flash_params
+    rom.set_flash_size(params.chip_size if params is not None else target.flash.assumed_size)
+    notes, names = [], []
+    for member in image.flash_members:
+        assert member.record is not None
+        address, expected = member.record.address, md5(member.data).digest()
+        found = rom.md5(address, len(member.data))
+        if found != expected:
+            names.append(member.name)
+            notes.append(f"{member.name} at {address:#x} has MD5 {found.hex()}; expected {expected.hex()}.")
+    if names:
+        if encrypted:
+            notes.append("Flash encryption is enabled on the board: an image that is not encrypted always differs.")
+        all_of_it = len(names) == len(image.flash_members)
+        what = "the image" if all_of_it else ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
+        raise FlashDiffersError(f"Port {path}: the flash memory does not hold {what}.", files=names, notes=notes)
+
+
+def _serial_of(interface: DfuInterface) -> str | None:
+    try:
+        return interface.read_serial()
+    except UsbError:
+        return None
