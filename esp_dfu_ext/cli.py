@@ -316,6 +316,22 @@ def verify(what: tuple[Path, ...], path: str | None, serial: str | None, wait: f
     _run(command, chosen, dfu_bin=what[0])
 
 
+@cli.command(short_help="Show who the connected boards are.")
+@_takes(*options.info(), path=_completed_by("paths"))
+def info(path: tuple[str, ...], json: bool, **chosen: Any) -> None:
+    """Show MAC address, chip revision, flash memory and security of each board in download mode.
+
+    The chip's serial loader tells them. Nothing is written, and the boards stay in the mode that they are in.
+    """
+
+    def command(session: Session) -> int:
+        from .commands.info import info
+
+        return info(session, path, as_json=json, **chosen)
+
+    _run(command, chosen)
+
+
 @cli.command(short_help="Check everything needed for flashing.")
 @click.argument("build_dir", type=click.Path(path_type=Path, readable=False), required=False)
 @_takes(*options.doctor())

@@ -128,7 +128,20 @@ def root(machine: FolderMachine) -> None:
 
 # --- the commands -----------------------------------------------------------------------------------------
 
-WORDS = ("build", "inspect", "list", "flash", "verify", "doctor", "udev", "demo", "enable", "disable", "completion")
+WORDS = (
+    "build",
+    "inspect",
+    "list",
+    "flash",
+    "verify",
+    "info",
+    "doctor",
+    "udev",
+    "demo",
+    "enable",
+    "disable",
+    "completion",
+)
 IDF_PY = ("dfu", "dfu-list", "dfu-flash", "dfu-doctor")
 FAILED = (NARROW,)  # a log shows the same error with its lines unbroken: see flash-other-usb
 
@@ -203,6 +216,13 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu(f"verify {DFU_BIN}", NARROW, boards=""),
         *esp_dfu(f"verify {DFU_BIN}", NARROW, boards="esp32s3+app"),
         *esp_dfu(f"verify {DFU_BIN} --path 1-1 --serial 1", NARROW),
+    ],
+    "info": [
+        *esp_dfu("info", NARROW, PIPED, boards="esp32s3+slow,esp32s2+slow+dfu+flash-encryption"),
+        *esp_dfu("info", NARROW, boards="esp32s3+app"),
+        *esp_dfu("info", NARROW, boards=""),
+        *esp_dfu("info --path 1-7", NARROW),
+        *esp_dfu("info --json", PIPED, boards="esp32s3+slow,esp32s3+no-access"),
     ],
     "flash-restart": esp_dfu(f"flash {DFU_BIN}", NARROW, PIPED, boards="esp32s3+slow+hang@200"),
     "flash-strict": esp_dfu(f"flash {DFU_BIN}", NARROW, boards="esp32s3+slow+strict"),

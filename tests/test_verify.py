@@ -73,7 +73,7 @@ def test_flash_without_the_option_is_not_compared() -> None:
 
 def test_parts_that_were_skipped_are_compared_too() -> None:
     rig = make_rig()
-    for file in FILES:
+    for file in FILES[:2]:  # so that the app is sent
         rig.board.rom.flash.program(file.address, file.data)
 
     def on_event(event: Any) -> None:

@@ -155,6 +155,16 @@ def board() -> list[dict[str, Any]]:
     return [path, serial, *chosen]
 
 
+def info() -> list[dict[str, Any]]:
+    """Return the options of `esp-dfu info`."""
+    names = ["--path"]
+    return [
+        {"names": names, "multiple": True, "metavar": "PATH", "help": "Only the board on this port. Repeatable."},
+        document(),
+        _trace(),
+    ]
+
+
 def list_() -> list[dict[str, Any]]:
     """Return the options of `idf.py dfu-list` and `esp-dfu list`."""
     return [document(), _trace()]

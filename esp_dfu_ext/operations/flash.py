@@ -229,7 +229,7 @@ class _BoardFlash:
         if self.uses_loader:
             self._loader.greet(handle)
         if verify:
-            ready(self._loader)
+            ready(self._loader, self.written.value)
         identity = self._loader.identity
         if identity is not None:
             check_fits(self._image, self._target, identity, self._path, self._on_event)

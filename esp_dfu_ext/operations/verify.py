@@ -72,14 +72,14 @@ def verify_board(
             loader.close()
 
 
-def ready(loader: BoardLoader) -> RomLoader:
-    """Return the loader to ask for MD5s.
+def ready(loader: BoardLoader, so_far: str = "") -> RomLoader:
+    """Return the loader to be asked, or fail, and say what was done `so_far`.
 
     Raises:
         SerialLoaderError: It cannot be asked.
     """
     if loader.rom is None:
-        raise SerialLoaderError(f"{loader.reason} Nothing was written.", reason="connect")
+        raise SerialLoaderError(f"{loader.reason} {so_far}".rstrip(), reason="connect")
     return loader.rom
 
 

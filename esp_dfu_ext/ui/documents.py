@@ -1,4 +1,4 @@
-"""The JSON documents that `build`, `inspect`, `dfu-list` and `dfu-doctor` print with `--json`.
+"""The JSON documents that `build`, `inspect`, `dfu-list`, `info` and `dfu-doctor` print with `--json`.
 
 docs/schemas.py generates the JSON Schemas from these classes and their docstrings.
 """
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Optional
 import msgspec
 
 from ..image.esp_image import AppDescription
-from ..versions import CONTENTS_DOCUMENT, DOCTOR_DOCUMENT, LIST_DOCUMENT
+from ..versions import CONTENTS_DOCUMENT, DOCTOR_DOCUMENT, INFO_DOCUMENT, LIST_DOCUMENT
 
 Hex4 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4}$")]
 
@@ -84,6 +84,50 @@ class DeviceList(msgspec.Struct, kw_only=True):
 
     version: Annotated[int, msgspec.Meta(extra_json_schema={"const": LIST_DOCUMENT})] = LIST_DOCUMENT
     devices: list[Device]
+
+
+class KnownBoard(msgspec.Struct, kw_only=True):
+    """What is known of a board; keys are null where its serial loader cannot be asked.
+
+    Attributes:
+        path: USB port, bus-port.port; it stays the same when the board is unplugged and plugged in again.
+        target: Chip, as idf.py set-target names it.
+        mode: Mode that DFU 1.1 defines, which the board is in.
+        serial: Serial number; null if it has none or could not be read. Some chips all have the same one.
+        mac: MAC address, which no other board has.
+        revision: Chip revision, such as v0.2.
+        flash_manufacturer: Manufacturer of the flash memory by its JEDEC ID, hexadecimal.
+        flash_device: Device of the flash memory by its JEDEC ID, hexadecimal.
+        flash_size: Size of the flash memory in bytes by its JEDEC ID; null if the ID is unknown.
+        secure_boot: Secure Boot is enabled.
+        flash_encryption: Flash encryption is enabled.
+        problem: Why the board or its serial loader cannot be asked; null if it was.
+    """
+
+    path: str
+    target: str
+    mode: Literal["dfu", "run-time"]
+    serial: Optional[str]
+    mac: Optional[str]
+    revision: Optional[str]
+    flash_manufacturer: Optional[str]
+    flash_device: Optional[Hex4]
+    flash_size: Optional[int]
+    secure_boot: Optional[bool]
+    flash_encryption: Optional[bool]
+    problem: Optional[Problem]
+
+
+class BoardList(msgspec.Struct, kw_only=True):
+    """Connected boards of known chips, asked one by one.
+
+    Attributes:
+        version: Version of this format; new keys do not change it.
+        boards: The boards, by port.
+    """
+
+    version: Annotated[int, msgspec.Meta(extra_json_schema={"const": INFO_DOCUMENT})] = INFO_DOCUMENT
+    boards: list[KnownBoard]
 
 
 class Finding(msgspec.Struct, kw_only=True):
@@ -192,6 +236,6 @@ class Contents(msgspec.Struct, kw_only=True):
     rom_status: Optional[str]
 
 
-def to_json(document: Contents | DeviceList | Diagnosis) -> str:
+def to_json(document: Contents | DeviceList | BoardList | Diagnosis) -> str:
     """Return the document as indented ASCII JSON."""
     return json.dumps(msgspec.to_builtins(document), indent=2)

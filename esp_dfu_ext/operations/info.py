@@ -1,0 +1,76 @@
+"""Ask every board in download mode who it is; nothing is written, and each stays in the mode that it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..dfu.access import open_interface
+from ..dfu.spec import Mode
+from ..errors import EspDfuError
+from ..events import ignore
+from ..loader.rom_loader import Identity
+from ..target import Target
+from ..usb.bus import Bus
+from .acquaint import BoardLoader
+from .list import ListedDevice, list_devices
+from .verify import ready
+
+
+@dataclass(frozen=True)
+class BoardInfo:
+    """What is known of a board.
+
+    Attributes:
+        path: Port of the board.
+        target: Its chip, by its USB ID.
+        mode: Mode that it is in.
+        serial: Serial number, None if the board has none or it could not be read.
+        identity: What its serial loader says; None if that cannot be asked.
+        revision: Chip revision, major * 100 + minor; None if that is unknown.
+        problem: Why the board or its serial loader cannot be asked; None if it was.
+    """
+
+    path: str
+    target: Target
+    mode: Mode
+    serial: str | None
+    identity: Identity | None = None
+    revision: int | None = None
+    problem: EspDfuError | None = None
+
+
+def board_infos(bus: Bus, targets: Sequence[Target], clock: Clock, paths: Collection[str] = ()) -> Iterator[BoardInfo]:
+    """Yield what is known of each board, one after the other; about half a second for each.
+
+    Args:
+        bus: Where the boards are.
+        targets: Known chips.
+        clock: Time.
+        paths: Ports of the boards to ask; all if empty.
+
+    Raises:
+        UsbUnavailableError: USB cannot be used on this machine.
+    """
+    for listed in list_devices(bus, targets):
+        if listed.is_chip and (not paths or listed.device.path in paths):
+            yield _ask(listed, clock)
+
+
+def _ask(listed: ListedDevice, clock: Clock) -> BoardInfo:
+    interface, target = listed.interfaces[0], listed.target
+    assert target is not None  # by `is_chip`
+    identity = revision = problem = None
+    loader = BoardLoader(interface.device, target, clock, ignore, required=True)
+    try:
+        with open_interface(interface, clock=clock, patience=0.0) as handle:
+            try:
+                loader.greet(handle)
+                identity = loader.identity
+                revision = ready(loader).revision()
+            finally:
+                loader.close()
+    except EspDfuError as error:
+        problem = error
+    return BoardInfo(interface.path, target, interface.mode, listed.serial, identity, revision, problem)

@@ -1,0 +1,75 @@
+"""What `esp-dfu info` learns of the boards."""
+
+from __future__ import annotations
+
+import pytest
+
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.commands.info import _document, _jedec, _revision
+from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.errors import SerialLoaderError
+from esp_dfu_ext.operations.info import BoardInfo, board_infos
+from esp_dfu_ext.simulator import simulate_text
+
+from .kit.archives import CHIP_SIZE
+from .kit.boards import Rig, make_rig
+from .kit.chips import chips
+from .test_acquaint import KNOWN, burn
+
+
+def infos(rig: Rig, *paths: str) -> list[BoardInfo]:
+    """Return what is known of the boards."""
+    return list(board_infos(rig.bus, chips(), rig.clock, paths))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("mode", [Mode.RUN_TIME, Mode.DFU])
+@pytest.mark.parametrize("encryption", [False, True])
+def test_board_says_who_it_is(name: str, mode: Mode, encryption: bool) -> None:
+    rig = make_rig(name, mode=mode)
+    if encryption:
+        burn(rig)
+    (board,) = infos(rig)
+    assert board.problem is None
+    assert board.identity is not None and board.revision is not None
+    assert (board.path, board.target.name, board.mode) == ("1-1", name, mode)
+    assert (board.identity.mac, board.identity.flash_size) == ("7c:df:a1:00:00:01", CHIP_SIZE)
+    assert board.identity.security.flash_encryption is encryption
+    document = _document(board)
+    assert (document.mac, document.flash_size, document.flash_encryption) == (
+        "7c:df:a1:00:00:01",
+        CHIP_SIZE,
+        encryption,
+    )
+    assert rig.board.rom.mode is mode
+    assert [t for t in rig.log if t.is_dfu] == []
+    assert rig.board.kernel_driver
+    assert rig.handles == 0
+
+
+def test_boards_with_one_serial_number_differ_by_mac() -> None:
+    rig = make_rig("esp32s2", "esp32s2")
+    boards = infos(rig)
+    assert [board.serial for board in boards] == ["0", "0"]
+    assert [b.identity.mac for b in boards if b.identity] == ["7c:df:a1:00:00:01", "7c:df:a1:00:00:02"]
+
+
+def test_only_named_boards_are_asked() -> None:
+    rig = make_rig("esp32s3", "esp32s3")
+    assert [board.path for board in infos(rig, "1-2")] == ["1-2"]
+    asked = [board.rom.loader is not None and board.rom.loader.active for board in rig.boards]
+    assert asked == [False, True]
+
+
+def test_board_that_cannot_be_asked_does_not_stop_the_others() -> None:
+    simulation = simulate_text("esp32s3+no-access,esp32s3+app,esp32s3", chips(), VirtualClock())
+    boards = list(board_infos(simulation.bus, chips(), simulation.boards[0].clock))
+    assert [board.problem.code if board.problem else "" for board in boards] == ["no-permission", "serial-loader", ""]
+    assert isinstance(boards[1].problem, SerialLoaderError)
+    assert boards[0].identity is None and _document(boards[0]).mac is None
+
+
+def test_numbers_are_shown_as_esptool_shows_them() -> None:
+    assert _revision(102) == "v1.2"
+    assert _revision(None) is None
+    assert _jedec(0x1640EF) == ("ef", "4016")
