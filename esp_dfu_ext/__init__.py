@@ -60,11 +60,11 @@ _EXPORTS = {
         DfuAnswerError DfuError DfuSilentError DfuStateError DfuStatusError DriverMissingError EspDfuError FirmwareError
         FlashDiffersError FlashTooSmallError ImageError InputMissingError InterruptedByUserError LayoutError
         NeedsRootError NoBuildError NoDfuModeError NoFlashSizeError NoSerialPortError NoTargetError NoThreadError
-        OtherBoardError OtherChipError OtherPathError OtherSerialError OtherUsbError OutputError OutsideProjectError
-        ProjectError ReenumerationError RemoteError SecuredBoardError SerialLoaderError SerialPortError
-        SeveralDevicesError SeveralPortsError SimulationError StallError TargetFileError TargetNotSupportedError
-        Terminated TransferTimeoutError UdevError UnreadableDeviceError UsageError UsbError UsbUnavailableError
-        WrongInputError WrongTargetError
+        OtherBoardError OtherChipError OtherMacError OtherPathError OtherSerialError OtherUsbError OutputError
+        OutsideProjectError ProjectError ReenumerationError RemoteError SecuredBoardError SerialLoaderError
+        SerialPortError SeveralDevicesError SeveralPortsError SimulationError StallError TargetFileError
+        TargetNotSupportedError Terminated TransferTimeoutError UdevError UnreadableDeviceError UsageError UsbError
+        UsbUnavailableError WrongInputError WrongTargetError
     """,
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}

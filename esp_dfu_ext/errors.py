@@ -30,6 +30,7 @@
     │   ├── UnreadableDeviceError      a device whose descriptors cannot be read
     │   ├── OtherPathError             boards, but none on the port that was named
     │   ├── OtherSerialError           boards, but none with the serial number that was named
+    │   ├── OtherMacError              boards, but none with the MAC address that was named
     │   └── NoSerialPortError          no serial port of the board
     ├── UsbUnavailableError        72  pyusb or libusb is missing or cannot start
     ├── UdevError                  72  udev is missing, or does not apply the rule (Linux)
@@ -432,6 +433,12 @@ class OtherSerialError(DeviceNotFoundError):
     """Boards were found, but none with the serial number that was named."""
 
     code = "other-serial"
+
+
+class OtherMacError(DeviceNotFoundError):
+    """Boards were found, but none with the MAC address that was named."""
+
+    code = "other-mac"
 
 
 class NoSerialPortError(DeviceNotFoundError):

@@ -206,6 +206,11 @@ CASES: dict[str, Sequence[Command]] = {
         *esp_dfu(f"flash {DFU_BIN} --skip-flashed --all", NARROW, PIPED, boards=f"esp32s3+slow+holds={DFU_BIN},{ONE}"),
         *esp_dfu(f"flash {DFU_BIN} --skip-flashed --no-loader", NARROW),
     ],
+    "flash-mac": [
+        *esp_dfu(f"flash {DFU_BIN} --mac 7c:df:a1:00:00:02", NARROW, boards=f"{ONE},{ONE}"),
+        *_failed(f"{ONE},{ONE}+busy", f"flash {DFU_BIN} --mac 7c:df:a1:00:00:09"),
+        *_failed(ONE, f"flash {DFU_BIN} --mac 7c"),
+    ],
     "flash-verify": [
         *esp_dfu(f"flash {DFU_BIN} --verify", NARROW, PIPED),
         *esp_dfu(f"flash {DFU_BIN} --verify", NARROW, boards="esp32s3+slow+busy"),

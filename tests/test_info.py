@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from esp_dfu_ext import Flasher, FlashOptions, FlashResult
 from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.commands.flash_run import FlashArguments
 from esp_dfu_ext.commands.info import _document, _jedec, _revision
 from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.errors import SerialLoaderError
+from esp_dfu_ext.errors import OtherMacError, SerialLoaderError, UsageError
+from esp_dfu_ext.events import Event, Waiting
 from esp_dfu_ext.operations.info import BoardInfo, board_infos
-from esp_dfu_ext.simulator import simulate_text
+from esp_dfu_ext.simulator import Board, simulate_text
 
-from .kit.archives import CHIP_SIZE
+from .kit.archives import CHIP_SIZE, checked
 from .kit.boards import Rig, make_rig
 from .kit.chips import chips
+from .kit.host import DNLOAD
 from .test_acquaint import KNOWN, burn
 
 
@@ -73,3 +79,58 @@ def test_numbers_are_shown_as_esptool_shows_them() -> None:
     assert _revision(102) == "v1.2"
     assert _revision(None) is None
     assert _jedec(0x1640EF) == ("ef", "4016")
+
+
+# --- --mac ------------------------------------------------------------------------------------------------
+
+
+def flash_mac(rig: Rig, mac: str, wait: float = 0.0) -> FlashResult:
+    """Flash the board with this MAC address."""
+    flasher = Flasher(FlashOptions(wait=wait), bus=rig.bus, targets=chips(), clock=rig.clock, on_event=rig.handle)
+    return flasher.flash(checked(target=rig.boards[0].target), mac=mac)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("mode", [Mode.RUN_TIME, Mode.DFU])
+def test_mac_selects_a_board(name: str, mode: Mode) -> None:
+    rig = make_rig(name, name, name, mode=mode)
+    result = flash_mac(rig, "7C:DF:A1:00:00:02")
+    assert (result.path, result.mac) == ("1-2", "7c:df:a1:00:00:02")
+    rig.assert_flashed(board=rig.boards[1])
+    assert {t.path for t in rig.dfu(DNLOAD)} == {"1-2"}
+
+
+def test_no_board_with_this_mac() -> None:
+    rig = make_rig("esp32s2", "esp32s2")
+    rig.boards[1].holders[1] = object()
+    with pytest.raises(OtherMacError, match="7c:df:a1:00:00:09") as caught:
+        flash_mac(rig, "7c:df:a1:00:00:09")
+    assert any("MAC 7c:df:a1:00:00:01" in note for note in caught.value.notes)
+    assert any("1-2: ESP32-S2, MAC unknown" in note for note in caught.value.notes)
+    assert rig.dfu(DNLOAD) == []
+
+
+def test_board_with_this_mac_is_waited_for() -> None:
+    rig = make_rig("esp32s2", "esp32s2")
+    late = rig.boards[1]
+    rig.remove(late)
+    added: list[Board] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Waiting) and not added:
+            added.append(Board.make(late.target, "1-2", rig.clock, number=2, flash_size=CHIP_SIZE))
+            rig.add(added[0])
+
+    rig.on_event = on_event
+    assert flash_mac(rig, "7c:df:a1:00:00:02", wait=5).path == "1-2"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"mac": "7c"}, *({"mac": "7c:df:a1:00:00:02", **more} for more in (
+        {"paths": ("1-1",)}, {"all": True}, {"serial": "1"}, {"watch": True}, {"no_loader": True}, {"over": "serial"},
+    ))],
+)  # fmt: skip
+def test_options_that_contradict_mac(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"MAC|--mac"):
+        FlashArguments(**options).check()

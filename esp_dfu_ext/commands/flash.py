@@ -198,8 +198,9 @@ def _compare(run: FlashRun, paths: Sequence[str]) -> None:
 
 
 def _flash_one(run: FlashRun, flasher: Flasher) -> FlashResult:
-    paths = run.arguments.paths
-    return flasher.flash(run.image, path=paths[0] if paths else None, serial=run.arguments.serial)
+    chosen = run.arguments
+    path = chosen.paths[0] if chosen.paths else None
+    return flasher.flash(run.image, path=path, serial=chosen.serial, mac=chosen.mac)
 
 
 def _verdict(outcome: FlashOutcome) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ class FlashArguments(FlashOptions):
     paths: Sequence[str] = ()
     all: bool = False
     serial: str | None = None
+    mac: str | None = None
     simulate: bool = False
     json: bool = False
     watch: bool = False
@@ -45,6 +47,8 @@ class FlashArguments(FlashOptions):
         for path in self.paths:
             if not is_port_path(path):
                 raise UsageError(f"{path!r} is not a port path; expected one like 1-2.")
+        if self.mac is not None:
+            self._check_mac(self.mac)
         if sum((bool(self.paths), self.all, self.serial is not None)) > 1:
             raise UsageError("--path, --serial and --all each select boards; use only one of them.")
         if self.serial is not None and not self.serial.strip():
@@ -73,6 +77,18 @@ class FlashArguments(FlashOptions):
             if given and self.over == "serial":
                 raise UsageError(f"{option} is about DFU; use it without --over serial.")
         self._check_serial()
+
+    def _check_mac(self, mac: str) -> None:
+        if not re.fullmatch("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", mac):
+            raise UsageError(f"{mac!r} is not a MAC address; expected one like 7c:df:a1:00:00:01.")
+        if self.paths or self.all or self.serial is not None:
+            raise UsageError("--mac selects a board; use it without --path, --serial and --all.")
+        if self.watch:
+            raise UsageError("--watch flashes any board, so --mac cannot be used with it; use --path.")
+        if self.no_loader:
+            raise UsageError("--mac asks the chip's serial loader, so --no-loader cannot be used with it.")
+        if self.over == "serial":
+            raise UsageError("--mac is about DFU; with --over serial, choose the board with --port.")
 
     def _check_serial(self) -> None:
         if self.over != "serial":

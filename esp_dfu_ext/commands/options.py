@@ -88,6 +88,7 @@ def flash() -> list[dict[str, Any]]:
         },
         {"names": ["--all"], "is_flag": True, "help": "Flash all boards of this chip at once."},
         {"names": ["--serial"], "metavar": "SERIAL", "help": "Flash the board with this serial number."},
+        {"names": ["--mac"], "metavar": "MAC", "help": "Flash the board with this MAC address."},
         {
             "names": ["--wait"],
             "type": _seconds,

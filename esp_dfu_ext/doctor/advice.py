@@ -253,6 +253,7 @@ ADVICE: Mapping[str, _Advise] = {
     "unreadable": lambda c: [board.REPLUG, board.download_mode(c.target)],
     "other-path": _LIST_BOARDS,
     "other-serial": _LIST_BOARDS,
+    "other-mac": _text("Show the boards with their MAC addresses: esp-dfu info"),
     "several-devices": lambda c: [
         f"Choose one, for example: {c.names.flash} --path {c.data['paths'][0]}",
         f"Or flash all of them: {c.names.flash} --all",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..clock import Clock, SystemClock
 from ..dfu.discovery import Selector
+from ..errors import InterruptedByUserError
 from ..events import EventSink, ignore
 from ..target import Target, load_targets
 from ..usb.bus import Bus
@@ -52,13 +53,17 @@ class Flasher:
         self._clock = clock or SystemClock()
         self._on_event = on_event
 
-    def flash(self, image: CheckedImage, *, path: str | None = None, serial: str | None = None) -> FlashResult:
+    def flash(
+        self, image: CheckedImage, *, path: str | None = None, serial: str | None = None, mac: str | None = None
+    ) -> FlashResult:
         """Flash one board.
 
         Args:
             image: Image from `load_image`.
             path: Port of the board, such as ``1-2``.
-            serial: Serial number of the board. Without path and serial number, exactly one board must be connected.
+            serial: Serial number of the board. Without path, serial number and MAC address, exactly one board must be
+                connected.
+            mac: MAC address of the board, which every board's serial loader is asked for.
 
         Raises:
             DeviceNotFoundError: The board is not connected.
@@ -74,7 +79,20 @@ class Flasher:
             from .flash_serial import flash_over_serial
 
             return flash_over_serial(self._setup(image), Selector(path=path, serial=serial))
-        return flash_board(self._setup(image), Selector(path=path, serial=serial))
+        setup = self._setup(image)
+        if mac is not None:
+            path = self._port_of(mac, setup)
+        return flash_board(setup, Selector(path=path, serial=serial))
+
+    def _port_of(self, mac: str, setup: FlashSetup) -> str:
+        from .info import port_of_mac
+
+        target, wait = setup.image.target, self.options.wait
+        try:
+            return port_of_mac(setup.bus, target, mac, clock=setup.clock, wait=wait, on_event=setup.on_event)
+        except KeyboardInterrupt as stop:
+            where = " while looking for a board; nothing was written"
+            raise InterruptedByUserError.by(stop, where, incomplete=False) from None
 
     def flash_all(self, image: CheckedImage, *, paths: Sequence[str] = ()) -> list[FlashOutcome]:
         """Flash several boards of the image's chip at once.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..clock import Clock
+from ..clock import Clock, Deadline
 from ..dfu.access import open_interface
+from ..dfu.discovery import SCAN_INTERVAL
 from ..dfu.spec import Mode
-from ..errors import EspDfuError
-from ..events import ignore
+from ..errors import EspDfuError, OtherMacError
+from ..events import EventSink, Waiting, ignore
 from ..loader.rom_loader import Identity
 from ..target import Target
 from ..usb.bus import Bus
@@ -56,6 +57,39 @@ def board_infos(bus: Bus, targets: Sequence[Target], clock: Clock, paths: Collec
     for listed in list_devices(bus, targets):
         if listed.is_chip and (not paths or listed.device.path in paths):
             yield _ask(listed, clock)
+
+
+def port_of_mac(
+    bus: Bus,
+    target: Target,
+    mac: str,
+    *,
+    clock: Clock,
+    wait: float = 0.0,
+    on_event: EventSink = ignore,
+) -> str:
+    """Return the port of the board with this MAC address, waiting up to `wait` seconds for it.
+
+    Raises:
+        OtherMacError: No board has it; the notes name those that could not be asked.
+        UsbUnavailableError: USB cannot be used on this machine.
+    """
+    deadline = Deadline(clock, wait)
+    while True:
+        left, problems, seen = deadline.left, [], []
+        for board in board_infos(bus, [target], clock):
+            found = board.serial if target.usb.serial == "mac" else None
+            if board.identity is not None:
+                found = board.identity.mac
+            if found is not None and found.lower() == mac.lower():
+                return board.path
+            seen.append(f"Seen on port {board.path}: {target.chip}, {f'MAC {found}' if found else 'MAC unknown'}.")
+            if found is None and board.problem is not None:
+                problems.append(board.problem.message)
+        if deadline.left <= 0:
+            raise OtherMacError(f"No {target.chip} with the MAC address {mac} found.", notes=[*seen, *problems])
+        on_event(Waiting(left))
+        deadline.sleep(SCAN_INTERVAL)
 
 
 def _ask(listed: ListedDevice, clock: Clock) -> BoardInfo:
