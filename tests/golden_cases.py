@@ -153,7 +153,7 @@ def _failed(boards: str, line: str = f"flash {DFU_BIN}", **settings: Any) -> lis
 CASES: dict[str, Sequence[Command]] = {
     # Help and usage.
     "help": esp_dfu("--help", NARROW, USUAL),
-    **{f"help-{word}": esp_dfu(f"{word} --help", NARROW) for word in WORDS},
+    **{f"help-{word}": esp_dfu(f"{word} --help", NARROW, lines=160) for word in WORDS},
     "help-idf-py": [command for word in IDF_PY for command in idf_py(f"{word} --help", USUAL)],
     "version": esp_dfu("--version", USUAL),
     "usage": [
