@@ -300,9 +300,8 @@ def test_boards_are_flashed_at_once() -> None:
             station.rig.assert_flashed(board=board)  # it did not answer for a while, and was begun again
         elif expected[number] == "PASS":
             station.rig.assert_flashed(board=board)
-            # It took its own time: 0.4 s off the bus, a SYNC that is not heard, two intervals until the board is seen,
-            # and its blocks.
-            own = 0.65 + 0.001 * (number + 1) * (blocks + 1)
+            # It took its own time: 0.4 s off the bus, two intervals until the board is seen, and its blocks.
+            own = 0.4 + 0.001 * (number + 1) * (blocks + 1)
             assert own <= ends[board.path] <= own + 0.2, number
         elif codes[board.path] == "dfu-status":
             assert str(board.rom.state) == "dfuIDLE"

@@ -71,7 +71,11 @@ class FlashArguments(FlashOptions):
             raise UsageError("--count is the number of boards for --watch; use it together with --watch.")
         if self.count is not None and self.count < 1:
             raise UsageError("--count takes a number of boards, 1 or more.")
-        for option, given in (("--skip-flashed", self.skip_flashed), ("--verify", self.verify)):
+        for option, given in (
+            ("--identify", self.identify),
+            ("--skip-flashed", self.skip_flashed),
+            ("--verify", self.verify),
+        ):
             if given and self.no_loader:
                 raise UsageError(f"{option} asks the chip's serial loader, so --no-loader cannot be used with it.")
             if given and self.over == "serial":

@@ -53,6 +53,7 @@ class FlashOptions:
         port: Name of the serial port; None for that of the only board.
         no_stub: Over serial, do without esptool's stub, which compresses and is faster.
         no_loader: Leave the chip's serial loader alone: DFU only, in the chip's slow loop.
+        identify: Ask a board who it is, also where this makes the flash no faster.
         force: Flash an image that the board will not boot because of its security features.
         skip_flashed: Do not send what flash memory holds already, by the MD5s of the chip's serial loader.
         verify: Compare flash memory with the image afterwards, by these MD5s.
@@ -65,6 +66,7 @@ class FlashOptions:
     port: str | None = None
     no_stub: bool = False
     no_loader: bool = False
+    identify: bool = False
     force: bool = False
     skip_flashed: bool = False
     verify: bool = False
@@ -214,7 +216,10 @@ class _BoardFlash:
     def uses_loader(self) -> bool:
         """Whether it speaks to the chip's serial loader."""
         loader = self._target.serial_loader
-        return loader is not None and loader.use and not self._options.no_loader
+        options = self._options
+        if loader is None or not loader.use or options.no_loader:
+            return False
+        return loader.fast_loop or options.identify or options.skip_flashed or options.verify
 
     @property
     def _mac(self) -> str | None:

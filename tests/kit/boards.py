@@ -113,6 +113,7 @@ class Rig:
         strict: bool = False,
         reset: bool = False,
         no_loader: bool = False,
+        identify: bool = False,
         force: bool = False,
         skip_flashed: bool = False,
         verify: bool = False,
@@ -120,7 +121,7 @@ class Rig:
         """Flash a board of this rig."""
         target = target or self.boards[0].target
         options = FlashOptions(
-            wait=wait, strict=strict, reset=reset, no_loader=no_loader,
+            wait=wait, strict=strict, reset=reset, no_loader=no_loader, identify=identify,
             force=force, skip_flashed=skip_flashed, verify=verify,
         )  # fmt: skip
         flasher = Flasher(options, bus=self.bus, targets=chips(), clock=self.clock, on_event=self.handle)
