@@ -79,7 +79,7 @@ def test_log_has_line_for_each_verdict(
     assert sorted(line.partition("(")[0].rstrip() for line in verdicts) == [
         "FAIL  1-2  7c:df:a1:00:00:02  device-gone",
         "FAIL  1-3  7c:df:a1:00:00:03  device-gone",
-        "PASS  1-1  7c:df:a1:00:00:01  15.1 KiB in 1.2 s",
+        "PASS  1-1  7c:df:a1:00:00:01  15.1 KiB in 1.1 s",
     ]
     assert verdicts[-1].endswith("(1 passed, 2 failed)")
     assert lines[-1] == "Dry run done: 1 passed, 2 failed."
