@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..clock import Clock, SystemClock
 from ..dfu.discovery import Selector
@@ -82,6 +83,7 @@ class Flasher:
         setup = self._setup(image)
         if mac is not None:
             path = self._port_of(mac, setup)
+            setup = replace(setup, options=replace(setup.options, identify=True))  # so that the result names it
         return flash_board(setup, Selector(path=path, serial=serial))
 
     def _port_of(self, mac: str, setup: FlashSetup) -> str:
