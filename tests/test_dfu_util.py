@@ -321,7 +321,7 @@ def test_chip_of_the_project_is_known(bench: Bench, images: dict[str, Path], tmp
 def test_image_is_flashed(mode: Mode, bench: Bench, images: dict[str, Path]) -> None:
     rig = bench.boards("esp32s2", mode=mode)
     assert bench.run("-d", "303a:2", "-a", "0", "-D", images["esp32s2"]) == 0
-    assert bench.err.count("\n") == 1 and "4 MiB of flash memory, but the board has 1 MiB" in bench.err
+    assert bench.err == ""
     assert "\nDevice ID 303a:0002\n" in bench.out
     assert bench.out.endswith(f"Download done.\n{IDLE}Done!\n")
     assert rig.board.rom.flash.read(0x10000, 1) == b"\xe9"

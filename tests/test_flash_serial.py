@@ -283,7 +283,7 @@ def test_command_prints_json_lines(tmp_path: Path) -> None:
     with serial_port(board) as port:
         done = esp_dfu("flash", dfu_bin, "--over", "serial", "--port", port, "--no-stub", "--json")
     read = [read_line(line) for line in done.stdout.splitlines()]
-    assert isinstance(read[0], DeviceFound)
+    assert [type(line) for line in read[:2]] == [type(None), DeviceFound]
     (outcome,) = read[-1]  # type: ignore[misc]
     assert outcome.result.path == port  # type: ignore[union-attr]
 
