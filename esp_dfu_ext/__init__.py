@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .operations.build import BuildResult as BuildResult
     from .operations.build import ImageOptions as ImageOptions
     from .operations.build import build as build
-    from .operations.flash import FlashOptions as FlashOptions
+    from .operations.flash_setup import FlashOptions as FlashOptions
     from .operations.flasher import Flasher as Flasher
     from .operations.flasher import flash as flash
     from .operations.flasher import flash_all as flash_all
@@ -45,7 +45,7 @@ _EXPORTS = {
     "operations.build": "BuildResult ImageOptions build",
     "operations.inspect": "CheckedImage InspectResult inspect load_image",
     "operations.list": "ListedDevice list_devices",
-    "operations.flash": "FlashOptions",
+    "operations.flash_setup": "FlashOptions",
     "operations.flasher": "Flasher flash flash_all watch",
     "operations.results": "FlashOutcome FlashResult WatchResult",
     "dfu.discovery": "Selector",

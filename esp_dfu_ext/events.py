@@ -9,8 +9,9 @@ Operations call an event sink and never print. The events of one flashed board c
 Phases come in the order of `Phase`; phases that are not needed are left out. A ``restart`` or ``strict-restart`` notice
 ends the phase that is running, and the download phase starts again. Any other notice may come at any point. An
 operation on one board raises its error; an operation on several boards reports each error as `Failed`. Only a watch
-reports `BoardLeft`, and `AlreadyFlashed` instead of all the other events. A `Failed` without `DeviceFound` means that
-the board left, or USB could not be scanned, before esp-dfu contacted it.
+reports `BoardLeft`, and `AlreadyFlashed` instead of all the other events, or after `BoardIdentified` if only the MAC
+address tells which board it is. A `Failed` without `DeviceFound` means that the board left, or USB could not be
+scanned, before esp-dfu contacted it.
 
 Each event has a tag, its name in the JSON lines of `esp-dfu flash --json`.
 """
@@ -193,11 +194,13 @@ class AlreadyFlashed(msgspec.Struct, frozen=True, tag_field="event", tag="alread
 
     Attributes:
         path: The board's USB port.
-        serial: Its serial number, by which it was recognized.
+        serial: Its serial number, by which it was recognized; None if it was recognized by `mac`.
+        mac: Its MAC address, by which it was recognized; None if that was not asked for.
     """
 
     path: str
-    serial: str
+    serial: Optional[str]
+    mac: Optional[str] = None
 
 
 class BoardLeft(msgspec.Struct, frozen=True, tag_field="event", tag="board-left"):

@@ -27,7 +27,7 @@ from labgrid.util.managedfile import ManagedFile
 from .clock import Deadline, SystemClock
 from .errors import DeviceNotFoundError, EspDfuError, InputMissingError, RemoteError, UsageError
 from .events import EventSink, Progress, ignore
-from .operations.flash import FlashOptions
+from .operations.flash_setup import FlashOptions
 from .operations.results import FlashOutcome, FlashResult
 from .ui.json_lines import read_line
 from .versions import LIST_DOCUMENT

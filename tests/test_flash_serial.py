@@ -29,8 +29,8 @@ from esp_dfu_ext.events import (
     Waiting,
     ignore,
 )
-from esp_dfu_ext.operations.flash import FlashSetup
 from esp_dfu_ext.operations.flash_serial import flash_over_serial
+from esp_dfu_ext.operations.flash_setup import FlashSetup
 from esp_dfu_ext.operations.inspect import CheckedImage
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.ui.json_lines import read_line

@@ -12,7 +12,7 @@ from esp_dfu_ext import Flasher, FlashOptions
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.errors import DeviceNotFoundError, InterruptedByUserError, NoThreadError, OtherChipError
 from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed, Progress, Waiting, ignore
-from esp_dfu_ext.operations.flash import FlashSetup
+from esp_dfu_ext.operations.flash_setup import FlashSetup
 from esp_dfu_ext.operations.gang import SETTLE_TIME, Gang, _SharedScan
 from esp_dfu_ext.simulator import simulate_text
 from esp_dfu_ext.usb.trace import Trace

@@ -40,6 +40,7 @@ EVENTS: list[events.Event] = [
     events.Flashed("1-2.3", 7, 2.0, "OK", "dfuIDLE", 5),
     events.Failed("1-2.3", "device-gone", "It left."),
     events.AlreadyFlashed("1-2.3", "7c:df:a1:00:00:01"),
+    events.AlreadyFlashed("1-2.3", None, "7c:df:a1:00:00:01"),
     events.BoardLeft("1-2.3"),
 ]
 ERRORS: list[EspDfuError] = [
@@ -117,13 +118,14 @@ def test_error_of_earlier_version_has_defaults() -> None:
 
 def test_outcomes_survive_round_trip() -> None:
     good = FlashOutcome("1-1", "7c:df", FlashResult("1-1", "7c:df", 4096, 1.5, "OK", "dfuIDLE", "nothing"), None)
-    bad = FlashOutcome("1-2", None, None, DfuStatusError("No.", status="errVERIFY", state="dfuERROR"))
+    status = DfuStatusError("No.", status="errVERIFY", state="dfuERROR")
+    bad = FlashOutcome("1-2", "0", None, status, "7c:df:a1:00:00:02")
     back = read_line(result_line([good, bad], 74))
     assert isinstance(back, list)
     assert back[0] == good
     assert isinstance(back[1].error, DfuStatusError)
     assert back[1].error.status == "errVERIFY"
-    assert back[1].result is None
+    assert (back[1].serial, back[1].mac, back[1].result) == ("0", "7c:df:a1:00:00:02", None)
 
 
 def test_unknown_events_and_keys_are_ignored() -> None:

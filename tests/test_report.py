@@ -18,8 +18,8 @@ import pytest
 
 from esp_dfu_ext import build, load_image, load_target
 from esp_dfu_ext.clock import VirtualClock
-from esp_dfu_ext.errors import OutputError
-from esp_dfu_ext.events import DeviceFound, Event, Failed, Flashed
+from esp_dfu_ext.errors import EspDfuError, OutputError
+from esp_dfu_ext.events import AlreadyFlashed, DeviceFound, Event, Failed, Flashed
 from esp_dfu_ext.operations.record import LOCK_TIME, Line, Recorder, Report
 from esp_dfu_ext.simulator.sample import write_sample_project
 
@@ -103,6 +103,29 @@ def test_line_has_mac_of_board_unless_the_loader_is_not_used(dfu_bin: Path, tmp_
     alone, failed, *both, without = lines(report)
     assert [alone.mac, failed.mac, without.mac] == ["7c:df:a1:00:00:01", "7c:df:a1:00:00:01", None]
     assert {(line.path, line.mac) for line in both} == {("1-1", "7c:df:a1:00:00:01"), ("1-2", "7c:df:a1:00:00:02")}
+
+
+def test_line_names_board_whose_serial_number_all_boards_have(tmp_path: Path) -> None:
+    project = write_sample_project(tmp_path, load_target("esp32s2"), app_size=8_000, bootloader_size=4_000)
+    image, report = build(project).path, tmp_path / "report.jsonl"
+    assert flash(image, report, "esp32s2").returncode == 0
+    assert flash(image, report, "esp32s2,esp32s2+error@40", "--all").returncode == 74
+    assert flash(image, report, "esp32s2", "--no-loader").returncode == 0
+    assert flash(image, report, "esp32s2", "--watch", "--count", "1").returncode == 0
+    assert {(line.path, line.serial, line.mac, line.result) for line in lines(report)} == {
+        ("1-1", "0", "7c:df:a1:00:00:01", "pass"),
+        ("1-2", "0", "7c:df:a1:00:00:02", "fail"),
+        ("1-1", "0", None, "pass"),
+    }
+
+
+def test_board_that_was_flashed_before_gets_no_line(dfu_bin: Path, tmp_path: Path) -> None:
+    with Report(tmp_path / "report.jsonl") as report:
+        recorder = Recorder(report, load_image(dfu_bin), False, VirtualClock())
+        recorder(DeviceFound("1-2", "run-time", "0"))
+        recorder(AlreadyFlashed("1-2", None, "7c:df:a1:00:00:01"))
+        recorder.failed(EspDfuError("USB cannot be scanned."))
+    assert (tmp_path / "report.jsonl").read_bytes() == b""
 
 
 def test_no_line_without_board(dfu_bin: Path, tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from esp_dfu_ext import EventSink, Flasher, FlashOptions
 from esp_dfu_ext.dfu.spec import Mode, Status
 from esp_dfu_ext.errors import InterruptedByUserError, UsbError
 from esp_dfu_ext.events import AlreadyFlashed, BoardLeft, DeviceFound, Event, Failed, Flashed, Progress
-from esp_dfu_ext.operations.results import FlashOutcome, WatchResult
+from esp_dfu_ext.operations.results import FlashOutcome, FlashResult, WatchResult
 from esp_dfu_ext.simulator import Board, Faults
 from esp_dfu_ext.simulator.board import error_status, hang, vanish
 from esp_dfu_ext.simulator.bus import SimulatedBackend
+from esp_dfu_ext.simulator.rom import TransferNak
 
 from .kit.archives import CHIP_SIZE, checked, small_image
 from .kit.boards import Rig
@@ -43,6 +44,7 @@ class Station:
         self.events: list[Event] = []
         self.outcomes: list[tuple[str, str | None, str]] = []
         self.results: list[WatchResult] = []
+        self.flashed: list[FlashResult] = []
         self.stop = threading.Event()
 
     def board(self, path: str, number: int = 1) -> Board:
@@ -61,16 +63,23 @@ class Station:
         code = "PASS" if outcome.error is None else outcome.error.code
         self.outcomes.append((outcome.path, outcome.serial, code))
         self.results.append(so_far)
+        if outcome.result is not None:
+            self.flashed.append(outcome.result)
 
     def watch(
-        self, end: float | None = None, reset: bool = False, on_event: EventSink | None = None, **boards: Any
+        self,
+        end: float | None = None,
+        reset: bool = False,
+        no_loader: bool = False,
+        on_event: EventSink | None = None,
+        **boards: Any,
     ) -> WatchResult:
         if end is not None:
             self.clock.at(end, self.stop.set)
         before = threading.active_count()
         image = checked(target=chip(self.name))
         flasher = Flasher(
-            FlashOptions(reset=reset),
+            FlashOptions(reset=reset, no_loader=no_loader),
             bus=self.rig.bus,
             targets=chips(),
             clock=self.clock,
@@ -113,13 +122,13 @@ def test_board_that_stays_is_flashed_once(name: str) -> None:
     assert station.count(BoardLeft) == 0
 
 
-def test_replug_is_new_board_without_serial() -> None:
+def test_replug_is_new_board_without_serial_and_mac() -> None:
     station = Station(S2)
     board = station.board("1-1")
     for when in (20, 40):
         station.clock.at(when, board.unplug)
         station.clock.at(when + 5, board.plug)
-    assert station.watch(end=80).passed == 3
+    assert station.watch(end=80, no_loader=True).passed == 3
     assert station.outcomes == [("1-1", "0", "PASS")] * 3
     assert station.count(BoardLeft) == 2
 
@@ -138,6 +147,57 @@ def test_serial_is_recognized_on_any_port() -> None:
         AlreadyFlashed("1-2", "7c:df:a1:00:00:07")
     ]
     assert moved.rom.mode is Mode.RUN_TIME  # not even asked for DFU mode
+
+
+def test_mac_is_recognized_on_any_port() -> None:
+    """Every ESP32-S2 has the serial number "0"; only its serial loader tells the boards apart."""
+    station = Station(S2)
+    board = station.board("1-1", 7)
+    station.clock.at(20, board.unplug)
+    moved = station.later("1-2", 7, 25)
+    other = station.later("1-1", 8, 30)
+    assert station.watch(end=60).passed == 2
+    assert station.outcomes == [("1-1", "0", "PASS")] * 2
+    assert untouched(moved)
+    station.rig.assert_flashed(board=other)
+    assert [event for event in station.events if isinstance(event, AlreadyFlashed)] == [
+        AlreadyFlashed("1-2", None, "7c:df:a1:00:00:07")
+    ]
+    assert [result.mac for result in station.flashed] == ["7c:df:a1:00:00:07", "7c:df:a1:00:00:08"]
+
+
+def test_two_boards_with_same_mac_are_both_flashed() -> None:
+    station = Station(S2)
+    first, second = station.board("1-1", 7), station.later("1-2", 7, 20)
+    assert station.watch(end=60).passed == 2
+    station.rig.assert_flashed(board=first)
+    station.rig.assert_flashed(board=second)
+
+
+def test_failed_board_that_passes_on_another_port_counts_once() -> None:
+    station = Station(S2)
+    board, moved = station.board("1-1", 7), station.later("1-2", 7, 65)
+    board.faults.plan(error_status(Status.errWRITE), 40)
+    station.clock.at(60, board.unplug)
+    result = station.watch(end=120)
+    assert station.codes() == ["dfu-status", "PASS"]
+    station.rig.assert_flashed(board=moved)
+    assert (result.passed, result.failed, result.first_error) == (1, 0, None)
+
+
+def silent(endpoint: int) -> bytes:
+    """Take the place of a serial loader that does not answer."""
+    raise TransferNak
+
+
+def test_board_whose_loader_does_not_answer_is_known_by_its_port() -> None:
+    station = Station(S2)
+    board, moved = station.board("1-1", 7), station.later("1-2", 7, 25)
+    for each in (board, moved):
+        each.bulk_in = silent  # type: ignore[method-assign]
+    station.clock.at(20, board.unplug)
+    assert station.watch(end=60).passed == 2
+    assert station.count(AlreadyFlashed) == 0
 
 
 def test_flashed_board_is_recognized_with_slow_udev() -> None:
@@ -179,18 +239,20 @@ def test_bus_reset_is_not_new_board(name: str) -> None:
     assert board.rom.mode is Mode.RUN_TIME  # it came back
 
 
-@pytest.mark.parametrize(("name", "passed", "failed"), [(S2, 1, 1), (S3, 1, 0)])
-def test_failed_board_is_retried_after_replug(name: str, passed: int, failed: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "no_loader", "failed"), [(S2, False, 0), (S2, True, 1), (S3, False, 0), (S3, True, 0)]
+)
+def test_failed_board_is_retried_after_replug(name: str, no_loader: bool, failed: int) -> None:
     station = Station(name)
     board = station.board("1-1")
     board.faults.plan(error_status(Status.errWRITE), 40)
     station.clock.at(60, board.unplug)
     station.clock.at(65, board.plug)
-    result = station.watch(end=120)
+    result = station.watch(end=120, no_loader=no_loader)
     assert station.codes() == ["dfu-status", "PASS"]
     station.rig.assert_flashed(board=board)
-    # Where the serial number says that it is the same board, it has passed in the end.
-    assert (result.passed, result.failed) == (passed, failed)
+    # Where the serial number or the MAC address says that it is the same board, it has passed in the end.
+    assert (result.passed, result.failed) == (1, failed)
     assert (result.first_error is None) == (failed == 0)
 
 

@@ -177,12 +177,13 @@ def test_terminal_shows_ports_in_use_below_verdicts() -> None:
         view(DeviceFound("1-4", "run-time", None))
         assert tally.fields["figures"] == [FAILED.tally]
         view(BoardLeft("1-4"))
-        view(AlreadyFlashed("1-5", "7c:df:a1:00:00:02"))
+        view(AlreadyFlashed("1-5", None, "7c:df:a1:00:00:02"))
     plain = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n")
     last = [line.split() for line in plain.splitlines() if line.strip()][-3:]
     assert [line[0] for line in last] == ["watching", "1-5", "3-1.4"]
     assert last[0][-4:] == ["1", "passed,", "1", "failed"]
     assert "unplug it" in plain
+    assert "SKIP   1-5   7c:df:a1:00:00:02   already flashed" in plain
     assert "warning: Port 1-2: A line is missing." in plain
     assert "x" * 100 in plain  # a command is never broken
     assert "it ?[2J left. [device-gone]" in plain

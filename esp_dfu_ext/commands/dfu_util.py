@@ -40,7 +40,7 @@ from ..inputs.esp_idf import project_dir_of_image
 from ..operations import dfu_device
 from ..operations import list as listing
 from ..operations.dfu_device import BCD_DFUSE, DfuContext
-from ..operations.flash import FlashOptions
+from ..operations.flash_setup import FlashOptions
 from ..operations.flasher import Flasher
 from ..operations.inspect import CheckedImage, load_image
 from ..operations.list import ListedDevice

@@ -42,6 +42,8 @@ def flash(
         built: The image if it is in memory, made from `dfu_bin`.
     """
     arguments.check()
+    if arguments.report is not None:
+        arguments = replace(arguments, identify=True)  # a serial number that all boards share is no record
     dfu_bin = near(dfu_bin)
     if built is None:
         session.name_image(dfu_bin)
@@ -179,7 +181,7 @@ def _as_lines(run: FlashRun) -> int:
         outcomes = flasher.flash_all(run.image, paths=run.arguments.paths)
     else:
         result = _flash_one(run, flasher)
-        outcomes = [FlashOutcome(result.path, result.serial, result, None)]
+        outcomes = [FlashOutcome(result.path, result.serial, result, None, result.mac)]
     _compare(run, [outcome.path for outcome in outcomes if outcome.result is not None])
     errors = [outcome.error for outcome in outcomes] + [run.recorder.error if run.recorder is not None else None]
     exit_code = next((error.exit_code for error in errors if error is not None), 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..events import EventSink
-from ..operations.flash import FlashOptions
+from ..operations.flash_setup import FlashOptions
 from ..operations.flasher import Flasher
 from ..operations.inspect import CheckedImage
 from ..target import Target

@@ -35,8 +35,7 @@ def watch(run: FlashRun) -> int:
             if outcome.result.after_reset is not None:
                 figures += f"; after the reset: {outcome.result.after_reset}"
         done = so_far.passed + so_far.failed
-        serial = outcome.serial if target.usb.serial != "fixed" else None  # the same on every board
-        view.verdict(Verdict(outcome.path, serial, figures, _tally(so_far), done, problem))
+        view.verdict(Verdict(outcome.path, outcome.own_name(target), figures, _tally(so_far), done, problem))
 
     with view:
         view.begin(f" on port {', '.join(arguments.paths)}" if arguments.paths else "", arguments.count)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 
-from ..clock import Clock, Deadline
 from ..dfu.access import ACCESS_DELAY, open_interface, until_accessible
 from ..dfu.detach import detach_and_wait
 from ..dfu.device import DfuDevice
-from ..dfu.discovery import SCAN_INTERVAL, DfuInterface, Selector, describe, device_at, select
+from ..dfu.discovery import DfuInterface, Selector, select
 from ..dfu.download import RESET_STATES, download
 from ..dfu.recovery import SILENT, back_to_idle, recover
 from ..dfu.spec import Mode, StatusResponse
@@ -19,7 +17,6 @@ from ..errors import DeviceGoneError, DfuError, DfuSilentError, InterruptedByUse
 from ..events import (
     DeviceFound,
     Event,
-    EventSink,
     Flashed,
     PartsSkipped,
     Phase,
@@ -29,76 +26,21 @@ from ..events import (
 )
 from ..image.format import DfuImage
 from ..loader.rom_loader import preloading
-from ..target import Target
-from ..usb.bus import Bus, UsbDevice
 from ..usb.handle import UsbHandle
 from .acquaint import BoardLoader, check_fits, refuse_unbootable
-from .inspect import CheckedImage
+from .board_port import BoardPort
+from .flash_setup import FlashSetup
 from .results import FlashResult
 from .verify import check_flash, ready
 
-LEAVING_TIME = 0.5  # seconds that a hub may take to notice that a device was unplugged
-RETURN_TIME = 1.5  # seconds that a restarted chip may take to come back; 0.3 to 0.6 were seen
-
-
-@dataclass(frozen=True)
-class FlashOptions:
-    """How to flash.
-
-    Attributes:
-        wait: Seconds to wait for a board.
-        strict: Ask the chip for its status after each block.
-        reset: Try to start the app after the flash: by a bus reset, over serial by the chip's watchdog.
-        over: ``dfu``, or ``serial`` to flash through the board's own serial port with esptool; one board only.
-        port: Name of the serial port; None for that of the only board.
-        no_stub: Over serial, do without esptool's stub, which compresses and is faster.
-        no_loader: Leave the chip's serial loader alone: DFU only, in the chip's slow loop.
-        identify: Ask a board who it is, also where this makes the flash no faster.
-        force: Flash an image that the board will not boot because of its security features.
-        skip_flashed: Do not send what flash memory holds already, by the MD5s of the chip's serial loader.
-        verify: Compare flash memory with the image afterwards, by these MD5s.
-    """
-
-    wait: float = 0.0
-    strict: bool = False
-    reset: bool = False
-    over: str = "dfu"
-    port: str | None = None
-    no_stub: bool = False
-    no_loader: bool = False
-    identify: bool = False
-    force: bool = False
-    skip_flashed: bool = False
-    verify: bool = False
-
-
-@dataclass(frozen=True)
-class FlashSetup:
-    """Everything a flash needs except the board.
-
-    Attributes:
-        image: Image to flash.
-        options: How to flash it.
-        bus: Where the boards are.
-        targets: Known chips, to describe other devices.
-        clock: Time.
-        on_event: Called with each event, in the order that `events` documents.
-    """
-
-    image: CheckedImage
-    options: FlashOptions
-    bus: Bus
-    targets: Sequence[Target]
-    clock: Clock
-    on_event: EventSink
-
 
 class BoardSkipped(Exception):
-    """The board has a serial number that was to be left alone; nothing was sent to it."""
+    """The board has a serial number or MAC address that was to be left alone; nothing was written to it."""
 
-    def __init__(self, serial: str) -> None:
-        super().__init__(serial)
+    def __init__(self, serial: str | None, mac: str | None = None) -> None:
+        super().__init__(serial or mac)
         self.serial = serial
+        self.mac = mac
 
 
 def flash_board(setup: FlashSetup, selector: Selector, skip: Collection[str] = ()) -> FlashResult:
@@ -107,15 +49,15 @@ def flash_board(setup: FlashSetup, selector: Selector, skip: Collection[str] = (
     Args:
         setup: What to flash, and how.
         selector: Which board.
-        skip: Serial numbers of boards to leave alone.
+        skip: Serial numbers and MAC addresses of boards to leave alone.
 
     Raises:
-        BoardSkipped: The board's serial number is one of `skip`.
+        BoardSkipped: The board's serial number or MAC address is one of `skip`.
         EspDfuError: See `Flasher.flash`.
     """
     flash = _BoardFlash(setup)
     try:
-        with preloading() if flash.uses_loader else nullcontext():
+        with preloading() if setup.uses_loader else nullcontext():
             return flash.run(selector, skip)
     except KeyboardInterrupt as stop:
         incomplete = flash.written in (_Written.PART, _Written.ALL)
@@ -144,6 +86,7 @@ class _BoardFlash:
         self._unsent: DfuImage | None = self._image  # what is to be sent of it
         self._target = setup.image.target
         self._options = setup.options
+        self._uses_loader = setup.uses_loader
         self._bus = setup.bus
         self._targets = setup.targets
         self._clock = setup.clock
@@ -177,6 +120,8 @@ class _BoardFlash:
             with open_interface(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
                 self._meet(handle, interface)
+                if self._mac in skip:
+                    raise BoardSkipped(None, self._mac)
                 self._compare()
                 answer = self._download(device, interface)
                 self._check()
@@ -185,7 +130,7 @@ class _BoardFlash:
                 if self._options.reset or answer.state in RESET_STATES:
                     after_reset = self._reset(device, interface)
         except DeviceGoneError as error:
-            error.restarted, now = self._look_again(interface)
+            error.restarted, now = self._port_of(interface).look_again()
             error.notes += (self.written.value, now)
             raise
         finally:
@@ -208,18 +153,9 @@ class _BoardFlash:
             return until_accessible(interface.read_serial, clock=self._clock, patience=patience)
         except UsbError as error:
             # libusb also reports a device as gone that is on the bus but has no node, as in some containers.
-            if isinstance(error, DeviceGoneError) and self._has_left(interface):
+            if isinstance(error, DeviceGoneError) and self._port_of(interface).has_lost_it():
                 raise
             return None
-
-    @property
-    def uses_loader(self) -> bool:
-        """Whether it speaks to the chip's serial loader."""
-        loader = self._target.serial_loader
-        options = self._options
-        if loader is None or not loader.use or options.no_loader:
-            return False
-        return loader.fast_loop or options.identify or options.skip_flashed or options.verify
 
     @property
     def _mac(self) -> str | None:
@@ -228,10 +164,10 @@ class _BoardFlash:
     def _meet(self, handle: UsbHandle, interface: DfuInterface) -> None:
         """Take the chip into its fast loop, and check the image against what the board says of itself."""
         verify = self._options.verify
-        if not self.uses_loader and not verify:
+        if not self._uses_loader and not verify:
             return
         self._loader = BoardLoader(interface.device, self._target, self._clock, self._on_event, required=verify)
-        if self.uses_loader:
+        if self._uses_loader:
             self._loader.greet(handle)
         if verify:
             ready(self._loader, self.written.value)
@@ -296,7 +232,7 @@ class _BoardFlash:
         except DeviceGoneError:
             raise
         except (DfuError, UsbError) as error:
-            if type(error) in (UsbError, TransferTimeoutError) and self._has_left(interface):
+            if type(error) in (UsbError, TransferTimeoutError) and self._port_of(interface).has_lost_it():
                 raise DeviceGoneError(f"Port {self._path}: the device left the bus.") from error
             state = back_to_idle(device, self._clock)
             notes = (f"{self.written.value} The board on port {self._path} {state}.",)
@@ -348,36 +284,12 @@ class _BoardFlash:
             self.written = _Written.ALL
         self._on_event(event)
 
-    def _has_left(self, interface: DfuInterface) -> bool:
-        """Tell whether the device is gone: some host controllers report an I/O error first."""
-        return any(now is None or now.address != interface.device.address for now in self._on_port(LEAVING_TIME))
-
-    def _look_again(self, interface: DfuInterface) -> tuple[bool, str]:
-        """Look at the port of a board that left the bus: is a new device on it, and which?"""
-        now = None
-        for now in self._on_port(RETURN_TIME):
-            if now is not None and now.address != interface.device.address:
-                return True, f"A new device is on port {self._path} now: {describe(now, self._targets)}."
-        return False, f"{'Nothing' if now is None else 'Still the same device'} is on port {self._path} now."
-
-    def _on_port(self, seconds: float) -> Iterator[UsbDevice | None]:
-        """Yield the device on the board's port, or None, for some seconds; scans that fail are left out."""
-        deadline = Deadline(self._clock, seconds)
-        while True:
-            with suppress(UsbError):
-                yield device_at(self._bus, self._path)
-            if not deadline.sleep(SCAN_INTERVAL):
-                return
+    def _port_of(self, interface: DfuInterface) -> BoardPort:
+        return BoardPort(self._bus, interface.device, self._targets, self._clock)
 
     def _reset(self, device: DfuDevice, interface: DfuInterface) -> str:
         """Reset the bus, which arms the ROM's watchdog, and return what was on the port afterwards."""
         with self._phase(Phase.RESET):
             with suppress(UsbError):
                 device.reset_bus()  # the chip restarts during it, so an error here means nothing
-            seen, restarted = "nothing", False
-            for now in self._on_port(self._target.dfu.return_timeout / 3):
-                seen = f"{describe(now, self._targets)} (device {now.address})" if now else "nothing"
-                restarted = now is None or now.address != interface.device.address
-                if now is not None and restarted:
-                    break
-        return seen if restarted else f"still the same, {seen}: the reset did not restart it"
+            return self._port_of(interface).after_reset(self._target.dfu.return_timeout / 3)

@@ -27,8 +27,9 @@ from ..image.format import Member
 from ..target import Target
 from ..units import format_size
 from ..usb.serial_ports import SerialPort, serial_ports
+from .board_port import LEAVING_TIME
 from .esptool_chip import EsptoolChip
-from .flash import LEAVING_TIME, FlashSetup
+from .flash_setup import FlashSetup
 from .results import FlashResult
 
 SCAN_INTERVAL = 0.2  # seconds between two lists of the ports

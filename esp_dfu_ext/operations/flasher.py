@@ -12,7 +12,8 @@ from ..errors import InterruptedByUserError
 from ..events import EventSink, ignore
 from ..target import Target, load_targets
 from ..usb.bus import Bus
-from .flash import FlashOptions, FlashSetup, flash_board
+from .flash import flash_board
+from .flash_setup import FlashOptions, FlashSetup
 from .gang import flash_boards
 from .inspect import CheckedImage
 from .results import FlashOutcome, FlashResult, WatchResult

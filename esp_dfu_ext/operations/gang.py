@@ -13,10 +13,11 @@ from typing import Any, Generic, TypeVar
 from ..clock import Clock, Deadline
 from ..dfu.discovery import SCAN_INTERVAL, Selector, find, not_found
 from ..errors import EspDfuError, NoThreadError
-from ..events import DeviceFound, Event, Failed, Flashed, Waiting
+from ..events import BoardIdentified, DeviceFound, Event, Failed, Flashed, Waiting
 from ..usb.bus import Bus, UsbDevice
 from ..usb.trace import Trace
-from .flash import FlashSetup, flash_board
+from .flash import flash_board
+from .flash_setup import FlashSetup
 from .results import FlashOutcome
 
 SETTLE_TIME = 1.0  # seconds without a new board after which no more are expected
@@ -82,6 +83,7 @@ class Gang:
         self._on_event = setup.on_event
         self._lock = threading.Lock()
         self._serials: dict[str, str | None] = {}
+        self._macs: dict[str, str] = {}
         self._cause: tuple[type[KeyboardInterrupt], tuple[Any, ...]] | None = None
         clock = _StoppableClock(setup.clock, self._check_stopped)
         self._setup = replace(setup, bus=_SharedScan(setup.bus, clock), clock=clock, on_event=self._board_event)
@@ -90,17 +92,18 @@ class Gang:
         """Flash the board on a port, in the calling thread; an error is also reported as `Failed`.
 
         Raises:
-            BoardSkipped: The board's serial number is one of `skip`.
+            BoardSkipped: The board's serial number or MAC address is one of `skip`.
         """
         try:
             result = flash_board(self._setup, Selector(path=path), skip)
         except EspDfuError as error:
             _drop_frames(error)
             self.emit(Failed(path, error.code, error.message))
-            return FlashOutcome(path, self._serials.get(path), None, error)
+            return FlashOutcome(path, self._serials.get(path), None, error, self._macs.get(path))
         finally:
             self._serials.pop(path, None)
-        return FlashOutcome(path, result.serial, result, None)
+            self._macs.pop(path, None)
+        return FlashOutcome(path, result.serial, result, None, result.mac)
 
     def refuse(self, path: str, reason: str) -> FlashOutcome:
         """Return the outcome of a board that has no thread, which is also reported as `Failed`."""
@@ -113,6 +116,8 @@ class Gang:
         with self._lock:
             if isinstance(event, DeviceFound):
                 self._serials[event.path] = event.serial
+            elif isinstance(event, BoardIdentified):
+                self._macs[event.path] = event.mac
             self._on_event(event)
 
     def stop(self, cause: KeyboardInterrupt | None = None) -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 from ..clock import Clock, Deadline, SystemClock
 from ..errors import EspDfuError, OutputError
-from ..events import BoardIdentified, DeviceFound, Event, EventSink, Failed, Flashed, Notice, ignore
+from ..events import AlreadyFlashed, BoardIdentified, DeviceFound, Event, EventSink, Failed, Flashed, Notice, ignore
 from ..units import clean
 from ..versions import RECORD_LINE, __version__
 from .inspect import CheckedImage
@@ -242,6 +242,8 @@ class Recorder:
             self._macs[event.path] = event.mac
         elif isinstance(event, Flashed):
             self._record(event.path, size=event.size, skipped=event.skipped, seconds=event.seconds)
+        elif isinstance(event, AlreadyFlashed):
+            self._found.pop(event.path, None)
         elif isinstance(event, Failed):
             self._record(event.path, code=event.code, message=event.message)
         self.on_event(event)

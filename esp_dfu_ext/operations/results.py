@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import EspDfuError
+from ..target import Target
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,18 @@ class FlashOutcome:
         serial: Serial number, None if the board has none or it could not be read.
         result: Result of the flash, None if it failed.
         error: Why it failed, None if it did not.
+        mac: MAC address, None if the chip's serial loader was not used or did not tell it.
     """
 
     path: str
     serial: str | None
     result: FlashResult | None
     error: EspDfuError | None
+    mac: str | None = None
+
+    def own_name(self, target: Target) -> str | None:
+        """Return the serial number or, where all boards of the chip have the same one, the MAC address."""
+        return self.mac if target.usb.serial == "fixed" else self.serial or self.mac
 
 
 @dataclass(frozen=True)

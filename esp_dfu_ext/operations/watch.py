@@ -1,8 +1,9 @@
 """Flash each board once as it is plugged in, several at the same time.
 
 A board with a serial number of its own is recognized by it for as long as the watch runs; one without (`serial: fixed`
-in the chip's YAML file) for as long as it stays on its port. The change to DFU mode is part of the flash, and the
-watch does not look at the port meanwhile.
+in the chip's YAML file) by its MAC address, which its serial loader tells once it is in DFU mode, or, if that does not
+answer, for as long as it stays on its port. The change to DFU mode is part of the flash, and the watch does not look at
+the port meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from functools import partial
 from ..dfu.discovery import DfuInterface, device_at, find
 from ..errors import EspDfuError, UsbError, UsbUnavailableError
 from ..events import AlreadyFlashed, BoardLeft, DeviceFound, Event, Failed, Waiting
-from .flash import BoardSkipped, FlashSetup
+from .flash import BoardSkipped
+from .flash_setup import FlashSetup
 from .gang import BoardThread, Gang
 from .results import FlashOutcome, WatchResult
 
@@ -40,14 +42,14 @@ def watch_boards(
 
 @dataclass(frozen=True)
 class _Ended:
-    """How a flash ended: with an outcome, or, for a board that was flashed before, with its serial number.
+    """How a flash ended: with an outcome, or, for a board that was flashed before, with what it was recognized by.
 
     Attributes:
         address: Address of the device that is on the port now, 0 if there is none.
     """
 
     outcome: FlashOutcome | None
-    skipped: str | None
+    skipped: BoardSkipped | None
     address: int
 
 
@@ -58,7 +60,7 @@ class _Port:
     Attributes:
         thread: Flashes the board; None once it is done.
         number: Number of the board in order of arrival.
-        serial: Serial number that no other board has.
+        name: Serial number or MAC address that no other board has.
         passed: The board is flashed.
     """
 
@@ -66,7 +68,7 @@ class _Port:
     number: int
     address: int = 0
     seen: float = 0.0
-    serial: str | None = None
+    name: str | None = None
     passed: bool = False
 
 
@@ -79,12 +81,12 @@ class _Watch:
         self._count = count
         self._on_event = setup.on_event
         self._on_outcome = on_outcome
-        options = replace(setup.options, wait=AWAY_TIME)
+        options = replace(setup.options, wait=AWAY_TIME, identify=True)
         self._gang = Gang(replace(setup, options=options, on_event=self._filter))
         self._ports: dict[str, _Port] = {}
         # Ports of boards that were contacted; a board that left before that is not reported.
         self._contacted: set[str] = set()
-        # Error of each board, None if it passed; by serial number, or by the board's number where it has none.
+        # Error of each board, None if it passed; by its name, or by its number where it has none.
         self._verdicts: dict[str | int, EspDfuError | None] = {}
         self._begun = 0
         self._scanned = -math.inf
@@ -146,20 +148,22 @@ class _Watch:
         for path in present:
             if path not in self._ports and self._room() > 0:
                 # Two boards that are connected at the same time are two, whatever their serial numbers say.
-                self._start(path, {port.serial for at, port in self._ports.items() if at in present})
+                self._start(path, {port.name for at, port in self._ports.items() if at in present})
 
     def _is_free(self, port: _Port, interface: DfuInterface | None, now: float) -> bool:
         """Tell whether the board that was done has left, or is to be tried again."""
         if interface is None:
             return now - port.seen >= AWAY_TIME
-        # A board that failed and restarted by itself would fail again, without end.
-        if interface.device.address != port.address and port.passed and port.serial is not None:
+        # A board that failed and restarted by itself would fail again, without end. To ask for a MAC address, a flash
+        # changes the board to DFU mode, and its app may run by now.
+        known = port.passed and port.name is not None and self._target.usb.serial != "fixed"
+        if interface.device.address != port.address and known:
             return True
         port.seen = now
         return False
 
     def _start(self, path: str, others: set[str | None]) -> None:
-        passed = {serial for serial, error in self._verdicts.items() if error is None and isinstance(serial, str)}
+        passed = {name for name, error in self._verdicts.items() if error is None and isinstance(name, str)}
         self._contacted.discard(path)
         self._begun += 1
         thread = BoardThread(path, partial(self._flash, path, passed - others), partial(self._refuse, path))
@@ -172,7 +176,7 @@ class _Watch:
         try:
             outcome = self._gang.flash(path, skip)
         except BoardSkipped as board:
-            skipped = board.serial
+            skipped = board.with_traceback(None)
         with suppress(UsbError, UsbUnavailableError):
             device = device_at(self._bus, path)
         return _Ended(outcome, skipped, device.address if device is not None else 0)
@@ -193,16 +197,17 @@ class _Watch:
             ended = port.thread.result()
             port.address, port.seen = ended.address, self._clock.monotonic() if ended.address else -math.inf
             if ended.skipped is not None:
-                port.thread, port.passed, port.serial = None, True, ended.skipped
-                self._gang.emit(AlreadyFlashed(path, ended.skipped))
+                board = ended.skipped
+                port.thread, port.passed, port.name = None, True, board.serial or board.mac
+                self._gang.emit(AlreadyFlashed(path, board.serial, board.mac))
             elif ended.outcome is None or path not in self._contacted:
                 del self._ports[path]
             else:
                 self._judge(port, ended.outcome)
 
     def _judge(self, port: _Port, outcome: FlashOutcome) -> None:
-        serial = outcome.serial if self._target.usb.serial != "fixed" else None
-        twin = any(other.serial == serial for other in self._ports.values() if other is not port)
-        self._verdicts[port.number if serial is None or twin else serial] = outcome.error
-        port.thread, port.passed, port.serial = None, outcome.error is None, serial
+        name = outcome.own_name(self._target)
+        twin = any(other.name == name for other in self._ports.values() if other is not port)
+        self._verdicts[port.number if name is None or twin else name] = outcome.error
+        port.thread, port.passed, port.name = None, outcome.error is None, name
         self._on_outcome(outcome, self._result())

@@ -267,7 +267,7 @@ class WatchBarView(GangBarView, WatchView):
         elif isinstance(event, AlreadyFlashed):
             self._begin(event.path, self._label(event.path, "SKIP"), 1)
             self._close(event.path, "SKIP", "already flashed, unplug it", "unplug it")
-            self._block("SKIP", event.path, event.serial, "already flashed", "black on cyan")
+            self._block("SKIP", event.path, event.serial or event.mac, "already flashed", "black on cyan")
         elif not isinstance(event, (Flashed, Failed)):  # shown as verdicts, once they are on record
             super().__call__(event)
 

@@ -51,24 +51,24 @@ class Board(msgspec.Struct, kw_only=True):
     Attributes:
         path: USB port, bus-port.port; over serial, the name of the serial port.
         serial: Serial number; null if it has none or could not be read.
+        mac: MAC address; null if the chip's serial loader did not tell it.
         size: Bytes written to flash memory.
         seconds: Time from the first contact to the last answer.
         status: Last bStatus.
         state: Last bState; empty over serial.
         after_reset: Device found on the port after a reset; null if there was none.
-        mac: MAC address; null if the chip's serial loader did not tell it.
         skipped: Bytes of the image that flash memory held already, so that they were not sent.
         error: Why the board was not flashed; null if it was.
     """
 
     path: str
     serial: Optional[str] = None
+    mac: Optional[str] = None
     size: Union[int, msgspec.UnsetType] = msgspec.UNSET
     seconds: Union[float, msgspec.UnsetType] = msgspec.UNSET
     status: Union[str, msgspec.UnsetType] = msgspec.UNSET
     state: Union[str, msgspec.UnsetType] = msgspec.UNSET
     after_reset: Union[str, msgspec.UnsetType, None] = msgspec.UNSET
-    mac: Union[str, msgspec.UnsetType, None] = msgspec.UNSET
     skipped: Union[int, msgspec.UnsetType] = msgspec.UNSET
     error: Optional[Error] = None
 
@@ -157,7 +157,7 @@ def _board(outcome: FlashOutcome) -> Board:
     if outcome.result is not None:
         return Board(**asdict(outcome.result))
     error = None if outcome.error is None else Error(**_error_fields(outcome.error))
-    return Board(path=outcome.path, serial=outcome.serial, error=error)
+    return Board(path=outcome.path, serial=outcome.serial, mac=outcome.mac, error=error)
 
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def _error_of(line: Error) -> EspDfuError:
 
 def _outcome_of(board: Board) -> FlashOutcome:
     if board.error is not None:
-        return FlashOutcome(board.path, board.serial, None, _error_of(board.error))
+        return FlashOutcome(board.path, board.serial, None, _error_of(board.error), board.mac)
     result = FlashResult(
         board.path,
         board.serial,
@@ -212,7 +212,7 @@ def _outcome_of(board: Board) -> FlashOutcome:
         board.status or "",
         board.state or "",
         board.after_reset or None,
-        board.mac or None,
+        board.mac,
         board.skipped or 0,
     )
-    return FlashOutcome(board.path, board.serial, result, None)
+    return FlashOutcome(board.path, board.serial, result, None, board.mac)

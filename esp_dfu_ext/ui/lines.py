@@ -206,7 +206,7 @@ class WatchLogView(GangLogView, WatchView):
     def __call__(self, event: Event) -> None:
         """Show an event."""
         if isinstance(event, AlreadyFlashed):
-            self._console.info(f"SKIP  {event.path}  {event.serial}  already flashed")
+            self._console.info(f"SKIP  {event.path}  {event.serial or event.mac}  already flashed")
         elif not isinstance(event, (Flashed, Failed)):  # shown as verdicts, once they are on record
             super().__call__(event)
 

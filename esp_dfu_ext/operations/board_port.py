@@ -1,0 +1,66 @@
+"""Look at the port of a board: whether the board has left it, what came back, what is there after a bus reset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from ..clock import Clock, Deadline
+from ..dfu.discovery import SCAN_INTERVAL, describe, device_at
+from ..errors import UsbError
+from ..target import Target
+from ..usb.bus import Bus, UsbDevice
+
+LEAVING_TIME = 0.5  # seconds that a hub may take to notice that a device was unplugged
+RETURN_TIME = 1.5  # seconds that a restarted chip may take to come back; 0.3 to 0.6 were seen
+
+
+class BoardPort:
+    """The port that a device was on when it was last seen.
+
+    Args:
+        bus: Where the port is.
+        device: The device.
+        targets: Known chips, to describe others that are found on the port.
+        clock: Time.
+    """
+
+    def __init__(self, bus: Bus, device: UsbDevice, targets: Sequence[Target], clock: Clock) -> None:
+        self._bus = bus
+        self._device = device
+        self._targets = targets
+        self._clock = clock
+
+    def has_lost_it(self) -> bool:
+        """Tell whether the device is gone: some host controllers report an I/O error first."""
+        return any(now is None or self._is_other(now) for now in self._looks(LEAVING_TIME))
+
+    def look_again(self) -> tuple[bool, str]:
+        """Look at the port after the device has left: is a new device on it, and which, in a sentence?"""
+        path, now = self._device.path, None
+        for now in self._looks(RETURN_TIME):
+            if now is not None and self._is_other(now):
+                return True, f"A new device is on port {path} now: {describe(now, self._targets)}."
+        return False, f"{'Nothing' if now is None else 'Still the same device'} is on port {path} now."
+
+    def after_reset(self, seconds: float) -> str:
+        """Return what is on the port within `seconds` after a bus reset, in a few words."""
+        seen, restarted = "nothing", False
+        for now in self._looks(seconds):
+            seen = f"{describe(now, self._targets)} (device {now.address})" if now else "nothing"
+            restarted = now is None or self._is_other(now)
+            if now is not None and restarted:
+                break
+        return seen if restarted else f"still the same, {seen}: the reset did not restart it"
+
+    def _is_other(self, now: UsbDevice) -> bool:
+        return now.address != self._device.address
+
+    def _looks(self, seconds: float) -> Iterator[UsbDevice | None]:
+        """Yield the device on the port, or None, for some seconds; scans that fail are left out."""
+        deadline = Deadline(self._clock, seconds)
+        while True:
+            with suppress(UsbError):
+                yield device_at(self._bus, self._device.path)
+            if not deadline.sleep(SCAN_INTERVAL):
+                return

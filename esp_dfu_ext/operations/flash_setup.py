@@ -1,0 +1,72 @@
+"""What a flash needs besides the board: the image, how to flash it, and where the boards are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..events import EventSink
+from ..target import Target
+from ..usb.bus import Bus
+from .inspect import CheckedImage
+
+
+@dataclass(frozen=True)
+class FlashOptions:
+    """How to flash.
+
+    Attributes:
+        wait: Seconds to wait for a board.
+        strict: Ask the chip for its status after each block.
+        reset: Try to start the app after the flash: by a bus reset, over serial by the chip's watchdog.
+        over: ``dfu``, or ``serial`` to flash through the board's own serial port with esptool; one board only.
+        port: Name of the serial port; None for that of the only board.
+        no_stub: Over serial, do without esptool's stub, which compresses and is faster.
+        no_loader: Leave the chip's serial loader alone: DFU only, in the chip's slow loop.
+        identify: Ask a board who it is, also where this makes the flash no faster.
+        force: Flash an image that the board will not boot because of its security features.
+        skip_flashed: Do not send what flash memory holds already, by the MD5s of the chip's serial loader.
+        verify: Compare flash memory with the image afterwards, by these MD5s.
+    """
+
+    wait: float = 0.0
+    strict: bool = False
+    reset: bool = False
+    over: str = "dfu"
+    port: str | None = None
+    no_stub: bool = False
+    no_loader: bool = False
+    identify: bool = False
+    force: bool = False
+    skip_flashed: bool = False
+    verify: bool = False
+
+
+@dataclass(frozen=True)
+class FlashSetup:
+    """Everything a flash needs except the board.
+
+    Attributes:
+        image: Image to flash.
+        options: How to flash it.
+        bus: Where the boards are.
+        targets: Known chips, to describe other devices.
+        clock: Time.
+        on_event: Called with each event, in the order that `events` documents.
+    """
+
+    image: CheckedImage
+    options: FlashOptions
+    bus: Bus
+    targets: Sequence[Target]
+    clock: Clock
+    on_event: EventSink
+
+    @property
+    def uses_loader(self) -> bool:
+        """Whether a flash speaks to the chip's serial loader."""
+        loader, options = self.image.target.serial_loader, self.options
+        if loader is None or not loader.use or options.no_loader:
+            return False
+        return loader.fast_loop or options.identify or options.skip_flashed or options.verify
