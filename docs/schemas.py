@@ -39,6 +39,7 @@ def schemas() -> dict[Path, str]:
         "contents": _schema("esp-dfu build --json, esp-dfu inspect --json", documents.Contents),
         "list": _schema("esp-dfu list --json", documents.DeviceList),
         "info": _schema("esp-dfu info --json", documents.BoardList),
+        "verify": _schema("esp-dfu verify --json", documents.Comparison),
         "doctor": _schema("esp-dfu doctor --json", documents.Diagnosis),
         "report": _schema("A line of dfu-flash --report", record.Line),
         "flash": _flash_lines(_schema("A line of esp-dfu flash --json", json_lines.Line)),

@@ -297,7 +297,7 @@ def flash(what: tuple[Path, ...], path: tuple[str, ...], **chosen: Any) -> None:
     path=_completed_by("paths"),
     serial=_completed_by("serials"),
 )
-def verify(what: tuple[Path, ...], path: str | None, serial: str | None, wait: float, **chosen: Any) -> None:
+def verify(what: tuple[Path, ...], json: bool, **chosen: Any) -> None:
     """Compare the flash memory of a board with WHAT, and write nothing.
 
     WHAT is a dfu.bin, or anything that "esp-dfu build" takes. The chip's serial loader computes the MD5s; the board
@@ -309,7 +309,7 @@ def verify(what: tuple[Path, ...], path: str | None, serial: str | None, wait: f
         from .commands.verify import verify
 
         built = build_in_memory(session, "verify", what, contents)
-        return verify(session, what[0], built, path=path, serial=serial, wait=wait)
+        return verify(session, what[0], built, as_json=json, **chosen)
 
     contents = {option["names"][-1][2:].replace("-", "_"): None for option in options.contents()}
     contents = {name: chosen.pop(name) for name in contents}

@@ -14,3 +14,4 @@ INFO_DOCUMENT = 1  # `info --json`
 LIST_DOCUMENT = 1  # `dfu-list --json`
 RECORD_LINE = 1  # `--report FILE`
 TARGET_FILE = 1  # a chip's YAML file
+VERIFY_DOCUMENT = 1  # `verify --json`

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import jsonschema
+import msgspec
 import pytest
 
+from esp_dfu_ext import build, load_target
 from esp_dfu_ext.commands.flash_run import FlashArguments
 from esp_dfu_ext.dfu.discovery import Selector
 from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.errors import DeviceGoneError, FlashDiffersError, OtherChipError, SerialLoaderError, UsageError
+from esp_dfu_ext.errors import (
+    DeviceBusyError,
+    DeviceGoneError,
+    FlashDiffersError,
+    OtherChipError,
+    SerialLoaderError,
+    UsageError,
+)
 from esp_dfu_ext.events import Phase, PhaseFinished
 from esp_dfu_ext.operations.verify import VerifyResult, verify_board
+from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import Target
 
 from .kit.archives import CHIP_SIZE, FILES, checked, image_of, small_image
 from .kit.boards import Rig, make_rig
 from .kit.chips import chip, chips
+from .kit.commands import esp_dfu
 from .kit.host import DNLOAD
 from .test_acquaint import KNOWN, burn
+
+CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def verify(rig: Rig, target: Target | None = None) -> VerifyResult:
@@ -90,8 +106,11 @@ def test_nothing_is_written_if_loader_cannot_be_asked(cause: str) -> None:
     rig = make_rig(mode=Mode.DFU)
     if cause == "held":
         rig.board.holders[1] = object()
-    with pytest.raises(SerialLoaderError, match=r"Nothing was written\."):
+    with pytest.raises((DeviceBusyError, SerialLoaderError)) as caught:
         rig.flash(verify=True, no_loader=cause == "off")
+    assert isinstance(caught.value, DeviceBusyError) == (cause == "held")
+    assert caught.value.notes[-1] == "Nothing was written."
+    assert rig.notices() == []
     assert rig.dfu(DNLOAD) == []
 
 
@@ -121,25 +140,37 @@ def test_board_that_holds_the_image(name: str, mode: Mode) -> None:
 @pytest.mark.parametrize("name", KNOWN)
 def test_board_that_holds_something_else(name: str) -> None:
     rig = make_rig(name)
-    with pytest.raises(FlashDiffersError, match="does not hold the image") as caught:
-        verify(rig)
-    assert caught.value.files == tuple(file.name for file in FILES)
-    assert not any("encryption" in note for note in caught.value.notes)
+    difference = verify(rig).difference
+    assert difference is not None
+    assert "does not hold the image" in difference.message
+    assert difference.files == tuple(file.name for file in FILES)
+    assert not any("encryption" in note for note in difference.notes)
 
 
 def test_encrypted_board_is_said_to_differ_always() -> None:
     rig = make_rig()
     burn(rig)
-    with pytest.raises(FlashDiffersError) as caught:
-        verify(rig)
-    assert "Flash encryption is enabled" in caught.value.notes[-1]
+    difference = verify(rig).difference
+    assert difference is not None
+    assert "Flash encryption is enabled" in difference.notes[-1]
 
 
 def test_verify_of_board_without_loader_is_an_error() -> None:
     rig = make_rig()
     rig.board.holders[1] = object()
-    with pytest.raises(SerialLoaderError):
+    with pytest.raises(DeviceBusyError):
         verify(rig)
+
+
+def test_chip_whose_file_turns_the_loader_off_is_not_asked() -> None:
+    rig = make_rig()
+    target = rig.board.target
+    assert target.serial_loader is not None
+    off = msgspec.structs.replace(target.serial_loader, use=False)
+    with pytest.raises(SerialLoaderError, match="is not used") as caught:
+        verify(rig, msgspec.structs.replace(target, serial_loader=off))
+    assert caught.value.reason == "off"
+    assert not rig.board.rom.serial_loader_active
 
 
 def test_board_that_leaves_in_verify_is_gone() -> None:
@@ -153,3 +184,49 @@ def test_chip_is_the_one_of_the_image() -> None:
     rig = make_rig("esp32s2")
     with pytest.raises(OtherChipError):
         verify(rig, chip("esp32s3"))
+
+
+# --- the command ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def s2_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a dfu.bin for chips whose serial number is always "0"."""
+    folder = tmp_path_factory.mktemp("project")
+    return build(write_sample_project(folder, load_target("esp32s2"), app_size=8_000, bootloader_size=4_000)).path
+
+
+def document(dfu_bin: Path, boards: str, *options: str) -> tuple[int, dict[str, Any]]:
+    """Run the command with --json; return its exit code and the document, which fits the schema."""
+    done = esp_dfu("verify", dfu_bin, "--json", *options, boards=boards)
+    schema = json.loads((CHECKOUT / "docs" / "verify.schema.json").read_text(encoding="utf-8"))
+    found = json.loads(done.stdout)
+    jsonschema.Draft202012Validator({**schema, "additionalProperties": False}).validate(found)
+    return done.returncode, found
+
+
+def test_mac_selects_the_board_and_document_says_what_it_holds(s2_image: Path) -> None:
+    boards = f"esp32s2,esp32s2+holds={s2_image}"
+    code, held = document(s2_image, boards, "--mac", "7C:DF:A1:00:00:02")
+    assert (code, held["ok"], held["different"], held["problem"]) == (0, True, [], None)
+    assert (held["path"], held["serial"], held["mac"]) == ("1-2", "0", "7c:df:a1:00:00:02")
+    code, empty = document(s2_image, boards, "--mac", "7c:df:a1:00:00:01")
+    assert (code, empty["path"], empty["ok"], empty["problem"]["code"]) == (74, "1-1", False, "flash-differs")
+    assert "hello_world.bin" in empty["different"]
+    assert empty["size"] == held["size"] > 12_000
+
+
+def test_no_document_of_board_that_cannot_be_asked(s2_image: Path) -> None:
+    done = esp_dfu("verify", s2_image, "--json", boards="esp32s2+app")
+    assert (done.returncode, done.stdout) == (74, "")
+    assert "[serial-loader]" in done.stderr
+    done = esp_dfu("verify", s2_image, "--json", "--mac", "7c:df:a1:00:00:09", boards="esp32s2")
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "[other-mac]" in done.stderr
+
+
+@pytest.mark.parametrize("options", [("--mac", "7c"), ("--mac", "7c:df:a1:00:00:01", "--path", "1-1")])
+def test_mac_that_cannot_be_used(s2_image: Path, options: tuple[str, ...]) -> None:
+    done = esp_dfu("verify", s2_image, *options, boards="esp32s2")
+    assert done.returncode == 64
+    assert "MAC" in done.stderr.upper()

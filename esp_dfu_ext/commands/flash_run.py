@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 _LONGEST_WAIT = 24 * 3600  # seconds
 
 
+def check_mac(mac: str) -> None:
+    """Check the value of `--mac`.
+
+    Raises:
+        UsageError: It is not a MAC address.
+    """
+    if not re.fullmatch("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", mac):
+        raise UsageError(f"{mac!r} is not a MAC address; expected one like 7c:df:a1:00:00:01.")
+
+
 @dataclass(frozen=True)
 class FlashArguments(FlashOptions):
     """Options of `dfu-flash` and `esp-dfu flash`: how to flash, which boards, and what to show."""
@@ -83,8 +93,7 @@ class FlashArguments(FlashOptions):
         self._check_serial()
 
     def _check_mac(self, mac: str) -> None:
-        if not re.fullmatch("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", mac):
-            raise UsageError(f"{mac!r} is not a MAC address; expected one like 7c:df:a1:00:00:01.")
+        check_mac(mac)
         if self.paths or self.all or self.serial is not None:
             raise UsageError("--mac selects a board; use it without --path, --serial and --all.")
         if self.watch:

@@ -158,7 +158,8 @@ def board() -> list[dict[str, Any]]:
     chosen = [option for option in flash() if option["names"][-1] in ("--wait", "--trace")]
     path = {"names": ["--path"], "metavar": "PATH", "help": "The board on this port, such as 1-2."}
     serial = {"names": ["--serial"], "metavar": "SERIAL", "help": "The board with this serial number."}
-    return [path, serial, *chosen]
+    mac = {"names": ["--mac"], "metavar": "MAC", "help": "The board with this MAC address."}
+    return [path, serial, mac, *chosen, document()]
 
 
 def info() -> list[dict[str, Any]]:

@@ -109,8 +109,12 @@ def serial_loader(target: Target | None, reason: str, flash: str) -> list[str]:
         return [_BY_STATUS["errFIRMWARE"]]
     if reason == "secure":
         return closed_by(target)
+    if reason == "driver":
+        return ["On this system, flash with --over serial, which compares every MD5, too."]
+    if reason == "off":
+        return ["Do without --verify, or let the chip's file use the serial loader (serial_loader, use)."]
     if reason == "esptool":
-        return ["Use a newer esptool, in a Python environment of its own."]
+        return ["Use another version of esptool, in a Python environment of its own: 4.12 and 5.6 were tried."]
     without = [] if reason == "connect" or "--no-stub" in flash.split() else [f"Do without the stub: {flash} --no-stub"]
     return [REPLUG, download_mode(target), *without]
 

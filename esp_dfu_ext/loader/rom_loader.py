@@ -22,6 +22,7 @@ from .port import BulkSerialPort
 T = TypeVar("T")
 
 _MD5_SIZE = 16
+_SECURE_BOOT, _SECURE_DOWNLOAD = 1 << 0, 1 << 2  # flags of GET_SECURITY_INFO (ESPLoader.get_security_info)
 _ADESTO = 0x1F  # manufacturer whose flash IDs do not end with the size
 # Seconds. Executed ROM code takes 0.25 s for the identity, a millisecond for each byte of its answers, and 0.6 s per
 # MiB for an MD5 without the time that flash memory takes.
@@ -67,7 +68,7 @@ class RomLoader:
         target: Its chip.
 
     Raises:
-        SerialLoaderError: esptool is missing, or does not know the chip.
+        SerialLoaderError: esptool is missing, does not know the chip, or has changed.
     """
 
     def __init__(self, port: BulkSerialPort, target: Target) -> None:
@@ -86,12 +87,12 @@ class RomLoader:
         """Read who the board is, in `timeout` seconds; takes about a quarter of a second.
 
         Raises:
-            SerialLoaderError: An answer did not come, or is malformed.
+            SerialLoaderError: An answer did not come or is malformed, or the chip is in Secure Download Mode.
             DeviceGoneError: The board left the bus.
         """
         self._port.limit(timeout)
+        security = self._ask("read the security state", self._security)
         mac = self._ask("read the MAC address", lambda: bytes(self._esp.read_mac()).hex(":"))
-        security = self._ask("read the security state", lambda: _security(self._esp.get_security_info()))
         self._attach()
         flash_id: int = self._ask("read the flash memory's ID", lambda: self._esp.flash_id())
         size = self._ask("say how large that is", lambda: _flash_size(flash_id))
@@ -140,6 +141,13 @@ class RomLoader:
             self._esp._slip_reader = None
         self._esp = None
 
+    def _security(self) -> Security:
+        info = self._esp.get_security_info()
+        if info["flags"] & _SECURE_DOWNLOAD:
+            message = f"{self._where}: the chip is in Secure Download Mode, in which its serial loader tells nothing."
+            raise SerialLoaderError(message, reason="secure")
+        return Security(bool(info["flags"] & _SECURE_BOOT), bool(bin(info["flash_crypt_cnt"]).count("1") % 2))
+
     def _attach(self) -> None:
         """Connect the ROM to its flash memory; once."""
         if not self._attached:
@@ -151,6 +159,9 @@ class RomLoader:
             return action()
         except (DeviceGoneError, SerialLoaderError):
             raise
+        except (AttributeError, ImportError, TypeError) as error:
+            message = f"{self._where}: the installed esptool cannot {what}: {error}".rstrip(".") + "."
+            raise SerialLoaderError(message, reason="esptool") from error
         except Exception as error:
             # esptool raises FatalError, struct.error and more for answers that are late, garbled or of an odd length.
             message = f"{self._where}: the serial loader did not {what}: {error}".rstrip(".") + "."
@@ -184,10 +195,6 @@ def preloading() -> Iterator[None]:
     finally:
         if started:
             thread.join()
-
-
-def _security(info: dict[str, Any]) -> Security:
-    return Security(bool(info["flags"] & 1), bool(bin(info["flash_crypt_cnt"]).count("1") % 2))
 
 
 def _flash_size(flash_id: int) -> int | None:

@@ -7,6 +7,7 @@ from ..errors import (
     AccessDeniedError,
     DeviceGoneError,
     DriverMissingError,
+    EspDfuError,
     FlashTooSmallError,
     SecuredBoardError,
     SerialLoaderError,
@@ -33,7 +34,7 @@ class BoardLoader:
         synchronized: The chip has answered a SYNC, or may have heard one.
         identity: Who the board is; None if that is unknown.
         rom: The loader, to be asked for more until `close`; None if it cannot be asked.
-        reason: Why it cannot be asked, in a sentence.
+        problem: Why it cannot be asked, if it cannot.
 
     Args:
         device: The board.
@@ -47,7 +48,6 @@ class BoardLoader:
         self, device: UsbDevice, target: Target, clock: Clock, on_event: EventSink, *, required: bool = False
     ) -> None:
         self._required = required
-        self.reason = f"Port {device.path}: the chip's serial loader is not used."
         self._device = device
         self._target = target
         self._clock = clock
@@ -55,6 +55,9 @@ class BoardLoader:
         self.synchronized = False
         self.identity: Identity | None = None
         self.rom: RomLoader | None = None
+        self.problem: EspDfuError = SerialLoaderError(
+            f"Port {device.path}: the chip's serial loader is not used.", reason="off"
+        )
 
     def greet(self, handle: UsbHandle) -> None:
         """Send SYNC and ask for the board's identity; a `no-loader` notice says why there is none.
@@ -62,24 +65,19 @@ class BoardLoader:
         Raises:
             DeviceGoneError: The board left the bus.
         """
-        interfaces = serial_interfaces(self._device)
-        if interfaces is None:
+        data = self._target.serial_loader
+        if data is None or not data.use:
+            return
+        port = self._open(handle)
+        if port is None:
             return
         path = self._device.path
-        try:
-            port = BulkSerialPort(handle, interfaces, self._clock)
-        except DeviceGoneError:
-            raise
-        except (AccessDeniedError, DriverMissingError):
-            return  # Windows and macOS keep the interfaces for their own drivers
-        except UsbError as error:
-            self._without(error.message, " That is its serial port; flashing without it.")
-            return
         try:
             self.synchronized = True
             patience = Deadline(self._clock, TIMEOUT)
             if not synchronize(port, self._clock):
-                self._without(f"Port {path}: the chip's serial loader does not answer", "; flashing without it.", ".")
+                silent = f"Port {path}: the chip's serial loader does not answer."
+                self._without(SerialLoaderError(silent, reason="connect"), "Flashing without it.")
                 return
             left = patience.left  # without the time that the import of esptool takes
             self.rom = RomLoader(port, self._target)
@@ -88,16 +86,34 @@ class BoardLoader:
             raise
         except SerialLoaderError as error:
             self.close()
-            self._without(error.message, " The board stays unknown.")
+            self._without(error, "The board stays unknown.")
             return
         except UsbError as error:
             self.close()
-            self._without(error.message, " The serial loader is not used.")
+            self._without(error, "The serial loader is not used.")
             return
         security = identity.security
         self._on_event(
             BoardIdentified(path, identity.mac, identity.flash_size, security.secure_boot, security.flash_encryption)
         )
+
+    def _open(self, handle: UsbHandle) -> BulkSerialPort | None:
+        """Return the board's serial port, or None if it cannot be used here."""
+        interfaces, path = serial_interfaces(self._device), self._device.path
+        if interfaces is None:
+            self.problem = SerialLoaderError(f"Port {path}: the board shows no serial port.", reason="connect")
+            return None
+        try:
+            return BulkSerialPort(handle, interfaces, self._clock)
+        except DeviceGoneError:
+            raise
+        except (AccessDeniedError, DriverMissingError):  # no notice: on Windows and macOS that is how it is
+            self.problem = SerialLoaderError(
+                f"Port {path}: this system keeps the board's serial port for its own driver.", reason="driver"
+            )
+        except UsbError as error:
+            self._without(error, "That is its serial port; flashing without it.")
+        return None
 
     def close(self) -> None:
         """Let go of the loader."""
@@ -115,7 +131,7 @@ class BoardLoader:
         """
         rom, path = self.rom, self._device.path
         if rom is None:
-            self._without(f"Port {path}: what is flashed already is unknown", "; the whole image is sent.", ".")
+            self._notice(f"Port {path}: what is flashed already is unknown; the whole image is sent.")
             return image
         params, target = image.flash_params, self._target
         try:
@@ -125,13 +141,16 @@ class BoardLoader:
             raise
         except (SerialLoaderError, UsbError) as error:
             self.close()
-            self._without(error.message, " What is flashed already is unknown; the whole image is sent.")
+            self._without(error, "What is flashed already is unknown; the whole image is sent.")
             return image
 
-    def _without(self, fact: str, consequence: str, end: str = "") -> None:
-        self.reason = fact + end
+    def _without(self, problem: EspDfuError, consequence: str) -> None:
+        self.problem = problem
         if not self._required:
-            self._on_event(Notice("no-loader", fact + consequence, self._device.path))
+            self._notice(f"{problem.message} {consequence}")
+
+    def _notice(self, message: str) -> None:
+        self._on_event(Notice("no-loader", message, self._device.path))
 
 
 def check_fits(image: DfuImage, target: Target, identity: Identity, path: str, on_event: EventSink) -> None:

@@ -13,7 +13,15 @@ from ..dfu.discovery import DfuInterface, Selector, select
 from ..dfu.download import RESET_STATES, download
 from ..dfu.recovery import SILENT, back_to_idle, recover
 from ..dfu.spec import Mode, StatusResponse
-from ..errors import DeviceGoneError, DfuError, DfuSilentError, InterruptedByUserError, TransferTimeoutError, UsbError
+from ..errors import (
+    DeviceGoneError,
+    DfuError,
+    DfuSilentError,
+    InterruptedByUserError,
+    SerialLoaderError,
+    TransferTimeoutError,
+    UsbError,
+)
 from ..events import (
     DeviceFound,
     Event,
@@ -205,10 +213,15 @@ class _BoardFlash:
         """Compare flash memory with the image once more, without DFU."""
         if not self._options.verify or self._loader is None:
             return
-        rom, identity = ready(self._loader), self._loader.identity
+        rom, identity = ready(self._loader, self.written.value), self._loader.identity
         encrypted = identity is not None and identity.security.flash_encryption
-        with self._phase(Phase.CHECK):
-            check_flash(rom, self._image, self._target, self._path, encrypted=encrypted)
+        try:
+            with self._phase(Phase.CHECK):
+                check_flash(rom, self._image, self._target, self._path, encrypted=encrypted)
+        except (SerialLoaderError, UsbError) as error:
+            if not isinstance(error, DeviceGoneError):
+                error.notes += (self.written.value,)
+            raise
 
     def _detach(self, interface: DfuInterface, serial: str | None, patience: float) -> DfuInterface:
         self.stopped_where = f" while the board on port {self._path} was changing to DFU mode; nothing was written"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..clock import Clock
 from ..dfu.access import ACCESS_DELAY, open_interface
 from ..dfu.discovery import DfuInterface, Selector, select
 from ..dfu.spec import Mode
-from ..errors import FlashDiffersError, SerialLoaderError, UsbError
+from ..errors import FlashDiffersError, UsbError
 from ..events import DeviceFound, EventSink, Phase, PhaseFinished, PhaseStarted
 from ..image.format import DfuImage, md5
 from ..loader.rom_loader import Identity, RomLoader
@@ -21,19 +21,21 @@ from .inspect import CheckedImage
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """A board whose flash memory holds an image.
+    """A board whose flash memory was compared with an image.
 
     Attributes:
         path: Port of the board.
         serial: Serial number, None if the board has none or it could not be read.
         identity: What the board says of itself.
         size: Bytes that were compared.
+        difference: What flash memory does not hold; None if it holds everything.
     """
 
     path: str
     serial: str | None
     identity: Identity
     size: int
+    difference: FlashDiffersError | None = None
 
 
 def verify_board(
@@ -48,8 +50,7 @@ def verify_board(
     """Compare the flash memory of one board with an image; the board stays in the mode that it is in.
 
     Raises:
-        FlashDiffersError: Flash memory holds something else; `notes` names the files.
-        SerialLoaderError: The chip's serial loader did not answer.
+        SerialLoaderError: The chip's serial loader cannot be asked.
         DeviceNotFoundError, SeveralDevicesError, UsageError: No single board fits.
         UsbError: The board cannot be opened, or a transfer failed.
     """
@@ -65,9 +66,13 @@ def verify_board(
             assert loader.identity is not None
             started = clock.monotonic()
             on_event(PhaseStarted(path, Phase.CHECK))
-            check_flash(rom, image.image, target, path, encrypted=loader.identity.security.flash_encryption)
+            result = VerifyResult(path, serial, loader.identity, image.image.payload_size)
+            try:
+                check_flash(rom, image.image, target, path, encrypted=loader.identity.security.flash_encryption)
+            except FlashDiffersError as difference:
+                return replace(result, difference=difference)
             on_event(PhaseFinished(path, Phase.CHECK, clock.monotonic() - started))
-            return VerifyResult(path, serial, loader.identity, image.image.payload_size)
+            return result
         finally:
             loader.close()
 
@@ -77,9 +82,12 @@ def ready(loader: BoardLoader, so_far: str = "") -> RomLoader:
 
     Raises:
         SerialLoaderError: It cannot be asked.
+        DeviceBusyError: Another program uses the board's serial port.
+        UsbError: Its serial port failed in another way.
     """
     if loader.rom is None:
-        raise SerialLoaderError(f"{loader.reason} {so_far}".rstrip(), reason="connect")
+        loader.problem.notes += (so_far,) if so_far else ()
+        raise loader.problem
     return loader.rom
 
 

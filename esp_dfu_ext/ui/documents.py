@@ -1,4 +1,4 @@
-"""The JSON documents that `build`, `inspect`, `dfu-list`, `info` and `dfu-doctor` print with `--json`.
+"""The JSON documents that `build`, `inspect`, `dfu-list`, `info`, `verify` and `dfu-doctor` print with `--json`.
 
 docs/schemas.py generates the JSON Schemas from these classes and their docstrings.
 """
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Optional
 import msgspec
 
 from ..image.esp_image import AppDescription
-from ..versions import CONTENTS_DOCUMENT, DOCTOR_DOCUMENT, INFO_DOCUMENT, LIST_DOCUMENT
+from ..versions import CONTENTS_DOCUMENT, DOCTOR_DOCUMENT, INFO_DOCUMENT, LIST_DOCUMENT, VERIFY_DOCUMENT
 
 Hex4 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4}$")]
 
@@ -130,6 +130,34 @@ class BoardList(msgspec.Struct, kw_only=True):
     boards: list[KnownBoard]
 
 
+class Comparison(msgspec.Struct, kw_only=True):
+    """Flash memory of a board, compared with an image by the MD5s of the chip's serial loader.
+
+    Attributes:
+        version: Version of this format; new keys do not change it.
+        image: The dfu.bin, or what else was named.
+        path: USB port of the board, bus-port.port.
+        target: Chip, as idf.py set-target names it.
+        serial: Serial number; null if the board has none or it could not be read. Some chips all have the same one.
+        mac: MAC address, which no other board has.
+        size: Bytes that were compared.
+        ok: True if flash memory holds all of them.
+        different: Files that flash memory does not hold, in their order; empty if it holds all.
+        problem: What flash memory does not hold, for people; null if it holds all.
+    """
+
+    version: Annotated[int, msgspec.Meta(extra_json_schema={"const": VERIFY_DOCUMENT})] = VERIFY_DOCUMENT
+    image: str
+    path: str
+    target: str
+    serial: Optional[str]
+    mac: str
+    size: int
+    ok: bool
+    different: list[str]
+    problem: Optional[Problem]
+
+
 class Finding(msgspec.Struct, kw_only=True):
     """One thing that the doctor checked.
 
@@ -236,6 +264,6 @@ class Contents(msgspec.Struct, kw_only=True):
     rom_status: Optional[str]
 
 
-def to_json(document: Contents | DeviceList | BoardList | Diagnosis) -> str:
+def to_json(document: Contents | DeviceList | BoardList | Comparison | Diagnosis) -> str:
     """Return the document as indented ASCII JSON."""
     return json.dumps(msgspec.to_builtins(document), indent=2)
