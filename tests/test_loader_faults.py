@@ -1,7 +1,7 @@
 """What goes wrong on the serial loader never costs a flash, unless the board itself is gone: a table of faults.
 
 The fault matrix has the faults of the DFU interface; these strike beside it: in SYNC, while the board says who it is,
-and between that and the first block.
+between that and the first block, and while it computes MD5s for --skip-flashed and --verify.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from esp_dfu_ext.dfu.spec import Mode, Request
-from esp_dfu_ext.errors import AccessDeniedError, DeviceGoneError, SerialLoaderError
+from esp_dfu_ext.doctor.advice import ESP_DFU, advice_for
+from esp_dfu_ext.errors import AccessDeniedError, DeviceGoneError, EspDfuError, SerialLoaderError
+from esp_dfu_ext.events import Event, Notice, Phase, PhaseStarted
 from esp_dfu_ext.loader import rom_loader
 from esp_dfu_ext.loader.rom_loader import RomLoader
 from esp_dfu_ext.loader.sync import ANSWER_SIZE, ANSWERS, synchronize
@@ -23,7 +25,7 @@ from esp_dfu_ext.simulator.rom import TransferNak
 from esp_dfu_ext.usb.handle import UsbHandle
 
 from .fault_matrix import IMAGE
-from .kit.archives import dfu_file
+from .kit.archives import FILES, dfu_file, small_image
 from .kit.boards import Rig, assert_flashed, make_rig
 from .test_fault_matrix import Run
 from .test_loader import KNOWN, opened
@@ -257,3 +259,146 @@ def test_fault_in_md5(fault: str, at: int) -> None:
             loader.md5(0, 0x1000)
         loader.close()
     assert rig.clock.monotonic() - before <= 2.1
+
+
+# --- the phases of --skip-flashed and --verify --------------------------------------------------------------
+
+REFUSAL = bytes.fromhex("c0 01 13 04 00 00 00 00 00 01 05 00 00 c0")  # of SPI_FLASH_MD5, as of any forbidden command
+
+
+def other_digit(wire: Wire, data: bytes) -> bytes:
+    """Change a digit of each MD5, which is sent as text."""
+    return bytes(ord("1") if byte == ord("0") else ord("0") if byte == ord("1") else byte for byte in data)
+
+
+class Late:
+    """Holds each packet back until `seconds` after the first was asked for."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.first: float | None = None
+
+    def __call__(self, wire: Wire, data: bytes) -> bytes:
+        now = wire.board.clock.monotonic()
+        self.first = now if self.first is None else self.first
+        if now < self.first + self.seconds:
+            raise TransferNak
+        return data
+
+
+# A fault of everything that the board's serial loader sends in the phase: what becomes of --skip-flashed and --verify.
+PHASE_FAULTS: dict[str, tuple[Callable[[], Callable[[Wire, bytes], bytes]], str, str]] = {
+    "gone": (lambda: gone, "device-gone", "device-gone"),
+    "rts": (lambda: lowered_rts, "device-gone", "device-gone"),
+    "silent": (lambda: swallowed, "whole", "serial-loader"),
+    "late": (lambda: Late(5.0), "whole", "serial-loader"),
+    "garbled": (lambda: lambda wire, data: bytes(b ^ 0x10 for b in data), "whole", "serial-loader"),
+    "delimiters": (lambda: lambda wire, data: b"\xc0", "whole", "serial-loader"),
+    "refused": (lambda: lambda wire, data: REFUSAL, "whole", "serial-loader"),
+    "other-digit": (lambda: other_digit, "sent", "flash-differs"),
+    "none": (lambda: lambda wire, data: data, "skipped", "ok"),
+}
+
+
+@pytest.mark.parametrize("phase", [Phase.COMPARE, Phase.CHECK])
+@pytest.mark.parametrize("fault", PHASE_FAULTS)
+def test_fault_while_flash_memory_is_compared(fault: str, phase: Phase) -> None:
+    effect, compared, checked = PHASE_FAULTS[fault]
+    rig = make_rig("esp32s3", mode=Mode.DFU)
+    image = small_image("esp32s3")
+    if phase is Phase.COMPARE:
+        for file in FILES:
+            rig.board.rom.flash.program(file.address, file.data)
+    struck: list[float] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase is phase:
+            struck.append(rig.clock.monotonic())
+            Wire(rig, effect())
+
+    rig.on_event = on_event
+    kind, error = "ok", None
+    try:
+        result = rig.flash(skip_flashed=phase is Phase.COMPARE, verify=phase is Phase.CHECK)
+    except EspDfuError as caught:
+        kind, error = caught.code, caught
+    assert len(struck) == 1
+    assert rig.clock.monotonic() - struck[0] <= 5.0
+    assert rig.handles == 0
+    assert rig.board.kernel_driver or not rig.board.present
+    if phase is Phase.COMPARE and compared != "device-gone":
+        assert error is None
+        assert (result.skipped == 0) == (compared != "skipped")
+        assert rig.notices() == (["no-loader"] if compared == "whole" else [])
+        rig.assert_flashed(image)
+        return
+    assert kind == (compared if phase is Phase.COMPARE else checked)
+    written = "Nothing was written." if phase is Phase.COMPARE else "The chip has confirmed the whole image."
+    assert error is None or kind == "flash-differs" or written in error.notes
+    if phase is Phase.CHECK:
+        rig.assert_flashed(image)
+        assert rig.notices() == []
+
+
+@pytest.mark.parametrize("option", ["skip_flashed", "verify"])
+@pytest.mark.parametrize("name", KNOWN)
+def test_secure_download_mode_is_said(name: str, option: str) -> None:
+    rig = make_rig(name, mode=Mode.DFU)
+    set_secure_download(rig)
+    if option == "verify":
+        with pytest.raises(SerialLoaderError, match="Secure Download Mode") as caught:
+            rig.flash(verify=True)
+        assert caught.value.reason == "secure"
+        assert "Nothing was written." in caught.value.notes
+        return
+    assert rig.flash(skip_flashed=True).skipped == 0
+    notices = [event.message for event in rig.events if isinstance(event, Notice)]
+    assert "Secure Download Mode" in notices[0]
+    assert "the whole image is sent" in notices[1]
+    rig.assert_flashed()
+
+
+def set_secure_download(rig: Rig) -> None:
+    """Let the chip's answer to GET_SECURITY_INFO say that it is in Secure Download Mode."""
+    asked, bulk_in, bulk_out = [False], rig.board.bulk_in, rig.board.bulk_out
+    count = [0]
+
+    def to_board(endpoint: int, data: bytes) -> None:
+        asked[0], count[0] = data[:3] == b"\xc0\x00\x14", 0
+        bulk_out(endpoint, data)
+
+    def from_board(endpoint: int) -> bytes:
+        data = bulk_in(endpoint)
+        count[0] += len(data)
+        return b"\x04" if asked[0] and count[0] == 10 else data  # the first byte after the head: the flags
+
+    rig.board.bulk_in = from_board  # type: ignore[method-assign]
+    rig.board.bulk_out = to_board  # type: ignore[method-assign]
+
+
+CAUSES: dict[str, tuple[SetUp, str, str]] = {
+    "held": (held, "device-busy", ""),
+    "not-permitted": (not_permitted, "serial-loader", "driver"),
+    "esptool-missing": (without_esptool(ImportError("No module named 'esptool'")), "serial-loader", "esptool"),
+    "esptool-too-old": (without_esptool(KeyError("esp32s3")), "serial-loader", "esptool"),
+    "esptool-moved-api": (moved_api, "serial-loader", "esptool"),
+    "unheard": (packets(swallowed, 1000), "serial-loader", "connect"),
+    "commands-refused": (refuses_commands, "serial-loader", "connect"),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_each_cause_has_its_own_words_and_advice(cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an option needs the loader, the error is that of the cause, and nothing is written."""
+    set_up, code, reason = CAUSES[cause]
+    rig = make_rig("esp32s3", mode=Mode.DFU)
+    set_up(rig, monkeypatch)
+    with pytest.raises(EspDfuError) as caught:
+        rig.flash(verify=True)
+    assert (caught.value.code, getattr(caught.value, "reason", "")) == (code, reason)
+    assert caught.value.notes[-1] == "Nothing was written."
+    assert rig.notices() == []
+    assert rig.dfu(Request.DFU_DNLOAD) == []
+    advice = " ".join(advice_for(caught.value, ESP_DFU, rig.board.target))
+    words = {"driver": "--over serial", "esptool": "another version of esptool", "connect": "download mode", "": ""}
+    assert words[reason] in advice
