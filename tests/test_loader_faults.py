@@ -32,7 +32,7 @@ from .test_loader import KNOWN, opened
 
 SYNC_BYTES = ANSWERS * ANSWER_SIZE  # answers to one SYNC
 LATE = 0.2  # seconds, longer than the host waits for the first byte
-MISSING = ("flashing without it.", "The board stays unknown.")  # how a notice ends
+MISSING = ("lashing without it.", "The board stays unknown.")  # how a notice ends
 SetUp = Callable[[Rig, pytest.MonkeyPatch], None]
 
 
