@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from esp_dfu_ext import extra_actions_path
-from esp_dfu_ext.commands.enable import CONTENT, disable, disable_shell, enable, enable_shell
+from esp_dfu_ext.commands.enable import BLOCK, disable, enable, enable_shell
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.doctor.advice import ESP_DFU
 from esp_dfu_ext.ui.console import Console
@@ -56,15 +56,19 @@ ASKED = "idf.py uses dfu-util, as esp-dfu-ext is not installed. To install it: p
 
 @pytest.mark.parametrize("targetless", ["", "1"], ids=["built-in", "no built-in"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_one_line_extends_existing_file(version: str, targetless: str, idf_project: Path, capsys: Capture) -> None:
+def test_own_actions_and_ours_work_side_by_side(
+    version: str, targetless: str, idf_project: Path, capsys: Capture
+) -> None:
     file = idf_project / "idf_ext.py"
     file.write_text(OWN)
-    assert enable(session(), idf_project) == 65
-    assert file.read_text() == OWN
-    (line,) = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
-    file.write_text(OWN.replace("    return", f"    {line}\n    return"))
-    env = {"FAKE_IDF_TARGETLESS": targetless}
-    assert "mine!" in idf_py(idf_project, env, version, "mine").stdout  # without the package
+    assert enable(session(), idf_project) == 0
+    assert "your own actions stay" in capsys.readouterr().out
+    env = {"FAKE_IDF_TARGETLESS": targetless, "PYTHONPATH": str(without_package(idf_project))}
+    done = idf_py(idf_project, env, version, "mine")
+    assert ("mine!" in done.stdout, done.stderr, done.returncode) == (True, "", 0)
+    if not targetless:
+        done = idf_py(idf_project, env, version, "dfu", "dfu-flash")
+        assert ("built-in dfu-flash" in done.stdout, done.stderr, done.returncode) == (True, ASKED, 0)
     env["PYTHONPATH"] = str(site_packages(idf_project.parent / "site", entry_point=False))
     idf_py_lists(idf_project, env, version)
     assert "mine!" in idf_py(idf_project, env, version, "mine").stdout
@@ -75,21 +79,48 @@ def test_one_line_extends_existing_file(version: str, targetless: str, idf_proje
     (idf_project / "sdkconfig").unlink()
     done = idf_py(idf_project, env, version, "dfu")
     assert ("[no-target]" in done.stderr, done.returncode) == (True, 65)
-    capsys.readouterr()
+
+
+@pytest.mark.parametrize("own", [OWN, OWN.replace("\n", "\r\n"), "\ufeff" + OWN, "# ü\n", OWN + "\n\n"])
+def test_own_file_is_as_before_after_disable(own: str, idf_project: Path, capsys: Capture) -> None:
+    file = idf_project / "idf_ext.py"
+    file.write_bytes(own.encode())
+    file.chmod(0o640)
+    for _ in range(2):
+        assert enable(session(), idf_project) == 0
+    text = file.read_bytes().decode()
+    assert text.startswith(own)
+    assert text.count("esp_dfu_ext") == 1
+    assert text.count("\r\n") in (0, text.count("\n"))
+    assert disable(session(), idf_project) == 0
+    assert "Removed the dfu actions from" in capsys.readouterr().out
+    assert (file.read_bytes().decode(), file.stat().st_mode & 0o777) == (own, 0o640)
+
+
+def test_last_line_without_end_and_link_are_kept(idf_project: Path, capsys: Capture) -> None:
+    shared, file = idf_project / "shared.py", idf_project / "idf_ext.py"
+    shared.write_text("x = 1")
+    file.symlink_to(shared)
     assert enable(session(), idf_project) == 0
-    assert disable(session(), idf_project) == 65
-    assert file.exists()
-    assert "was not changed" in capsys.readouterr().out
+    assert file.is_symlink()
+    assert shared.read_text() == f"x = 1\n\n\n{BLOCK}"
+    assert disable(session(), idf_project) == 0
+    assert shared.read_text() == "x = 1\n"
+
+
+def without_package(project: Path, error: str = "ModuleNotFoundError") -> Path:
+    """Return a folder for PYTHONPATH in which the package, before an installed one, cannot be imported."""
+    package = project.parent / "without" / "esp_dfu_ext"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"raise {error}\n")
+    return package.parent
 
 
 @pytest.mark.parametrize("error", ["ModuleNotFoundError", "ValueError"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_file_of_enable_never_stops_idf_py(version: str, error: str, idf_project: Path) -> None:
-    (idf_project / "idf_ext.py").write_text(CONTENT)
-    package = idf_project.parent / "site" / "esp_dfu_ext"  # before an installed one
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text(f"raise {error}\n")
-    env = {"PYTHONPATH": str(package.parent)}
+    (idf_project / "idf_ext.py").write_text(BLOCK)
+    env = {"PYTHONPATH": str(without_package(idf_project, error))}
     done = idf_py(idf_project, env, version, "flash")
     assert ("built-in flash" in done.stdout, done.stderr, done.returncode) == (True, "", 0)
     done = idf_py(idf_project, env, version, "dfu", "dfu-flash")
@@ -113,11 +144,10 @@ def test_file_without_end_is_refused(
     assert "idf_ext.py cannot be read: it is not a regular file." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", [b"\xff\xfe", b""])
-def test_unreadable_or_empty_file_is_kept(text: bytes, idf_project: Path, capsys: Capture) -> None:
-    (idf_project / "idf_ext.py").write_bytes(text)
+def test_unreadable_file_is_kept(idf_project: Path, capsys: Capture) -> None:
+    (idf_project / "idf_ext.py").write_bytes(b"\xff\xfe")
     assert session().run(lambda s: enable(s, idf_project)) == 65
-    assert (idf_project / "idf_ext.py").read_bytes() == text
+    assert (idf_project / "idf_ext.py").read_bytes() == b"\xff\xfe"
     capsys.readouterr()
 
 
@@ -166,16 +196,34 @@ def test_shell_command_can_be_undone(idf_project: Path, capsys: Capture) -> None
     assert done.stdout.splitlines() == [f"/mine;{extra_actions_path()}", "/mine"]
 
 
-UNGUARDED = [
-    f"# idf.py dfu, {others}\nfrom esp_dfu_ext import action_extensions\n"
-    for others in (
-        "dfu-list, dfu-flash and dfu-doctor without dfu-util; `esp-dfu disable` removes this file.",
-        "dfu-list and dfu-flash without dfu-util; `esp-dfu disable` takes this file away again.",
-    )
+EARLIER = [
+    *(
+        f"# idf.py dfu, {others}\nfrom esp_dfu_ext import action_extensions\n"
+        for others in (
+            "dfu-list, dfu-flash and dfu-doctor without dfu-util; `esp-dfu disable` removes this file.",
+            "dfu-list and dfu-flash without dfu-util; `esp-dfu disable` takes this file away again.",
+        )
+    ),
+    """\
+# idf.py dfu, dfu-list, dfu-flash and dfu-doctor without dfu-util; `esp-dfu disable` removes this file.
+try:
+    from esp_dfu_ext import action_extensions
+except Exception:  # idf.py must work for those who have not installed it
+
+    def action_extensions(base_actions, project_path):
+        def before_actions(ctx, args, tasks):
+            if any(getattr(task, "name", "").startswith("dfu") for task in tasks):
+                import sys
+
+                text = "idf.py uses dfu-util, as esp-dfu-ext is not installed. To install it: pip install esp-dfu-ext"
+                print(text, file=sys.stderr)
+
+        return {"version": "1", "global_action_callbacks": [before_actions]}
+""",
 ]
 
 
-@pytest.mark.parametrize("text", [CONTENT, *UNGUARDED])
+@pytest.mark.parametrize("text", [BLOCK, BLOCK.replace("\n", "\r\n"), *EARLIER])
 def test_file_of_any_version_is_removed(text: str, idf_project: Path, capsys: Capture) -> None:
     file = idf_project / "idf_ext.py"
     file.write_text(text)
@@ -183,25 +231,25 @@ def test_file_of_any_version_is_removed(text: str, idf_project: Path, capsys: Ca
     assert not file.exists()
 
 
-@pytest.mark.parametrize("text", UNGUARDED)
-def test_enable_replaces_unguarded_file(text: str, idf_project: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("text", EARLIER)
+def test_enable_replaces_file_of_earlier_version(text: str, idf_project: Path, capsys: Capture) -> None:
     (idf_project / "idf_ext.py").write_text(text)
     assert enable(session(), idf_project) == 0
-    assert (idf_project / "idf_ext.py").read_text() == CONTENT
+    assert (idf_project / "idf_ext.py").read_text() == BLOCK
 
 
-@pytest.mark.parametrize("text", ["# mine\n" + CONTENT, CONTENT + "# mine\n", CONTENT.replace("#", "x = 1  #", 1)])
-def test_file_with_other_lines_is_kept(text: str, idf_project: Path, capsys: Capture) -> None:
-    (idf_project / "idf_ext.py").write_text(text)
+BY_HAND = "from esp_dfu_ext import action_extensions as dfu\n"
+
+
+@pytest.mark.parametrize("text", [BY_HAND, EARLIER[2].replace("#", "x = 1  #", 1), f"{BY_HAND}\n\n{BLOCK}"])
+def test_lines_of_others_that_name_us_are_kept(text: str, idf_project: Path, capsys: Capture) -> None:
+    file = idf_project / "idf_ext.py"
+    file.write_text(text)
+    assert enable(session(), idf_project) == 0
     assert disable(session(), idf_project) == 65
-    assert (idf_project / "idf_ext.py").read_text() == text
-
-
-def test_disable_names_lines_to_remove(idf_project: Path, capsys: Capture) -> None:
-    (idf_project / "idf_ext.py").write_text(CONTENT + "x = 1\n")
-    assert disable(session(), idf_project) == 65
-    disable_shell(session())
-    assert "Remove the lines" in capsys.readouterr().out
+    assert file.read_text() == text
+    out = capsys.readouterr().out
+    assert ("was not changed" in out, "Remove the lines that name esp_dfu_ext." in out) == (True, True)
 
 
 def test_enable_names_a_missing_folder(tmp_path: Path) -> None:

@@ -15,13 +15,18 @@ from ..paths import EXTRA_ACTIONS, extra_actions_folders, extra_actions_path
 from .session import Session
 
 FILE_NAME = "idf_ext.py"
-CONTENT = """\
-# idf.py dfu, dfu-list, dfu-flash and dfu-doctor without dfu-util; `esp-dfu disable` removes this file.
-try:
-    from esp_dfu_ext import action_extensions
-except Exception:  # idf.py must work for those who have not installed it
+_BEGIN = "# esp-dfu enable: idf.py dfu, dfu-list, dfu-flash and dfu-doctor without dfu-util"
+_END = "# esp-dfu enable: end; `esp-dfu disable` removes these lines"
+# For the end of any idf_ext.py, or alone. It works without the package, too, and keeps the actions above it.
+BLOCK = f"""\
+{_BEGIN}
+def action_extensions(base_actions, project_path, own=globals().get("action_extensions")):  # noqa: F811
+    try:
+        from esp_dfu_ext import action_extensions as dfu
 
-    def action_extensions(base_actions, project_path):
+        dfu(base_actions, project_path)
+    except Exception:  # idf.py must work for those who have not installed it
+
         def before_actions(ctx, args, tasks):
             if any(getattr(task, "name", "").startswith("dfu") for task in tasks):
                 import sys
@@ -29,20 +34,27 @@ except Exception:  # idf.py must work for those who have not installed it
                 text = "idf.py uses dfu-util, as esp-dfu-ext is not installed. To install it: pip install esp-dfu-ext"
                 print(text, file=sys.stderr)
 
-        return {"version": "1", "global_action_callbacks": [before_actions]}
+        base_actions.setdefault("global_action_callbacks", []).append(before_actions)
+    return own(base_actions, project_path) if own else {{"version": "1"}}
+
+
+{_END}
 """
-# What every version writes: a comment that names the command to undo it, and the import, at first unguarded.
-_UNGUARDED = re.compile(r"#[^\n]*`esp-dfu disable`[^\n]*\nfrom esp_dfu_ext import action_extensions\n")
-# For an own idf_ext.py, all in one line. It works without the package too, and needs nothing that is returned.
-LINE = (
-    'with __import__("contextlib").suppress(Exception): '
-    "from esp_dfu_ext import action_extensions as dfu; dfu(base_actions, project_path)  # pip install esp-dfu-ext"
+_SPACE = "\n\n"  # before the block, as PEP 8 has it
+_OURS = re.compile(rf"(?:(?:\r?\n){{2}})?{re.escape(_BEGIN)}\r?\n.*?{re.escape(_END)}(?:\r?\n)?", re.DOTALL)
+# What earlier versions wrote, alone in a file: a comment that names the command to undo it, and an import.
+_EARLIER = re.compile(
+    r"#[^\n]*`esp-dfu disable`[^\n]*\n"
+    r"(?:from esp_dfu_ext import action_extensions\n"
+    r"|try:\n    from esp_dfu_ext import action_extensions\nexcept Exception:.*print\(text, file=sys\.stderr\)\n\n"
+    r'        return \{"version": "1", "global_action_callbacks": \[before_actions\]\}\n)',
+    re.DOTALL,
 )
 _LONGEST = 1 << 20  # bytes; an idf_ext.py has a few thousand
 
 
 def enable(session: Session, project_dir: Path) -> int:
-    """Write the project's idf_ext.py, or print what to add to an existing one.
+    """Write the project's idf_ext.py, or add to the end of an existing one.
 
     Raises:
         ProjectError: The folder is not an ESP-IDF project.
@@ -51,43 +63,41 @@ def enable(session: Session, project_dir: Path) -> int:
     _must_be_project(project_dir)
     file, console = project_dir / FILE_NAME, session.console
     text = _read(file)
-    old = text is not None and _UNGUARDED.fullmatch(text) is not None
-    if text is not None and "esp_dfu_ext" in text and not old:
+    own = "" if text is None or _EARLIER.fullmatch(text) else text
+    if "esp_dfu_ext" in own:
         console.result(f"{file} already has the dfu actions.")
         return 0
-    if text is not None and not old:
-        console.result(
-            f"{file} already exists and was not changed. Add this as the first line of its action_extensions():",
-            good=False,
-        )
-        console.data(f"    {LINE}")
-        console.info("To leave the project unchanged", command="esp-dfu enable --shell")
-        return ProjectError.exit_code
-    try:
-        with replace_file(file) as new:
-            new.write(CONTENT.encode())
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written: {error.strerror or error}.") from error
-    console.result(f"Wrote {file}.")
+    end = "\r\n" if "\r\n" in own else "\n"
+    before = "" if own.endswith("\n") else "\n"
+    _write(file, own + f"{before}{_SPACE}{BLOCK}".replace("\n", end) if own else BLOCK)
+    if own:
+        console.result(f"Added the dfu actions to the end of {file}; your own actions stay.")
+    else:
+        console.result(f"Wrote {file}.")
     console.info("Try it there: idf.py dfu-list. ESP-IDF 6.0 and later do not need this file, but it does no harm.")
     return 0
 
 
 def disable(session: Session, project_dir: Path) -> int:
-    """Remove the file that `enable` wrote; keep one with anything else in it.
+    """Remove what `enable` wrote, and the file if nothing else is in it.
 
     Raises:
-        OutputError: The file cannot be removed.
+        OutputError: The file cannot be changed or removed.
     """
     file, console = project_dir / FILE_NAME, session.console
     text = _read(file)
     if text is None or "esp_dfu_ext" not in text:
         console.result(f"{_named(project_dir)} contains nothing that `esp-dfu enable` wrote.")
         return 0
-    if text != CONTENT and not _UNGUARDED.fullmatch(text):
+    left = "" if _EARLIER.fullmatch(text) else _OURS.sub("", text)
+    if "esp_dfu_ext" in left:
         console.result(f"{file} contains more than `esp-dfu enable` wrote, and was not changed.", good=False)
         console.info("Remove the lines that name esp_dfu_ext.")
         return ProjectError.exit_code
+    if left:
+        _write(file, left)
+        console.result(f"Removed the dfu actions from {file}.")
+        return 0
     try:
         file.unlink()
     except OSError as error:
@@ -133,6 +143,14 @@ def _must_be_project(folder: Path) -> None:
 
 def _named(folder: Path) -> str:
     return "This folder" if folder == Path() else str(folder)
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        with replace_file(file.resolve()) as new:  # a link stays one
+            new.write(text.encode())
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error.strerror or error}.") from error
 
 
 def _read(file: Path) -> str | None:
