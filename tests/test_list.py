@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.commands.list import _document as documents_of
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import AccessDeniedError, UsbUnavailableError
 from esp_dfu_ext.operations.list import list_devices
@@ -63,6 +64,8 @@ def test_app_is_listed_with_its_name() -> None:
     simulation = simulate_text("esp32s3+app=2341:0070", chips(), VirtualClock())
     (listed,) = list_devices(simulation.bus, chips())
     assert (listed.device.usb_id, listed.product, listed.is_chip) == ("2341:0070", "App", False)
+    (document,) = documents_of([listed]).devices
+    assert (document.product, document.target) == ("App", None)
 
 
 def test_rom_of_unknown_chip_is_not_called_an_app() -> None:

@@ -112,6 +112,7 @@ def _document_device(listed: ListedDevice) -> documents.Device:
         bcd_device=f"{device.bcd_device:04x}",
         devnum=device.address,
         serial=listed.serial,
+        product=listed.product,
         target=listed.target.name if listed.target is not None and listed.is_chip else None,
         description=listed.description,
         problem=documents.Problem(code=problem.code, message=problem.message) if problem is not None else None,

@@ -56,6 +56,7 @@ class Device(msgspec.Struct, kw_only=True):
         bcd_device: bcdDevice, hexadecimal.
         devnum: Device number on the bus; it changes with each re-enumeration.
         serial: Serial number; null if it has none or could not be read.
+        product: Product string; null for the ROM of a chip, and if it has none or could not be read.
         target: Chip, as idf.py set-target names it; null without a DFU interface or if the chip is unknown.
         description: What the device is, for people.
         problem: Why it cannot be opened; null if it can.
@@ -68,6 +69,7 @@ class Device(msgspec.Struct, kw_only=True):
     bcd_device: Hex4
     devnum: int
     serial: Optional[str]
+    product: Optional[str]
     target: Optional[str]
     description: str
     problem: Optional[Problem]
