@@ -20,6 +20,7 @@ from esp_dfu_ext.doctor.advice import (
     IDF_PY,
     CommandNames,
     Context,
+    _over_serial,
     advice_for,
     next_steps,
     steps_after,
@@ -30,6 +31,7 @@ from esp_dfu_ext.errors import (
     AccessDeniedError,
     DeviceBusyError,
     DeviceNotFoundError,
+    DfuSilentError,
     DriverMissingError,
     EspDfuError,
     InputMissingError,
@@ -254,3 +256,23 @@ def test_own_command_finds_packages_that_only_this_user_has(tmp_path: Path, monk
     command = own_command("udev")
     assert str(PACKAGE.parent) in shlex.split(command)[3]
     assert "idVendor" in run_in_hostile_folder(command, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        ("esp-dfu flash x.bin --verify --strict", "esp-dfu flash x.bin --strict --no-loader"),
+        ("esp-dfu flash x.bin --skip-flashed --identify --path 1-2", "esp-dfu flash x.bin --path 1-2 --no-loader"),
+        ("idf.py dfu-flash --mac 7c:df:a1:00:00:02", "idf.py dfu-flash --path 1-3 --no-loader"),
+    ],
+)
+def test_command_without_loader_has_no_option_that_needs_it(typed: str, command: str) -> None:
+    names = replace(ESP_DFU, flash=typed)
+    lines = advice_for(DfuSilentError("No.", path="1-3"), names)
+    assert f"Then flash without the serial loader: {command}" in lines
+    assert any(line.endswith(f"{typed} --trace FILE") for line in lines)
+
+
+def test_command_over_serial_has_no_option_that_needs_dfu() -> None:
+    names = replace(ESP_DFU, flash="esp-dfu flash x.bin --verify --mac 7c:df:a1:00:00:02 --reset")
+    assert _over_serial(names, "COM5") == "esp-dfu flash x.bin --reset --over serial --port COM5"

@@ -215,21 +215,30 @@ def _typed(c: Context) -> str:
     return c.names.again or c.names.this
 
 
-_OF_OTHER_BOARDS = ("--all", "--watch")  # options that do not go with `--over serial`, and those that have a value
-_WITH_VALUE = ("--path", "--count")
+_OF_LOADER = ("--identify", "--skip-flashed", "--verify", "--mac")  # options that ask the chip's serial loader
+_OF_SEVERAL_BOARDS = ("--all", "--watch", "--path", "--count")
+_WITH_VALUE = ("--path", "--count", "--mac")
+
+
+def _without(command: str, options: Sequence[str]) -> str:
+    """Return a command line without these options and their values."""
+    words = command.split(" ")
+    valued = [option for option in options if option in _WITH_VALUE]
+    kept = [w for before, w in zip(["", *words], words) if w not in options and before not in valued]
+    return " ".join(kept)
+
+
+def _without_loader(flash: str, path: str | None) -> str:
+    """Return the command that flashes the same board by DFU alone."""
+    port = f" --path {path}" if path and "--mac" in flash.split(" ") else ""
+    return f"{_without(flash, _OF_LOADER)}{port} --no-loader"
 
 
 def _over_serial(names: CommandNames, port: str) -> str:
     """Return the command that flashes the board through a serial port, as idf.py and esp-dfu spell it."""
     if names.list == IDF_PY.list:
         return f"{names.flash.partition(' dfu-flash')[0]} -p {port} flash"
-    words = names.flash.split(" ")
-    kept = [
-        word
-        for before, word in zip(["", *words], words)
-        if word not in (*_OF_OTHER_BOARDS, *_WITH_VALUE) and before not in _WITH_VALUE
-    ]
-    return f"{' '.join(kept)} --over serial --port {port}"
+    return f"{_without(names.flash, (*_OF_LOADER, *_OF_SEVERAL_BOARDS))} --over serial --port {port}"
 
 
 _LIST_BOARDS = _text("List the connected boards: {names.list}")
@@ -280,7 +289,7 @@ ADVICE: Mapping[str, _Advise] = {
     "dfu-status": lambda c: [board.status(c.data["status"], c.names.build, c.names.flash)],
     "dfu-silent": lambda c: [
         board.download_mode(c.target),
-        f"Then flash without the serial loader: {c.names.flash} --no-loader",
+        f"Then flash without the serial loader: {_without_loader(c.names.flash, c.data.get('path'))}",
         *([] if "--trace" in c.names.flash else [f"Please report this, with a trace of: {c.names.flash} --trace FILE"]),
     ],
     "flash-differs": lambda c: [

@@ -38,17 +38,8 @@ from ..usb.handle import UsbHandle
 from .acquaint import BoardLoader, check_fits, refuse_unbootable
 from .board_port import BoardPort
 from .flash_setup import FlashSetup
-from .results import FlashResult
+from .results import BoardSkipped, FlashResult
 from .verify import check_flash, ready
-
-
-class BoardSkipped(Exception):
-    """The board has a serial number or MAC address that was to be left alone; nothing was written to it."""
-
-    def __init__(self, serial: str | None, mac: str | None = None) -> None:
-        super().__init__(serial or mac)
-        self.serial = serial
-        self.mac = mac
 
 
 def flash_board(setup: FlashSetup, selector: Selector, skip: Collection[str] = ()) -> FlashResult:
@@ -253,6 +244,7 @@ class _BoardFlash:
                 raise DfuSilentError(
                     f"Port {self._path}: DFU no longer answers after the SYNC to the chip's serial loader.",
                     notes=(error.message, *error.notes, *notes),
+                    path=self._path,
                 ) from error
             error.notes += notes
             raise
