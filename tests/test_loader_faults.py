@@ -195,7 +195,7 @@ FAULTS: dict[str, tuple[SetUp, str, bool, bool, bool]] = {
     "identity-garbled": (packets(from_byte(SYNC_BYTES, lambda wire, data: b"\xc0")), "ok", True, False, True),
     "commands-refused": (refuses_commands, "ok", True, False, True),
     "held": (held, "ok", True, False, False),
-    "not-permitted": (not_permitted, "ok", False, False, False),
+    "not-permitted": (not_permitted, "ok", True, False, False),  # nor does the system show a serial port
     "esptool-missing": (without_esptool(ImportError("No module named 'esptool'")), "ok", True, False, True),
     "esptool-too-old": (without_esptool(KeyError("esp32s3")), "ok", True, False, True),
     "esptool-moved-api": (moved_api, "ok", True, False, True),

@@ -54,30 +54,25 @@ def serial_interfaces(device: UsbDevice) -> SerialInterfaces | None:
     return SerialInterfaces(controls[0].number, datas[0].number, outs[0].address, ins[0].address, ins[0].max_packet)
 
 
-class BulkSerialPort(serial.SerialBase):  # type: ignore[misc]
+class LoaderPort(serial.SerialBase):  # type: ignore[misc]
     """A port object as esptool expects one; its settings, such as the baud rate, mean nothing to the ROM's USB.
 
     Args:
-        handle: Open device; both interfaces are borrowed from the kernel's driver until the handle is closed.
-        interfaces: Its serial port.
+        path: USB port of the device.
         clock: Time.
-
-    Raises:
-        UsbError: The interfaces cannot be claimed.
     """
 
-    def __init__(self, handle: UsbHandle, interfaces: SerialInterfaces, clock: Clock) -> None:
-        self._usb, self._interfaces, self._clock = handle, interfaces, clock
+    def __init__(self, path: str, clock: Clock) -> None:
+        self._path, self._clock = path, clock
         self._received = bytearray()
         self._limit: Deadline | None = None
-        handle.borrow(interfaces.control, interfaces.data)
         super().__init__(timeout=1.0, write_timeout=_WRITE_TIMEOUT)
         self.is_open = True
 
     @property
     def path(self) -> str:
         """USB port of the device."""
-        return self._usb.path
+        return self._path
 
     def limit(self, seconds: float) -> None:
         """Let everything from now on take `seconds` in all, whatever time-outs are set; esptool's add up to more."""
@@ -107,24 +102,14 @@ class BulkSerialPort(serial.SerialBase):  # type: ignore[misc]
             left = deadline.left
             if left <= 0:
                 break
-            self._receive(left)
+            self._received += self._receive(left)
         data = bytes(self._received[:size])
         del self._received[:size]
         return data
 
-    def _receive(self, timeout: float) -> None:
-        ports = self._interfaces
-        with suppress(TransferTimeoutError):
-            self._received += self._usb.bulk_in(ports.data, ports.bulk_in, ports.packet, timeout)
-
-    def write(self, data: bytes) -> int:
-        """Send all of `data`; raises UsbError, TransferTimeoutError after `write_timeout` seconds."""
-        ports, data = self._interfaces, bytes(data)
-        deadline = self._deadline(self.write_timeout or _WRITE_TIMEOUT)
-        sent = 0
-        while sent < len(data):
-            sent += self._usb.bulk_out(ports.data, ports.bulk_out, data[sent:], max(deadline.left, 0.001))
-        return sent
+    def _receive(self, timeout: float) -> bytes:
+        """Return what comes next, or nothing after at most `timeout` seconds."""
+        raise NotImplementedError
 
     def reset_input_buffer(self) -> None:
         """Forget what was received."""
@@ -134,4 +119,40 @@ class BulkSerialPort(serial.SerialBase):  # type: ignore[misc]
         """Do nothing: `write` returns when everything is sent."""
 
     def close(self) -> None:
-        """Do nothing: the port lives as long as its device is open."""
+        """Do nothing, so that esptool cannot close it: `release` does it at the end."""
+
+    def release(self) -> None:
+        """Let go of the port."""
+
+
+class BulkSerialPort(LoaderPort):
+    """A port made of bulk transfers.
+
+    Args:
+        handle: Open device; both interfaces are borrowed from the kernel's driver until the handle is closed.
+        interfaces: Its serial port.
+        clock: Time.
+
+    Raises:
+        UsbError: The interfaces cannot be claimed.
+    """
+
+    def __init__(self, handle: UsbHandle, interfaces: SerialInterfaces, clock: Clock) -> None:
+        self._usb, self._interfaces = handle, interfaces
+        handle.borrow(interfaces.control, interfaces.data)
+        super().__init__(handle.path, clock)
+
+    def _receive(self, timeout: float) -> bytes:
+        ports = self._interfaces
+        with suppress(TransferTimeoutError):
+            return self._usb.bulk_in(ports.data, ports.bulk_in, ports.packet, timeout)
+        return b""
+
+    def write(self, data: bytes) -> int:
+        """Send all of `data`; raises UsbError, TransferTimeoutError after `write_timeout` seconds."""
+        ports, data = self._interfaces, bytes(data)
+        deadline = self._deadline(self.write_timeout or _WRITE_TIMEOUT)
+        sent = 0
+        while sent < len(data):
+            sent += self._usb.bulk_out(ports.data, ports.bulk_out, data[sent:], max(deadline.left, 0.001))
+        return sent

@@ -17,7 +17,7 @@ from ..errors import DeviceGoneError, SerialLoaderError
 from ..image.esp_image import own_configuration
 from ..target import Target
 from ..units import MIB, parse_size
-from .port import BulkSerialPort
+from .port import LoaderPort
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class RomLoader:
         SerialLoaderError: esptool is missing, does not know the chip, or has changed.
     """
 
-    def __init__(self, port: BulkSerialPort, target: Target) -> None:
+    def __init__(self, port: LoaderPort, target: Target) -> None:
         self._port = port
         self._where = f"Port {port.path}"
         try:

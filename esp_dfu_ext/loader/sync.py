@@ -44,7 +44,7 @@ class Port(Protocol):
         """Send all of `data`."""
 
 
-def synchronize(port: Port, clock: Clock) -> bool:
+def synchronize(port: Port, clock: Clock, timeout: float = TIMEOUT) -> bool:
     """Send SYNC until the ROM answers, and read all of its answers.
 
     An unread answer would hold the next DFU request for up to 100 ms.
@@ -52,15 +52,16 @@ def synchronize(port: Port, clock: Clock) -> bool:
     Args:
         port: Serial port of a chip in download mode.
         clock: Time.
+        timeout: Seconds for everything.
 
     Returns:
-        False if nothing that looks like an answer came: after 1 s of silence, or `TIMEOUT`.
+        False if nothing that looks like an answer came: after 1 s of silence, or `timeout`.
 
     Raises:
         DeviceGoneError: The board left the bus.
     """
-    end = Deadline(clock, TIMEOUT)
-    port.limit(TIMEOUT)
+    end = Deadline(clock, timeout)
+    port.limit(timeout)
     for silence in FIRST_BYTE:
         if end.left <= 0:
             break

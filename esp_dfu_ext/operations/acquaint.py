@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ..clock import Clock, Deadline
 from ..errors import (
     AccessDeniedError,
@@ -11,6 +13,7 @@ from ..errors import (
     FlashTooSmallError,
     SecuredBoardError,
     SerialLoaderError,
+    SerialPortError,
     UsbError,
 )
 from ..events import BoardIdentified, EventSink, Notice
@@ -18,13 +21,17 @@ from ..image.changes import changed_image
 from ..image.esp_image import app_of_chip, is_signed, read_header
 from ..image.firmware import image_files
 from ..image.format import DfuImage, md5
-from ..loader.port import BulkSerialPort, serial_interfaces
+from ..loader.port import BulkSerialPort, LoaderPort, serial_interfaces
 from ..loader.rom_loader import Identity, RomLoader, Security
 from ..loader.sync import TIMEOUT, synchronize
+from ..loader.system_port import SystemSerialPort, find_system_port
 from ..target import Target
 from ..units import format_size
 from ..usb.bus import UsbDevice
 from ..usb.handle import UsbHandle
+
+# Seconds to wait for the serial port of a board that has just appeared, part of the two for everything.
+_PORT_PATIENCE = 1.0
 
 
 class BoardLoader:
@@ -32,6 +39,7 @@ class BoardLoader:
 
     Attributes:
         synchronized: The chip has answered a SYNC, or may have heard one.
+        answered: It has answered one.
         identity: Who the board is; None if that is unknown.
         rom: The loader, to be asked for more until `close`; None if it cannot be asked.
         problem: Why it cannot be asked, if it cannot.
@@ -41,18 +49,28 @@ class BoardLoader:
         target: Its chip.
         clock: Time.
         on_event: Receives `BoardIdentified`, or a notice.
+        serial: The board's serial number, None if it is unknown.
         required: There will be an error if the loader cannot be asked, so no notice.
     """
 
     def __init__(
-        self, device: UsbDevice, target: Target, clock: Clock, on_event: EventSink, *, required: bool = False
+        self,
+        device: UsbDevice,
+        target: Target,
+        clock: Clock,
+        on_event: EventSink,
+        *,
+        serial: str | None = None,
+        required: bool = False,
     ) -> None:
         self._required = required
         self._device = device
         self._target = target
         self._clock = clock
         self._on_event = on_event
-        self.synchronized = False
+        self._mac = serial if target.usb.serial == "mac" else None  # its serial number, if that is its MAC address
+        self._port: LoaderPort | None = None
+        self.synchronized = self.answered = False
         self.identity: Identity | None = None
         self.rom: RomLoader | None = None
         self.problem: EspDfuError = SerialLoaderError(
@@ -68,55 +86,82 @@ class BoardLoader:
         data = self._target.serial_loader
         if data is None or not data.use:
             return
-        port = self._open(handle)
+        patience = Deadline(self._clock, TIMEOUT)
+        port = self._port = self._open(handle)
         if port is None:
             return
-        path = self._device.path
         try:
-            self.synchronized = True
-            patience = Deadline(self._clock, TIMEOUT)
-            if not synchronize(port, self._clock):
-                silent = f"Port {path}: the chip's serial loader does not answer."
-                self._without(SerialLoaderError(silent, reason="connect"), "Flashing without it.")
-                return
-            left = patience.left  # without the time that the import of esptool takes
-            self.rom = RomLoader(port, self._target)
-            self.identity = identity = self.rom.identity(left)
+            self._ask(port, patience)
         except DeviceGoneError:
             raise
         except SerialLoaderError as error:
-            self.close()
-            self._without(error, "The board stays unknown.")
-            return
+            self._forget_rom()
+            self._without(error, "The board stays unknown." if self.answered else "Flashing without it.")
         except UsbError as error:
-            self.close()
+            self._forget_rom()
             self._without(error, "The serial loader is not used.")
-            return
-        security = identity.security
-        self._on_event(
-            BoardIdentified(path, identity.mac, identity.flash_size, security.secure_boot, security.flash_encryption)
-        )
 
-    def _open(self, handle: UsbHandle) -> BulkSerialPort | None:
-        """Return the board's serial port, or None if it cannot be used here."""
+    def _open(self, handle: UsbHandle) -> LoaderPort | None:
+        """Return the board's serial port, made of its interfaces or by the system; None if it cannot be used.
+
+        Raises:
+            DeviceGoneError: The board left the bus.
+        """
         interfaces, path = serial_interfaces(self._device), self._device.path
         if interfaces is None:
             self.problem = SerialLoaderError(f"Port {path}: the board shows no serial port.", reason="connect")
             return None
         try:
-            return BulkSerialPort(handle, interfaces, self._clock)
+            with suppress(AccessDeniedError, DriverMissingError):
+                return BulkSerialPort(handle, interfaces, self._clock)
+            return self._open_system_port(handle)
         except DeviceGoneError:
             raise
-        except (AccessDeniedError, DriverMissingError):  # no notice: on Windows and macOS that is how it is
-            self.problem = SerialLoaderError(
-                f"Port {path}: this system keeps the board's serial port for its own driver.", reason="driver"
-            )
         except UsbError as error:
             self._without(error, "That is its serial port; flashing without it.")
+        except (SerialPortError, SerialLoaderError) as error:
+            self._without(error, "Flashing without it.")
         return None
 
+    def _open_system_port(self, handle: UsbHandle) -> SystemSerialPort:
+        path, clock = self._device.path, self._clock
+        ports = handle.serial_ports
+        found = find_system_port(ports, self._device, clock, serial_number=self._mac, patience=_PORT_PATIENCE)
+        if found is None:
+            raise SerialLoaderError(f"Port {path}: the system shows no serial port of this board.", reason="driver")
+        try:
+            return SystemSerialPort(found, path, clock, handle.trace)
+        except SerialPortError as error:
+            message = f"Port {path}: {error.message[0].lower()}{error.message[1:]}"
+            raise SerialPortError(message, port=error.port, reason=error.reason, group=error.group) from error
+
+    def _ask(self, port: LoaderPort, patience: Deadline) -> None:
+        """Speak to the loader; raises UsbError or SerialLoaderError."""
+        path = self._device.path
+        self.synchronized = True
+        self.answered = synchronize(port, self._clock, patience.left)
+        if not self.answered:
+            raise SerialLoaderError(f"Port {path}: the chip's serial loader does not answer.", reason="connect")
+        left = patience.left  # without the time that the import of esptool takes
+        self.rom = RomLoader(port, self._target)
+        identity = self.rom.identity(left)
+        if self._mac is not None and isinstance(port, SystemSerialPort) and identity.mac != self._mac.lower():
+            other = f"the serial port {port.port_name} is that of another board, with MAC address {identity.mac}"
+            raise SerialLoaderError(f"Port {path}: {other}.", reason="connect")
+        self.identity, security = identity, identity.security
+        self._on_event(
+            BoardIdentified(path, identity.mac, identity.flash_size, security.secure_boot, security.flash_encryption)
+        )
+
     def close(self) -> None:
-        """Let go of the loader."""
+        """Let go of the loader and of its port."""
+        self._forget_rom()
+        if self._port is not None:
+            self._port.release()
+        self._port = None
+
+    def _forget_rom(self) -> None:
+        """Let go of the loader only: its port stays open, because closing it may restart the chip."""
         if self.rom is not None:
             self.rom.close()
         self.rom = None
@@ -140,7 +185,7 @@ class BoardLoader:
         except DeviceGoneError:
             raise
         except (SerialLoaderError, UsbError) as error:
-            self.close()
+            self._forget_rom()
             self._without(error, "What is flashed already is unknown; the whole image is sent.")
             return image
 

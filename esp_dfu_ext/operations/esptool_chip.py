@@ -7,19 +7,20 @@ chips at once, because a process has only one stdout.
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 import zlib
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from typing import Any, TypeVar
 
+import serial
+
 from ..errors import EspDfuError, SerialLoaderError, SerialPortError
 from ..image.esp_image import own_configuration
 from ..target import Target
-from ..units import clean
+from ..usb.system_port import PORT_ERRORS, first_line, has_left, open_serial_port
+from ..usb.trace import Trace
 
 _ATTEMPTS = 7  # connections, each of several SYNCs, as esptool's own default
 _SILENCE = 3.0  # seconds without an answer where esptool sets no other limit
@@ -36,13 +37,15 @@ class EsptoolChip:
     Args:
         target: The chip that must be there.
         port: Name of the serial port.
+        path: USB port of its device, for the trace; empty if that is not known.
+        trace: Takes what goes over the port.
 
     Raises:
         SerialPortError: The port cannot be opened.
         SerialLoaderError: esptool does not know the chip, or cannot be imported.
     """
 
-    def __init__(self, target: Target, port: str) -> None:
+    def __init__(self, target: Target, port: str, *, path: str = "", trace: Trace | None = None) -> None:
         self._target = target
         self._port_name = port
         self._compress = False
@@ -51,7 +54,8 @@ class EsptoolChip:
         if kind is None:
             version = self._esptool.__version__
             raise SerialLoaderError(f"esptool {version} does not know the {target.chip}.", reason="esptool")
-        self._port = self._open()
+        # esptool waits for its stub without a limit of its own.
+        self._port = open_serial_port(port, timeout=_SILENCE, path=path, trace=trace)
         try:
             self._loader: Any = self._call("open the port", lambda: kind(self._port))
         except BaseException:
@@ -91,7 +95,7 @@ class EsptoolChip:
             try:
                 return self._loader.run_stub()
             except (OSError, KeyError) as error:
-                if isinstance(error, self._serial_errors):
+                if isinstance(error, serial.SerialException):
                     raise
                 return self._loader  # this esptool has no stub for the chip
 
@@ -175,21 +179,6 @@ class EsptoolChip:
             ):
                 self._call("restart", partial(self._loader.write_reg, address, value, mask))
 
-    def _open(self) -> Any:
-        import serial
-
-        self._serial_errors: tuple[type[Exception], ...] = (serial.SerialException,)
-        try:
-            port = serial.serial_for_url(self._port_name, do_not_open=True, exclusive=True)
-            if os.name != "posix":
-                port.rts = port.dtr = False
-            port.timeout = _SILENCE  # esptool waits for its stub without a limit of its own
-            port.open()
-            _keep_lines(port)
-        except (OSError, ValueError) as error:
-            raise _cannot_open(self._port_name, error) from error
-        return port
-
     def _call(self, step: str, call: Callable[[], _Result]) -> _Result:
         """Call esptool; see the module's docstring."""
         try:
@@ -197,31 +186,18 @@ class EsptoolChip:
                 return call()
         except EspDfuError:
             raise
-        except OSError as error:  # SerialException, too
+        except PORT_ERRORS as error:
             raise SerialPortError(
-                f"The serial port {self._port_name} failed ({step}): {_first_line(error)}",
+                f"The serial port {self._port_name} failed ({step}): {first_line(error)}",
                 port=self._port_name,
-                reason="gone" if self._has_left() else "failed",
+                reason="gone" if has_left(self._port_name) else "failed",
             ) from error
         except Exception as error:  # FatalError and RuntimeError, or anything else if esptool's functions have changed
             kind = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
             raise SerialLoaderError(
-                f"esptool failed on {self._port_name} ({step}): {kind}{_first_line(error)}",
+                f"esptool failed on {self._port_name} ({step}): {kind}{first_line(error)}",
                 reason="connect" if step == "connect" else "",
             ) from error
-
-    def _has_left(self) -> bool:
-        return os.name == "posix" and not os.path.exists(self._port_name)  # noqa: PTH110 (any name will do)
-
-
-def _keep_lines(port: Any) -> None:
-    """Have the system keep RTS set when it closes the port: after a SYNC, the ROM resets the chip when RTS falls."""
-    with suppress(ImportError, OSError):
-        import termios
-
-        attributes = termios.tcgetattr(port.fileno())
-        attributes[2] &= ~termios.HUPCL
-        termios.tcsetattr(port.fileno(), termios.TCSANOW, attributes)
 
 
 def _import_esptool() -> Any:
@@ -231,31 +207,3 @@ def _import_esptool() -> Any:
         import esptool.targets
         import esptool.util
     return esptool
-
-
-def _first_line(error: BaseException) -> str:
-    text = clean((str(error).strip().splitlines() or [type(error).__name__])[0].strip())
-    return text if text.endswith((".", "?", "!")) else f"{text}."
-
-
-def _cannot_open(name: str, error: Exception) -> SerialPortError:
-    """Return the error for a port that cannot be opened; on Windows, pyserial quotes the system's error."""
-    number, text = getattr(error, "errno", None), str(error)
-    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO) or "FileNotFoundError" in text:
-        reason, what = "missing", "does not exist"
-    elif number in (errno.EBUSY, errno.EAGAIN) or "PermissionError" in text or "exclusively lock" in text:
-        reason, what = "busy", "is used by another program"
-    elif number in (errno.EACCES, errno.EPERM):
-        reason, what = "permission", "may not be opened by this user"
-    else:
-        reason, what = "failed", f"cannot be opened: {_first_line(error).rstrip('.')}"
-    group = _group_of(name) if reason == "permission" else ""
-    return SerialPortError(f"The serial port {clean(name)} {what}.", port=name, reason=reason, group=group)
-
-
-def _group_of(name: str) -> str:
-    with suppress(ImportError, OSError, KeyError):
-        import grp
-
-        return grp.getgrgid(os.stat(name).st_gid).gr_name  # noqa: PTH116
-    return ""

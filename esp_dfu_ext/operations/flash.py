@@ -118,7 +118,7 @@ class _BoardFlash:
                 patience = ACCESS_DELAY
             with open_interface(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
-                self._meet(handle, interface)
+                self._meet(handle, interface, serial)
                 if self._mac in skip:
                     raise BoardSkipped(None, self._mac)
                 self._compare()
@@ -127,6 +127,8 @@ class _BoardFlash:
                 seconds = self._clock.monotonic() - started
                 after_reset = None
                 if self._options.reset or answer.state in RESET_STATES:
+                    if self._loader is not None:
+                        self._loader.close()  # an open port of the system would outlive its device
                     after_reset = self._reset(device, interface)
         except DeviceGoneError as error:
             error.restarted, now = self._port_of(interface).look_again()
@@ -160,12 +162,14 @@ class _BoardFlash:
     def _mac(self) -> str | None:
         return self._loader.identity.mac if self._loader is not None and self._loader.identity is not None else None
 
-    def _meet(self, handle: UsbHandle, interface: DfuInterface) -> None:
+    def _meet(self, handle: UsbHandle, interface: DfuInterface, serial: str | None) -> None:
         """Take the chip into its fast loop, and check the image against what the board says of itself."""
         verify = self._options.verify
         if not self._uses_loader and not verify:
             return
-        self._loader = BoardLoader(interface.device, self._target, self._clock, self._on_event, required=verify)
+        self._loader = BoardLoader(
+            interface.device, self._target, self._clock, self._on_event, serial=serial, required=verify
+        )
         if self._uses_loader:
             self._loader.greet(handle)
         if verify:

@@ -135,7 +135,7 @@ class _SerialFlash:
         started = self._clock.monotonic()
         self._on_event(DeviceFound(port.name, "serial", port.serial))
         try:
-            with self._connect(port.name) as chip:
+            with self._connect(port) as chip:
                 if not self._setup.options.no_stub:
                     chip.start_stub()
                 self._refuse_small_flash(chip)
@@ -154,16 +154,16 @@ class _SerialFlash:
         self._on_event(Flashed(port.name, size, seconds, STATUS, ""))
         return FlashResult(port.name, port.serial, size, seconds, STATUS, "", after_reset)
 
-    def _connect(self, port: str) -> EsptoolChip:
+    def _connect(self, port: SerialPort) -> EsptoolChip:
         """Return the connected chip; one that opening the port has reset is connected again once it is back.
 
         A chip that has answered a SYNC is reset when RTS falls: another program may have left that to us.
         """
-        node = _node(port)
+        node = _node(port.name)
         try:
             return self._connect_once(port)
         except (SerialPortError, SerialLoaderError):
-            if not self._was_reset(port, node):
+            if not self._was_reset(port.name, node):
                 raise
         deadline = Deadline(self._clock, self._target.dfu.return_timeout)
         while True:
@@ -173,8 +173,8 @@ class _SerialFlash:
                 if not deadline.sleep(SCAN_INTERVAL):
                     raise
 
-    def _connect_once(self, port: str) -> EsptoolChip:
-        chip = EsptoolChip(self._target, port)
+    def _connect_once(self, port: SerialPort) -> EsptoolChip:
+        chip = EsptoolChip(self._target, port.name, path=port.path or "", trace=self._setup.bus.trace)
         try:
             chip.connect()
         except BaseException:

@@ -96,7 +96,7 @@ def _ask(listed: ListedDevice, clock: Clock) -> BoardInfo:
     interface, target = listed.interfaces[0], listed.target
     assert target is not None  # by `is_chip`
     identity = revision = problem = None
-    loader = BoardLoader(interface.device, target, clock, ignore, required=True)
+    loader = BoardLoader(interface.device, target, clock, ignore, serial=listed.serial, required=True)
     try:
         with open_interface(interface, clock=clock, patience=0.0) as handle:
             try:

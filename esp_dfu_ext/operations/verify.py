@@ -59,7 +59,7 @@ def verify_board(
     path, serial = interface.path, _serial_of(interface)
     on_event(DeviceFound(path, "DFU" if interface.mode is Mode.DFU else "run-time", serial))
     with open_interface(interface, clock=clock, patience=ACCESS_DELAY if wait else 0.0) as handle:
-        loader = BoardLoader(interface.device, target, clock, on_event, required=True)
+        loader = BoardLoader(interface.device, target, clock, on_event, serial=serial, required=True)
         try:
             loader.greet(handle)
             rom = ready(loader)

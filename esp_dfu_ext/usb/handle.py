@@ -6,8 +6,10 @@ import contextlib
 from array import array
 from typing import Any
 
-from ..errors import UsbError
+from ..errors import DriverMissingError, UsbError
 from .libusb import mapped, raise_mapped
+from .serial_ports import SerialPort
+from .trace import Trace
 
 
 class UsbHandle:
@@ -53,6 +55,10 @@ class UsbHandle:
         """
         import usb.util
 
+        if not getattr(self._device.backend, "lends_interfaces", True):
+            raise DriverMissingError(
+                f"Port {self._path}: the system's own drivers hold its other interfaces.", path=self._path
+            )
         self._borrowed = interfaces
         try:
             with on_port(self._path):
@@ -64,6 +70,25 @@ class UsbHandle:
         except BaseException:
             self._give_back()
             raise
+
+    def serial_ports(self) -> list[SerialPort]:
+        """Return the serial ports that the system has made of devices on this bus; none of simulated ones.
+
+        Raises:
+            UsbError: The system cannot list them.
+        """
+        try:
+            ports: list[SerialPort] = getattr(self._device.backend, "serial_ports", list)()
+        except Exception as error:  # pyserial calls the system by ctypes
+            raise UsbError(
+                f"Port {self._path}: the serial ports cannot be listed: {error}.", path=self._path
+            ) from error
+        return ports
+
+    @property
+    def trace(self) -> Trace | None:
+        """What takes everything that happens on the bus; None if nothing does."""
+        return getattr(self._device.backend, "trace", None)
 
     def _give_back(self) -> None:
         import usb.util

@@ -23,6 +23,7 @@ from ..errors import (
     UsbError,
     UsbUnavailableError,
 )
+from .serial_ports import serial_ports
 
 BackendFactory = Callable[[], Any]
 
@@ -104,6 +105,10 @@ def _backend_class() -> Any:
     pointer, check = ctypes.c_void_p, libusb1._check
 
     class Backend(libusb1._LibUSB):  # type: ignore[misc]
+        # macOS would let root take them, but resets the device for it, upon which the ROM leaves DFU mode.
+        lends_interfaces = sys.platform not in ("win32", "cygwin", "darwin")
+        serial_ports = staticmethod(serial_ports)
+
         def __init__(self, lib: Any) -> None:
             super().__init__(lib)
             # Looking it up by item gives a function of our own, without pyusb's types, which convert every argument.

@@ -49,9 +49,33 @@ def serial_ports() -> list[SerialPort]:
     return sorted(ports, key=lambda port: port.name)
 
 
-def of_device(ports: Sequence[SerialPort], vid: int, pid: int, path: str, *, same_buses: bool) -> SerialPort | None:
-    """Return the serial port of the device with these IDs on a USB port; None if none or more than one fits."""
-    fitting = [p for p in ports if (p.vid, p.pid) == (vid, pid) and p.is_at(path, same_buses=same_buses)]
+def of_device(
+    ports: Sequence[SerialPort], vid: int, pid: int, path: str, *, same_buses: bool, serial: str | None = None
+) -> SerialPort | None:
+    """Return the serial port of a device.
+
+    Args:
+        ports: All serial ports.
+        vid: The device's vendor ID.
+        pid: Its product ID.
+        path: Its USB port.
+        same_buses: The number of the bus in `path` counts.
+        serial: Its serial number, if that belongs to it alone. It decides where the system does not tell the USB port,
+            and a port with another serial number does not fit.
+
+    Returns:
+        None if none or more than one fits.
+    """
+
+    def fits(port: SerialPort) -> bool:
+        if (port.vid, port.pid) != (vid, pid):
+            return False
+        known = serial is not None and port.serial is not None
+        if known and str(port.serial).lower() != str(serial).lower():
+            return False
+        return port.is_at(path, same_buses=same_buses) or (known and port.path is None)
+
+    fitting = [port for port in ports if fits(port)]
     return fitting[0] if len(fitting) == 1 else None
 
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Union
 
 from ..clock import Clock, SystemClock
-from ..errors import UsbError
+from ..errors import EspDfuError, UsbError
 from ..units import usb_id
 from .descriptors import CONFIGURATION, DEVICE, STRING, port_path
 
@@ -102,6 +102,27 @@ class BulkTransfer(NamedTuple):
         return f"{self.path:7} {name:21} {'':6} {self.length:5} {'<-' if self.is_in else '->'} {result}".rstrip()
 
 
+class SerialTransfer(NamedTuple):
+    """What went over a serial port of the operating system; attributes as for `Transfer`.
+
+    Attributes:
+        path: USB port of its device, empty if that is not known.
+        is_in: True if it came from the device.
+    """
+
+    when: float
+    seconds: float
+    path: str
+    is_in: bool
+    data: bytes
+    error: type[EspDfuError] | None = None
+
+    def __str__(self) -> str:
+        name, length = f"serial {'IN' if self.is_in else 'OUT'}", len(self.data)
+        result = _result(self.data, length, self.error)
+        return f"{self.path:7} {name:21} {'':6} {length:5} {'<-' if self.is_in else '->'} {result}".rstrip()
+
+
 class Step(NamedTuple):
     """Anything else that happens to a bus or a device.
 
@@ -109,7 +130,8 @@ class Step(NamedTuple):
         when: Start time, in seconds since 1970.
         seconds: Duration.
         path: Port of the device; empty if it concerns the whole bus.
-        name: ``scan``, ``re-enumeration``, ``open``, ``claim``, ``release``, ``close`` or ``reset``.
+        name: ``scan``, ``re-enumeration``, ``open``, ``claim``, ``release``, ``close``, ``reset``,
+            ``open serial port`` or ``close serial port``.
         text: What it found, or did.
         error: Kind of the error that ended it, None if it succeeded.
     """
@@ -119,14 +141,14 @@ class Step(NamedTuple):
     path: str
     name: str
     text: str
-    error: type[UsbError] | None = None
+    error: type[EspDfuError] | None = None
 
     def __str__(self) -> str:
         failed = f" failed: {self.error.code}" if self.error is not None else ""
         return f"{self.path:7} {self.name:21} {self.text}{failed}".rstrip()
 
 
-def _result(data: bytes, length: int, error: type[UsbError] | None) -> str:
+def _result(data: bytes, length: int, error: type[EspDfuError] | None) -> str:
     """Return what came of a transfer: its first bytes, and how many there were if that was not `length`."""
     if error is not None:
         return f"failed: {error.code}"
@@ -135,7 +157,7 @@ def _result(data: bytes, length: int, error: type[UsbError] | None) -> str:
     return f"{data[:_SHOWN].hex(' ')}{more}{short}"
 
 
-TraceEntry = Union[Transfer, BulkTransfer, Step]
+TraceEntry = Union[Transfer, BulkTransfer, SerialTransfer, Step]
 
 
 class Trace:

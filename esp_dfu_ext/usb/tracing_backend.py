@@ -22,7 +22,7 @@ class TracingBackend:
 
     def __init__(self, backend: Any, trace: Trace) -> None:
         self._backend = backend
-        self._trace = trace
+        self.trace = trace
         self._opened: dict[int, _Opened] = {}  # by id() of the handle, which pyusb keeps until it is closed
 
     def __getattr__(self, name: str) -> Any:
@@ -63,7 +63,7 @@ class TracingBackend:
         self, handle: Any, request_type: int, request: int, value: int, index: int, data: array[int], timeout: int
     ) -> int:
         """See IBackend."""
-        trace, opened, length = self._trace, self._opened[id(handle)], len(data)
+        trace, opened, length = self.trace, self._opened[id(handle)], len(data)
         begun, failed = trace.now(), None
         count = 0
         try:
@@ -99,7 +99,7 @@ class TracingBackend:
     def _bulk(
         self, transfer: Callable[..., int], handle: Any, ep: int, intf: int, data: array[int], timeout: int
     ) -> int:
-        trace, opened = self._trace, self._opened[id(handle)]
+        trace, opened = self.trace, self._opened[id(handle)]
         begun, failed = trace.now(), None
         count = 0
         try:
@@ -113,14 +113,14 @@ class TracingBackend:
             trace.add(BulkTransfer(begun, trace.now() - begun, *opened, ep, len(data), content, failed))
 
     def _step(self, opened: _Opened, name: str, text: str, call: Callable[..., Any], *arguments: Any) -> Any:
-        begun, failed = self._trace.now(), None
+        begun, failed = self.trace.now(), None
         try:
             return call(*arguments)
         except Exception as error:
             failed = kind_of(error)
             raise
         finally:
-            self._trace.add(Step(begun, self._trace.now() - begun, opened.path, name, text, failed))
+            self.trace.add(Step(begun, self.trace.now() - begun, opened.path, name, text, failed))
 
     def _add_descriptors(self, view: Any, opened: _Opened) -> None:
         """Add the descriptors that libusb read before, without which Wireshark cannot name the class's requests."""
@@ -130,6 +130,6 @@ class TracingBackend:
         except Exception:  # a device that leaves at this moment, or one without a driver on Windows
             return
         for value, raw in found:
-            self._trace.add(
-                Transfer(self._trace.now(), 0.0, *opened, 0x80, GET_DESCRIPTOR, value, 0, len(raw), raw, cached=True)
+            self.trace.add(
+                Transfer(self.trace.now(), 0.0, *opened, 0x80, GET_DESCRIPTOR, value, 0, len(raw), raw, cached=True)
             )

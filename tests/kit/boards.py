@@ -17,6 +17,7 @@ from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.bus import OtherDevice, SimulatedBackend
 from esp_dfu_ext.target import OtherUsb, Target
 from esp_dfu_ext.usb.bus import Bus
+from esp_dfu_ext.usb.serial_ports import SerialPort
 
 from .archives import CHIP_SIZE, File, checked, small_image
 from .chips import chip, chips
@@ -56,6 +57,8 @@ class Rig:
         before: called before a transfer reaches the board; may raise.
         after: called after the board has answered; may raise.
         on_event: called with each event of `flash`.
+        system_ports: Serial ports that the system makes of the boards' interfaces, which it then lends to no program,
+            as Windows and macOS; None for a system that lends them.
     """
 
     def __init__(self, boards: Iterable[Board] = (), clock: Clock | None = None, others: Iterable[OtherDevice] = ()):
@@ -70,6 +73,7 @@ class Rig:
         self.before: Hook | None = None
         self.after: Hook | None = None
         self.on_event: Callable[[Event], None] | None = None
+        self.system_ports: list[SerialPort] | None = None
         self.bus = Bus(self.backend)
         self._addresses = [1]
         for board in boards:
@@ -166,6 +170,13 @@ class _LoggingBackend(SimulatedBackend):
     def __init__(self, rig: Rig) -> None:
         super().__init__(rig.boards, rig.clock, rig.others)
         self._rig = rig
+
+    @property
+    def lends_interfaces(self) -> bool:
+        return self._rig.system_ports is None
+
+    def serial_ports(self) -> list[SerialPort]:
+        return self._rig.system_ports or []
 
     def ctrl_transfer(
         self, handle: Any, request_type: int, request: int, value: int, index: int, data: Any, timeout: int

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from typing import Any
 from unittest import mock
 
 from esp_dfu_ext.simulator import Board, serial_loader
@@ -23,12 +24,27 @@ OLD_ESPTOOL = version("esptool").startswith("4.")
 DEADLINE = 60.0
 
 
+def share(board: Board) -> None:
+    """Let the bridge of `serial_port` and other threads use a board, one at a time."""
+    lock = threading.RLock()
+
+    def locked(call: Callable[..., Any]) -> Callable[..., Any]:
+        def one_at_a_time(*arguments: Any) -> Any:
+            with lock:
+                return call(*arguments)
+
+        return one_at_a_time
+
+    for name in ("open", "control", "bulk_in", "bulk_out", "update", "reset_bus"):
+        setattr(board, name, locked(getattr(board, name)))
+
+
 @contextlib.contextmanager
 def serial_port(board: Board) -> Iterator[str]:
     """Provide the path of a tty that is bridged to the board, as the kernel's serial driver does it.
 
-    The board's clock must be the real one, and only the bridge may use the board meanwhile. A tty of this kind has no
-    DTR and RTS. It goes away with the board.
+    The board's clock must be the real one, and only the bridge may use the board meanwhile; see `share`. A tty of this
+    kind has no DTR and RTS. It goes away with the board.
     """
     ours, theirs = pty.openpty()
     tty.setraw(theirs)

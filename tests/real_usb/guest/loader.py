@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import fcntl
 import os
+import sys
 import termios
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from ...kit.loader import READ_REG, SYNC_ANSWER, SYNC_FRAME, frame, value, words
 from ...kit.serial_port import OLD_ESPTOOL, esptool, finish, start_esptool
 from ..serial_talk import SerialPort
 from ..usbip import wait_until
-from .conftest import NOBODY, Image, MakeImage, VmBench, esp_dfu, flash
+from .conftest import CLI, NOBODY, Image, MakeImage, VmBench, esp_dfu, flash, run
 
 pytestmark = pytest.mark.vm
 
@@ -96,6 +97,30 @@ def test_flashes_over_serial_and_starts_the_app(bench: VmBench, image_for: MakeI
     print(result)
     assert not board.present
     wait_for_tty(there=False)
+
+
+# As on Windows and macOS: the system keeps the serial interfaces.
+KEPT = "import esp_dfu_ext.usb.libusb as libusb; libusb._backend_class().lends_interfaces = False\n"
+
+
+def test_fast_loop_through_the_kernels_own_tty(bench: VmBench, image_for: MakeImage, tmp_path: Path) -> None:
+    board, image = bench.add("esp32s3"), image_for("esp32s3")
+    wait_for_tty()
+    for number in range(2):  # from run-time mode, and with the chip in its fast loop already
+        trace = tmp_path / f"trace{number}"
+        words = ["flash", "--verify", "--trace", str(trace), str(image.path)]
+        result = run(sys.executable, "-c", KEPT + CLI, *words)
+        print(result, trace.read_text())
+        assert result.code == 0
+        image.assert_in(board)
+        assert "MAC 7c:df:a1:00:00:01" in result.out + result.err
+        assert f"open serial port      {TTY}" in trace.read_text()
+        assert "detach driver" not in trace.read_text()
+        before = bench.number(board)
+        SystemClock().sleep(0.2)
+        assert bench.number(board) == before  # RTS did not fall, which would have reset the chip
+        assert board.rom.mode is Mode.DFU
+        assert board.rom.serial_loader_active
 
 
 def test_refused_board_names_serial_port(bench: VmBench, image_for: MakeImage) -> None:
