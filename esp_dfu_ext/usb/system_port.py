@@ -19,10 +19,8 @@ with suppress(ImportError):
     import termios
 
     PORT_ERRORS = (OSError, termios.error)
-_OPEN_ERRORS: tuple[type[Exception], ...] = (
-    *PORT_ERRORS,
-    ValueError,
-)  # pyserial's for a setting that the port does not have
+# pyserial raises ValueError for a setting that the port does not have.
+_OPEN_ERRORS: tuple[type[Exception], ...] = (*PORT_ERRORS, ValueError)
 
 
 def open_serial_port(

@@ -99,23 +99,31 @@ def test_flashes_over_serial_and_starts_the_app(bench: VmBench, image_for: MakeI
     wait_for_tty(there=False)
 
 
-# As on Windows and macOS: the system keeps the serial interfaces.
+# As on Windows and macOS: the system keeps the serial interfaces. On Windows, RTS is low while the port is open.
 KEPT = "import esp_dfu_ext.usb.libusb as libusb; libusb._backend_class().lends_interfaces = False\n"
+LOW = (
+    "import functools, esp_dfu_ext.loader.system_port as port\n"
+    "port.open_serial_port = functools.partial(port.open_serial_port, keeps_lines=False)\n"
+)
 
 
-def test_fast_loop_through_the_kernels_own_tty(bench: VmBench, image_for: MakeImage, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("setup", "flashes"), [(KEPT, 2), (KEPT + LOW, 1)], ids=["rts-high", "rts-low"])
+def test_fast_loop_through_the_kernels_own_tty(
+    bench: VmBench, image_for: MakeImage, tmp_path: Path, setup: str, flashes: int
+) -> None:
     board, image = bench.add("esp32s3"), image_for("esp32s3")
     wait_for_tty()
-    for number in range(2):  # from run-time mode, and with the chip in its fast loop already
+    for number in range(flashes):  # from run-time mode, and then with the chip in its fast loop already
         trace = tmp_path / f"trace{number}"
         words = ["flash", "--verify", "--trace", str(trace), str(image.path)]
-        result = run(sys.executable, "-c", KEPT + CLI, *words)
-        print(result, trace.read_text())
+        result = run(sys.executable, "-c", setup + CLI, *words)
+        lines = trace.read_text().splitlines()
+        print(result, *(line for line in lines if "serial" in line), sep="\n")
         assert result.code == 0
         image.assert_in(board)
         assert "MAC 7c:df:a1:00:00:01" in result.out + result.err
-        assert f"open serial port      {TTY}" in trace.read_text()
-        assert "detach driver" not in trace.read_text()
+        assert any(f"open serial port      {TTY}" in line for line in lines)
+        assert not any("detach driver" in line for line in lines)
         before = bench.number(board)
         SystemClock().sleep(0.2)
         assert bench.number(board) == before  # RTS did not fall, which would have reset the chip
