@@ -18,7 +18,14 @@ from ..versions import __version__
 from .findings import Finding, not_applicable, ok, problem
 
 # Distribution of pyproject.toml -> the module it is imported as. Those for USB have checks of their own.
-PACKAGES = {"PyYAML": "yaml", "msgspec": "msgspec", "esptool": "esptool", "rich": "rich", "click": "click"}
+PACKAGES = {
+    "pyserial": "serial",
+    "PyYAML": "yaml",
+    "msgspec": "msgspec",
+    "esptool": "esptool",
+    "rich": "rich",
+    "click": "click",
+}
 _FOLDER = str(Path(__file__).resolve().parents[1])
 _VERSION = re.compile(r"set\(IDF_VERSION_(?:MAJOR|MINOR|PATCH)\s+(\d+)\)")
 
