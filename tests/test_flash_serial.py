@@ -277,6 +277,19 @@ def test_command_shows_nothing_of_esptool(tmp_path: Path) -> None:
     assert (line["result"], line["path"], line["bytes"]) == ("pass", port, image.payload_size)
 
 
+def test_trace_shows_what_esptool_says(tmp_path: Path) -> None:
+    board, trace = make_board(), tmp_path / "trace.txt"
+    dfu_bin = write_file(tmp_path / "dfu.bin", bytes(small_image().file))
+    with serial_port(board) as port:
+        done = esp_dfu("flash", dfu_bin, "--over", "serial", "--port", port, "--no-stub", "--trace", trace)
+    assert done.returncode == 0, done.stderr
+    lines = [line[21:].strip() for line in trace.read_text().splitlines()[2:]]
+    assert lines[0] == f"open serial port      {port}"
+    assert lines[-1] == f"close serial port     {port}"
+    assert any(line.startswith("serial OUT") and "-> c0 00 08 24" in line for line in lines)  # SYNC
+    assert any(line.startswith("serial IN") and "<- c0 01 13" in line for line in lines)  # an MD5
+
+
 def test_command_prints_json_lines(tmp_path: Path) -> None:
     board, image = make_board(), small_image()
     dfu_bin = write_file(tmp_path / "dfu.bin", bytes(image.file))
