@@ -569,7 +569,7 @@ class SerialLoaderError(EspDfuError):
     Attributes:
         reason: ``connect``, it did not answer, or its answer makes no sense; ``secure``, it is in Secure Download Mode;
             ``md5``, the flash memory differs from the image; ``esptool``, that is missing, or does not know the chip;
-            ``driver``, the system keeps the serial port for its own driver; ``off``, the chip's file says not to use
+            ``driver``, the system has made no serial port of the board; ``off``, the chip's file says not to use
             it; empty for any other reason, which the message quotes.
     """
 

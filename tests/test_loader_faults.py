@@ -400,5 +400,10 @@ def test_each_cause_has_its_own_words_and_advice(cause: str, monkeypatch: pytest
     assert rig.notices() == []
     assert rig.dfu(Request.DFU_DNLOAD) == []
     advice = " ".join(advice_for(caught.value, ESP_DFU, rig.board.target))
-    words = {"driver": "--over serial", "esptool": "another version of esptool", "connect": "download mode", "": ""}
+    words = {
+        "driver": "Close other programs",
+        "esptool": "another version of esptool",
+        "connect": "download mode",
+        "": "",
+    }
     assert words[reason] in advice

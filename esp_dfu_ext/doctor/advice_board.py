@@ -110,7 +110,7 @@ def serial_loader(target: Target | None, reason: str, flash: str) -> list[str]:
     if reason == "secure":
         return closed_by(target)
     if reason == "driver":
-        return ["On this system, flash with --over serial, which compares every MD5, too."]
+        return [REPLUG, "Close other programs that may hold the board, such as a virtual machine."]
     if reason == "off":
         return ["Do without --verify, or let the chip's file use the serial loader (serial_loader, use)."]
     if reason == "esptool":
