@@ -10,9 +10,12 @@ from esp_dfu_ext import Flasher, FlashOptions, FlashResult
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.flash_run import FlashArguments
 from esp_dfu_ext.commands.info import _document, _jedec, _revision
+from esp_dfu_ext.dfu.discovery import Selector
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import OtherMacError, SerialLoaderError, UsageError
-from esp_dfu_ext.events import Event, Waiting
+from esp_dfu_ext.events import Event, Waiting, ignore
+from esp_dfu_ext.operations.flash import flash_board
+from esp_dfu_ext.operations.flash_setup import FlashSetup
 from esp_dfu_ext.operations.info import BoardInfo, board_infos
 from esp_dfu_ext.simulator import Board, simulate_text
 
@@ -98,6 +101,16 @@ def test_mac_selects_a_board(name: str, mode: Mode) -> None:
     assert (result.path, result.mac) == ("1-2", "7c:df:a1:00:00:02")
     rig.assert_flashed(board=rig.boards[1])
     assert {t.path for t in rig.dfu(DNLOAD)} == {"1-2"}
+
+
+@pytest.mark.parametrize("name", ["esp32s2", "esp32s3"])
+def test_board_that_took_the_place_of_the_chosen_one_is_refused(name: str) -> None:
+    rig = make_rig(name, name, mode=Mode.DFU)
+    options = FlashOptions(identify=True)
+    setup = FlashSetup(checked(target=rig.boards[0].target), options, rig.bus, chips(), rig.clock, ignore)
+    with pytest.raises(OtherMacError, match=r"port 1-1 has the MAC address 7c:df:a1:00:00:01; 7c:df:a1:00:00:02 was"):
+        flash_board(setup, Selector(path="1-1", mac="7c:df:a1:00:00:02"))
+    assert not rig.dfu(DNLOAD)
 
 
 def test_no_board_with_this_mac() -> None:

@@ -80,10 +80,14 @@ def find(bus: Bus, target: Target) -> list[DfuInterface]:
 
 @dataclass(frozen=True)
 class Selector:
-    """Which board to use: the one on port `path`, the one with serial number `serial`, or the only one."""
+    """Which board to use: the one on port `path`, the one with serial number `serial`, or the only one.
+
+    `mac` is its MAC address; only the chip's serial loader knows it, so `select` does not look at it.
+    """
 
     path: str | None = None
     serial: str | None = None
+    mac: str | None = None
 
 
 def select(

@@ -11,6 +11,7 @@ from ..errors import (
     DriverMissingError,
     EspDfuError,
     FlashTooSmallError,
+    OtherMacError,
     SecuredBoardError,
     SerialLoaderError,
     SerialPortError,
@@ -248,6 +249,13 @@ def boot_problems(image: DfuImage, target: Target, security: Security) -> list[s
     if security.secure_boot and unsigned:
         problems.append(f"Secure Boot is enabled on the board, but {unsigned[0].name} is not signed.")
     return problems
+
+
+def refuse_other_board(expected: str | None, mac: str | None, path: str) -> None:
+    """Raise OtherMacError if another board took the place of the one with the MAC address `expected`, if any."""
+    if expected is not None and (mac or "").lower() != expected.lower():
+        has = f"has the MAC address {mac}" if mac else "does not tell its MAC address"
+        raise OtherMacError(f"The board on port {path} {has}; {expected} was chosen.", notes=["Nothing was written."])
 
 
 def refuse_unbootable(

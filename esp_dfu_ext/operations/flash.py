@@ -35,7 +35,7 @@ from ..events import (
 from ..image.format import DfuImage
 from ..loader.rom_loader import preloading
 from ..usb.handle import UsbHandle
-from .acquaint import BoardLoader, check_fits, refuse_unbootable
+from .acquaint import BoardLoader, check_fits, refuse_other_board, refuse_unbootable
 from .board_port import BoardPort
 from .flash_setup import FlashSetup
 from .results import BoardSkipped, FlashResult
@@ -119,6 +119,7 @@ class _BoardFlash:
             with open_interface(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
                 self._meet(handle, interface, serial)
+                refuse_other_board(selector.mac, self._known_as(serial), self._path)
                 if self._mac in skip:
                     raise BoardSkipped(None, self._mac)
                 self._compare()
@@ -161,6 +162,9 @@ class _BoardFlash:
     @property
     def _mac(self) -> str | None:
         return self._loader.identity.mac if self._loader is not None and self._loader.identity is not None else None
+
+    def _known_as(self, serial: str | None) -> str | None:
+        return serial if self._target.usb.serial == "mac" and serial else self._mac
 
     def _meet(self, handle: UsbHandle, interface: DfuInterface, serial: str | None) -> None:
         """Take the chip into its fast loop, and check the image against what the board says of itself."""

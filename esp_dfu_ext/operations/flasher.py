@@ -85,7 +85,7 @@ class Flasher:
         if mac is not None:
             path = self._port_of(mac, setup)
             setup = replace(setup, options=replace(setup.options, identify=True))  # so that the result names it
-        return flash_board(setup, Selector(path=path, serial=serial))
+        return flash_board(setup, Selector(path=path, serial=serial, mac=mac))
 
     def _port_of(self, mac: str, setup: FlashSetup) -> str:
         from .info import port_of_mac
