@@ -12,11 +12,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from esp_dfu_ext import build
 from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.image.format import parse_image
+from esp_dfu_ext.image.format import DfuImage, parse_image
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import Target, load_target
@@ -25,10 +26,41 @@ from tests.kit.boards import assert_flashed
 from tests.real_usb.usbip import Hub
 
 # One chip without waits in its download loop, and one with them, as three of the four have. What a control transfer
-# takes on a full-speed bus is part of their time.
-CHIPS = ("esp32s2", "esp32s3")
+# takes on a full-speed bus is part of their time; a hub or a slow host adds to it.
+S2, S3 = "esp32s2", "esp32s3"
+SLOW_BUS = 0.001
+SMALL, LARGE = 256 * KIB, MIB
 OURS = [sys.executable, "-m", "esp_dfu_ext", "flash", "--quiet"]
 GANG = 4
+
+
+class Case(NamedTuple):
+    """What every tool does in turns: so many new boards in a mode, an image of `size` bytes in all.
+
+    `flashed` is true if the flash memory holds the image already; dfu-util writes it again all the same.
+    """
+
+    chip: str
+    work: str
+    size: int
+    mode: Mode
+    tools: tuple[str, ...]
+    boards: int = 1
+    transfer_time: float = 0.0
+    flashed: bool = False
+
+
+BOTH = ("esp-dfu", "dfu-util")
+CASES = (
+    Case(S2, "256 KiB from run-time mode", SMALL, Mode.RUN_TIME, BOTH),
+    Case(S2, "1 MiB in DFU mode", LARGE, Mode.DFU, (*BOTH, "esp-dfu --strict", "bare ctypes loop, as --strict")),
+    Case(S2, f"{GANG} boards, 256 KiB each", SMALL, Mode.RUN_TIME, BOTH, boards=GANG),
+    Case(S3, "256 KiB from run-time mode", SMALL, Mode.RUN_TIME, BOTH),
+    Case(S3, "1 MiB in DFU mode", LARGE, Mode.DFU, (*BOTH, "esp-dfu --strict", "esp-dfu --no-loader")),
+    Case(S3, "1 MiB in DFU mode, 1 ms more per transfer", LARGE, Mode.DFU, BOTH, transfer_time=SLOW_BUS),
+    Case(S3, "1 MiB that is flashed already", LARGE, Mode.DFU, ("esp-dfu --skip-flashed", "dfu-util"), flashed=True),
+    Case(S3, f"{GANG} boards, 256 KiB each", SMALL, Mode.RUN_TIME, BOTH, boards=GANG),
+)
 
 
 def image_of(target: Target, app_size: int, folder: Path) -> Path:
@@ -48,63 +80,59 @@ def run(command: list[str]) -> tuple[float, float]:
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def report(target: Target, work: str, tool: str, seconds: float, cpu: float, size: int) -> None:
-    """Print one line for the host."""
-    line = {"chip": target.chip, "work": work, "tool": tool, "seconds": seconds, "cpu": cpu, "bytes": size}
-    print("RUN", json.dumps(line), flush=True)
+def commands(case: Case, tool: str, target: Target, image: Path) -> list[list[str]]:
+    """Return what to run, one after the other."""
+    if tool.startswith("bare"):
+        return [[sys.executable, "benchmarks/bare_loop.py", str(image)]]
+    paths = [f"1-{number}" for number in range(1, case.boards + 1)]
+    if tool == "dfu-util":
+        download = ["dfu-util", "-d", target.usb_id, "-a", "0", "-D", str(image)]
+        return [[*download, "-p", path] for path in paths]
+    return [[*OURS, *tool.split()[1:], *(word for path in paths for word in ("--path", path)), str(image)]]
 
 
-def boards(hub: Hub, target: Target, mode: Mode, count: int = 1) -> list[Board]:
+def boards(hub: Hub, case: Case, target: Target, image: DfuImage) -> list[Board]:
     """Plug in new boards, which take the chip's own time."""
     made = []
-    for number in range(1, count + 1):
+    for number in range(1, case.boards + 1):
         board = Board.make(target, f"1-{number}", SystemClock(), number=number, flash_size=4 * MIB)
         board.timing = target.timing
-        board.rom.restart(mode)
+        board.rom.restart(case.mode)
+        for member in image.flash_members if case.flashed else ():
+            assert member.record is not None
+            board.rom.flash.program(member.record.address, bytes(member.data))
         hub.add(board, board.path)
         made.append(board)
     return made
 
 
-def measure(
-    target: Target, work: str, tool: str, commands: list[list[str]], mode: Mode, image: Path, count: int = 1
-) -> None:
-    """Flash new boards, and check their flash memory afterwards."""
-    with Hub() as hub:
-        made = boards(hub, target, mode, count)
-        times = [run(command) for command in commands]
-        parsed = parse_image(image.read_bytes())
-        for board in made:
-            assert_flashed(board.rom.flash.read, parsed)
-    report(target, work, tool, sum(t for t, _ in times), sum(c for _, c in times), parsed.payload_size * count)
-
-
-def measure_chip(target: Target) -> None:
-    """Run all measurements of one chip once."""
-    small = image_of(target, 256 * KIB - 24 * KIB, Path(f"/run/{target.name}-small"))
-    large = image_of(target, MIB - 24 * KIB, Path(f"/run/{target.name}-large"))
-    dfu_util = ["dfu-util", "-d", target.usb_id, "-a", "0", "-D"]
-    paths = [word for number in range(1, GANG + 1) for word in ("--path", f"1-{number}")]
-    for tool, command in (("esp-dfu", [*OURS, str(small)]), ("dfu-util", [*dfu_util, str(small)])):
-        measure(target, "256 KiB from run-time mode", tool, [command], Mode.RUN_TIME, small)
-    for tool, command in (
-        ("esp-dfu", [*OURS, str(large)]),
-        ("dfu-util", [*dfu_util, str(large)]),
-        ("esp-dfu --strict", [*OURS, "--strict", str(large)]),
-        ("bare ctypes loop, as --strict", [sys.executable, "benchmarks/bare_loop.py", str(large)]),
-    ):
-        if not tool.startswith("bare") or target.name == CHIPS[0]:
-            measure(target, "1 MiB in DFU mode", tool, [command], Mode.DFU, large)
-    one_by_one = [["dfu-util", "-p", f"1-{number}", *dfu_util[1:], str(small)] for number in range(1, GANG + 1)]
-    for tool, commands in (("esp-dfu", [[*OURS, *paths, str(small)]]), ("dfu-util", one_by_one)):
-        measure(target, f"{GANG} boards, 256 KiB each", tool, commands, Mode.RUN_TIME, small, GANG)
+def measure(case: Case) -> None:
+    """Flash new boards by every tool, and check their flash memory afterwards; print one line for each for the host."""
+    target = load_target(case.chip)
+    file = image_of(target, case.size - 24 * KIB, Path(f"/run/{target.name}-{case.size}"))
+    image = parse_image(file.read_bytes())
+    for tool in case.tools:
+        with Hub(case.transfer_time) as hub:
+            made = boards(hub, case, target, image)
+            times = [run(command) for command in commands(case, tool, target, file)]
+            for board in made:
+                assert_flashed(board.rom.flash.read, image)
+        line = {
+            "chip": target.chip,
+            "work": case.work,
+            "tool": tool,
+            "seconds": sum(seconds for seconds, _ in times),
+            "cpu": sum(cpu for _, cpu in times),
+            "bytes": image.payload_size * case.boards,
+        }
+        print("RUN", json.dumps(line), flush=True)
 
 
 def main() -> None:
     """Run all measurements, ESP_DFU_BENCH_ROUNDS times."""
     for _ in range(int(os.environ.get("ESP_DFU_BENCH_ROUNDS", "3"))):
-        for name in CHIPS:
-            measure_chip(load_target(name))
+        for case in CASES:
+            measure(case)
 
 
 main()
