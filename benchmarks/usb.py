@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from esp_dfu_ext.units import MIB
+
 from .vm import runs
 
 
@@ -61,22 +63,26 @@ def tables(medians: dict[Key, Median]) -> str:
     lines: list[str] = []
     missed: list[str] = []
     for chip in dict.fromkeys(chip for chip, _, _ in medians):
-        lines += [
-            f"\n{chip}:\n",
-            "| task | esp-dfu | dfu-util | ratio | esp-dfu, CPU s per MiB | dfu-util, CPU s per MiB |",
-            "|---|---:|---:|---:|---:|---:|",
-        ]
+        lines += [f"\n{chip}:\n", "| task | esp-dfu | dfu-util | ratio |", "|---|---:|---:|---:|"]
         for (of_chip, work, tool), mine in medians.items():
-            if of_chip != chip or tool == "dfu-util":
+            if of_chip != chip or not tool.startswith("esp-dfu"):
                 continue
             theirs = medians[chip, work, "dfu-util"]
             ratio = mine.seconds / theirs.seconds
-            task = work if tool == "esp-dfu" else f"{work}, {tool}"
-            cpu = " | ".join(f"{median.cpu / (median.size / 2**20):.1f}" for median in (mine, theirs))
-            lines.append(f"| {task} | {mine.seconds:.1f} s | {theirs.seconds:.1f} s | {ratio:.2f} | {cpu} |")
+            task = "".join([work, *(f", `{option}`" for option in tool.split()[1:])])
+            lines.append(f"| {task} | {mine.seconds:.1f} s | {theirs.seconds:.1f} s | {ratio:.2f} |")
             if ratio > GOALS.get((chip, work, tool), ratio):
-                missed.append(f"{chip}, {task}: {ratio:.2f}, the goal is {GOALS[chip, work, tool]}")
+                missed.append(f"{chip}, {task}: {ratio:.3f}, the goal is {GOALS[chip, work, tool]}")
     return "\n".join([*lines, "", *missed])
+
+
+def every_run(medians: dict[Key, Median]) -> str:
+    """Return all medians with CPU seconds, in Markdown."""
+    rows = [
+        f"| {chip} | {work} | {tool} | {median.seconds:.1f} | {median.cpu / (median.size / MIB):.1f} |"
+        for (chip, work, tool), median in medians.items()
+    ]
+    return "\n".join(["| chip | task | tool | seconds | CPU seconds per MiB |", "|---|---|---|---:|---:|", *rows])
 
 
 def save(medians: dict[Key, Median], rounds: int, path: Path) -> None:
@@ -103,6 +109,7 @@ def main() -> None:
     medians = measure(rounds)
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPUs, medians of {rounds} rounds\n")
     print(tables(medians))
+    print(every_run(medians))
     if len(sys.argv) > 2:
         save(medians, rounds, Path(sys.argv[2]))
 

@@ -159,10 +159,18 @@ def _steps(heading: str, y: float, height: float, steps: Sequence[tuple[str, str
 # --- the speed --------------------------------------------------------------------------------------------
 
 SPEEDS = ROOT / "benchmarks" / "usb.json"
-OURS, OURS_STRICT, THEIRS = "#2f81f7", "#8dbbf5", "#8b949e"
-NOTES = {"4 boards, 256 KiB each": "(dfu-util: one after the other)"}
+LINES = {  # work, in two lines
+    "4 boards, 256 KiB each": ("4 boards, 256 KiB each", "(dfu-util: one after the other)"),
+    "1 MiB in DFU mode, 1 ms more per transfer": ("1 MiB in DFU mode", "(1 ms more per transfer)"),
+}
 CHIPS = {"ESP32-S2": "ESP32-S2", "ESP32-S3": "ESP32-S3 (-P4 and -S31 alike)"}
-TOOLS = {"esp-dfu": OURS, "esp-dfu --strict": OURS_STRICT, "dfu-util": THEIRS}
+TOOLS = {  # colours
+    "esp-dfu": "#2f81f7",
+    "esp-dfu --skip-flashed": "#1f6f43",
+    "esp-dfu --strict": "#8dbbf5",
+    "esp-dfu --no-loader": "#c4dcf9",
+    "dfu-util": "#8b949e",
+}
 
 
 def speed() -> str:
@@ -174,7 +182,7 @@ def speed() -> str:
     parts = [
         text(0, 18, "Time to flash simulated chips, in seconds (less is better)", 15, fill=GREY, font_weight=600),
         text(0, 38, _conditions(measured), 12, fill=GREY),
-        *_legend(62),
+        *_legend(62, [tool for tool in TOOLS if any(of == tool for _, _, of in seconds)]),
     ]
     y = 84.0
     for chip in dict.fromkeys(chip for chip, _, _ in seconds):
@@ -184,8 +192,8 @@ def speed() -> str:
         for work in dict.fromkeys(work for of, work, _ in seconds if of == chip):
             bars = [(tool, seconds[chip, work, tool]) for tool in TOOLS if (chip, work, tool) in seconds]
             middle = y + (len(bars) * (bar + gap) - gap) / 2
-            note = NOTES.get(work, "")
-            parts.append(text(left - 12, middle + (-3 if note else 4.5), work, 13, fill=GREY, text_anchor="end"))
+            label, note = LINES.get(work, (work, ""))
+            parts.append(text(left - 12, middle + (-3 if note else 4.5), label, 13, fill=GREY, text_anchor="end"))
             if note:
                 parts.append(text(left - 12, middle + 13, note, 12, fill=GREY, text_anchor="end"))
             for tool, time in bars:
@@ -204,11 +212,12 @@ def _conditions(measured: dict[str, Any]) -> str:
     )
 
 
-def _legend(y: float) -> list[str]:
+def _legend(y: float, tools: list[str]) -> list[str]:
     parts, x = [], 0.0
-    for colour, words in ((OURS, "esp-dfu"), (OURS_STRICT, "esp-dfu --strict"), (THEIRS, "dfu-util 0.11")):
-        parts += [box(x, y - 11, 12, 12, 2, fill=colour), text(x + 18, y, words, 13, fill=GREY)]
-        x += 18 + 7.5 * len(words) + 24
+    for tool in tools:
+        words = "dfu-util 0.11" if tool == "dfu-util" else tool
+        parts += [box(x, y - 11, 12, 12, 2, fill=TOOLS[tool]), text(x + 18, y, words, 13, fill=GREY)]
+        x += 18 + 7.2 * len(words) + 18
     return parts
 
 
