@@ -10,6 +10,7 @@ from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import TransferTimeoutError, UsageError
 from esp_dfu_ext.simulator import Board, simulate_text
+from esp_dfu_ext.simulator.timing import ChipTime
 
 from .kit.archives import FILES, KIB, File, archive, checked, content, image_of
 from .kit.boards import make_rig, open_board
@@ -48,6 +49,17 @@ def test_requests_take_the_time_of_the_loop(name: str) -> None:
             sync(board)
         assert _seconds(board, DNLOAD, block) == pytest.approx(download)
         assert _seconds(board, GETSTATUS, length=6) == pytest.approx(request)
+
+
+def test_what_the_simulation_takes_is_part_of_the_chips_time() -> None:
+    clock = VirtualClock()
+    time = ChipTime(clock)
+    for simulation, passed in ((0.001, 0.004), (0.006, 0.006), (0.001, 0.002), (1.0, 1.0), (0.0, 0.0), (0.0, 0.003)):
+        started = clock.monotonic()
+        time.begin()
+        clock.sleep(simulation)
+        time.spend(0.004)
+        assert clock.monotonic() - started == pytest.approx(passed)
 
 
 def test_each_byte_of_a_serial_answer_takes_1_ms() -> None:

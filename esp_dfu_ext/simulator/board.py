@@ -14,7 +14,7 @@ from .apps import App
 from .nor import NorFlash
 from .registers import ArmedWatchdog
 from .rom import ControlStall, ControlTimeout, Rom, TransferNak
-from .timing import request_time, work_time
+from .timing import ChipTime, request_time, work_time
 
 DFU_INTERFACE = 2
 SERIAL_INTERFACES = (0, 1)  # the CDC interface's control and data half; Linux binds cdc_acm to both
@@ -188,6 +188,7 @@ class Board:
 
     def __post_init__(self) -> None:
         self.device: Rom | App = self.rom
+        self._time = ChipTime(self.clock)
 
     @classmethod
     def make(cls, target: Target, path: str, clock: Clock, *, number: int = 0, flash_size: int | None = None) -> Board:
@@ -316,6 +317,7 @@ class Board:
             raise ControlTimeout
 
         def answer() -> bytes:
+            self._time.begin()
             answered = self.device.control(request_type, request, value, data, length)
             self._spend_request(download=is_dfu and request == Request.DFU_DNLOAD)
             if isinstance(self.device, App):
@@ -344,6 +346,7 @@ class Board:
         rom = self._listening_rom()
 
         def answer() -> bytes:
+            self._time.begin()
             rom.bulk_out(endpoint, data, self.clock.monotonic())
             self._spend(0.0)
             return b""
@@ -361,6 +364,7 @@ class Board:
         rom = self._listening_rom()
 
         def answer() -> bytes:
+            self._time.begin()
             packet = rom.bulk_in(endpoint, self.clock.monotonic())
             self._spend(self.timing.serial_byte if self.timing else 0.0)
             return packet
@@ -401,7 +405,7 @@ class Board:
         """Let time pass, and the time that the flash memory takes for its work."""
         work = self.rom.spi_flash.take_work()
         if self.timing is not None:
-            self.clock.sleep(seconds + work_time(self.timing, work))
+            self._time.spend(seconds + work_time(self.timing, work))
 
     def _answer(self, at: Request | Moment, answer: Answer) -> bytes:
         """Return the ROM's answer, changed by the first fault that is due."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..clock import Clock
 from ..target import Timing
 from ..units import MIB
+
+_MAX_LATE = 0.005  # seconds; more than that is a simulation that cannot keep up
 
 
 @dataclass
@@ -42,3 +45,31 @@ def work_time(timing: Timing, work: Work) -> float:
         + work.programs * timing.program
         + work.verified / MIB * timing.verify_per_mib
     )
+
+
+class ChipTime:
+    """Lets the time of a chip pass, in real time too.
+
+    What the simulation takes, and what a sleep is too long, counts towards the chip's time. What the simulation is late
+    all the same it makes up for in the next requests.
+
+    Args:
+        clock: Time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began = 0.0
+        self._late = 0.0
+
+    def begin(self) -> None:
+        """Begin a request."""
+        self._began = self._clock.monotonic() - self._late
+
+    def spend(self, seconds: float) -> None:
+        """Wait until the request has taken this long."""
+        end = self._began + seconds
+        left = end - self._clock.monotonic()
+        if left > 0:
+            self._clock.sleep(left)
+        self._late = min(max(0.0, self._clock.monotonic() - end), _MAX_LATE)
