@@ -112,8 +112,6 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "COLUMNS", "FORCE_COLOR", "NO_COLOR",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
-    if os.environ.get("MUTANT_UNDER_TEST") == "stats":  # mutmut counts calls in this process only
-        monkeypatch.delenv("MUTANT_UNDER_TEST")
 
 
 @pytest.fixture(autouse=True)
