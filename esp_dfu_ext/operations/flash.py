@@ -37,8 +37,8 @@ from ..loader.rom_loader import preloading
 from ..usb.handle import UsbHandle
 from .acquaint import BoardLoader, check_fits, refuse_other_board, refuse_unbootable
 from .board_port import BoardPort
-from .flash_setup import FlashSetup
-from .results import BoardSkipped, FlashResult
+from .flash_setup import BoardSkipped, FlashSetup
+from .results import FlashResult
 from .verify import check_flash, ready
 
 

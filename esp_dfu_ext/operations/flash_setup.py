@@ -70,3 +70,12 @@ class FlashSetup:
         if loader is None or not loader.use or options.no_loader:
             return False
         return loader.fast_loop or options.identify or options.skip_flashed or options.verify
+
+
+class BoardSkipped(Exception):
+    """The board has a serial number or MAC address that was to be left alone; nothing was written to it."""
+
+    def __init__(self, serial: str | None, mac: str | None = None) -> None:
+        super().__init__(serial or mac)
+        self.serial = serial
+        self.mac = mac

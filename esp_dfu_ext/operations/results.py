@@ -73,12 +73,3 @@ class WatchResult:
     failed: int
     first_error: EspDfuError | None
     stopped: KeyboardInterrupt | None
-
-
-class BoardSkipped(Exception):
-    """The board has a serial number or MAC address that was to be left alone; nothing was written to it."""
-
-    def __init__(self, serial: str | None, mac: str | None = None) -> None:
-        super().__init__(serial or mac)
-        self.serial = serial
-        self.mac = mac

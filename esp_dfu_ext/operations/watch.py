@@ -18,9 +18,9 @@ from functools import partial
 from ..dfu.discovery import DfuInterface, device_at, find
 from ..errors import EspDfuError, UsbError, UsbUnavailableError
 from ..events import AlreadyFlashed, BoardLeft, DeviceFound, Event, Failed, Waiting
-from .flash_setup import FlashSetup
+from .flash_setup import BoardSkipped, FlashSetup
 from .gang import BoardThread, Gang
-from .results import BoardSkipped, FlashOutcome, WatchResult
+from .results import FlashOutcome, WatchResult
 
 WATCH_INTERVAL = 0.2  # seconds between two scans: short enough for people, long enough for an idle CPU
 # A board that is away for less was restarted or has a loose contact; nobody changes boards so quickly.
