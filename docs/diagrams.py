@@ -206,8 +206,9 @@ def speed() -> str:
 
 
 def _conditions(measured: dict[str, Any]) -> str:
+    rounds = "One round" if measured["rounds"] == 1 else f"Median of {measured['rounds']} rounds"
     return (
-        f"Median of {measured['rounds']} rounds, {measured['date']}, on the Linux USB stack of a virtual machine "
+        f"{rounds}, {measured['date']}, on the Linux USB stack of a virtual machine "
         f"({measured['machine']}); {measured['conditions']}"
     )
 
