@@ -6,8 +6,8 @@
 Both tools flash the same simulated chips behind USB/IP, in turns. The chips take their own time: what a request took
 in the executed ROM, with the bus, and what a data sheet says about the flash memory. The virtual machine's clock stands
 still while programs compute, so the figures do not depend on the computer or on what else it does. With
-``--real-time`` what the tools, the simulation and the virtual machine compute counts too, and the table of all runs has
-CPU seconds; it takes 15 minutes a round on an idle computer.
+``--real-time``, the computing time of the tools, the simulation and the virtual machine is included, and the table of
+all runs has CPU seconds; a round takes 15 minutes on an idle computer.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from esp_dfu_ext import build
 from esp_dfu_ext.clock import SystemClock
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.image.format import DfuImage, parse_image
-from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator import Board, program
 from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.target import Target, load_target
 from esp_dfu_ext.units import KIB, MIB
@@ -98,9 +98,8 @@ def boards(hub: Hub, case: Case, target: Target, image: DfuImage) -> list[Board]
         board = Board.make(target, f"1-{number}", SystemClock(), number=number, flash_size=4 * MIB)
         board.timing = target.timing
         board.rom.restart(case.mode)
-        for member in image.flash_members if case.flashed else ():
-            assert member.record is not None
-            board.rom.flash.program(member.record.address, bytes(member.data))
+        if case.flashed:
+            program(board, image)
         hub.add(board, board.path)
         made.append(board)
     return made

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def runs(module: str, rounds: int, *keys: str, real_time: bool = True) -> dict[Any, list[dict[str, Any]]]:
     """Run a module in the virtual machine; return its ``RUN`` lines by their values of `keys`. Exits if it fails.
 
-    Without `real_time` the guest's clock counts what chips and bus take, but not what programs compute.
+    Without `real_time`, the guest's clock advances with the time of chips and bus, but not with computing time.
     """
     command = [sys.executable, "tests/real_usb/vm/boot.py", "-m", module]
     env = {

@@ -265,7 +265,7 @@ def test_board_that_leaves_while_it_is_asked_is_gone(rig: Rig, port: BulkSerialP
     ("flash_id", "size"), [(0x1640EF, 4 << 20), (0x18A1C8, 16 << 20), (0x01861F, None), (0x14861F, None), (0, None)]
 )
 def test_size_of_flash_memory_by_its_id(flash_id: int, size: int | None) -> None:
-    assert rom_loader._flash_size(flash_id) == size  # 0x1F is Adesto, whose IDs do not end with the size
+    assert rom_loader.flash_size_of(flash_id) == size  # 0x1F is Adesto, whose IDs do not end with the size
 
 
 @pytest.mark.parametrize("name", KNOWN)

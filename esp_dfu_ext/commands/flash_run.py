@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 _LONGEST_WAIT = 24 * 3600  # seconds
 
 
+def check_path(path: str) -> None:
+    """Check the value of `--path`.
+
+    Raises:
+        UsageError: It is not a port path.
+    """
+    if not is_port_path(path):
+        raise UsageError(f"{path!r} is not a port path; expected one like 1-2.")
+
+
 def check_mac(mac: str) -> None:
     """Check the value of `--mac`.
 
@@ -55,8 +65,7 @@ class FlashArguments(FlashOptions):
             UsageError: The message says what to use instead.
         """
         for path in self.paths:
-            if not is_port_path(path):
-                raise UsageError(f"{path!r} is not a port path; expected one like 1-2.")
+            check_path(path)
         if self.mac is not None:
             self._check_mac(self.mac)
         if sum((bool(self.paths), self.all, self.serial is not None)) > 1:

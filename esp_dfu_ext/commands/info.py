@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..dfu.spec import Mode
-from ..errors import DeviceNotFoundError, OtherPathError, UsageError
+from ..errors import DeviceNotFoundError, OtherPathError
 from ..operations.info import BoardInfo, board_infos
 from ..ui import documents
 from ..units import format_size
-from ..usb.descriptors import is_port_path
+from .flash_run import check_path
 from .session import Session
 
 
@@ -22,8 +22,7 @@ def info(session: Session, paths: Sequence[str], *, as_json: bool = False) -> in
         as_json: Print a JSON document instead.
     """
     for path in paths:
-        if not is_port_path(path):
-            raise UsageError(f"{path!r} is not a port path; expected one like 1-2.")
+        check_path(path)
     targets = session.targets()
     bus = session.open_bus(session.make_simulation(targets))
     boards = list(board_infos(bus, targets, session.clock, paths))

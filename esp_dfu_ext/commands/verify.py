@@ -13,8 +13,7 @@ from ..operations.verify import VerifyResult, verify_board
 from ..ui import documents, views
 from ..units import format_size
 from ..usb.bus import Bus
-from ..usb.descriptors import is_port_path
-from .flash_run import check_mac
+from .flash_run import check_mac, check_path
 from .inputs import BuiltImage
 from .session import Session, near
 
@@ -42,8 +41,8 @@ def verify(
         wait: Seconds to wait for it.
         as_json: Print a JSON document instead.
     """
-    if path is not None and not is_port_path(path):
-        raise UsageError(f"{path!r} is not a port path; expected one like 1-2.")
+    if path is not None:
+        check_path(path)
     if mac is not None:
         check_mac(mac)
     if sum(given is not None for given in (path, serial, mac)) > 1:

@@ -35,14 +35,18 @@ def check_image(image: DfuImage, target: Target) -> list[str]:
         problems.append("The image has no flash file: the ROM would report success and write nothing.")
     problems += _name_problems(image, limits.name_length)
     problems += _content_problems(image)
-    params = image.flash_params
-    chip_size = params.chip_size if params is not None else target.flash.assumed_size
     regions = [
         Region(member.record.address, len(member.data), member.name)
         for member in image.flash_members
         if member.record is not None
     ]
-    return problems + check_regions(regions, chip_size, target)
+    return problems + check_regions(regions, chip_size(image, target), target)
+
+
+def chip_size(image: DfuImage, target: Target) -> int:
+    """Return the size of the flash memory that the ROM takes an image for, in bytes."""
+    params = image.flash_params
+    return params.chip_size if params is not None else target.flash.assumed_size
 
 
 def _name_problems(image: DfuImage, longest: int) -> list[str]:

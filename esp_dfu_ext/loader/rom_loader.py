@@ -1,7 +1,7 @@
-"""What the ROM's serial loader tells of a board, read with esptool's own classes.
+"""What the ROM's serial loader reports about a board, read with esptool's own classes.
 
 esptool knows where each chip keeps its MAC address and revision and how its flash memory is asked for its size. It is
-imported here only, at the first use, and prints nothing: no method that writes to its log is called.
+imported only at the first use, and prints nothing: no method that writes to its log is called.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class RomLoader:
         mac = self._ask("read the MAC address", lambda: bytes(self._esp.read_mac()).hex(":"))
         self._attach()
         flash_id: int = self._ask("read the flash memory's ID", lambda: self._esp.flash_id())
-        size = self._ask("say how large that is", lambda: _flash_size(flash_id))
+        size = self._ask("say how large that is", lambda: flash_size_of(flash_id))
         return Identity(mac, size, flash_id, security)
 
     def revision(self) -> int:
@@ -197,8 +197,8 @@ def preloading() -> Iterator[None]:
             thread.join()
 
 
-def _flash_size(flash_id: int) -> int | None:
-    """Return the size in bytes that a JEDEC ID stands for, or None."""
+def flash_size_of(flash_id: int) -> int | None:
+    """Return the size in bytes that a JEDEC ID stands for by esptool's list, or None."""
     from esptool.cmds import DETECTED_FLASH_SIZES
 
     size = DETECTED_FLASH_SIZES.get(flash_id >> 16) if flash_id & 0xFF != _ADESTO else None

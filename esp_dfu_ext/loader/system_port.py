@@ -11,14 +11,13 @@ import serial
 from ..clock import Clock, Deadline
 from ..errors import DeviceGoneError, TransferTimeoutError, UsbError
 from ..usb.bus import UsbDevice
-from ..usb.serial_ports import SerialPort, of_device
+from ..usb.serial_ports import LIST_INTERVAL, SerialPort, of_device
 from ..usb.system_port import PORT_ERRORS, first_line, has_left, open_serial_port
 from ..usb.trace import Trace
 from .port import LoaderPort
 
 _SLICE = 0.02  # seconds for which the system waits for a byte before the time is looked at
 _WRITE_TIMEOUT = 0.25  # seconds for one write; the system's driver has a buffer
-_LOOK = 0.2  # seconds between two lists of the system's serial ports
 
 
 class SystemSerialPort(LoaderPort):
@@ -105,5 +104,5 @@ def find_system_port(
         found = of_device(
             list_ports(), device.vid, device.pid, device.path, same_buses=same_buses, serial=serial_number
         )
-        if found is not None or not deadline.sleep(_LOOK):
+        if found is not None or not deadline.sleep(LIST_INTERVAL):
             return found

@@ -19,6 +19,7 @@ from ..errors import (
 )
 from ..events import BoardIdentified, EventSink, Notice
 from ..image.changes import changed_image
+from ..image.check import chip_size
 from ..image.esp_image import app_of_chip, is_signed, read_header
 from ..image.firmware import image_files
 from ..image.format import DfuImage, md5
@@ -36,7 +37,7 @@ _PORT_PATIENCE = 1.0
 
 
 class BoardLoader:
-    """The serial loader of an open board; of no use, but no obstacle either, where it does not answer.
+    """The serial loader of an open board. A loader that does not answer does not stop the flash.
 
     Attributes:
         synchronized: The chip has answered a SYNC, or may have heard one.
@@ -69,7 +70,7 @@ class BoardLoader:
         self._target = target
         self._clock = clock
         self._on_event = on_event
-        self._mac = serial if target.usb.serial == "mac" else None  # its serial number, if that is its MAC address
+        self._mac = known_mac(target, serial, None)
         self._port: LoaderPort | None = None
         self.synchronized = self.answered = False
         self.identity: Identity | None = None
@@ -179,10 +180,9 @@ class BoardLoader:
         if rom is None:
             self._notice(f"Port {path}: what is flashed already is unknown; the whole image is sent.")
             return image
-        params, target = image.flash_params, self._target
         try:
-            rom.set_flash_size(params.chip_size if params is not None else target.flash.assumed_size)
-            return changed_image(image, target, lambda at, data: rom.md5(at, len(data)) == md5(data).digest())
+            rom.set_flash_size(chip_size(image, self._target))
+            return changed_image(image, self._target, lambda at, data: rom.md5(at, len(data)) == md5(data).digest())
         except DeviceGoneError:
             raise
         except (SerialLoaderError, UsbError) as error:
@@ -249,6 +249,13 @@ def boot_problems(image: DfuImage, target: Target, security: Security) -> list[s
     if security.secure_boot and unsigned:
         problems.append(f"Secure Boot is enabled on the board, but {unsigned[0].name} is not signed.")
     return problems
+
+
+def known_mac(target: Target, serial: str | None, identity: Identity | None) -> str | None:
+    """Return a board's MAC address: the one that its loader tells, else its serial number where that is the same."""
+    if identity is not None:
+        return identity.mac
+    return serial if target.usb.serial == "mac" else None
 
 
 def refuse_other_board(expected: str | None, mac: str | None, path: str) -> None:

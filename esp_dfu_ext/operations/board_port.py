@@ -1,4 +1,4 @@
-"""Look at the port of a board: whether the board has left it, what came back, what is there after a bus reset."""
+"""Look at the port of a board: whether the board has left it, what came back, what a bus reset leaves on it."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ import serial
 
 from ..errors import EspDfuError, SerialLoaderError, SerialPortError
 from ..image.esp_image import own_configuration
+from ..loader.rom_loader import flash_size_of
 from ..target import Target
 from ..usb.system_port import PORT_ERRORS, first_line, has_left, open_serial_port
 from ..usb.trace import Trace
@@ -25,7 +26,6 @@ from ..usb.trace import Trace
 _ATTEMPTS = 7  # connections, each of several SYNCs, as esptool's own default
 _SILENCE = 3.0  # seconds without an answer where esptool sets no other limit
 _NO_FLASH = (0x000000, 0xFFFFFF, 0xFFFF3F)  # flash IDs if nothing answers; esptool, cmds.py
-_ADESTO = 0x1F  # vendor whose flash IDs do not end with the size
 _RESTART_STAGE = 1 << 31 | 5 << 28 | 1 << 8 | 2  # enable, stage 0 resets the RTC; esptool, watchdog_reset
 _RESTART_TICKS = 2000  # as above
 _Result = TypeVar("_Result")
@@ -120,8 +120,7 @@ class EsptoolChip:
         flash_id = self._call("read the flash ID", lambda: loader.flash_id())
         if flash_id in _NO_FLASH:
             raise SerialLoaderError(f"No flash memory answers the chip on {self._port_name} (ID {flash_id:#08x}).")
-        name = self._esptool.cmds.DETECTED_FLASH_SIZES.get(flash_id >> 16) if flash_id & 0xFF != _ADESTO else None
-        size: int | None = None if name is None else self._esptool.util.flash_size_bytes(name)
+        size = self._call("say how large that is", lambda: flash_size_of(flash_id))
         assumed = size or 1 << max(image_end - 1, 1).bit_length()
         if size is None or image_end <= size:
             self._call("set the flash size", lambda: loader.flash_set_parameters(assumed))
@@ -161,7 +160,7 @@ class EsptoolChip:
             self._call("leave the stub", lambda: self._loader.soft_reset(True))
 
     def restart(self) -> None:
-        """Restart the chip by the watchdog of its RTC, upon which its pins decide anew what it starts.
+        """Restart the chip by the watchdog of its RTC, upon which its pins decide again what it starts.
 
         The chip may be gone before its last answer, so errors mean nothing here.
         """

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from ..dfu.access import ACCESS_DELAY, open_interface, until_accessible
 from ..dfu.detach import detach_and_wait
@@ -28,16 +27,16 @@ from ..events import (
     Flashed,
     PartsSkipped,
     Phase,
-    PhaseFinished,
     PhaseStarted,
     Progress,
 )
 from ..image.format import DfuImage
-from ..loader.rom_loader import preloading
+from ..loader.rom_loader import Identity, preloading
 from ..usb.handle import UsbHandle
-from .acquaint import BoardLoader, check_fits, refuse_other_board, refuse_unbootable
+from .acquaint import BoardLoader, check_fits, known_mac, refuse_other_board, refuse_unbootable
 from .board_port import BoardPort
-from .flash_setup import BoardSkipped, FlashSetup
+from .flash_setup import BoardSkipped, FlashSetup, Written
+from .phases import timed
 from .results import FlashResult
 from .verify import check_flash, ready
 
@@ -59,17 +58,7 @@ def flash_board(setup: FlashSetup, selector: Selector, skip: Collection[str] = (
         with preloading() if setup.uses_loader else nullcontext():
             return flash.run(selector, skip)
     except KeyboardInterrupt as stop:
-        incomplete = flash.written in (_Written.PART, _Written.ALL)
-        raise InterruptedByUserError.by(stop, flash.stopped_where, incomplete=incomplete) from None
-
-
-class _Written(enum.Enum):
-    """What a flash has written to flash memory so far."""
-
-    NOTHING = "Nothing was written."
-    PART = "The image in flash memory may be incomplete."
-    ALL = "The whole image was sent, but the chip has not confirmed it."
-    CONFIRMED = "The chip has confirmed the whole image."
+        raise InterruptedByUserError.by(stop, flash.stopped_where, incomplete=flash.written.incomplete) from None
 
 
 class _BoardFlash:
@@ -93,7 +82,7 @@ class _BoardFlash:
         self._path = ""
         self._loader: BoardLoader | None = None
         self.stopped_where = " while looking for a board; nothing was written"
-        self.written = _Written.NOTHING
+        self.written = Written.NOTHING
 
     def run(self, selector: Selector, skip: Collection[str]) -> FlashResult:
         wait = self._options.wait
@@ -119,7 +108,7 @@ class _BoardFlash:
             with open_interface(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
                 self._meet(handle, interface, serial)
-                refuse_other_board(selector.mac, self._known_as(serial), self._path)
+                refuse_other_board(selector.mac, known_mac(self._target, serial, self._identity), self._path)
                 if self._mac in skip:
                     raise BoardSkipped(None, self._mac)
                 self._compare()
@@ -142,12 +131,8 @@ class _BoardFlash:
         self._on_event(Flashed(self._path, size, seconds, status, state, skipped))
         return FlashResult(self._path, serial, size, seconds, status, state, after_reset, self._mac, skipped)
 
-    @contextmanager
-    def _phase(self, phase: Phase) -> Iterator[None]:
-        started = self._clock.monotonic()
-        self._on_event(PhaseStarted(self._path, phase))
-        yield
-        self._on_event(PhaseFinished(self._path, phase, self._clock.monotonic() - started))
+    def _phase(self, phase: Phase) -> AbstractContextManager[None]:
+        return timed(phase, self._path, self._clock, self._on_event)
 
     def _serial_of(self, interface: DfuInterface, permitted: float) -> str | None:
         patience = permitted - self._clock.monotonic()
@@ -160,11 +145,12 @@ class _BoardFlash:
             return None
 
     @property
-    def _mac(self) -> str | None:
-        return self._loader.identity.mac if self._loader is not None and self._loader.identity is not None else None
+    def _identity(self) -> Identity | None:
+        return self._loader.identity if self._loader is not None else None
 
-    def _known_as(self, serial: str | None) -> str | None:
-        return serial if self._target.usb.serial == "mac" and serial else self._mac
+    @property
+    def _mac(self) -> str | None:
+        return self._identity.mac if self._identity is not None else None
 
     def _meet(self, handle: UsbHandle, interface: DfuInterface, serial: str | None) -> None:
         """Take the chip into its fast loop, and check the image against what the board says of itself."""
@@ -178,7 +164,7 @@ class _BoardFlash:
             self._loader.greet(handle)
         if verify:
             ready(self._loader, self.written.value)
-        identity = self._loader.identity
+        identity = self._identity
         if identity is not None:
             check_fits(self._image, self._target, identity, self._path, self._on_event)
             refuse_unbootable(
@@ -212,7 +198,7 @@ class _BoardFlash:
         """Compare flash memory with the image once more, without DFU."""
         if not self._options.verify or self._loader is None:
             return
-        rom, identity = ready(self._loader, self.written.value), self._loader.identity
+        rom, identity = ready(self._loader, self.written.value), self._identity
         encrypted = identity is not None and identity.security.flash_encryption
         try:
             with self._phase(Phase.CHECK):
@@ -262,7 +248,7 @@ class _BoardFlash:
             state = back_to_idle(device, self._clock)
             self.stopped_where = f". {self.written.value} The board on port {self._path} {state}"
             raise
-        self.written = _Written.CONFIRMED
+        self.written = Written.CONFIRMED
         self.stopped_where = (
             f" after the flash. The board on port {self._path} reported {answer.status} in {answer.state}"
         )
@@ -292,9 +278,9 @@ class _BoardFlash:
 
     def _note_written(self, event: Event) -> None:
         if isinstance(event, Progress) and event.name:
-            self.written = _Written.PART  # the file's first bytes come next, and erase its sectors
+            self.written = Written.PART  # the file's first bytes come next, and erase its sectors
         elif isinstance(event, PhaseStarted) and event.phase is Phase.VERIFY:
-            self.written = _Written.ALL
+            self.written = Written.ALL
         self._on_event(event)
 
     def _port_of(self, interface: DfuInterface) -> BoardPort:

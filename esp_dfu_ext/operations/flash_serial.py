@@ -1,14 +1,14 @@
 """Flash one board through its own serial port, for computers that have no driver for DFU.
 
-In download mode the same USB device has a serial port beside DFU. The image is the same checked dfu.bin; esptool
+In download mode the same USB device also has a serial port. The image is the same checked dfu.bin; esptool
 writes its files, and the chip computes their MD5s from its flash memory, as it does over DFU.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from ..clock import Deadline
 from ..dfu.discovery import Selector, is_same_serial
@@ -22,17 +22,18 @@ from ..errors import (
     SeveralPortsError,
     UsageError,
 )
-from ..events import DeviceFound, Flashed, Phase, PhaseFinished, PhaseStarted, Progress, Waiting
+from ..events import DeviceFound, Flashed, Phase, Progress, Waiting
 from ..image.format import Member
 from ..target import Target
 from ..units import format_size
-from ..usb.serial_ports import SerialPort, serial_ports
+from ..usb.serial_ports import LIST_INTERVAL, SerialPort, serial_ports
+from ..usb.system_port import has_left
 from .board_port import LEAVING_TIME
 from .esptool_chip import EsptoolChip
-from .flash_setup import FlashSetup
+from .flash_setup import FlashSetup, Written
+from .phases import timed
 from .results import FlashResult
 
-SCAN_INTERVAL = 0.2  # seconds between two lists of the ports
 STATUS = "OK"  # of a flash whose MD5s match; there is no bState over serial
 FindPorts = Callable[[], Sequence[SerialPort]]
 
@@ -65,7 +66,9 @@ def flash_over_serial(
         return flash.run(flash.choose(selector, ports, same_buses=same_buses))
     except KeyboardInterrupt as stop:
         where = f" while flashing over {flash.port}" if flash.port else " while looking for a board"
-        raise InterruptedByUserError.by(stop, f"{where}. {flash.written}", incomplete=flash.incomplete) from None
+        raise InterruptedByUserError.by(
+            stop, f"{where}. {flash.written.value}", incomplete=flash.written.incomplete
+        ) from None
 
 
 class _SerialFlash:
@@ -73,8 +76,7 @@ class _SerialFlash:
 
     Attributes:
         port: Name of the serial port, empty until it is chosen.
-        written: What is in flash memory so far, as a sentence.
-        incomplete: A part of the image was written, but not all of it.
+        written: What it has written so far.
     """
 
     def __init__(self, setup: FlashSetup) -> None:
@@ -84,8 +86,7 @@ class _SerialFlash:
         self._clock = setup.clock
         self._on_event = setup.on_event
         self.port = ""
-        self.written = "Nothing was written."
-        self.incomplete = False
+        self.written = Written.NOTHING
 
     def choose(self, selector: Selector, ports: FindPorts, *, same_buses: bool) -> SerialPort:
         """Return the serial port of the board, waiting for it as long as the options say."""
@@ -98,7 +99,7 @@ class _SerialFlash:
                 if left <= 0:
                     raise
                 self._on_event(Waiting(left))
-                deadline.sleep(SCAN_INTERVAL)
+                deadline.sleep(LIST_INTERVAL)
 
     def _choose_now(self, selector: Selector, ports: Sequence[SerialPort], *, same_buses: bool) -> SerialPort:
         chip, usb = f"{self._target.chip} ({self._target.usb_id})", self._target.usb
@@ -148,7 +149,7 @@ class _SerialFlash:
                 else:
                     chip.leave_stub()
         except EspDfuError as error:
-            error.notes += (self.written,)
+            error.notes += (self.written.value,)
             raise
         size = self._image.payload_size
         self._on_event(Flashed(port.name, size, seconds, STATUS, ""))
@@ -170,7 +171,7 @@ class _SerialFlash:
             try:
                 return self._connect_once(port)
             except SerialPortError:  # not there yet, or udev has not given access to it yet
-                if not deadline.sleep(SCAN_INTERVAL):
+                if not deadline.sleep(LIST_INTERVAL):
                     raise
 
     def _connect_once(self, port: SerialPort) -> EsptoolChip:
@@ -186,7 +187,7 @@ class _SerialFlash:
         """Return whether the port is gone or is a new one; the kernel needs a moment to notice."""
         deadline = Deadline(self._clock, LEAVING_TIME)
         while node is not None and _node(port) == node:
-            if not deadline.sleep(SCAN_INTERVAL):
+            if not deadline.sleep(LIST_INTERVAL):
                 return False
         return node is not None
 
@@ -203,7 +204,7 @@ class _SerialFlash:
         total, done = self._image.payload_size, 0
         with self._phase(Phase.DOWNLOAD, total):
             for member in self._image.flash_members:
-                self.written, self.incomplete = "The image in flash memory may be incomplete.", True
+                self.written = Written.PART
 
                 def report(count: int, name: str = member.name) -> None:
                     nonlocal done
@@ -223,29 +224,20 @@ class _SerialFlash:
                         f"{member.name} at {_address(member):#x} has MD5 {there} in flash memory; expected {sent}.",
                         reason="md5",
                     )
-        self.written, self.incomplete = "The chip has confirmed the whole image.", False
+        self.written = Written.CONFIRMED
 
     def _restart(self, chip: EsptoolChip) -> str:
         """Restart the chip, and return what was on the port afterwards."""
         with self._phase(Phase.RESET):
             chip.restart()
             deadline = Deadline(self._clock, self._target.dfu.return_timeout / 3)
-            while self._is_there():
-                if not deadline.sleep(SCAN_INTERVAL):
+            while not has_left(self.port):
+                if not deadline.sleep(LIST_INTERVAL):
                     return "still the same serial port: the watchdog did not restart it"
         return "nothing"
 
-    def _is_there(self) -> bool:
-        if os.name == "posix":
-            return os.path.exists(self.port)  # noqa: PTH110
-        return any(port.name == self.port for port in serial_ports())
-
-    @contextmanager
-    def _phase(self, phase: Phase, total: int = 0) -> Iterator[None]:
-        started = self._clock.monotonic()
-        self._on_event(PhaseStarted(self.port, phase, total))
-        yield
-        self._on_event(PhaseFinished(self.port, phase, self._clock.monotonic() - started))
+    def _phase(self, phase: Phase, total: int = 0) -> AbstractContextManager[None]:
+        return timed(phase, self.port, self._clock, self._on_event, total)
 
 
 def _node(port: str) -> tuple[int, int] | None:

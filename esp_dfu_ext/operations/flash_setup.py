@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,6 +71,20 @@ class FlashSetup:
         if loader is None or not loader.use or options.no_loader:
             return False
         return loader.fast_loop or options.identify or options.skip_flashed or options.verify
+
+
+class Written(enum.Enum):
+    """What a flash has written to flash memory so far."""
+
+    NOTHING = "Nothing was written."
+    PART = "The image in flash memory may be incomplete."
+    ALL = "The whole image was sent, but the chip has not confirmed it."
+    CONFIRMED = "The chip has confirmed the whole image."
+
+    @property
+    def incomplete(self) -> bool:
+        """True if flash memory may hold less than the whole image."""
+        return self in (Written.PART, Written.ALL)
 
 
 class BoardSkipped(Exception):

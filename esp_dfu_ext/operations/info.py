@@ -14,7 +14,7 @@ from ..events import EventSink, Waiting, ignore
 from ..loader.rom_loader import Identity
 from ..target import Target
 from ..usb.bus import Bus
-from .acquaint import BoardLoader
+from .acquaint import BoardLoader, known_mac
 from .list import ListedDevice, list_devices
 from .verify import ready
 
@@ -78,9 +78,7 @@ def port_of_mac(
     while True:
         left, problems, seen = deadline.left, [], []
         for board in board_infos(bus, [target], clock):
-            found = board.serial if target.usb.serial == "mac" else None
-            if board.identity is not None:
-                found = board.identity.mac
+            found = known_mac(target, board.serial, board.identity)
             if found is not None and found.lower() == mac.lower():
                 return board.path
             seen.append(f"Seen on port {board.path}: {target.chip}, {f'MAC {found}' if found else 'MAC unknown'}.")

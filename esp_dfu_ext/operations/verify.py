@@ -10,13 +10,15 @@ from ..dfu.access import ACCESS_DELAY, open_interface
 from ..dfu.discovery import DfuInterface, Selector, select
 from ..dfu.spec import Mode
 from ..errors import FlashDiffersError, UsbError
-from ..events import DeviceFound, EventSink, Phase, PhaseFinished, PhaseStarted
+from ..events import DeviceFound, EventSink, Phase
+from ..image.check import chip_size
 from ..image.format import DfuImage, md5
 from ..loader.rom_loader import Identity, RomLoader
 from ..target import Target
 from ..usb.bus import Bus
 from .acquaint import BoardLoader
 from .inspect import CheckedImage
+from .phases import timed
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,13 @@ def verify_board(
             loader.greet(handle)
             rom = ready(loader)
             assert loader.identity is not None
-            started = clock.monotonic()
-            on_event(PhaseStarted(path, Phase.CHECK))
             result = VerifyResult(path, serial, loader.identity, image.image.payload_size)
+            encrypted = loader.identity.security.flash_encryption
             try:
-                check_flash(rom, image.image, target, path, encrypted=loader.identity.security.flash_encryption)
+                with timed(Phase.CHECK, path, clock, on_event):
+                    check_flash(rom, image.image, target, path, encrypted=encrypted)
             except FlashDiffersError as difference:
                 return replace(result, difference=difference)
-            on_event(PhaseFinished(path, Phase.CHECK, clock.monotonic() - started))
             return result
         finally:
             loader.close()
@@ -106,8 +107,7 @@ def check_flash(rom: RomLoader, image: DfuImage, target: Target, path: str, *, e
         SerialLoaderError: An answer did not come, or is malformed.
         DeviceGoneError: The board left the bus.
     """
-    params = image.flash_params
-    rom.set_flash_size(params.chip_size if params is not None else target.flash.assumed_size)
+    rom.set_flash_size(chip_size(image, target))
     notes, names = [], []
     for member in image.flash_members:
         assert member.record is not None

@@ -158,9 +158,9 @@ def _burn(board: Board, word: str) -> None:
     loader.registers.burn(data.secure_boot if word == "secure-boot" else data.flash_encryption)
 
 
-def _program(board: Board, path: Path) -> None:
-    """Let the flash memory hold an image, as after a flash."""
-    for member in read_image(path).flash_members:
+def program(board: Board, image: DfuImage) -> None:
+    """Let a board's flash memory hold an image, as after a flash."""
+    for member in image.flash_members:
         if member.record is not None:
             board.rom.flash.erase(member.record.address, len(member.data))
             board.rom.flash.program(member.record.address, bytes(member.data))
@@ -171,7 +171,7 @@ def _apply(board: Board, option: str) -> None:
     faults = board.faults
     app, _, ids = option.partition("=")
     if app == "holds" and ids:
-        _program(board, Path(ids))
+        program(board, read_image(Path(ids)))
         return
     if ids and app in _APPS:
         board.start_app(_APPS[app](*_usb_ids(option), board.rom.serial))

@@ -48,10 +48,10 @@ def work_time(timing: Timing, work: Work) -> float:
 
 
 class ChipTime:
-    """Lets the time of a chip pass, in real time too.
+    """Makes requests take the chip's own time, in real time too.
 
-    What the simulation takes, and what a sleep is too long, counts towards the chip's time. What the simulation is late
-    all the same it makes up for in the next requests.
+    The computing time of the simulation counts towards the chip's time. If a request ends late, because the simulation
+    was slow or a sleep took too long, the next requests take less.
 
     Args:
         clock: Time.

@@ -126,7 +126,7 @@ class UsbHandle:
         Raises:
             UsbError: Nothing was sent; the subclass says why.
         """
-        return self._bulk("bulk_write", interface, endpoint, array("B", data), timeout)
+        return self._transfer("bulk_write", (endpoint, interface), array("B", data), timeout)
 
     def bulk_in(self, interface: int, endpoint: int, length: int, timeout: float) -> bytes:
         """Receive at most `length` bytes from a bulk end point, up to the first short packet; see `bulk_out`.
@@ -138,17 +138,8 @@ class UsbHandle:
             timeout: Seconds.
         """
         buffer = array("B", bytes(length))
-        count = self._bulk("bulk_read", interface, endpoint, buffer, timeout)
+        count = self._transfer("bulk_read", (endpoint, interface), buffer, timeout)
         return buffer.tobytes()[:count]
-
-    def _bulk(self, kind: str, interface: int, endpoint: int, buffer: array[int], timeout: float) -> int:
-        handle = self._open_handle()
-        try:
-            count: int = getattr(self._backend, kind)(handle, endpoint, interface, buffer, _milliseconds(timeout))
-        except Exception as error:
-            raise_mapped(f"Port {self._path}", error, self._path)
-            raise
-        return count
 
     def control_out(self, request_type: int, request: int, value: int, data: bytes, timeout: float) -> int:
         """Send `data` to the interface in a control transfer.
@@ -166,29 +157,28 @@ class UsbHandle:
         Raises:
             UsbError: The transfer failed; the subclass says how.
         """
-        return self._transfer(request_type, request, value, array("B", data), timeout)
+        address = (request_type, request, value, self._interface)
+        return self._transfer("ctrl_transfer", address, array("B", data), timeout)
 
     def control_in(self, request_type: int, request: int, value: int, length: int, timeout: float) -> bytes:
         """Receive at most `length` bytes from the interface; arguments and errors as for `control_out`."""
         buffer = array("B", bytes(length))
-        count = self._transfer(request_type, request, value, buffer, timeout)
+        address = (request_type, request, value, self._interface)
+        count = self._transfer("ctrl_transfer", address, buffer, timeout)
         return buffer.tobytes()[:count]
 
-    def _transfer(self, request_type: int, request: int, value: int, buffer: array[int], timeout: float) -> int:
-        handle = self._open_handle()
+    def _transfer(self, kind: str, address: tuple[int, ...], buffer: array[int], timeout: float) -> int:
+        """Call a function of the backend, all of which end with the buffer and the time-out."""
+        if self._handle is None:
+            raise UsbError(f"Port {self._path}: the device is closed.", path=self._path)
+        # libusb takes an unsigned int, and 0 would mean no time-out at all.
+        milliseconds = min(int(timeout * 1000), 0xFFFFFFFF) or 1
         try:
-            count: int = self._backend.ctrl_transfer(
-                handle, request_type, request, value, self._interface, buffer, _milliseconds(timeout)
-            )
+            count: int = getattr(self._backend, kind)(self._handle, *address, buffer, milliseconds)
         except Exception as error:
             raise_mapped(f"Port {self._path}", error, self._path)
             raise
         return count
-
-    def _open_handle(self) -> Any:
-        if self._handle is None:
-            raise UsbError(f"Port {self._path}: the device is closed.", path=self._path)
-        return self._handle
 
     def reset(self) -> None:
         """Reset the port.
@@ -205,8 +195,3 @@ class UsbHandle:
 def on_port(path: str) -> mapped:
     """Return the context that maps pyusb's errors on this port to ours."""
     return mapped(f"Port {path}", path)
-
-
-def _milliseconds(timeout: float) -> int:
-    # libusb takes an unsigned int, and 0 would mean no time-out at all.
-    return min(int(timeout * 1000), 0xFFFFFFFF) or 1

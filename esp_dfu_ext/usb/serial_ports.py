@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from ..units import usb_id
 
+LIST_INTERVAL = 0.2  # seconds between two lists of the ports while waiting for one
+
 
 @dataclass(frozen=True)
 class SerialPort:
