@@ -17,6 +17,7 @@ from esp_dfu_ext.events import Event, Waiting, ignore
 from esp_dfu_ext.operations.flash import flash_board
 from esp_dfu_ext.operations.flash_setup import FlashSetup
 from esp_dfu_ext.operations.info import BoardInfo, board_infos
+from esp_dfu_ext.operations.verify import verify_board
 from esp_dfu_ext.simulator import Board, simulate_text
 
 from .kit.archives import CHIP_SIZE, checked
@@ -111,6 +112,8 @@ def test_board_that_took_the_place_of_the_chosen_one_is_refused(name: str) -> No
     with pytest.raises(OtherMacError, match=r"port 1-1 has the MAC address 7c:df:a1:00:00:01; 7c:df:a1:00:00:02 was"):
         flash_board(setup, Selector(path="1-1", mac="7c:df:a1:00:00:02"))
     assert not rig.dfu(DNLOAD)
+    with pytest.raises(OtherMacError, match=r"port 1-1 has the MAC address 7c:df:a1:00:00:01; 7c:df:a1:00:00:02 was"):
+        verify_board(setup.image, Selector("1-1", mac="7c:df:a1:00:00:02"), rig.bus, chips(), rig.clock, ignore)
 
 
 def test_no_board_with_this_mac() -> None:

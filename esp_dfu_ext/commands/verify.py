@@ -61,7 +61,7 @@ def verify(
         at = path
         if mac is not None:
             at = port_of_mac(bus, image.target, mac, clock=session.clock, wait=wait, on_event=on_event)
-        return verify_board(image, Selector(at, serial), bus, targets, session.clock, on_event, wait)
+        return verify_board(image, Selector(at, serial, mac), bus, targets, session.clock, on_event, wait)
 
     bus = session.open_bus(simulation)
     if as_json:

@@ -16,7 +16,7 @@ from ..image.format import DfuImage, md5
 from ..loader.rom_loader import Identity, RomLoader
 from ..target import Target
 from ..usb.bus import Bus
-from .acquaint import BoardLoader
+from .acquaint import BoardLoader, known_mac, refuse_other_board
 from .inspect import CheckedImage
 from .phases import timed
 
@@ -53,6 +53,7 @@ def verify_board(
 
     Raises:
         SerialLoaderError: The chip's serial loader cannot be asked.
+        OtherMacError: The board on the port has another MAC address than `selector` names.
         DeviceNotFoundError, SeveralDevicesError, UsageError: No single board fits.
         UsbError: The board cannot be opened, or a transfer failed.
     """
@@ -66,6 +67,7 @@ def verify_board(
             loader.greet(handle)
             rom = ready(loader)
             assert loader.identity is not None
+            refuse_other_board(selector.mac, known_mac(target, serial, loader.identity), path)
             result = VerifyResult(path, serial, loader.identity, image.image.payload_size)
             encrypted = loader.identity.security.flash_encryption
             try:
