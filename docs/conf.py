@@ -32,6 +32,7 @@ _PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "RELEASING.md": "releasing.md",
     "SECURITY.md": "security.md",
+    "components/esp_dfu_runtime/README.md": "dfu-runtime.md",
     "targets/README.md": "chips.md",
 }
 _INCLUDE = re.compile(r"```\{include\} \.\./(\S+)\n```\n")

@@ -21,7 +21,14 @@ from .kit import builds
 from .kit.commands import idf_py, run
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "targets" / "README.md"])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "targets" / "README.md",
+        *(ROOT / "components").rglob("README.md"),
+    ]
+)
 CODE = re.compile(r"^ {4,}([^\n]+)$|^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
 

@@ -1,0 +1,3 @@
+#pragma once
+#include "tinyusb.h"
+#define TINYUSB_DEFAULT_CONFIG() ((tinyusb_config_t){.descriptor = {0, 0}})
