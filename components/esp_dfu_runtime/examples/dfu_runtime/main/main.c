@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: 2026 the authors of esp-dfu-ext
  * SPDX-License-Identifier: Apache-2.0
  *
- * A serial port that echoes, with a DFU run-time interface beside it. `idf.py dfu-flash` flashes the board while this
- * app runs. The letter `d` on the serial port brings it into download mode, too.
+ * A serial port that echoes, with a DFU run-time interface beside it. DFU_DETACH brings the board into download mode,
+ * and so does the letter `d` on the serial port.
  */
 #include <stdint.h>
 #include <string.h>
