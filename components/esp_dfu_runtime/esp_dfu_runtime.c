@@ -50,7 +50,10 @@ static bool closed_by_efuse(void)
            || esp_efuse_read_field_bit(EFUSE_CLOSES_USB);
 }
 
-/* Write what the ROM reads after the reset. A CPU reset, which esp_restart() ends with, keeps all of it. */
+/*
+ * Write what the ROM reads after the reset. esp_restart() ends with a CPU reset, which keeps it; ESP-IDF's own USB
+ * console relies on that.
+ */
 static void request_download_mode(void)
 {
 #if CONFIG_IDF_TARGET_ESP32S2 || CONFIG_IDF_TARGET_ESP32S3
