@@ -30,7 +30,7 @@ from tests.real_usb.usbip import Hub
 S2, S3 = "esp32s2", "esp32s3"
 SLOW_BUS = 0.001
 SMALL, LARGE = 256 * KIB, MIB
-OURS = [sys.executable, "-m", "esp_dfu_ext", "flash", "--quiet"]
+OURS = [sys.executable, "-m", "esp_dfu_ext", "flash", "--quiet", "--after", "no-reset"]
 GANG = 4
 
 

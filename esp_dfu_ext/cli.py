@@ -316,6 +316,22 @@ def verify(what: tuple[Path, ...], json: bool, **chosen: Any) -> None:
     _run(command, chosen, dfu_bin=what[0])
 
 
+@cli.command(short_help="Start the app of a board in download mode.")
+@_takes(*options.reset(), _quiet, path=_completed_by("paths"), serial=_completed_by("serials"))
+def reset(path: str | None, serial: str | None, after: str | None, **chosen: Any) -> None:
+    """Restart a board that was left in download mode, and report what appears on its port.
+
+    The chip's serial loader arms its watchdog; where it does not answer, a bus reset has to do.
+    """
+
+    def command(session: Session) -> int:
+        from .commands.reset import reset
+
+        return reset(session, path=path, serial=serial, after=after)
+
+    _run(command, chosen)
+
+
 @cli.command(short_help="Show who the connected boards are.")
 @_takes(*options.info(), path=_completed_by("paths"))
 def info(path: tuple[str, ...], json: bool, **chosen: Any) -> None:

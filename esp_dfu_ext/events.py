@@ -24,6 +24,8 @@ from typing import Literal, Optional, Union
 
 import msgspec
 
+CameBack = Literal["nothing", "app", "rom", "same"]  # what was on a port after a restart; see `Flashed`
+
 
 class Phase(enum.Enum):
     """The steps of a flash, in order."""
@@ -145,7 +147,7 @@ class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):
     Attributes:
         code: Stable name of the notice: ``restart``, ``strict-restart``, ``part-size-raised``, ``renamed``,
             ``encryption``, ``secure-boot``, ``missing-parts``, ``forced``, ``detach-again``, ``no-loader``,
-            ``flash-size`` or ``report``.
+            ``flash-size``, ``no-restart`` or ``report``.
         message: The notice, for people.
         path: USB port of the board it is about; empty if it is not about a board.
     """
@@ -165,6 +167,10 @@ class Flashed(msgspec.Struct, frozen=True, tag_field="event", tag="flashed"):
         status: Last bStatus, such as ``OK``.
         state: Last bState, such as ``dfuIDLE``; empty over serial.
         skipped: Bytes of the image that flash memory held already, so that they were not sent.
+        reset_by: What restarted the chip afterwards: ``watchdog`` or ``bus-reset``; None if nothing did.
+        came_back: What was on the port then: ``nothing``, as with an app that does not use USB; ``app``, another device
+            than the ROM's; ``rom``, a device like the ROM's, which is download mode, or an app with the ROM's console;
+            ``same``, the chip did not restart. None if nothing restarted it.
     """
 
     path: str
@@ -173,6 +179,8 @@ class Flashed(msgspec.Struct, frozen=True, tag_field="event", tag="flashed"):
     status: str
     state: str
     skipped: int = 0
+    reset_by: Optional[str] = None
+    came_back: Optional[CameBack] = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag_field="event", tag="failed"):

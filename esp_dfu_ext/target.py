@@ -41,7 +41,7 @@ class WindowsDriver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Usb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ROM's USB device."""
+    """The ROM's USB device; `rom_console` is true if an app may show the same device as its console."""
 
     vid: U16
     pid: U16
@@ -50,6 +50,7 @@ class Usb(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     transfer_size: Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]
     ms_os_descriptors: bool = False
     windows_driver: Optional[WindowsDriver] = None
+    rom_console: bool = False
 
 
 class Firmware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

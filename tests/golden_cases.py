@@ -134,6 +134,7 @@ WORDS = (
     "list",
     "flash",
     "verify",
+    "reset",
     "info",
     "doctor",
     "udev",
@@ -197,7 +198,7 @@ CASES: dict[str, Sequence[Command]] = {
     "flash": esp_dfu(f"flash {DFU_BIN}", NARROW, USUAL, WIDE, PIPED),
     "flash-midway": esp_dfu(f"flash {DFU_BIN}", NARROW, USUAL, WIDE, stop=2.2),
     "flash-simulated": esp_dfu(f"flash {DFU_BIN} --simulate", NARROW, linux=None),
-    "flash-reset": esp_dfu(f"flash {DFU_BIN} --reset", NARROW, boards="esp32s3+slow+boots"),
+    "flash-reset": esp_dfu(f"flash {DFU_BIN} --reset", NARROW, boards="esp32s3+slow"),
     "flash-wait": esp_dfu(f"flash {DFU_BIN} --wait 60", NARROW, PIPED, plug=[12.0]),
     "flash-skip-flashed": [
         *esp_dfu(f"flash {DFU_BIN} --skip-flashed", NARROW, USUAL, PIPED, boards=f"esp32s3+slow+holds={DFU_BIN}"),

@@ -327,10 +327,10 @@ def test_missing_path_stops_all_before_flashing(
 
 
 def test_reset_reports_what_was_seen(dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    simulate(monkeypatch, "esp32s3")
+    simulate(monkeypatch, "esp32s3+held")
     assert run("flash", str(dfu_bin), "--reset") == 0
     out, _ = capsys.readouterr()
-    assert "Seen on port 1-1 after the bus reset: 303a:0009, ESP32-S3 with DFU in run-time mode" in out
+    assert "Seen on port 1-1 after the reset: 303a:0009, ESP32-S3 with DFU in run-time mode" in out
 
 
 def test_demo_runs_all_commands_and_leaves_no_files(

@@ -15,6 +15,7 @@ from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.commands.session import Session
 from esp_dfu_ext.dfu.spec import Mode, State, Status
 from esp_dfu_ext.doctor.advice import ESP_DFU
+from esp_dfu_ext.operations.restart import BUS_RESET, NO_RESET
 from esp_dfu_ext.ui.console import Console
 
 from .conftest import MATRIX
@@ -70,7 +71,7 @@ class Run:
     ) -> None:
         started, requests, threads = rig.clock.monotonic(), len(rig.log), set(threading.enumerate())
         session = Session(Console(), ESP_DFU, host=Host(rig.clock))
-        options = FlashArguments(strict=strict, reset=reset)
+        options = FlashArguments(strict=strict, after=BUS_RESET if reset else NO_RESET)
         self.code = session.run(lambda session: flashing.flash(session, dfu_bin, options))
         self.out, self.err = capsys.readouterr()
         self.text = self.out + self.err

@@ -34,6 +34,7 @@ from esp_dfu_ext.events import (
     Progress,
     Waiting,
 )
+from esp_dfu_ext.operations.restart import BUS_RESET, NO_RESET
 from esp_dfu_ext.simulator import Simulation
 from esp_dfu_ext.simulator.apps import ConsoleApp
 from esp_dfu_ext.simulator.board import error_status
@@ -416,10 +417,10 @@ def test_failing_erase_is_error_status() -> None:
 # --- Ctrl-C -----------------------------------------------------------------------------------------------
 
 
-def _interrupted(rig: Rig, *, wait: float = 0.0, strict: bool = False, reset: bool = False) -> str:
+def _interrupted(rig: Rig, *, wait: float = 0.0, strict: bool = False, after: str = NO_RESET) -> str:
     """Flash until Ctrl-C ends it; what is said then."""
     try:
-        rig.flash(wait=wait, strict=strict, reset=reset)
+        rig.flash(wait=wait, strict=strict, after=after)
     except InterruptedByUserError as error:
         assert error.exit_code == 130
         return error.message
@@ -521,7 +522,7 @@ def test_ctrl_c_ends_wait_for_access() -> None:
 def test_ctrl_c_after_reset_reports_flashed_board() -> None:
     rig = make_rig(mode=Mode.DFU)
     _interrupt_sleep(rig, lambda: bool(rig.resets))
-    message = _interrupted(rig, reset=True)
+    message = _interrupted(rig, after=BUS_RESET)
     assert "1-1" in message
     assert "nothing was written" not in message
     rig.assert_flashed()
@@ -553,7 +554,7 @@ def test_ctrl_c_in_event_sink_ends_flash(kind: type[Event]) -> None:
 @pytest.mark.parametrize("start", list(Mode))
 def test_reset_reports_download_mode(start: Mode) -> None:
     rig = make_rig("esp32p4", mode=start, start=0)
-    result = rig.flash(reset=True)
+    result = rig.flash(after=BUS_RESET)
     assert result.after_reset is not None
     assert "ESP32-P4" in result.after_reset
     assert "run-time" in result.after_reset
@@ -566,7 +567,7 @@ def test_reset_reports_download_mode(start: Mode) -> None:
 def test_reset_reports_empty_port() -> None:
     rig = make_rig()
     rig.board.boots_app = True
-    result = rig.flash(reset=True)
+    result = rig.flash(after=BUS_RESET)
     assert result.after_reset == "nothing"
     assert (result.status, result.state) == ("OK", "dfuIDLE")
     rig.assert_flashed()
@@ -581,7 +582,7 @@ def test_reset_reports_usb_device_of_app() -> None:
             rig.others = (serial_jtag("1-1"),)
 
     rig.on_event = on_event
-    result = rig.flash(reset=True)
+    result = rig.flash(after=BUS_RESET)
     assert result.after_reset is not None
     assert "303a:1001" in result.after_reset
 
@@ -590,7 +591,7 @@ def test_reset_reports_usb_device_of_app() -> None:
 def test_reset_events_are_in_order(boots: bool) -> None:
     rig = make_rig()
     rig.board.boots_app = boots
-    rig.flash(reset=True)
+    rig.flash(after=BUS_RESET)
     _assert_order(rig.events)
 
 
@@ -598,7 +599,7 @@ def test_port_is_reset_only_with_reset_option() -> None:
     rig = make_rig()
     rig.flash()
     assert rig.resets == []
-    rig.flash(reset=True)
+    rig.flash(after=BUS_RESET)
     assert rig.resets == ["1-1"]
     assert rig.log[-1].request == 3  # DFU_GETSTATUS, the last answer
     rig.clock.sleep(1)
@@ -610,5 +611,5 @@ def test_failed_download_is_not_reset() -> None:
     rig = make_rig()
     rig.board.faults.plan(error_status(Status.errWRITE), PLACES["middle"])
     with pytest.raises(DfuError):
-        rig.flash(reset=True)
+        rig.flash(after=BUS_RESET)
     assert rig.resets == []

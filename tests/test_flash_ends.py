@@ -12,6 +12,7 @@ import usb.core
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import DeviceGoneError, DfuError, InterruptedByUserError
 from esp_dfu_ext.events import DeviceFound, Event, Phase, PhaseStarted, Progress
+from esp_dfu_ext.operations.restart import BUS_RESET
 from esp_dfu_ext.simulator.bus import SimulatedBackend
 
 from .kit.archives import MIB, File, content, image_of
@@ -44,7 +45,7 @@ def test_ctrl_c_during_reset_reports_complete_flash() -> None:
 
     rig.on_event = interrupt
     with pytest.raises(InterruptedByUserError) as caught:
-        rig.flash(reset=True)
+        rig.flash(after=BUS_RESET)
     assert not caught.value.incomplete
     assert "after the flash" in caught.value.message
     rig.assert_flashed()
@@ -73,7 +74,7 @@ def test_reset_without_effect_is_reported(monkeypatch: pytest.MonkeyPatch, error
 
     monkeypatch.setattr(SimulatedBackend, "reset_device", refuse)
     rig = make_rig(mode=Mode.DFU)
-    result = rig.flash(reset=True)
+    result = rig.flash(after=BUS_RESET)
     assert result.after_reset is not None
     assert result.after_reset.startswith("still the same")
     assert "did not restart it" in result.after_reset

@@ -54,6 +54,7 @@ def make_board(name: str = "esp32s3", flash_size: int = 4 * MIB, mode: Mode = Mo
 
 
 def flash(port: str, image: CheckedImage, events: list[Event], **options: Any) -> Any:
+    options = {"after": "no-reset", **options}
     flasher = Flasher(FlashOptions(over="serial", port=port, no_stub=True, **options), on_event=events.append)
     return flasher.flash(image)
 
@@ -158,7 +159,7 @@ def test_starts_the_app() -> None:
     board = make_board()
     board.boots_app = True
     with serial_port(board) as port:
-        result = flash(port, checked(), [], reset=True)
+        result = flash(port, checked(), [], after="hard-reset")
         assert result.after_reset == "nothing"
         assert not board.present
 

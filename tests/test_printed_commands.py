@@ -111,7 +111,7 @@ def test_several_boards_are_told_apart_by_what_is_printed(
 def test_printed_command_flashes_the_same_boards(
     fault: str, more: list[str], dfu_bin: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("ESP_DFU_SIMULATE", f"esp32s3+{fault}")
+    monkeypatch.setenv("ESP_DFU_SIMULATE", f"esp32s3+held+{fault}")
     assert run("flash", dfu_bin, *more) == 74
     found = advised(capfd.readouterr().err)
     assert found

@@ -21,6 +21,7 @@ from esp_dfu_ext.dfu.spec import Mode, Request
 from esp_dfu_ext.dfu.trace_file import TraceFile, explain
 from esp_dfu_ext.errors import OutputError, UsbError
 from esp_dfu_ext.events import Progress
+from esp_dfu_ext.operations.restart import BUS_RESET
 from esp_dfu_ext.simulator import Simulation, simulate_text
 from esp_dfu_ext.simulator.board import hang, stall
 from esp_dfu_ext.simulator.sample import write_sample_project
@@ -113,7 +114,7 @@ def test_errors_have_their_codes(tmp_path: Path) -> None:
 
 
 def test_reset_and_failed_scan_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = traced_flash(make_rig(mode=Mode.DFU), tmp_path / "t.txt", reset=True)
+    text = traced_flash(make_rig(mode=Mode.DFU), tmp_path / "t.txt", after=BUS_RESET)
     assert "1-1     reset                 device 2 failed: device-gone\n" in text
     import usb.core
 

@@ -20,6 +20,7 @@ from esp_dfu_ext import EventSink, Flasher, FlashOptions
 from esp_dfu_ext.dfu.spec import Mode, Status
 from esp_dfu_ext.errors import InterruptedByUserError, UsbError
 from esp_dfu_ext.events import AlreadyFlashed, BoardLeft, DeviceFound, Event, Failed, Flashed, Progress
+from esp_dfu_ext.operations.restart import BUS_RESET, NO_RESET
 from esp_dfu_ext.operations.results import FlashOutcome, FlashResult, WatchResult
 from esp_dfu_ext.simulator import Board, Faults
 from esp_dfu_ext.simulator.board import error_status, hang, vanish
@@ -69,7 +70,7 @@ class Station:
     def watch(
         self,
         end: float | None = None,
-        reset: bool = False,
+        after: str = NO_RESET,
         no_loader: bool = False,
         on_event: EventSink | None = None,
         **boards: Any,
@@ -79,7 +80,7 @@ class Station:
         before = threading.active_count()
         image = checked(target=chip(self.name))
         flasher = Flasher(
-            FlashOptions(reset=reset, no_loader=no_loader),
+            FlashOptions(after=after, no_loader=no_loader),
             bus=self.rig.bus,
             targets=chips(),
             clock=self.clock,
@@ -234,7 +235,7 @@ def test_two_boards_with_same_serial_are_both_flashed() -> None:
 def test_bus_reset_is_not_new_board(name: str) -> None:
     station = Station(name)
     board = station.board("1-1")
-    assert station.watch(end=60, reset=True).passed == 1
+    assert station.watch(end=60, after=BUS_RESET).passed == 1
     assert station.codes() == ["PASS"]
     assert board.rom.mode is Mode.RUN_TIME  # it came back
 

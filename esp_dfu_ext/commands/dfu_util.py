@@ -44,6 +44,7 @@ from ..operations.flash_setup import FlashOptions
 from ..operations.flasher import Flasher
 from ..operations.inspect import CheckedImage, load_image
 from ..operations.list import ListedDevice
+from ..operations.restart import BUS_RESET, NO_RESET
 from ..target import Target, find_target_by_usb_id
 from ..ui.dfu_util import BANNER, NOTHING_FOUND, DfuUtilView
 from ..units import format_size
@@ -293,7 +294,7 @@ class _Run:
         target = dfu_device.with_detach_delay(image.target, options.detach_delay)
         image = CheckedImage(image.path, image.image, target, image.app)
         flasher = Flasher(
-            FlashOptions(wait=ACCESS_DELAY if options.wait else 0.0, reset=options.reset),
+            FlashOptions(wait=ACCESS_DELAY if options.wait else 0.0, after=BUS_RESET if options.reset else NO_RESET),
             bus=bus,
             targets=self._targets,
             clock=self._session.clock,

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import EspDfuError, UsageError
 from ..events import Event
 from ..image.firmware import image_files, missing_names, missing_parts
+from ..inputs.esp_idf import FlasherArgs, read_flasher_args
 from ..operations.flasher import Flasher
 from ..operations.inspect import CheckedImage, load_image, outdated_files, own_chip_notices
+from ..operations.restart import HARD_RESET
 from ..operations.results import FlashOutcome, FlashResult
 from ..target import load_target
 from ..ui import views
 from ..ui.text import Styled
 from ..units import format_rate, format_seconds, format_size
+from .app_start import in_short, restarted_of, show_app_start
 from .flash_run import FlashArguments, FlashRun
 from .inputs import BuiltImage
 from .session import SIMULATE_VARIABLE, Session, near
@@ -44,6 +48,8 @@ def flash(
     arguments.check()
     if arguments.report is not None:
         arguments = replace(arguments, identify=True)  # a serial number that all boards share is no record
+    if arguments.reset:
+        session.console.info(f"--reset is now the default; it means --after {HARD_RESET}.")
     dfu_bin = near(dfu_bin)
     if built is None:
         session.name_image(dfu_bin)
@@ -72,6 +78,8 @@ def flash(
         from ..simulator import simulate_boards
 
         simulation = simulate_boards(image.target, session.clock, arguments.paths, arguments.serial)
+    after = built.plan.after if built is not None else _project_args(build_dir or dfu_bin.parent).after
+    arguments = replace(arguments, after=arguments.restart_after(after))
     run = FlashRun(session, image, session.open_bus(simulation), targets, arguments, simulation)
     return _start(run) if arguments.report is None else _with_report(run, Path(arguments.report))
 
@@ -114,11 +122,8 @@ def _one(run: FlashRun) -> int:
     else:
         _show_result(run, result, what)
     _compare(run, [result.path])
-    if result.after_reset is not None:
-        reset = "bus reset" if result.state else "restart"
-        console.info(f"Seen on port {result.path} after the {reset}: {result.after_reset}.")
-    elif run.simulation is None:
-        console.info("The chip stays in download mode. To start the app, press RESET, or try --reset next time.")
+    if result.came_back is not None or not run.arguments.simulate:
+        show_app_start(run.session, result.path, restarted_of(result), run.image.target)
     return 0
 
 
@@ -209,15 +214,21 @@ def _verdict(outcome: FlashOutcome) -> str:
     if outcome.error is not None:
         return Styled(f"FAIL: {outcome.error.code}", "bold red")
     assert outcome.result is not None
-    reset = f"; after the reset: {outcome.result.after_reset}" if outcome.result.after_reset else ""
     skipped = "" if outcome.result.size else ", already flashed"
-    return f"PASS{skipped}{reset}"
+    return f"PASS{skipped}{in_short(outcome.result)}"
 
 
 def _show_image(session: Session, image: CheckedImage) -> None:
     """Show what is going to be flashed, before anything is sent."""
     what = str(image.app) if image.app is not None else "no app that describes itself"
     session.console.info(f"{image.path}: {what}, {format_size(image.image.payload_size)} for {image.target.chip}")
+
+
+def _project_args(build_dir: Path) -> FlasherArgs:
+    """Return what a build folder says; nothing if it has no flasher_args.json that can be read."""
+    with suppress(EspDfuError, OSError):
+        return read_flasher_args(build_dir)
+    return FlasherArgs((), None)
 
 
 def _warn_if_outdated(session: Session, image: CheckedImage, build_dir: Path) -> None:

@@ -12,6 +12,7 @@ from ..events import EventSink
 from ..operations.flash_setup import FlashOptions
 from ..operations.flasher import Flasher
 from ..operations.inspect import CheckedImage
+from ..operations.restart import HARD_RESET, NO_RESET, WATCHDOG_RESET
 from ..target import Target
 from ..usb.bus import Bus
 from ..usb.descriptors import is_port_path
@@ -50,6 +51,7 @@ class FlashArguments(FlashOptions):
 
     paths: Sequence[str] = ()
     all: bool = False
+    reset: bool = False
     serial: str | None = None
     mac: str | None = None
     simulate: bool = False
@@ -70,6 +72,8 @@ class FlashArguments(FlashOptions):
             self._check_mac(self.mac)
         if sum((bool(self.paths), self.all, self.serial is not None)) > 1:
             raise UsageError("--path, --serial and --all each select boards; use only one of them.")
+        if self.reset and self.after not in (None, HARD_RESET):
+            raise UsageError(f"--reset means --after {HARD_RESET}; use it without --after {self.after}.")
         if self.serial is not None and not self.serial.strip():
             raise UsageError("--serial is empty; expected a serial number as `list` shows it.")
         if self.report is not None and not self.report:
@@ -99,7 +103,17 @@ class FlashArguments(FlashOptions):
                 raise UsageError(f"{option} asks the chip's serial loader, so --no-loader cannot be used with it.")
             if given and self.over == "serial":
                 raise UsageError(f"{option} is about DFU; use it without --over serial.")
+        if self.after == WATCHDOG_RESET and self.no_loader:
+            raise UsageError("The chip's serial loader arms the watchdog, so --no-loader cannot be used with it.")
         self._check_serial()
+
+    def restart_after(self, project: str) -> str:
+        """Return how to start the app; `project` is the project's own setting, empty if it has none."""
+        if self.after is not None or self.reset:
+            return self.after or HARD_RESET
+        if self.simulate or project.startswith(NO_RESET):  # or no-reset-stub
+            return NO_RESET
+        return project if project == WATCHDOG_RESET else HARD_RESET
 
     def _check_mac(self, mac: str) -> None:
         check_mac(mac)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputMissingError, UsageError
 from ..image.format import DfuImage, parse_image
+from ..image.plan import FlashPlan
 from ..inputs.folders import FILES_OF_BUILDS
 from ..inputs.recognise import read_firmware_file, recognise
 from ..operations.build import ImageOptions, prepare
@@ -58,11 +59,22 @@ def _size(option: str, text: str | None) -> int | None:
 
 
 class BuiltImage(NamedTuple):
-    """An image that was made in memory, its chip, and what it was made from, such as ``merged image``."""
+    """An image that was made in memory.
+
+    Attributes:
+        image: The image.
+        target: Its chip.
+        plan: What it was made from.
+    """
 
     image: DfuImage
     target: Target
-    kind: str
+    plan: FlashPlan
+
+    @property
+    def kind(self) -> str:
+        """What it was made from, such as ``merged image``."""
+        return self.plan.kind
 
 
 def build_in_memory(session: Session, verb: str, what: Sequence[Path], chosen: Mapping[str, Any]) -> BuiltImage | None:
@@ -85,7 +97,7 @@ def build_in_memory(session: Session, verb: str, what: Sequence[Path], chosen: M
         return None
     name_input(session, verb, what)
     prepared = prepare([near(what[0]), *what[1:]], image_options(**chosen), on_event=session.notice)
-    return BuiltImage(parse_image(prepared.encode()), prepared.target, prepared.plan.kind)
+    return BuiltImage(parse_image(prepared.encode()), prepared.target, prepared.plan)
 
 
 def _is_dfu_image(path: Path) -> bool:

@@ -119,10 +119,15 @@ def flash() -> list[dict[str, Any]]:
             "help": "Have the chip's serial loader compare the flash memory with the image afterwards.",
         },
         {
-            "names": ["--reset"],
-            "is_flag": True,
-            "help": "Try to start the app with a bus reset, then report what appears on the port.",
+            "names": ["--after"],
+            "type": _after,
+            "metavar": "RESET",
+            "help": (
+                "hard-reset, watchdog-reset or no-reset: how to start the app afterwards, as in esptool. Default: the "
+                "project's, else hard-reset."
+            ),
         },
+        {"names": ["--reset"], "is_flag": True, "help": "The same as --after hard-reset."},
         {
             "names": ["--over"],
             "type": _way,
@@ -160,6 +165,17 @@ def board() -> list[dict[str, Any]]:
     serial = {"names": ["--serial"], "metavar": "SERIAL", "help": "The board with this serial number."}
     mac = {"names": ["--mac"], "metavar": "MAC", "help": "The board with this MAC address."}
     return [path, serial, mac, *chosen, document()]
+
+
+def reset() -> list[dict[str, Any]]:
+    """Return the options of `esp-dfu reset`, which restarts one board."""
+    after = {
+        "names": ["--after"],
+        "type": _restart,
+        "metavar": "RESET",
+        "help": "hard-reset, the best way there is (the default), or watchdog-reset, that one alone.",
+    }
+    return [option for option in [*board(), after] if option["names"][-1] != "--wait"]
 
 
 def info() -> list[dict[str, Any]]:
@@ -236,6 +252,22 @@ def _way(text: str) -> str:
     if text not in ("dfu", "serial"):
         raise _invalid(f"{text!r} is not a way to flash; expected dfu or serial.")
     return text
+
+
+def _after(text: str) -> str:
+    """Read the value of `--after`; older versions of esptool have underscores."""
+    value = text.replace("_", "-")
+    if value not in ("hard-reset", "watchdog-reset", "no-reset"):
+        raise _invalid(f"{text!r} is not a reset; expected hard-reset, watchdog-reset or no-reset.")
+    return value
+
+
+def _restart(text: str) -> str:
+    """Read the value of `--after` where there must be a reset."""
+    value = _after(text)
+    if value == "no-reset":
+        raise _invalid(f"{text!r} resets nothing; expected hard-reset or watchdog-reset.")
+    return value
 
 
 def _boards(text: str) -> int:

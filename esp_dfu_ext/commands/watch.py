@@ -7,6 +7,7 @@ from ..operations.results import FlashOutcome, WatchResult
 from ..ui import views
 from ..ui.lines import Problem, Verdict
 from ..units import format_seconds, format_size
+from .app_start import in_short
 from .flash_run import FlashRun
 
 
@@ -32,8 +33,7 @@ def watch(run: FlashRun) -> int:
                 run.simulation.compare(run.image.image, outcome.path)
             size = format_size(outcome.result.size) if outcome.result.size else "already flashed"
             figures = f"{size} in {format_seconds(outcome.result.seconds)}"
-            if outcome.result.after_reset is not None:
-                figures += f"; after the reset: {outcome.result.after_reset}"
+            figures += in_short(outcome.result)
         done = so_far.passed + so_far.failed
         view.verdict(Verdict(outcome.path, outcome.own_name(target), figures, _tally(so_far), done, problem))
 

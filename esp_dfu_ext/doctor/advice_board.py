@@ -125,3 +125,18 @@ def status(name: str, build: str, flash: str) -> str:
     if "--strict" in text and "--strict" in flash.split():
         return f"{REPLUG} Then try again."
     return text.format(build=build, flash=flash)
+
+
+def app_start(target: Target, came_back: str | None, reset_by: str | None) -> list[str]:
+    """Return what to do after a restart, by what came back and by what caused it, as in `results.FlashResult`."""
+    if came_back is None:
+        return ["To start the app, press RESET, or: esp-dfu reset"]
+    if came_back == "same":
+        return ["To start the app, press RESET."]
+    if came_back != "rom":
+        return []
+    what = "If that is not the console of your app but download mode" if target.usb.rom_console else "In download mode"
+    lines = [f"{what}, BOOT may be held down ({target.download_mode.strap}): release it, then press RESET."]
+    if reset_by == "bus-reset":
+        lines.append("A bus reset does not help a chip that its app sent into download mode; RESET does.")
+    return lines

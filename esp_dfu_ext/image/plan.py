@@ -67,6 +67,8 @@ class FlashPlan:
         table: The partition table, empty if there is none.
         security: The security features that the bootloader enables.
         notices: What the user should know about the input.
+        before: The project's reset before a flash, in esptool's words; empty if it does not say.
+        after: The project's reset after a flash.
     """
 
     origin: Path
@@ -80,6 +82,8 @@ class FlashPlan:
     table: tuple[Partition, ...] = ()
     security: Security = field(default_factory=Security)
     notices: tuple[Notice, ...] = ()
+    before: str = ""
+    after: str = ""
 
     @property
     def folder(self) -> Path:

@@ -35,11 +35,15 @@ class FlasherArgs:
         files: The flash files, by address.
         chip_size: Flash size from flash_settings in bytes, None if it is "detect" or "keep".
         chip: The chip that esptool is called for, empty if the file does not say.
+        before: How esptool is told to reset the chip before a flash, with hyphens; empty if the file does not say.
+        after: The same for after a flash.
     """
 
     files: tuple[FlashFile, ...]
     chip_size: int | None
     chip: str = ""
+    before: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,9 +178,21 @@ def read_flasher_args(build_dir: Path) -> FlasherArgs:
         found[at, file] = FlashFile(at, build_dir / file, section, encrypted in (True, "true"))
     settings, extra = data.get("flash_settings"), data.get("extra_esptool_args")
     size = settings.get("flash_size") if isinstance(settings, dict) else None
-    chip = extra.get("chip") if isinstance(extra, dict) else None
+    chip, before, after = _texts(extra, "chip", "before", "after")
     listed = tuple(found[key] for key in sorted(found))
-    return FlasherArgs(listed, files.size_or_none(size), chip if isinstance(chip, str) and chip != "auto" else "")
+    return FlasherArgs(
+        listed,
+        files.size_or_none(size),
+        chip if chip != "auto" else "",
+        before.replace("_", "-"),  # ESP-IDF before 6.0 writes esptool's older words
+        after.replace("_", "-"),
+    )
+
+
+def _texts(values: Any, *keys: str) -> list[str]:
+    """Return the values of some keys, empty where there is no text."""
+    found = [values.get(key) if isinstance(values, dict) else None for key in keys]
+    return [value if isinstance(value, str) else "" for value in found]
 
 
 def read_plan(project: Project) -> FlashPlan:
@@ -199,6 +215,8 @@ def read_plan(project: Project) -> FlashPlan:
         sources=project.sources,
         project_dir=project.project_dir,
         security=project.security,
+        before=args.before,
+        after=args.after,
     )
 
 

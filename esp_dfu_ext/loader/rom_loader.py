@@ -11,13 +11,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from ..errors import DeviceGoneError, SerialLoaderError
+from ..errors import DeviceGoneError, EspDfuError, SerialLoaderError
 from ..image.esp_image import own_configuration
 from ..target import Target
 from ..units import MIB, parse_size
 from .port import LoaderPort
+from .watchdog import restart_writes
 
 T = TypeVar("T")
 
@@ -74,6 +76,7 @@ class RomLoader:
     def __init__(self, port: LoaderPort, target: Target) -> None:
         self._port = port
         self._where = f"Port {port.path}"
+        self._data = target.serial_loader
         try:
             rom = _esptool_classes()[target.name]
         except ImportError as error:
@@ -133,6 +136,15 @@ class RomLoader:
         if len(digest) != _MD5_SIZE:
             raise SerialLoaderError(f"{self._where}: the loader's MD5 is {len(digest)} bytes long.", reason="connect")
         return digest
+
+    def restart(self) -> None:
+        """Restart the chip by its watchdog; never fails, because the chip may be gone before its last answer."""
+        if self._data is None:
+            return
+        self._port.limit(_IDENTITY_TIMEOUT)
+        with suppress(EspDfuError):
+            for register in restart_writes(self._data):
+                self._ask("restart the chip", partial(self._esp.write_reg, *register))
 
     def close(self) -> None:
         """Let go of the board: esptool's objects refer to each other, and would keep its device alive."""

@@ -1,4 +1,4 @@
-"""Look at the port of a board: whether the board has left it, what came back, what a bus reset leaves on it."""
+"""Look at the port of a board: whether the board has left it, and what came back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ..target import Target
 from ..usb.bus import Bus, UsbDevice
 
 LEAVING_TIME = 0.5  # seconds that a hub may take to notice that a device was unplugged
-RETURN_TIME = 1.5  # seconds that a restarted chip may take to come back; 0.3 to 0.6 were seen
+# Seconds until a device is on the port again: the ROM needs 0.3 to 0.6, an app as long as it likes.
+RETURN_TIME = 2.0
 
 
 class BoardPort:
@@ -33,30 +34,25 @@ class BoardPort:
 
     def has_lost_it(self) -> bool:
         """Tell whether the device is gone: some host controllers report an I/O error first."""
-        return any(now is None or self._is_other(now) for now in self._looks(LEAVING_TIME))
+        return any(now is None or self.is_other(now) for now in self.watch(LEAVING_TIME))
 
     def look_again(self) -> tuple[bool, str]:
         """Look at the port after the device has left: is a new device on it, and which, in a sentence?"""
         path, now = self._device.path, None
-        for now in self._looks(RETURN_TIME):
-            if now is not None and self._is_other(now):
-                return True, f"A new device is on port {path} now: {describe(now, self._targets)}."
+        for now in self.watch(RETURN_TIME):
+            if now is not None and self.is_other(now):
+                return True, f"A new device is on port {path} now: {self.describe(now)}."
         return False, f"{'Nothing' if now is None else 'Still the same device'} is on port {path} now."
 
-    def after_reset(self, seconds: float) -> str:
-        """Return what is on the port within `seconds` after a bus reset, in a few words."""
-        seen, restarted = "nothing", False
-        for now in self._looks(seconds):
-            seen = f"{describe(now, self._targets)} (device {now.address})" if now else "nothing"
-            restarted = now is None or self._is_other(now)
-            if now is not None and restarted:
-                break
-        return seen if restarted else f"still the same, {seen}: the reset did not restart it"
+    def describe(self, now: UsbDevice) -> str:
+        """Return what a device is, in a few words."""
+        return describe(now, self._targets)
 
-    def _is_other(self, now: UsbDevice) -> bool:
+    def is_other(self, now: UsbDevice) -> bool:
+        """Tell whether a device is not the board's: every enumeration assigns a new address."""
         return now.address != self._device.address
 
-    def _looks(self, seconds: float) -> Iterator[UsbDevice | None]:
+    def watch(self, seconds: float) -> Iterator[UsbDevice | None]:
         """Yield the device on the port, or None, for some seconds; scans that fail are left out."""
         deadline = Deadline(self._clock, seconds)
         while True:

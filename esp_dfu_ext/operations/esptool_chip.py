@@ -19,6 +19,7 @@ import serial
 from ..errors import EspDfuError, SerialLoaderError, SerialPortError
 from ..image.esp_image import own_configuration
 from ..loader.rom_loader import flash_size_of
+from ..loader.watchdog import restart_writes
 from ..target import Target
 from ..usb.system_port import PORT_ERRORS, first_line, has_left, open_serial_port
 from ..usb.trace import Trace
@@ -26,8 +27,6 @@ from ..usb.trace import Trace
 _ATTEMPTS = 7  # connections, each of several SYNCs, as esptool's own default
 _SILENCE = 3.0  # seconds without an answer where esptool sets no other limit
 _NO_FLASH = (0x000000, 0xFFFFFF, 0xFFFF3F)  # flash IDs if nothing answers; esptool, cmds.py
-_RESTART_STAGE = 1 << 31 | 5 << 28 | 1 << 8 | 2  # enable, stage 0 resets the RTC; esptool, watchdog_reset
-_RESTART_TICKS = 2000  # as above
 _Result = TypeVar("_Result")
 
 
@@ -167,15 +166,8 @@ class EsptoolChip:
         data = self._target.serial_loader
         if data is None:
             return
-        dog = data.watchdog
         with suppress(EspDfuError):
-            for address, value, mask in (
-                (data.force_download_boot.address, 0, data.force_download_boot.mask),
-                (dog.write_protect, dog.key, 0xFFFFFFFF),
-                (dog.timeout, _RESTART_TICKS, 0xFFFFFFFF),
-                (dog.config, _RESTART_STAGE, 0xFFFFFFFF),
-                (dog.write_protect, 0, 0xFFFFFFFF),
-            ):
+            for address, value, mask in restart_writes(data):
                 self._call("restart", partial(self._loader.write_reg, address, value, mask))
 
     def _call(self, step: str, call: Callable[[], _Result]) -> _Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 
 from ..dfu.access import ACCESS_DELAY, open_interface, until_accessible
 from ..dfu.detach import detach_and_wait
@@ -25,10 +26,12 @@ from ..events import (
     DeviceFound,
     Event,
     Flashed,
+    Notice,
     PartsSkipped,
     Phase,
     PhaseStarted,
     Progress,
+    ignore,
 )
 from ..image.format import DfuImage
 from ..loader.rom_loader import Identity, preloading
@@ -37,6 +40,7 @@ from .acquaint import BoardLoader, check_fits, known_mac, refuse_other_board, re
 from .board_port import BoardPort
 from .flash_setup import BoardSkipped, FlashSetup, Written
 from .phases import timed
+from .restart import BUS_RESET, HARD_RESET, NO_RESET, restart, what_came_back
 from .results import FlashResult
 from .verify import check_flash, ready
 
@@ -55,9 +59,11 @@ def flash_board(setup: FlashSetup, selector: Selector, skip: Collection[str] = (
     """
     flash = _BoardFlash(setup)
     try:
-        with preloading() if setup.uses_loader else nullcontext():
+        with preloading() if setup.needs_esptool else nullcontext():
             return flash.run(selector, skip)
     except KeyboardInterrupt as stop:
+        if setup.keep_result and flash.result is not None:
+            return flash.report(flash.result)
         raise InterruptedByUserError.by(stop, flash.stopped_where, incomplete=flash.written.incomplete) from None
 
 
@@ -65,6 +71,7 @@ class _BoardFlash:
     """The flash of one board.
 
     Attributes:
+        result: Its result, from the moment on that the chip has confirmed the image.
         stopped_where: How far it is, to end the sentence "Stopped..." after Ctrl-C.
         written: What it has written so far.
     """
@@ -75,12 +82,15 @@ class _BoardFlash:
         self._target = setup.image.target
         self._options = setup.options
         self._uses_loader = setup.uses_loader
+        self._may_use_loader = setup.may_use_loader
+        self._return_time = setup.return_time
         self._bus = setup.bus
         self._targets = setup.targets
         self._clock = setup.clock
         self._on_event = setup.on_event
         self._path = ""
         self._loader: BoardLoader | None = None
+        self.result: FlashResult | None = None
         self.stopped_where = " while looking for a board; nothing was written"
         self.written = Written.NOTHING
 
@@ -115,11 +125,17 @@ class _BoardFlash:
                 answer = self._download(device, interface)
                 self._check()
                 seconds = self._clock.monotonic() - started
-                after_reset = None
-                if self._options.reset or answer.state in RESET_STATES:
-                    if self._loader is not None:
-                        self._loader.close()  # an open port of the system would outlive its device
-                    after_reset = self._reset(device, interface)
+                self.result = FlashResult(
+                    self._path,
+                    serial,
+                    self._size,
+                    seconds,
+                    str(answer.status),
+                    str(answer.state),
+                    mac=self._mac,
+                    skipped=self._skipped,
+                )
+                self._restart(handle, interface, BUS_RESET if answer.state in RESET_STATES else self._options.after)
         except DeviceGoneError as error:
             error.restarted, now = self._port_of(interface).look_again()
             error.notes += (self.written.value, now)
@@ -127,9 +143,23 @@ class _BoardFlash:
         finally:
             if self._loader is not None:
                 self._loader.close()
-        status, state, size, skipped = str(answer.status), str(answer.state), self._size, self._skipped
-        self._on_event(Flashed(self._path, size, seconds, status, state, skipped))
-        return FlashResult(self._path, serial, size, seconds, status, state, after_reset, self._mac, skipped)
+        return self.report(self.result)
+
+    def report(self, result: FlashResult) -> FlashResult:
+        """Report that the board is flashed, and return the result."""
+        self._on_event(
+            Flashed(
+                result.path,
+                result.size,
+                result.seconds,
+                result.status,
+                result.state,
+                result.skipped,
+                result.reset_by,
+                result.came_back,
+            )
+        )
+        return result
 
     def _phase(self, phase: Phase) -> AbstractContextManager[None]:
         return timed(phase, self._path, self._clock, self._on_event)
@@ -286,9 +316,27 @@ class _BoardFlash:
     def _port_of(self, interface: DfuInterface) -> BoardPort:
         return BoardPort(self._bus, interface.device, self._targets, self._clock)
 
-    def _reset(self, device: DfuDevice, interface: DfuInterface) -> str:
-        """Reset the bus, which arms the ROM's watchdog, and return what was on the port afterwards."""
+    def _restart(self, handle: UsbHandle, interface: DfuInterface, after: str | None) -> None:
+        """Restart the chip, and add to the result what was on the port afterwards."""
+        after = after or HARD_RESET
+        if after == NO_RESET:
+            return
+        assert self.result is not None
+        port = self._port_of(interface)
         with self._phase(Phase.RESET):
-            with suppress(UsbError):
-                device.reset_bus()  # the chip restarts during it, so an error here means nothing
-            return self._port_of(interface).after_reset(self._target.dfu.return_timeout / 3)
+            by = restart(handle, self._loader_for_restart(handle, interface, after), port, after)
+            seen = what_came_back(port, self._target, by, self._return_time) if by is not None else None
+        if seen is not None:
+            self.result = replace(self.result, after_reset=seen.seen, reset_by=seen.by, came_back=seen.came_back)
+        else:
+            loader = self._loader or BoardLoader(interface.device, self._target, self._clock, ignore)
+            why = loader.problem.message
+            self._on_event(Notice("no-restart", f"{why} The chip was not restarted.", self._path))
+
+    def _loader_for_restart(self, handle: UsbHandle, interface: DfuInterface, after: str) -> BoardLoader | None:
+        """Return the serial loader; where the flash did without because it makes DFU no faster, it is asked now."""
+        if self._loader is None and self._may_use_loader and after != BUS_RESET:
+            self._loader = BoardLoader(interface.device, self._target, self._clock, ignore)
+            with suppress(UsbError):  # a chip that has left shows below
+                self._loader.greet(handle)
+        return self._loader

@@ -22,7 +22,7 @@ from ..errors import (
     SeveralPortsError,
     UsageError,
 )
-from ..events import DeviceFound, Flashed, Phase, Progress, Waiting
+from ..events import CameBack, DeviceFound, Flashed, Phase, Progress, Waiting
 from ..image.format import Member
 from ..target import Target
 from ..units import format_size
@@ -32,6 +32,7 @@ from .board_port import LEAVING_TIME
 from .esptool_chip import EsptoolChip
 from .flash_setup import FlashSetup, Written
 from .phases import timed
+from .restart import NO_RESET
 from .results import FlashResult
 
 STATUS = "OK"  # of a flash whose MD5s match; there is no bState over serial
@@ -143,17 +144,22 @@ class _SerialFlash:
                 self._write(chip)
                 self._compare(chip)
                 seconds = self._clock.monotonic() - started
-                after_reset = None
-                if self._setup.options.reset:
-                    after_reset = self._restart(chip)
-                else:
+                came_back: CameBack | None = None
+                if self._setup.options.after == NO_RESET:
                     chip.leave_stub()
+                else:
+                    came_back = self._restart(chip)
         except EspDfuError as error:
             error.notes += (self.written.value,)
             raise
         size = self._image.payload_size
-        self._on_event(Flashed(port.name, size, seconds, STATUS, ""))
-        return FlashResult(port.name, port.serial, size, seconds, STATUS, "", after_reset)
+        by = "watchdog" if came_back is not None else None
+        seen = {"nothing": "nothing", "same": "still the same serial port: the watchdog did not restart it"}
+        self._on_event(Flashed(port.name, size, seconds, STATUS, "", reset_by=by, came_back=came_back))
+        after_reset = seen[came_back] if came_back is not None else None
+        return FlashResult(
+            port.name, port.serial, size, seconds, STATUS, "", after_reset, reset_by=by, came_back=came_back
+        )
 
     def _connect(self, port: SerialPort) -> EsptoolChip:
         """Return the connected chip; one that opening the port has reset is connected again once it is back.
@@ -226,14 +232,14 @@ class _SerialFlash:
                     )
         self.written = Written.CONFIRMED
 
-    def _restart(self, chip: EsptoolChip) -> str:
-        """Restart the chip, and return what was on the port afterwards."""
+    def _restart(self, chip: EsptoolChip) -> CameBack:
+        """Restart the chip, and return whether its serial port went away."""
         with self._phase(Phase.RESET):
             chip.restart()
             deadline = Deadline(self._clock, self._target.dfu.return_timeout / 3)
             while not has_left(self.port):
                 if not deadline.sleep(LIST_INTERVAL):
-                    return "still the same serial port: the watchdog did not restart it"
+                    return "same"
         return "nothing"
 
     def _phase(self, phase: Phase, total: int = 0) -> AbstractContextManager[None]:

@@ -10,7 +10,9 @@ from ..clock import Clock
 from ..events import EventSink
 from ..target import Target
 from ..usb.bus import Bus
+from .board_port import RETURN_TIME
 from .inspect import CheckedImage
+from .restart import BUS_RESET, NO_RESET
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,9 @@ class FlashOptions:
     Attributes:
         wait: Seconds to wait for a board.
         strict: Ask the chip for its status after each block.
-        reset: Try to start the app after the flash: by a bus reset, over serial by the chip's watchdog.
+        after: How to start the app after the flash, in esptool's words: ``hard-reset`` by the chip's watchdog, or by a
+            bus reset if its serial loader does not answer; ``watchdog-reset`` by nothing else; ``no-reset``; besides,
+            ``bus-reset`` as dfu-util does it. None for ``hard-reset``.
         over: ``dfu``, or ``serial`` to flash through the board's own serial port with esptool; one board only.
         port: Name of the serial port; None for that of the only board.
         no_stub: Over serial, do without esptool's stub, which compresses and is faster.
@@ -33,7 +37,7 @@ class FlashOptions:
 
     wait: float = 0.0
     strict: bool = False
-    reset: bool = False
+    after: str | None = None
     over: str = "dfu"
     port: str | None = None
     no_stub: bool = False
@@ -55,6 +59,8 @@ class FlashSetup:
         targets: Known chips, to describe other devices.
         clock: Time.
         on_event: Called with each event, in the order that `events` documents.
+        return_time: Seconds to look for the board after its restart.
+        keep_result: A board that is flashed stays flashed, even if Ctrl-C ends the wait for its app.
     """
 
     image: CheckedImage
@@ -63,12 +69,25 @@ class FlashSetup:
     targets: Sequence[Target]
     clock: Clock
     on_event: EventSink
+    return_time: float = RETURN_TIME
+    keep_result: bool = False
+
+    @property
+    def may_use_loader(self) -> bool:
+        """Whether a flash may speak to the chip's serial loader."""
+        loader = self.image.target.serial_loader
+        return loader is not None and loader.use and not self.options.no_loader
+
+    @property
+    def needs_esptool(self) -> bool:
+        """Whether a flash speaks to the chip's serial loader, before the download or for the restart."""
+        return self.uses_loader or (self.may_use_loader and self.options.after not in (NO_RESET, BUS_RESET))
 
     @property
     def uses_loader(self) -> bool:
-        """Whether a flash speaks to the chip's serial loader."""
+        """Whether a flash speaks to the chip's serial loader before the download."""
         loader, options = self.image.target.serial_loader, self.options
-        if loader is None or not loader.use or options.no_loader:
+        if loader is None or not self.may_use_loader:
             return False
         return loader.fast_loop or options.identify or options.skip_flashed or options.verify
 

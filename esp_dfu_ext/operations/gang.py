@@ -86,7 +86,9 @@ class Gang:
         self._macs: dict[str, str] = {}
         self._cause: tuple[type[KeyboardInterrupt], tuple[Any, ...]] | None = None
         clock = _StoppableClock(setup.clock, self._check_stopped)
-        self._setup = replace(setup, bus=_SharedScan(setup.bus, clock), clock=clock, on_event=self._board_event)
+        self._setup = replace(
+            setup, bus=_SharedScan(setup.bus, clock), clock=clock, on_event=self._board_event, keep_result=True
+        )
 
     def flash(self, path: str, skip: Collection[str] = ()) -> FlashOutcome:
         """Flash the board on a port, in the calling thread; an error is also reported as `Failed`.

@@ -19,7 +19,18 @@ import msgspec
 
 from ..clock import Clock, Deadline, SystemClock
 from ..errors import EspDfuError, OutputError
-from ..events import AlreadyFlashed, BoardIdentified, DeviceFound, Event, EventSink, Failed, Flashed, Notice, ignore
+from ..events import (
+    AlreadyFlashed,
+    BoardIdentified,
+    CameBack,
+    DeviceFound,
+    Event,
+    EventSink,
+    Failed,
+    Flashed,
+    Notice,
+    ignore,
+)
 from ..units import clean
 from ..versions import RECORD_LINE, __version__
 from .inspect import CheckedImage
@@ -47,6 +58,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         bytes: Bytes that were flashed and verified by the chip; 0 if it failed, or if nothing had to be sent.
         skipped: Bytes that flash memory held already, so that they were not sent; the chip's serial loader compared
             their MD5.
+        came_back: What was on the port after the restart that starts the app: nothing, as with an app that does not use
+            USB; app, a device of an app; rom, one like the ROM's, which is download mode or an app's console; same, the
+            chip did not restart. null if nothing restarted it.
         seconds: Time from the first contact to the result.
         error: Error code, as in docs/errors.md; null if the result is pass.
         message: What failed, for people; null if the result is pass.
@@ -66,6 +80,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     version: Optional[str]
     bytes: int
     skipped: int = 0
+    came_back: Optional[CameBack] = None
     seconds: float
     error: Optional[str]
     message: Optional[str]
@@ -241,7 +256,13 @@ class Recorder:
         elif isinstance(event, BoardIdentified):
             self._macs[event.path] = event.mac
         elif isinstance(event, Flashed):
-            self._record(event.path, size=event.size, skipped=event.skipped, seconds=event.seconds)
+            self._record(
+                event.path,
+                size=event.size,
+                skipped=event.skipped,
+                came_back=event.came_back,
+                seconds=event.seconds,
+            )
         elif isinstance(event, AlreadyFlashed):
             self._found.pop(event.path, None)
         elif isinstance(event, Failed):
@@ -259,6 +280,7 @@ class Recorder:
         *,
         size: int = 0,
         skipped: int = 0,
+        came_back: CameBack | None = None,
         seconds: float | None = None,
         code: str | None = None,
         message: str | None = None,
@@ -279,6 +301,7 @@ class Recorder:
             version=clean(app.version) if app is not None else None,
             bytes=size,
             skipped=skipped,
+            came_back=came_back,
             seconds=round(now - started if seconds is None else seconds, 3),
             error=code,
             message=message if message is None else clean(message),

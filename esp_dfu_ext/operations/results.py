@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import EspDfuError
+from ..events import CameBack
 from ..target import Target
 
 
@@ -20,6 +21,9 @@ class FlashResult:
         status: Last bStatus.
         state: Last bState; empty over serial.
         after_reset: What was on the port after a reset; None if there was none.
+        reset_by: What restarted the chip: ``watchdog`` or ``bus-reset``; None if nothing did.
+        came_back: What came back: ``nothing``, ``app``, ``rom`` or ``same``, as in `events.Flashed`; None without a
+            reset.
         mac: MAC address, None if the chip's serial loader was not used or did not tell it.
         skipped: Bytes of the image that flash memory held already, so that they were not sent.
     """
@@ -30,9 +34,11 @@ class FlashResult:
     seconds: float
     status: str
     state: str
-    after_reset: str | None
+    after_reset: str | None = None
     mac: str | None = None
     skipped: int = 0
+    reset_by: str | None = None
+    came_back: CameBack | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ WATCH_INTERVAL = 0.2  # seconds between two scans: short enough for people, long
 AWAY_TIME = 1.0
 BLIND_TIME = 5.0  # seconds without a successful scan, after which the watch ends
 END_INTERVAL = 0.02  # seconds between two checks whether all flashes have ended
+CONSOLE_TIME = 5.0  # seconds within which an app's console appears after a restart
 MOST_TOGETHER = 64  # boards that are flashed at the same time; more wait for their turn
 
 OutcomeSink = Callable[[FlashOutcome, WatchResult], None]
@@ -81,7 +82,10 @@ class _Watch:
         self._on_event = setup.on_event
         self._on_outcome = on_outcome
         options = replace(setup.options, wait=AWAY_TIME, identify=True)
-        self._gang = Gang(replace(setup, options=options, on_event=self._filter))
+        # An app with the ROM's USB console looks like a board in download mode. Without a serial number, only the
+        # address tells that it is the board that was flashed.
+        return_time = CONSOLE_TIME if self._target.usb.serial == "fixed" else setup.return_time
+        self._gang = Gang(replace(setup, options=options, on_event=self._filter, return_time=return_time))
         self._ports: dict[str, _Port] = {}
         # Ports of boards that were contacted; a board that left before that is not reported.
         self._contacted: set[str] = set()

@@ -76,12 +76,13 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
 
     Options follow the chip's name, each after a ``+``: ``dfu`` (already in DFU mode), ``app`` (runs an app with the
     ROM's USB console), ``app=vvvv:pppp`` (an app with a DFU run-time interface and these IDs), ``touch=vvvv:pppp`` (an
-    app with a serial port that restarts into the ROM after 1200 baud), ``boots`` (a reset starts an app without USB),
-    ``slow`` (takes the chip's own time), ``strict`` (demands DFU_GETSTATUS after each block), ``holds=FILE`` (flash
-    memory holds this dfu.bin), burned eFuses (``secure-boot``, ``flash-encryption``, or ``no-usb`` for those that keep
-    the ROM off USB), or a fault: ``no-access``, ``busy``, ``no-return``, and, once at block N, ``vanish@N``,
-    ``stall@N``, ``hang@N``, ``error@N`` and ``reset@N`` (another program resets the bus). ``bridge=vvvv:pppp`` in place
-    of a chip is a USB-UART bridge (CP210x, CH34x) whose DTR and RTS move the pins of the board before it.
+    app with a serial port that restarts into the ROM after 1200 baud), ``held`` (BOOT is held down, so that a reset
+    leads back to download mode; else it starts an app), ``slow`` (takes the chip's own time), ``strict`` (demands
+    DFU_GETSTATUS after each block), ``holds=FILE`` (flash memory holds this dfu.bin), burned eFuses (``secure-boot``,
+    ``flash-encryption``, or ``no-usb`` for those that keep the ROM off USB), or a fault: ``no-access``, ``busy``,
+    ``no-return``, and, once at block N, ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N`` and ``reset@N`` (another
+    program resets the bus). ``bridge=vvvv:pppp`` in place of a chip is a USB-UART bridge (CP210x, CH34x) whose DTR and
+    RTS move the pins of the board before it.
 
     Raises:
         UsageError: The list names an unknown chip, option or fault.
@@ -104,6 +105,7 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
             others.append((path, known[name]))
         elif name in by_name:
             board = Board.make(by_name[name], path, clock, number=number + 1)
+            board.boots_app = True  # its buttons are released by now
             for option in options:
                 _apply(board, option)
             boards.append(board)
@@ -184,8 +186,8 @@ def _apply(board: Board, option: str) -> None:
         board.rom.mode = Mode.DFU
     elif word == "app":
         board.start_app(ConsoleApp(board.rom))
-    elif word == "boots":
-        board.boots_app = True
+    elif word == "held":
+        board.boot_low = True
     elif word == "strict":
         board.rom.wants_status = True
     elif word in _EFUSES:
@@ -205,7 +207,7 @@ def _apply(board: Board, option: str) -> None:
     else:
         raise UsageError(
             f"Unknown option {word!r} of a simulated board; expected one of dfu, app, app=vvvv:pppp, touch=vvvv:pppp, "
-            f"boots, strict, slow, holds=FILE, secure-boot, flash-encryption, no-usb, no-access, busy, no-return, "
+            f"held, strict, slow, holds=FILE, secure-boot, flash-encryption, no-usb, no-access, busy, no-return, "
             f"{_AT_BLOCK_NAMES}."
         )
 

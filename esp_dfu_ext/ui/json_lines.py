@@ -16,7 +16,7 @@ from typing import Any, Optional, Union
 import msgspec
 
 from ..errors import EspDfuError, InputMissingError, RemoteError, all_errors
-from ..events import Event
+from ..events import CameBack, Event
 from ..operations.inspect import CheckedImage
 from ..operations.results import FlashOutcome, FlashResult
 from ..versions import FLASH_LINES
@@ -46,7 +46,7 @@ class ErrorLine(Error, tag_field="event", tag="error", kw_only=True):
 
 
 class Board(msgspec.Struct, kw_only=True):
-    """One board of a result; without the keys from `size` to `skipped` if it was not flashed.
+    """One board of a result; without the keys from `size` to `came_back` if it was not flashed.
 
     Attributes:
         path: USB port, bus-port.port; over serial, the name of the serial port.
@@ -58,6 +58,9 @@ class Board(msgspec.Struct, kw_only=True):
         state: Last bState; empty over serial.
         after_reset: Device found on the port after a reset; null if there was none.
         skipped: Bytes of the image that flash memory held already, so that they were not sent.
+        reset_by: What restarted the chip: watchdog or bus-reset; null if nothing did.
+        came_back: What was on the port after that: nothing, app, rom or same, as in the event flashed; null without
+            a reset.
         error: Why the board was not flashed; null if it was.
     """
 
@@ -70,6 +73,8 @@ class Board(msgspec.Struct, kw_only=True):
     state: Union[str, msgspec.UnsetType] = msgspec.UNSET
     after_reset: Union[str, msgspec.UnsetType, None] = msgspec.UNSET
     skipped: Union[int, msgspec.UnsetType] = msgspec.UNSET
+    reset_by: Union[str, msgspec.UnsetType, None] = msgspec.UNSET
+    came_back: Union[CameBack, msgspec.UnsetType, None] = msgspec.UNSET
     error: Optional[Error] = None
 
 
@@ -214,5 +219,7 @@ def _outcome_of(board: Board) -> FlashOutcome:
         board.after_reset or None,
         board.mac,
         board.skipped or 0,
+        board.reset_by or None,
+        board.came_back or None,
     )
     return FlashOutcome(board.path, board.serial, result, None, board.mac)

@@ -31,7 +31,7 @@ DONE = {
     Phase.RECOVER: "back in dfuIDLE",
     Phase.VERIFY: "all MD5s match",
     Phase.CHECK: "loader's MD5s match",
-    Phase.RESET: "bus reset",
+    Phase.RESET: "chip reset",
 }
 
 

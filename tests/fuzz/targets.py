@@ -23,6 +23,7 @@ from esp_dfu_ext.dfu.spec import Mode, Request
 from esp_dfu_ext.errors import EspDfuError
 from esp_dfu_ext.image.format import parse_image
 from esp_dfu_ext.loader.sync import ANSWER_SIZE, ANSWERS
+from esp_dfu_ext.operations.restart import HARD_RESET, NO_RESET
 from esp_dfu_ext.simulator import Board, rom_status
 from esp_dfu_ext.simulator.board import DeviceGone
 from esp_dfu_ext.simulator.bus import SimulatedBackend
@@ -276,7 +277,7 @@ def device(data: bytes) -> None:
     settings, lies = (data[0], data[1:]) if data else (0, b"")
     options = FlashArguments(
         strict=bool(settings & 1),
-        reset=bool(settings & 2),
+        after=HARD_RESET if settings & 2 else NO_RESET,
         all=bool(settings & 4),
         serial="7c:df:a1:00:00:00" if settings & 12 == 8 else None,
         wait=1.0 if settings & 16 else 0.0,

@@ -13,6 +13,7 @@ from esp_dfu_ext.dfu.discovery import find
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.events import Event, Notice, PhaseStarted
 from esp_dfu_ext.image.format import DfuImage
+from esp_dfu_ext.operations.restart import NO_RESET
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.bus import OtherDevice, SimulatedBackend
 from esp_dfu_ext.target import OtherUsb, Target
@@ -115,7 +116,7 @@ class Rig:
         serial: str | None = None,
         wait: float = 0.0,
         strict: bool = False,
-        reset: bool = False,
+        after: str = NO_RESET,
         no_loader: bool = False,
         identify: bool = False,
         force: bool = False,
@@ -125,7 +126,7 @@ class Rig:
         """Flash a board of this rig."""
         target = target or self.boards[0].target
         options = FlashOptions(
-            wait=wait, strict=strict, reset=reset, no_loader=no_loader, identify=identify,
+            wait=wait, strict=strict, after=after, no_loader=no_loader, identify=identify,
             force=force, skip_flashed=skip_flashed, verify=verify,
         )  # fmt: skip
         flasher = Flasher(options, bus=self.bus, targets=chips(), clock=self.clock, on_event=self.handle)

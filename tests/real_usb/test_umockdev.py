@@ -43,7 +43,8 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def flash(bench: UmockdevBench, build: Path, *options: str, **how: object) -> subprocess.CompletedProcess[str]:
-    return bench.run(*ESP_DFU, "flash", "-q", build / "dfu.bin", *options, **how)
+    stay = [] if {"--after", "--reset"} & set(options) else ["--after", "no-reset"]
+    return bench.run(*ESP_DFU, "flash", "-q", build / "dfu.bin", *options, *stay, **how)
 
 
 def assert_build_in(bench: UmockdevBench, path: str, build: Path) -> None:
@@ -210,7 +211,7 @@ def test_serial_loader_answers_by_libusb(mode: str, debian_libusb: bool) -> None
         ("+dfu+error@600", 74, "dfu-status"),
         ("+dfu+hang@600+hang@601+hang@602", 74, "usb-timeout"),
         ("+dfu+vanish@600", 74, "device-gone"),
-        ("+dfu+reset@600", 74, "device-gone"),
+        ("+dfu+held+reset@600", 74, "device-gone"),
         ("+vanish@600", 74, "device-gone"),
         ("+no-access", 77, "no-permission"),
         ("+dfu+no-access", 77, "no-permission"),

@@ -95,7 +95,8 @@ MakeImage = Callable[[str], Image]
 
 def flash(board: Board, image: Image, *options: str, libusb: str = LIBUSBS[0], user: Sequence[str] = ()) -> Result:
     """Flash a board with esp-dfu, and assert that its flash memory then holds the image."""
-    result = esp_dfu("flash", *options, image.path, libusb=libusb, user=user)
+    stay = [] if {"--after", "--reset"} & set(options) else ["--after", "no-reset"]
+    result = esp_dfu("flash", *options, *stay, image.path, libusb=libusb, user=user)
     assert result.code == 0, result
     image.assert_in(board)
     return result

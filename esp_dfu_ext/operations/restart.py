@@ -1,0 +1,79 @@
+"""Restart a chip so that it starts its app, and see what is on its port afterwards.
+
+Which way leads into the app depends on the pins that the reset samples, so nothing is claimed but what the bus showed.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..dfu.device import DfuDevice
+from ..errors import UsbError
+from ..events import CameBack
+from ..target import Target
+from ..usb.bus import UsbDevice
+from ..usb.handle import UsbHandle
+from .acquaint import BoardLoader
+from .board_port import RETURN_TIME, BoardPort
+
+HARD_RESET, WATCHDOG_RESET, NO_RESET = "hard-reset", "watchdog-reset", "no-reset"  # esptool, --after
+BUS_RESET = "bus-reset"  # the way out of DFU mode that DFU 1.1 has, and dfu-util's
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """What became of a chip that was to restart.
+
+    Attributes:
+        by: What restarted it: ``watchdog`` or ``bus-reset``.
+        came_back: What is on its port: ``nothing``, as with an app without USB; ``app``, another device than the ROM's;
+            ``rom``, a device like the ROM's: download mode again, or an app whose console is the ROM's; ``same``, the
+            device that was there before: it did not restart.
+        seen: The device on the port, in a few words.
+    """
+
+    by: str
+    came_back: CameBack
+    seen: str
+
+
+def restart(handle: UsbHandle, loader: BoardLoader | None, port: BoardPort, after: str) -> str | None:
+    """Restart a chip by the best way that `after` allows.
+
+    Args:
+        handle: The open board.
+        loader: Its serial loader; None to do without.
+        port: Its port.
+        after: ``hard-reset`` for the watchdog, or a bus reset if that has no effect; ``watchdog-reset`` or
+            ``bus-reset`` for one of them alone.
+
+    Returns:
+        What should restart it, as in `Restarted`; None if the watchdog cannot be reached and nothing else may be used.
+    """
+    if after != BUS_RESET and loader is not None and loader.rom is not None:
+        loader.rom.restart()
+        loader.close()
+        if after == WATCHDOG_RESET or port.has_lost_it():
+            return "watchdog"
+    if after == WATCHDOG_RESET:
+        return None
+    if loader is not None:
+        loader.close()  # an open port of the system would outlive its device
+    with suppress(UsbError):
+        DfuDevice(handle).reset_bus()  # the chip restarts during it, so an error here means nothing
+    return BUS_RESET
+
+
+def what_came_back(port: BoardPort, target: Target, by: str, seconds: float = RETURN_TIME) -> Restarted:
+    """Wait until a new device is on the port, for `seconds` at most, and return what was seen."""
+    now: UsbDevice | None = None
+    for now in port.watch(seconds):
+        if now is not None and port.is_other(now):
+            break
+    if now is None:
+        return Restarted(by, "nothing", "nothing")
+    seen = f"{port.describe(now)} (device {now.address})"
+    if not port.is_other(now):
+        return Restarted(by, "same", f"still the same, {seen}: the reset did not restart it")
+    return Restarted(by, "rom" if now.usb_id == target.usb_id else "app", seen)

@@ -1,0 +1,311 @@
+"""After a flash the app is started, and what is said of it is what the bus showed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esp_dfu_ext import Flasher, FlashOptions, build
+from esp_dfu_ext.dfu.spec import Mode
+from esp_dfu_ext.errors import InterruptedByUserError
+from esp_dfu_ext.events import Event, Flashed, Phase, PhaseStarted
+from esp_dfu_ext.loader.rom_loader import RomLoader
+from esp_dfu_ext.simulator import Board
+from esp_dfu_ext.simulator.apps import ConsoleApp, DfuApp
+from esp_dfu_ext.simulator.board import Moment, stall, vanish
+from esp_dfu_ext.simulator.sample import write_sample_project
+
+from .kit.archives import checked
+from .kit.boards import Rig, make_rig, serial_jtag
+from .kit.chips import NAMES, chip, chips
+from .kit.commands import run
+from .kit.files import edit_json
+from .kit.host import DETACH
+
+HARD, WATCHDOG, BUS = "hard-reset", "watchdog-reset", "bus-reset"
+
+
+def booting_rig(*names: str, mode: Mode = Mode.RUN_TIME) -> Rig:
+    """Boards whose BOOT has been released, so that a reset starts an app without USB."""
+    rig = make_rig(*names, mode=mode)
+    for board in rig.boards:
+        board.boots_app = True
+    return rig
+
+
+def later(board: Board) -> object:
+    board.clock.sleep(5)
+    board.update()
+    return board.device if board.present else None
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mode", list(Mode), ids=str)
+def test_watchdog_starts_app_of_every_chip(name: str, mode: Mode) -> None:
+    rig = booting_rig(name, mode=mode)
+    result = rig.flash(after=HARD)
+    assert (result.reset_by, result.came_back, result.after_reset) == ("watchdog", "nothing", "nothing")
+    assert rig.resets == []
+    assert not rig.board.present
+    assert rig.phases()[-1] == "reset"
+    rig.assert_flashed()
+    flashed = [event for event in rig.events if isinstance(event, Flashed)]
+    assert [(event.reset_by, event.came_back) for event in flashed] == [("watchdog", "nothing")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_app_that_handed_over_is_started_again(name: str) -> None:
+    """It had set FORCE_DOWNLOAD_BOOT, which takes every other reset back to download mode."""
+    rig = booting_rig(name)
+    rig.board.start_app(DfuApp(0xCAFE, 0x4000, "1234"))
+    rig.board.control(0x21, DETACH, 700, b"", 0)
+    rig.clock.sleep(1)
+    result = rig.flash(after=HARD)
+    assert (result.reset_by, result.came_back) == ("watchdog", "app")
+    assert result.after_reset is not None
+    assert "cafe:4000" in result.after_reset
+    assert rig.board.device is rig.board.app
+    assert not rig.board.rom.force_download
+
+
+def test_bus_reset_leaves_board_that_was_handed_over_in_download_mode() -> None:
+    rig = booting_rig()
+    rig.board.start_app(DfuApp(0xCAFE, 0x4000, "1234"))
+    rig.board.control(0x21, DETACH, 700, b"", 0)
+    rig.clock.sleep(1)
+    result = rig.flash(after=HARD, no_loader=True)
+    assert (result.reset_by, result.came_back) == (BUS, "rom")
+    assert rig.resets == ["1-1"]
+
+
+def test_boot_held_down_is_seen_as_download_mode() -> None:
+    rig = booting_rig("esp32p4")
+    rig.board.boot_low = True
+    result = rig.flash(after=HARD)
+    assert (result.reset_by, result.came_back) == ("watchdog", "rom")
+
+
+def test_nobody_resets_with_no_reset() -> None:
+    rig = booting_rig()
+    result = rig.flash(after="no-reset")
+    assert (result.reset_by, result.came_back, result.after_reset) == (None, None, None)
+    assert later(rig.board) is rig.board.rom
+    assert rig.resets == []
+
+
+def test_loader_of_s2_is_asked_only_for_the_restart() -> None:
+    rig = booting_rig("esp32s2")
+    at: list[str] = []
+
+    def note(board: Board, answer: Callable[[], bytes]) -> bytes:
+        at.append(rig.phases()[-1])
+        return answer()
+
+    rig.board.faults.plan(note, at=Moment.SERIAL_OUT)
+    rig.flash(after=HARD)
+    assert at == ["reset"]
+
+
+@pytest.mark.parametrize(("after", "expected"), [(HARD, (BUS, "nothing")), (WATCHDOG, ("watchdog", "same"))])
+def test_watchdog_without_effect(monkeypatch: pytest.MonkeyPatch, after: str, expected: tuple[str, str]) -> None:
+    monkeypatch.setattr(RomLoader, "restart", lambda self: None)
+    rig = booting_rig()
+    result = rig.flash(after=after)
+    assert (result.reset_by, result.came_back) == expected
+
+
+@pytest.mark.parametrize("name", ["esp32s2", "esp32s3"])
+def test_only_watchdog_was_allowed_and_loader_is_silent(name: str) -> None:
+    rig = booting_rig(name)
+    for _ in range(20):
+        rig.board.faults.plan(lambda board, answer: b"", at=Moment.SERIAL_OUT)
+    result = rig.flash(after=WATCHDOG)
+    assert (result.reset_by, result.came_back) == (None, None)
+    assert rig.notices()[-1] == "no-restart"
+    assert later(rig.board) is rig.board.rom
+    rig.assert_flashed()
+
+
+@pytest.mark.parametrize("moment", [Moment.SERIAL_OUT, Moment.SERIAL_IN, Moment.RESET])
+def test_cable_pulled_before_the_start_is_no_failed_flash(moment: Moment) -> None:
+    rig = booting_rig()
+
+    def pull(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase is Phase.RESET:
+            if moment is Moment.RESET:
+                rig.board.faults.plan(stall, at=Moment.SERIAL_OUT)
+            rig.board.faults.plan(vanish, at=moment)
+
+    rig.on_event = pull
+    result = rig.flash(after=HARD)
+    assert result.came_back == "nothing"
+    rig.assert_flashed()
+
+
+def test_ctrl_c_while_app_starts_keeps_the_results_of_several_boards() -> None:
+    rig = booting_rig("esp32s3", "esp32s3")
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase is Phase.RESET:
+            raise KeyboardInterrupt
+
+    rig.on_event = interrupt
+    options = FlashOptions(after=HARD)
+    flasher = Flasher(options, bus=rig.bus, targets=chips(), clock=rig.clock, on_event=rig.handle)
+    outcomes = flasher.flash_all(checked())
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    rig = booting_rig()
+    rig.on_event = interrupt
+    with pytest.raises(InterruptedByUserError, match="after the flash"):
+        rig.flash(after=HARD)
+
+
+@pytest.mark.parametrize("name", ["esp32s2", "esp32s3"])
+def test_console_of_the_app_is_not_a_new_board(name: str) -> None:
+    rig = booting_rig(name)
+    rig.board.app = ConsoleApp(rig.board.rom)
+    done: list[str | None] = []
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Flashed):
+            done.append(event.came_back)
+
+    class Stop:
+        def is_set(self) -> bool:
+            return rig.clock.monotonic() > 200
+
+    flasher = Flasher(FlashOptions(), bus=rig.bus, targets=chips(), clock=rig.clock, on_event=stop)
+    result = flasher.watch(checked(target=chip(name)), stop=Stop())  # type: ignore[arg-type]
+    assert (result.passed, result.failed, done) == (1, 0, ["rom"])
+    assert later(rig.board) is rig.board.app
+
+
+# --- the command line -------------------------------------------------------------------------------------
+
+
+class Shell:
+    """Runs esp-dfu on simulated boards, in this process and on a virtual clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+        self.code = 0
+        self.out = self.err = ""
+
+    def __call__(self, *words: object, boards: str) -> str:
+        self._monkeypatch.setenv("ESP_DFU_SIMULATE", boards or "303a:1001")
+        self.code = run(*words)
+        self.out, self.err = self._capsys.readouterr()
+        return self.out + self.err
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], virtual_clock: None) -> Shell:
+    return Shell(monkeypatch, capsys)
+
+
+@pytest.fixture
+def sample_project(tmp_path: Path) -> Path:
+    write_sample_project(tmp_path, chip())
+    build(tmp_path / "build")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "boards", "expected"),
+    [
+        ((), "esp32s3", "Nothing is on port 1-1 after the reset"),
+        (("--reset",), "esp32s3", "Nothing is on port 1-1 after the reset"),
+        (("--after", "hard_reset"), "esp32s3", "Nothing is on port 1-1 after the reset"),
+        (("--after", "watchdog-reset"), "esp32s3", "Nothing is on port 1-1 after the reset"),
+        (("--after", "no-reset"), "esp32s3", "The chip stays in download mode."),
+        ((), "esp32s3+held", "If that is not the console of your app but download mode, BOOT may be held down (GPIO0"),
+        (("--no-loader",), "esp32s3+held", "A bus reset does not help"),
+    ],
+)
+def test_what_is_said(shell: Shell, sample_project: Path, words: tuple[str, ...], boards: str, expected: str) -> None:
+    assert expected in shell("flash", sample_project / "build" / "dfu.bin", *words, boards=boards)
+    assert shell.code == 0
+    assert ("--reset is now the default" in shell.out) == ("--reset" in words)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words", "expected"),
+    [
+        ("no_reset", (), None),
+        ("no-reset-stub", (), None),
+        ("hard_reset", (), "watchdog"),
+        ("watchdog-reset", (), "watchdog"),
+        ("soft_reset", (), "watchdog"),
+        (7, (), "watchdog"),
+        ("no_reset", ("--after", "hard-reset"), "watchdog"),
+        ("hard_reset", ("--after", "no-reset"), None),
+    ],
+)
+@pytest.mark.parametrize("what", ["build/dfu.bin", "build"])
+def test_project_says_how_the_app_starts(
+    shell: Shell, sample_project: Path, setting: Any, words: tuple[str, ...], expected: str | None, what: str
+) -> None:
+    args = sample_project / "build" / "flasher_args.json"
+    edit_json(args, extra_esptool_args={"after": setting, "before": "default_reset", "stub": True})
+    shell("flash", sample_project / what, "--json", *words, boards="esp32s3")
+    (board,) = json.loads(shell.out.splitlines()[-1])["boards"]
+    assert board["reset_by"] == expected
+
+
+def test_contradicting_resets_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("--reset", "--after", "no-reset"), ("--no-loader", "--after", "watchdog-reset"), ("--after", "x")):
+        assert run("flash", "dfu.bin", *words) == 64
+    assert "is not a reset" in capsys.readouterr().err
+
+
+# --- esp-dfu reset ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mode", ["", "+dfu"])
+def test_reset_starts_app(shell: Shell, name: str, mode: str) -> None:
+    shell("reset", boards=f"{name}{mode}")
+    assert (shell.code, shell.err) == (0, "")
+    assert f"Restarted the {chip(name).chip} on port 1-1 by its watchdog." in shell.out
+    assert "Nothing is on port 1-1" in shell.out
+
+
+@pytest.mark.parametrize(
+    ("boards", "words", "code", "text"),
+    [
+        ("esp32s3,esp32p4", (), 64, "Found 2 boards: 1-1, 1-2. [several-devices]"),
+        ("esp32s3,esp32p4", ("--path", "1-2"), 0, "Restarted the ESP32-P4"),
+        ("esp32s3,esp32p4", ("--serial", "7C:DF:A1:00:00:01"), 0, "Restarted the ESP32-S3"),
+        ("esp32s3", ("--serial", "x"), 69, "[other-serial]"),
+        ("esp32s3", ("--path", "1-7"), 69, "[other-path]"),
+        ("303a:1001", (), 69, "[no-device]"),
+        ("esp32s3", ("--path", "x"), 64, "is not a port path"),
+        ("esp32s3", ("--path", "1-1", "--serial", "x"), 64, "use only one"),
+        ("esp32s3", ("--after", "no-reset"), 64, "resets nothing"),
+        ("esp32s3+busy", (), 75, "[device-busy]"),
+        ("esp32s3+no-access", (), 77, "[no-permission]"),
+        ("esp32s3+app", (), 74, "The chip was not restarted. [serial-loader]"),
+        ("esp32p4+held", (), 0, "In download mode, BOOT may be held down"),
+    ],
+)
+def test_reset_of_other_boards(shell: Shell, boards: str, words: tuple[str, ...], code: int, text: str) -> None:
+    assert text in shell("reset", *words, boards=boards)
+    assert shell.code == code
+
+
+def test_device_of_app_is_named() -> None:
+    rig = booting_rig()
+
+    def app(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase is Phase.RESET:
+            rig.others = (serial_jtag("1-1"),)
+
+    rig.on_event = app
+    result = rig.flash(after=HARD)
+    assert result.came_back == "app"
+    assert result.after_reset is not None
+    assert "303a:1001" in result.after_reset
