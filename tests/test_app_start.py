@@ -14,6 +14,7 @@ from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import InterruptedByUserError
 from esp_dfu_ext.events import Event, Flashed, Phase, PhaseStarted
 from esp_dfu_ext.loader.rom_loader import RomLoader
+from esp_dfu_ext.loader.watchdog import restart_writes
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.apps import ConsoleApp, DfuApp
 from esp_dfu_ext.simulator.board import Moment, stall, vanish
@@ -309,3 +310,27 @@ def test_device_of_app_is_named() -> None:
     assert result.came_back == "app"
     assert result.after_reset is not None
     assert "303a:1001" in result.after_reset
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_restart_clears_request_for_download_mode_first(name: str) -> None:
+    """The simulated watchdog clears it, too; that the real one does is not known."""
+    data = chip(name).serial_loader
+    assert data is not None
+    first, *others = restart_writes(data)
+    assert first == (data.force_download_boot.address, 0, data.force_download_boot.mask)
+    assert [address for address, _, _ in others] == [
+        data.watchdog.write_protect, data.watchdog.timeout, data.watchdog.config, data.watchdog.write_protect,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("boards", "expected"),
+    [
+        ("esp32s3,esp32s3", "PASS\n"),
+        ("esp32s3+held,esp32s3", "PASS; in download mode or console of the app"),
+    ],
+)
+def test_verdict_of_several_boards(shell: Shell, sample_project: Path, boards: str, expected: str) -> None:
+    assert expected in shell("flash", sample_project / "build" / "dfu.bin", "--all", boards=boards)
+    assert shell.code == 0

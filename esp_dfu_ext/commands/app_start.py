@@ -9,7 +9,7 @@ from ..target import Target
 from .session import Session
 
 # For a table and a verdict: one board among several.
-_SHORT = {"nothing": "", "app": "app is on USB", "rom": "in download mode?", "same": "not restarted"}
+_SHORT = {"nothing": "", "app": "app is on USB", "rom": "in download mode", "same": "not restarted"}
 
 
 def show_app_start(session: Session, path: str, restarted: Restarted | None, target: Target) -> None:
@@ -37,9 +37,11 @@ def show_app_start(session: Session, path: str, restarted: Restarted | None, tar
             below.advice(line)
 
 
-def in_short(result: FlashResult) -> str:
+def in_short(result: FlashResult, target: Target) -> str:
     """Return the same for a board among several, after what else is said of it; empty if nothing stands out."""
     text = _SHORT[result.came_back] if result.came_back is not None else ""
+    if result.came_back == "rom" and target.usb.rom_console:
+        text += " or console of the app"
     return f"; {text}" if text else ""
 
 

@@ -15,7 +15,7 @@ from ..operations.flasher import Flasher
 from ..operations.inspect import CheckedImage, load_image, outdated_files, own_chip_notices
 from ..operations.restart import HARD_RESET
 from ..operations.results import FlashOutcome, FlashResult
-from ..target import load_target
+from ..target import Target, load_target
 from ..ui import views
 from ..ui.text import Styled
 from ..units import format_rate, format_seconds, format_size
@@ -156,7 +156,7 @@ def _several(run: FlashRun) -> int:
                 outcome.path,
                 outcome.serial or "",
                 format_seconds(outcome.result.seconds) if outcome.result is not None else "",
-                _verdict(outcome),
+                _verdict(outcome, run.image.target),
             )
             for outcome in outcomes
         ],
@@ -210,12 +210,12 @@ def _flash_one(run: FlashRun, flasher: Flasher) -> FlashResult:
     return flasher.flash(run.image, path=path, serial=chosen.serial, mac=chosen.mac)
 
 
-def _verdict(outcome: FlashOutcome) -> str:
+def _verdict(outcome: FlashOutcome, target: Target) -> str:
     if outcome.error is not None:
         return Styled(f"FAIL: {outcome.error.code}", "bold red")
     assert outcome.result is not None
     skipped = "" if outcome.result.size else ", already flashed"
-    return f"PASS{skipped}{in_short(outcome.result)}"
+    return f"PASS{skipped}{in_short(outcome.result, target)}"
 
 
 def _show_image(session: Session, image: CheckedImage) -> None:

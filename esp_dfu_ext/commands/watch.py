@@ -33,7 +33,7 @@ def watch(run: FlashRun) -> int:
                 run.simulation.compare(run.image.image, outcome.path)
             size = format_size(outcome.result.size) if outcome.result.size else "already flashed"
             figures = f"{size} in {format_seconds(outcome.result.seconds)}"
-            figures += in_short(outcome.result)
+            figures += in_short(outcome.result, target)
         done = so_far.passed + so_far.failed
         view.verdict(Verdict(outcome.path, outcome.own_name(target), figures, _tally(so_far), done, problem))
 
