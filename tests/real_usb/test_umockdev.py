@@ -242,7 +242,7 @@ def test_lost_request_restarts_download(builds: dict[str, Path], fault: str) -> 
     ],
 )
 def test_board_that_left_and_next_device_are_reported(builds: dict[str, Path], fault: str, fact: str) -> None:
-    with UmockdevBench(f"esp32s3+dfu+{fault}@600") as bench:
+    with UmockdevBench(f"esp32s3+dfu+held+{fault}@600") as bench:
         result = flash(bench, builds["esp32s3"])
         assert fact in result.stderr, result.stderr
         assert "The image in flash memory may be incomplete." in result.stderr

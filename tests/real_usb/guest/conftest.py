@@ -63,9 +63,13 @@ def run(*command: str | Path, user: Sequence[str] = (), timeout: float = 60.0) -
 
 
 def esp_dfu_command(*arguments: str | Path, libusb: str = LIBUSBS[0]) -> list[str | Path]:
-    """Return the command line of esp-dfu, with the libusb of PyPI's libusb-package or with the system's."""
+    """Return the command line of esp-dfu, with the libusb of PyPI's libusb-package or with the system's.
+
+    A flashed board stays in download mode, unless the arguments say how to restart it.
+    """
     prefix = SYSTEM_LIBUSB if libusb == LIBUSBS[1] else ""
-    return [sys.executable, "-c", prefix + CLI, *arguments]
+    stay = ["--after", "no-reset"] if arguments[0] == "flash" and not {"--after", "--reset"} & {*arguments} else []
+    return [sys.executable, "-c", prefix + CLI, *arguments, *stay]
 
 
 def esp_dfu(*arguments: str | Path, libusb: str = LIBUSBS[0], user: Sequence[str] = ()) -> Result:
@@ -95,8 +99,7 @@ MakeImage = Callable[[str], Image]
 
 def flash(board: Board, image: Image, *options: str, libusb: str = LIBUSBS[0], user: Sequence[str] = ()) -> Result:
     """Flash a board with esp-dfu, and assert that its flash memory then holds the image."""
-    stay = [] if {"--after", "--reset"} & set(options) else ["--after", "no-reset"]
-    result = esp_dfu("flash", *options, *stay, image.path, libusb=libusb, user=user)
+    result = esp_dfu("flash", *options, image.path, libusb=libusb, user=user)
     assert result.code == 0, result
     image.assert_in(board)
     return result
