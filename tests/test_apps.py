@@ -257,7 +257,7 @@ def test_other_line_states_reset_nothing(state: tuple[bool, bool]) -> None:
 
 @pytest.mark.parametrize("pieces", [[b"\xc0\x00\x08\x24"], [b"xx\xc0", b"\x00", b"\x08"]], ids=str)
 def test_sync_on_uart_makes_rom_deaf_until_reset(pieces: list[bytes]) -> None:
-    with bridged("esp32s3,bridge=1a86:7523") as (_, board, bridge):
+    with bridged("esp32s3+held,bridge=1a86:7523") as (_, board, bridge):
         for piece in pieces:
             board.control(0xA1, GETSTATE, 0, b"", 1)
             bridge.write(piece)

@@ -136,7 +136,7 @@ def test_board_options() -> None:
     text = "esp32s3+app+held,esp32s3+strict,esp32s3+no-access,esp32s3+busy+no-return,esp32s3+vanish@3+hang@0"
     a, b, c, d, e = simulate_text(text, chips(), VirtualClock()).boards
     assert isinstance(a.device, ConsoleApp)
-    assert (a.boots_app, a.boot_low) == (True, True)
+    assert not a.boots_app
     assert b.rom.wants_status
     with pytest.raises(AccessDenied):
         c.check_access()
@@ -145,7 +145,7 @@ def test_board_options() -> None:
     (f,) = simulate_text("esp32s3+stall@7+error@12+reset@13", chips(), VirtualClock()).boards
     assert [(fault.effect, fault.block) for fault in f.faults.planned[::2]] == [(stall, 7), (bus_reset, 13)]
     assert f.faults.planned[1].block == 12
-    assert (f.app, f.boot_low, f.rom.wants_status, f.faults.busy) == (None, False, False, False)
+    assert (f.app, f.boots_app, f.rom.wants_status, f.faults.busy) == (None, True, False, False)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,8 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
             board.boots_app = True  # its buttons are released by now
             for option in options:
                 _apply(board, option)
+            if "held" in options:
+                board.boots_app = False
             boards.append(board)
         else:
             names = ", ".join([*by_name, *known, "bridge=vvvv:pppp"])
@@ -187,7 +189,7 @@ def _apply(board: Board, option: str) -> None:
     elif word == "app":
         board.start_app(ConsoleApp(board.rom))
     elif word == "held":
-        board.boot_low = True
+        pass  # done last, because an app also sets it
     elif word == "strict":
         board.rom.wants_status = True
     elif word in _EFUSES:
