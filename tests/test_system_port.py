@@ -24,6 +24,7 @@ from esp_dfu_ext.errors import DeviceGoneError, SerialPortError
 from esp_dfu_ext.events import Event, Notice, Phase, PhaseStarted
 from esp_dfu_ext.loader import system_port
 from esp_dfu_ext.loader.sync import REQUEST
+from esp_dfu_ext.operations.restart import BUS_RESET, NO_RESET
 from esp_dfu_ext.operations.verify import verify_board
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.usb.serial_ports import SerialPort, of_device
@@ -118,7 +119,7 @@ def test_port_is_closed_before_the_bus_is_reset() -> None:
             reset_bus()
 
         board.reset_bus = reset  # type: ignore[method-assign]
-        rig.flash(reset=True)
+        rig.flash(after=BUS_RESET)
     assert len(free) == 1
     os.close(free[0])
 
@@ -126,7 +127,7 @@ def test_port_is_closed_before_the_bus_is_reset() -> None:
 def test_several_boards_at_once() -> None:
     boards = [make_board(number=1), make_board(number=2)]
     with ported(*boards) as rig:
-        flasher = Flasher(FlashOptions(), bus=rig.bus, clock=rig.clock, on_event=rig.handle)
+        flasher = Flasher(FlashOptions(after=NO_RESET), bus=rig.bus, clock=rig.clock, on_event=rig.handle)
         outcomes = flasher.flash_all(checked())
     assert [outcome.result.mac for outcome in outcomes if outcome.result] == [mac(1), mac(2)]
     assert all(fast(board) for board in boards)
