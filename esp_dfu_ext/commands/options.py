@@ -175,7 +175,7 @@ def reset() -> list[dict[str, Any]]:
         "metavar": "RESET",
         "help": "hard-reset, the best way there is (the default), or watchdog-reset, that one alone.",
     }
-    return [option for option in [*board(), after] if option["names"][-1] != "--wait"]
+    return [*(option for option in board() if option["names"][-1] in ("--path", "--serial", "--trace")), after]
 
 
 def info() -> list[dict[str, Any]]:

@@ -348,7 +348,7 @@ def loader(data: bytes) -> None:
     with cpu_limit(), mock.patch.object(bus, "libusb_backend", lambda: SimulatedBackend([board], clock)):
         before = clock.monotonic()
         code = run(lambda session: flashing.flash(session, dfu_bin, FlashArguments(strict=settings > 127)), clock)
-        assert clock.monotonic() - before < 3.0
+        assert clock.monotonic() - before < 8.0
         assert code in (0, 65)
         assert holds(board.rom.flash.read, _DEVICE_FILES) == (code == 0)
 
