@@ -327,7 +327,7 @@ def reset(path: str | None, serial: str | None, after: str | None, **chosen: Any
     def command(session: Session) -> int:
         from .commands.reset import reset
 
-        return reset(session, path=path, serial=serial, after=after)
+        return reset(session, path=path, serial=serial, after=after, **chosen)
 
     _run(command, chosen)
 

@@ -193,6 +193,13 @@ CASES: dict[str, Sequence[Command]] = {
     ),
     "list-format": esp_dfu("list --format dfu-util", NARROW, boards="esp32s3,303a:1001")
     + esp_dfu("list --format table", PIPED, boards="esp32s3,303a:1001"),
+    "list-probe": [
+        *esp_dfu(
+            "list --probe", NARROW, PIPED, boards="esp32s3+dfu,esp32s2+dfu,esp32s3+app,303a:1001,esp32p4+no-access"
+        ),
+        *esp_dfu("list --probe --json", PIPED, boards="esp32s2+dfu,esp32s3+app,303a:1001"),
+        *idf_py("dfu-list --probe", NARROW, boards="esp32s2+dfu"),
+    ],
     "list-json": esp_dfu("list --json", PIPED, boards="esp32s3,303a:1001"),
     # One board.
     "flash": esp_dfu(f"flash {DFU_BIN}", NARROW, USUAL, WIDE, PIPED),

@@ -104,6 +104,33 @@ def test_list_json_is_one_versioned_document(monkeypatch: pytest.MonkeyPatch, ca
     assert s2["problem"]["code"] == "no-permission"
 
 
+def test_list_probe_tells_who_the_boards_are(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    simulate(monkeypatch, "esp32s2,esp32s3+app,303a:1001,esp32s2+dfu+no-access")
+    assert run("list") == 0
+    lines = capsys.readouterr().out
+    assert run("list", "--probe") == 0
+    out, err = capsys.readouterr()
+    assert out == lines
+    assert "Port 1-1: ESP32-S2 v0.0, MAC 7c:df:a1:00:00:01, 16 MiB of flash memory." in err
+    assert "Port 1-2: the chip's serial loader does not answer." in err
+    assert err.count("Port 1-4: no permission") == 1
+    assert run("list", "--probe", "--format", "table") == 0
+    out, err = capsys.readouterr()
+    assert [line.split() for line in out.splitlines()][1:] == [
+        ["1-1", "ESP32-S2", "v0.0", "run-time", "7c:df:a1:00:00:01", "16", "MiB"],
+        ["1-2", "ESP32-S3", "run-time", "7c:df:a1:00:00:02", "unknown"],
+        ["1-4", "ESP32-S2", "DFU", "unknown", "unknown"],
+    ]
+    assert "MAC" not in err
+    assert run("list", "--probe", "--json") == 0
+    boards = [device["board"] for device in json.loads(capsys.readouterr().out)["devices"]]
+    assert [board["mac"] if board else "" for board in boards] == ["7c:df:a1:00:00:01", None, "", None]
+    assert [board["problem"]["code"] for board in boards if board and board["problem"]] == [
+        "serial-loader",
+        "no-permission",
+    ]
+
+
 # --- exit codes -------------------------------------------------------------------------------------------
 
 FAILURES = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from esp_dfu_ext import Flasher, FlashOptions, FlashResult
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.flash_run import FlashArguments
-from esp_dfu_ext.commands.info import _document, _jedec, _revision
+from esp_dfu_ext.commands.info import _jedec, board_document, revision_of
 from esp_dfu_ext.dfu.discovery import Selector
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import OtherMacError, SerialLoaderError, UsageError
@@ -45,7 +46,7 @@ def test_board_says_who_it_is(name: str, mode: Mode, encryption: bool) -> None:
     assert (board.path, board.target.name, board.mode) == ("1-1", name, mode)
     assert (board.identity.mac, board.identity.flash_size) == ("7c:df:a1:00:00:01", CHIP_SIZE)
     assert board.identity.security.flash_encryption is encryption
-    document = _document(board)
+    document = board_document(board)
     assert (document.mac, document.flash_size, document.flash_encryption) == (
         "7c:df:a1:00:00:01",
         CHIP_SIZE,
@@ -76,12 +77,13 @@ def test_board_that_cannot_be_asked_does_not_stop_the_others() -> None:
     boards = list(board_infos(simulation.bus, chips(), simulation.boards[0].clock))
     assert [board.problem.code if board.problem else "" for board in boards] == ["no-permission", "serial-loader", ""]
     assert isinstance(boards[1].problem, SerialLoaderError)
-    assert boards[0].identity is None and _document(boards[0]).mac is None
+    assert boards[0].identity is None and board_document(boards[0]).mac is None
 
 
 def test_numbers_are_shown_as_esptool_shows_them() -> None:
-    assert _revision(102) == "v1.2"
-    assert _revision(None) is None
+    (board,) = infos(make_rig())
+    assert revision_of(replace(board, revision=102)) == "v1.2"
+    assert revision_of(replace(board, revision=None)) is None
     assert _jedec(0x1640EF) == ("ef", "4016")
 
 

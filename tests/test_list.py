@@ -64,7 +64,7 @@ def test_app_is_listed_with_its_name() -> None:
     simulation = simulate_text("esp32s3+app=2341:0070", chips(), VirtualClock())
     (listed,) = list_devices(simulation.bus, chips())
     assert (listed.device.usb_id, listed.product, listed.is_chip) == ("2341:0070", "App", False)
-    (document,) = documents_of([listed]).devices
+    (document,) = documents_of([listed], {}).devices
     assert (document.product, document.target) == ("App", None)
 
 

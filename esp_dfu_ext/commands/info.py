@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..dfu.spec import Mode
 from ..errors import DeviceNotFoundError, OtherPathError
+from ..loader.rom_loader import Identity
 from ..operations.info import BoardInfo, board_infos
 from ..ui import documents
 from ..units import format_size
@@ -30,7 +31,7 @@ def info(session: Session, paths: Sequence[str], *, as_json: bool = False) -> in
     if missing:
         raise OtherPathError(f"No board with DFU on port {missing[0]}.")
     if as_json:
-        document = documents.BoardList(boards=[_document(board) for board in boards])
+        document = documents.BoardList(boards=[board_document(board) for board in boards])
         session.console.data(documents.to_json(document))
     elif not boards:
         raise DeviceNotFoundError(f"No board with DFU found ({', '.join(target.chip for target in targets)}).")
@@ -49,21 +50,26 @@ def _rows(board: BoardInfo) -> list[tuple[str, str]]:
     if board.identity is None:
         return rows
     who, security = board.identity, board.identity.security
-    size = format_size(who.flash_size) if who.flash_size is not None else "unknown size"
     manufacturer, device = _jedec(who.flash_id)
     on = {True: "enabled", False: "disabled"}
     return [
         *rows,
         ("MAC address", who.mac),
-        ("Revision", _revision(board.revision) or "unknown"),
-        ("Flash memory", f"{size}, manufacturer {manufacturer}, device {device}"),
+        ("Revision", revision_of(board) or "unknown"),
+        ("Flash memory", f"{flash_size_of(who)}, manufacturer {manufacturer}, device {device}"),
         ("Secure Boot", on[security.secure_boot]),
         ("Flash encryption", on[security.flash_encryption]),
     ]
 
 
-def _revision(number: int | None) -> str | None:
-    return f"v{number // 100}.{number % 100}" if number is not None else None
+def revision_of(board: BoardInfo) -> str | None:
+    """Return the chip revision as ESP-IDF writes it, None if it is unknown."""
+    return f"v{board.revision // 100}.{board.revision % 100}" if board.revision is not None else None
+
+
+def flash_size_of(who: Identity) -> str:
+    """Return the size of a board's flash memory, for people."""
+    return format_size(who.flash_size) if who.flash_size is not None else "unknown size"
 
 
 def _jedec(flash_id: int) -> tuple[str, str]:
@@ -72,7 +78,8 @@ def _jedec(flash_id: int) -> tuple[str, str]:
     return f"{low:02x}", f"{middle:02x}{high:02x}"
 
 
-def _document(board: BoardInfo) -> documents.KnownBoard:
+def board_document(board: BoardInfo) -> documents.KnownBoard:
+    """Return what is known of a board as a part of a JSON document."""
     who, problem = board.identity, board.problem
     return documents.KnownBoard(
         path=board.path,
@@ -80,7 +87,7 @@ def _document(board: BoardInfo) -> documents.KnownBoard:
         mode="dfu" if board.mode is Mode.DFU else "run-time",
         serial=board.serial,
         mac=who.mac if who is not None else None,
-        revision=_revision(board.revision),
+        revision=revision_of(board),
         flash_manufacturer=_jedec(who.flash_id)[0] if who is not None else None,
         flash_device=_jedec(who.flash_id)[1] if who is not None else None,
         flash_size=who.flash_size if who is not None else None,

@@ -190,7 +190,12 @@ def info() -> list[dict[str, Any]]:
 
 def list_() -> list[dict[str, Any]]:
     """Return the options of `idf.py dfu-list` and `esp-dfu list`."""
-    return [document(), _trace()]
+    probe = {
+        "names": ["--probe"],
+        "is_flag": True,
+        "help": "Also ask each board's serial loader for MAC address, revision and flash size.",
+    }
+    return [probe, document(), _trace()]
 
 
 def doctor() -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def board_infos(bus: Bus, targets: Sequence[Target], clock: Clock, paths: Collec
     """
     for listed in list_devices(bus, targets):
         if listed.is_chip and (not paths or listed.device.path in paths):
-            yield _ask(listed, clock)
+            yield ask_board(listed, clock)
 
 
 def port_of_mac(
@@ -90,7 +90,8 @@ def port_of_mac(
         deadline.sleep(SCAN_INTERVAL)
 
 
-def _ask(listed: ListedDevice, clock: Clock) -> BoardInfo:
+def ask_board(listed: ListedDevice, clock: Clock) -> BoardInfo:
+    """Return what is known of a chip with DFU; an error is its `problem`."""
     interface, target = listed.interfaces[0], listed.target
     assert target is not None  # by `is_chip`
     identity = revision = problem = None

@@ -46,48 +46,6 @@ class Interface(msgspec.Struct, kw_only=True):
     name: Optional[str]
 
 
-class Device(msgspec.Struct, kw_only=True):
-    """A USB device.
-
-    Attributes:
-        path: USB port, bus-port.port; it stays the same when the board is unplugged and plugged in again.
-        vid: idVendor, hexadecimal.
-        pid: idProduct, hexadecimal.
-        bcd_device: bcdDevice, hexadecimal.
-        devnum: Device number on the bus; it changes with each re-enumeration.
-        serial: Serial number; null if it has none or could not be read.
-        product: Product string; null for the ROM of a chip, and if it has none or could not be read.
-        target: Chip, as idf.py set-target names it; null without a DFU interface or if the chip is unknown.
-        description: What the device is, for people.
-        problem: Why it cannot be opened; null if it can.
-        interfaces: Its DFU interfaces.
-    """
-
-    path: str
-    vid: Hex4
-    pid: Hex4
-    bcd_device: Hex4
-    devnum: int
-    serial: Optional[str]
-    product: Optional[str]
-    target: Optional[str]
-    description: str
-    problem: Optional[Problem]
-    interfaces: list[Interface]
-
-
-class DeviceList(msgspec.Struct, kw_only=True):
-    """Connected devices of the chips' vendors.
-
-    Attributes:
-        version: Version of this format; new keys do not change it.
-        devices: The devices, by port.
-    """
-
-    version: Annotated[int, msgspec.Meta(extra_json_schema={"const": LIST_DOCUMENT})] = LIST_DOCUMENT
-    devices: list[Device]
-
-
 class KnownBoard(msgspec.Struct, kw_only=True):
     """What is known of a board; keys are null where its serial loader cannot be asked.
 
@@ -118,6 +76,50 @@ class KnownBoard(msgspec.Struct, kw_only=True):
     secure_boot: Optional[bool]
     flash_encryption: Optional[bool]
     problem: Optional[Problem]
+
+
+class Device(msgspec.Struct, kw_only=True):
+    """A USB device.
+
+    Attributes:
+        path: USB port, bus-port.port; it stays the same when the board is unplugged and plugged in again.
+        vid: idVendor, hexadecimal.
+        pid: idProduct, hexadecimal.
+        bcd_device: bcdDevice, hexadecimal.
+        devnum: Device number on the bus; it changes with each re-enumeration.
+        serial: Serial number; null if it has none or could not be read.
+        product: Product string; null for the ROM of a chip, and if it has none or could not be read.
+        target: Chip, as idf.py set-target names it; null without a DFU interface or if the chip is unknown.
+        description: What the device is, for people.
+        problem: Why it cannot be opened; null if it can.
+        interfaces: Its DFU interfaces.
+        board: What its serial loader says of it; null without --probe, and for what is not a board of a known chip.
+    """
+
+    path: str
+    vid: Hex4
+    pid: Hex4
+    bcd_device: Hex4
+    devnum: int
+    serial: Optional[str]
+    product: Optional[str]
+    target: Optional[str]
+    description: str
+    problem: Optional[Problem]
+    interfaces: list[Interface]
+    board: Optional[KnownBoard] = None
+
+
+class DeviceList(msgspec.Struct, kw_only=True):
+    """Connected devices of the chips' vendors.
+
+    Attributes:
+        version: Version of this format; new keys do not change it.
+        devices: The devices, by port.
+    """
+
+    version: Annotated[int, msgspec.Meta(extra_json_schema={"const": LIST_DOCUMENT})] = LIST_DOCUMENT
+    devices: list[Device]
 
 
 class BoardList(msgspec.Struct, kw_only=True):
