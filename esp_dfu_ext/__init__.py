@@ -59,9 +59,9 @@ _EXPORTS = {
         AccessDeniedError AppRunningError BuildFileError DataError DeviceBusyError DeviceGoneError DeviceNotFoundError
         DfuAnswerError DfuError DfuSilentError DfuStateError DfuStatusError DriverMissingError EspDfuError FirmwareError
         FlashDiffersError FlashTooSmallError ImageError InputMissingError InterruptedByUserError LayoutError
-        NeedsRootError NoBuildError NoDfuModeError NoFlashSizeError NoSerialPortError NoTargetError NoThreadError
-        OtherBoardError OtherChipError OtherMacError OtherPathError OtherSerialError OtherUsbError OutputError
-        OutsideProjectError ProjectError ReenumerationError RemoteError SecuredBoardError SerialLoaderError
+        NeedsRootError NoBuildError NoDfuModeError NoDownloadModeError NoFlashSizeError NoSerialPortError NoTargetError
+        NoThreadError OtherBoardError OtherChipError OtherMacError OtherPathError OtherSerialError OtherUsbError
+        OutputError OutsideProjectError ProjectError ReenumerationError RemoteError SecuredBoardError SerialLoaderError
         SerialPortError SeveralDevicesError SeveralPortsError SimulationError StallError TargetFileError
         TargetNotSupportedError Terminated TransferTimeoutError UdevError UnreadableDeviceError UsageError UsbError
         UsbUnavailableError WrongInputError WrongTargetError

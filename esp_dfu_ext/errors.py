@@ -31,6 +31,7 @@
     │   ├── OtherPathError             boards, but none on the port that was named
     │   ├── OtherSerialError           boards, but none with the serial number that was named
     │   ├── OtherMacError              boards, but none with the MAC address that was named
+    │   ├── NoDownloadModeError        no board after a reset through a serial port
     │   └── NoSerialPortError          no serial port of the board
     ├── UsbUnavailableError        72  pyusb or libusb is missing or cannot start
     ├── UdevError                  72  udev is missing, or does not apply the rule (Linux)
@@ -441,6 +442,27 @@ class OtherMacError(DeviceNotFoundError):
     code = "other-mac"
 
 
+class NoDownloadModeError(DeviceNotFoundError):
+    """A reset through the serial port that was named brought no board into download mode on USB.
+
+    Attributes:
+        port: Name of the serial port.
+        boot_mode: How the chip said on that port that it booted: ``download``, ``secure`` (Secure Download Mode),
+            ``disabled`` (an eFuse forbids download mode), ``app``, or None if it said nothing.
+        changed: Another device left the bus or appeared meanwhile.
+    """
+
+    code = "no-download-mode"
+
+    def __init__(
+        self, message: str, *, port: str, boot_mode: str | None, changed: bool, notes: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, notes=notes)
+        self.port = port
+        self.boot_mode = boot_mode
+        self.changed = changed
+
+
 class NoSerialPortError(DeviceNotFoundError):
     """The board has no serial port on this computer, or not the one that was named."""
 
@@ -549,7 +571,8 @@ class SerialPortError(EspDfuError):
     Attributes:
         port: Name of the port.
         reason: ``missing``; ``busy``, another program uses it; ``permission``, this user may not open it; ``gone``, it
-            left while it was used; ``failed``, for any other reason, which the message quotes.
+            left while it was used; ``no-lines``, it has no DTR and RTS; ``failed``, for any other reason, which the
+            message quotes.
         group: Group whose members may open it, if this user may not; empty if that is not known.
     """
 

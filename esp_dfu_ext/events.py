@@ -28,8 +28,9 @@ CameBack = Literal["nothing", "app", "rom", "same"]  # what was on a port after 
 
 
 class Phase(enum.Enum):
-    """The steps of a flash, in order."""
+    """The steps of a flash, in order; in the first one the path is the name of a serial port."""
 
+    ENTER = "enter"
     DETACH = "detach"
     COMPARE = "compare"
     RECOVER = "recover"
@@ -147,7 +148,7 @@ class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):
     Attributes:
         code: Stable name of the notice: ``restart``, ``strict-restart``, ``part-size-raised``, ``renamed``,
             ``encryption``, ``secure-boot``, ``missing-parts``, ``forced``, ``detach-again``, ``no-loader``,
-            ``flash-size``, ``no-restart`` or ``report``.
+            ``flash-size``, ``no-restart``, ``no-en-pulse`` or ``report``.
         message: The notice, for people.
         path: USB port of the board it is about; empty if it is not about a board.
     """
@@ -167,7 +168,7 @@ class Flashed(msgspec.Struct, frozen=True, tag_field="event", tag="flashed"):
         status: Last bStatus, such as ``OK``.
         state: Last bState, such as ``dfuIDLE``; empty over serial.
         skipped: Bytes of the image that flash memory held already, so that they were not sent.
-        reset_by: What restarted the chip afterwards: ``watchdog`` or ``bus-reset``; None if nothing did.
+        reset_by: What restarted the chip afterwards: ``en-pulse``, ``watchdog`` or ``bus-reset``; None if nothing did.
         came_back: What was on the port then: ``nothing``, as with an app that does not use USB; ``app``, another device
             than the ROM's; ``rom``, a device like the ROM's, which is download mode, or an app with the ROM's console;
             ``same``, the chip did not restart. None if nothing restarted it.

@@ -174,8 +174,7 @@ def _check_before_build(ctx: Any, args: Any, tasks: Any, *, chip: bool) -> None:
         port = port_without_effect(ctx, args, tasks)
         if port is not None:
             session.console.warn(
-                f"-p {port} has no effect on dfu-flash without --over serial; "
-                "to choose a board, see idf.py dfu-list and idf.py dfu-flash --path PATH."
+                f"-p {port} has no effect on a dfu-flash of several boards or a simulated one: it is the port of one."
             )
         if not chip:
             return 0
@@ -236,6 +235,7 @@ def _dfu_flash(target_name: str, ctx: Any, args: Any, path: tuple[str, ...] = ()
     def run() -> int:
         from pathlib import Path
 
+        from .commands.before_actions import board_port
         from .commands.flash import flash
         from .commands.flash_run import FlashArguments
         from .inputs.esp_idf import DFU_BIN, read_project
@@ -244,8 +244,7 @@ def _dfu_flash(target_name: str, ctx: Any, args: Any, path: tuple[str, ...] = ()
 
         def command(session: Session) -> int:
             target = read_project(build_dir, session.project_dir).target
-            if chosen.get("over") == "serial":
-                chosen["port"] = chosen.get("port") or getattr(args, "port", None)  # idf.py -p PORT dfu-flash
+            chosen["port"] = board_port(ctx, args, {**chosen, "path": path})
             arguments = FlashArguments(paths=path, **chosen)
             return flash(session, build_dir / DFU_BIN, arguments, target_name=target, build_dir=build_dir)
 

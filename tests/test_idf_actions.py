@@ -379,7 +379,7 @@ def test_project_that_may_choose_by_itself_is_configured(name: str, unconfigured
     assert "built-in all" in idf_py(unconfigured, env, "6.0", "dfu").stdout
 
 
-NO_EFFECT = "warning: -p /dev/ttyX has no effect on dfu-flash without --over serial; to choose a board, "
+NO_EFFECT = "warning: -p /dev/ttyX has no effect on a dfu-flash of several boards or a simulated one"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -389,7 +389,10 @@ NO_EFFECT = "warning: -p /dev/ttyX has no effect on dfu-flash without --over ser
         (["-p", "/dev/ttyX", "dfu-flash", "--simulate"], {}, True),
         (["-p", "/dev/ttyX", "dfu", "dfu-flash", "--simulate"], {}, True),
         (["-p", "/dev/ttyX", "set-target", "esp32s3", "dfu-flash", "--simulate"], {}, True),
+        (["-p", "/dev/ttyX", "dfu-flash", "--all"], {}, True),
         (["dfu-flash", "--simulate"], {"ESPPORT": "/dev/ttyX"}, False),
+        (["dfu-flash"], {"ESPPORT": "/dev/null"}, False),
+        (["dfu-flash", "--all"], {"ESPPORT": "/dev/ttyX"}, False),
         (["-p", "/dev/ttyX", "dfu-flash", "--simulate", "monitor"], {}, False),
         (["-p", "/dev/ttyX", "dfu-list"], {}, False),
     ],
@@ -408,13 +411,21 @@ def test_serial_port_without_effect_is_named(
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
-    "words",
-    [["-p", "/dev/ttyX", "dfu-flash", "--over", "serial"], ["dfu-flash", "--over", "serial", "--port", "/dev/ttyX"]],
-    ids=["of idf.py", "of dfu-flash"],
+    ("words", "env"),
+    [
+        (["-p", "/dev/ttyX", "dfu-flash", "--over", "serial"], {}),
+        (["dfu-flash", "--over", "serial", "--port", "/dev/ttyX"], {}),
+        (["dfu-flash", "--over", "serial"], {"ESPPORT": "/dev/ttyX"}),
+        (["-p", "/dev/ttyX", "dfu-flash"], {}),
+        (["dfu-flash", "--port", "/dev/ttyX"], {}),
+        (["-p", "/dev/ttyX", "dfu-flash"], {"ESPPORT": "/dev/ttyY"}),
+    ],
 )
-def test_port_of_idf_py_is_used_over_serial(version: str, words: list[str], project: Path) -> None:
+def test_port_of_idf_py_is_that_of_the_board(
+    version: str, words: list[str], env: dict[str, str], project: Path
+) -> None:
     esp_dfu_ext.build(project / "build")
-    env: dict[str, str] = {}
+    env = dict(env)
     use_extra_folder(project, env)
     done = idf_py(project, env, version, *words)
     assert (done.returncode, "no effect" in done.stderr) == (69, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from ..errors import InputMissingError, NoTargetError, ProjectError
 from ..files import read_small
 from ..inputs.esp_idf import read_project
 from ..target import load_target, target_names
-from .session import Session
+from ..usb.system_port import SerialSystem
+from .session import SIMULATE_VARIABLE, Session
 
 _LONGEST = 8 << 20  # bytes of a project's text files
 _SET_TARGET = re.compile(r'^CONFIG_IDF_TARGET="([^"]+)"$', re.MULTILINE)
@@ -52,21 +53,50 @@ def refuse_wrong_chip(session: Session, build_dir: Path, definitions: Sequence[s
     return 0
 
 
-def port_without_effect(ctx: Any, args: Any, tasks: Sequence[Any]) -> str | None:
-    """Return the serial port of ``idf.py -p PORT dfu-flash``, or None if none was typed or an action uses it.
+def board_port(ctx: Any, args: Any, chosen: Mapping[str, Any]) -> str | None:
+    """Return the serial port of ``idf.py -p PORT dfu-flash``, or of ESPPORT, if it is that of the board to flash.
 
-    ESPPORT alone does not count: it is set once, for all commands.
+    ESPPORT is set once, for all commands and boards: it is left out if it names no port of this computer, or if several
+    boards are to be flashed.
+
+    Args:
+        ctx: idf.py's context.
+        args: idf.py's own options.
+        chosen: Options of dfu-flash.
     """
+    port = chosen.get("port") or getattr(args, "port", None)
+    if not port or chosen.get("port") or chosen.get("over") == "serial":
+        return port
+    if _needs_no_port(chosen):
+        return None
+    if not _typed(ctx, port) and (os.environ.get(SIMULATE_VARIABLE) or SerialSystem().has_left(port)):
+        return None
+    return str(port)
+
+
+def port_without_effect(ctx: Any, args: Any, tasks: Sequence[Any]) -> str | None:
+    """Return the serial port of ``idf.py -p PORT dfu-flash`` if it was typed and no action uses it, else None."""
     port = getattr(args, "port", None)
     flashes = [task for task in tasks if task.name == "dfu-flash"]
-    if not port or not flashes or any(task.action_args.get("over") == "serial" for task in flashes):
+    if not port or not flashes or not all(_needs_no_port(task.action_args) for task in flashes):
         return None
-    if ctx.get_parameter_source("port").name != "COMMANDLINE":
+    if not _typed(ctx, port):
         return None
     commands = (ctx.command.get_command(ctx, task.name) for task in tasks if task not in flashes)
     if any(option.name == "port" for command in commands for option in command.params):
         return None
     return str(port)
+
+
+def _typed(ctx: Any, port: str) -> bool:
+    """Return whether the port was typed: ESPPORT alone does not count."""
+    return bool(ctx.get_parameter_source("port").name == "COMMANDLINE" or port != os.environ.get("ESPPORT"))
+
+
+def _needs_no_port(chosen: Mapping[str, Any]) -> bool:
+    """Return whether dfu-flash flashes several boards, or none that is real."""
+    several = chosen.get("all") or chosen.get("watch") or len(set(chosen.get("path") or ())) > 1
+    return chosen.get("over") != "serial" and bool(several or chosen.get("simulate"))
 
 
 def _future_target(project_dir: Path, definitions: Sequence[str]) -> str | None:

@@ -78,8 +78,10 @@ def flash(
         from ..simulator import simulate_boards
 
         simulation = simulate_boards(image.target, session.clock, arguments.paths, arguments.serial)
-    after = built.plan.after if built is not None else _project_args(build_dir or dfu_bin.parent).after
-    arguments = replace(arguments, after=arguments.restart_after(after))
+    project = built.plan if built is not None else _project_args(build_dir or dfu_bin.parent)
+    arguments = replace(
+        arguments, before=arguments.reset_before(project.before), after=arguments.restart_after(project.after)
+    )
     run = FlashRun(session, image, session.open_bus(simulation), targets, arguments, simulation)
     return _start(run) if arguments.report is None else _with_report(run, Path(arguments.report))
 

@@ -12,7 +12,7 @@ from ..events import EventSink
 from ..operations.flash_setup import FlashOptions
 from ..operations.flasher import Flasher
 from ..operations.inspect import CheckedImage
-from ..operations.restart import HARD_RESET, NO_RESET, WATCHDOG_RESET
+from ..operations.restart import DEFAULT_RESET, HARD_RESET, NO_RESET, WATCHDOG_RESET
 from ..target import Target
 from ..usb.bus import Bus
 from ..usb.descriptors import is_port_path
@@ -115,6 +115,10 @@ class FlashArguments(FlashOptions):
             return NO_RESET
         return project if project == WATCHDOG_RESET else HARD_RESET
 
+    def reset_before(self, project: str) -> str:
+        """Return how to get a board into download mode; `project` is the project's own setting, empty if none."""
+        return self.before or (NO_RESET if project.startswith(NO_RESET) else DEFAULT_RESET)  # or no-reset-no-sync
+
     def _check_mac(self, mac: str) -> None:
         check_mac(mac)
         if self.paths or self.all or self.serial is not None:
@@ -127,14 +131,18 @@ class FlashArguments(FlashOptions):
             raise UsageError("--mac is about DFU; with --over serial, choose the board with --port.")
 
     def _check_serial(self) -> None:
+        if self.port is not None and not self.port:
+            raise UsageError("--port is empty; expected a serial port, such as COM5 or /dev/ttyACM0.")
         if self.over != "serial":
-            if self.port is not None:
-                raise UsageError("--port is the serial port for --over serial; to choose a board, use --path.")
+            if self.port is not None and (self.several or self.watch):
+                raise UsageError("--port is that of one board; use it without --all, --watch and several --path.")
+            if self.port is not None and self.simulate:
+                raise UsageError("--simulate needs no serial port; use it without --port.")
             if self.no_stub:
                 raise UsageError("--no-stub is about --over serial; use it together with --over serial.")
             return
-        if self.port is not None and not self.port:
-            raise UsageError("--port is empty; expected a serial port, such as COM5 or /dev/ttyACM0.")
+        if self.before == DEFAULT_RESET:
+            raise UsageError("--over serial takes a board that is in download mode; use it without --before.")
         if self.several or self.watch:
             raise UsageError("--over serial flashes one board; use it without --all, --watch and several --path.")
         if self.simulate:

@@ -119,6 +119,15 @@ def flash() -> list[dict[str, Any]]:
             "help": "Have the chip's serial loader compare the flash memory with the image afterwards.",
         },
         {
+            "names": ["--before"],
+            "type": _before,
+            "metavar": "RESET",
+            "help": (
+                "default-reset or no-reset: whether --port gets the board into download mode, as in esptool. Default: "
+                "the project's, else default-reset."
+            ),
+        },
+        {
             "names": ["--after"],
             "type": _after,
             "metavar": "RESET",
@@ -138,7 +147,10 @@ def flash() -> list[dict[str, Any]]:
         {
             "names": ["--port"],
             "metavar": "PORT",
-            "help": "With --over serial: the serial port, such as COM5. Default: that of the only board.",
+            "help": (
+                "The board's serial port, such as COM5 or /dev/ttyUSB0: its USB-UART bridge or its app, which gets it "
+                "into download mode without buttons. With --over serial: the one to flash through."
+            ),
         },
         {"names": ["--no-stub"], "is_flag": True, "help": "With --over serial: do without esptool's stub; slower."},
         {
@@ -257,6 +269,14 @@ def _way(text: str) -> str:
     if text not in ("dfu", "serial"):
         raise _invalid(f"{text!r} is not a way to flash; expected dfu or serial.")
     return text
+
+
+def _before(text: str) -> str:
+    """Read the value of `--before`; older versions of esptool have underscores."""
+    value = text.replace("_", "-")
+    if value not in ("default-reset", "no-reset"):
+        raise _invalid(f"{text!r} is not a reset before a flash; expected default-reset or no-reset.")
+    return value
 
 
 def _after(text: str) -> str:

@@ -310,6 +310,7 @@ ADVICE: Mapping[str, _Advise] = {
     # A board that is flashed over serial.
     "several-ports": lambda c: [f"Choose one, for example: {c.names.flash} --port {c.data['ports'][0]}"],
     "no-serial-port": lambda c: [*board.cable(c.target), board.download_mode(c.target)],
+    "no-download-mode": lambda c: board.not_in_download_mode(c.target, c.data, c.names.flash),
     "serial-port": lambda c: machine.free_serial_port(c.data) or [board.REPLUG, board.download_mode(c.target)],
     "serial-loader": lambda c: board.serial_loader(c.target, c.data.get("reason", ""), c.names.flash),
     # This machine.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..target import Target
 
@@ -101,6 +102,30 @@ def driver(target: Target | None) -> str:
         "choose Options, List All Devices, then the board's DFU interface (Interface 2 on all chips so far) and no "
         "other interface."
     )
+
+
+def not_in_download_mode(target: Target | None, facts: Mapping[str, Any], flash: str) -> list[str]:
+    """Return what to do about a board that a reset through a serial port did not bring to USB in download mode.
+
+    Args:
+        target: The chip.
+        facts: Attributes of the `NoDownloadModeError`.
+        flash: The command that flashes.
+    """
+    said, changed = facts.get("boot_mode"), facts.get("changed")
+    if said == "download":
+        also = "Connect the chip's own USB port, too: a USB-UART bridge is not enough."
+        return [also, *cable(target), *closed_by(target)]
+    if said in ("secure", "disabled"):
+        return closed_by(target)
+    if said is None and not changed:
+        lines = [f"Check that {facts['port']} is the serial port of this board, and that the board has power."]
+    else:
+        lines = [
+            f"{facts['port']} resets the board, but its strapping pin stays high: not every board has the circuit."
+        ]
+    again = flash if "--before" in flash.split() else f"{flash} --before no-reset"
+    return [*lines, *cable(target), download_mode(target), f"Then flash without a reset: {again}"]
 
 
 def serial_loader(target: Target | None, reason: str, flash: str) -> list[str]:

@@ -32,6 +32,11 @@ class BoardPort:
         self._targets = targets
         self._clock = clock
 
+    @property
+    def path(self) -> str:
+        """Its name, ``bus-port.port``."""
+        return self._device.path
+
     def has_lost_it(self) -> bool:
         """Tell whether the device is gone: some host controllers report an I/O error first."""
         return any(now is None or self.is_other(now) for now in self.watch(LEAVING_TIME))

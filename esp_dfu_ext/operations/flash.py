@@ -40,7 +40,7 @@ from .acquaint import BoardLoader, check_fits, known_mac, refuse_other_board, re
 from .board_port import BoardPort
 from .flash_setup import BoardSkipped, FlashSetup, Written
 from .phases import timed
-from .restart import BUS_RESET, HARD_RESET, NO_RESET, restart, what_came_back
+from .restart import BUS_RESET, EN_PULSE, HARD_RESET, NO_RESET, pulse_en, restart, what_came_back
 from .results import FlashResult
 from .verify import check_flash, ready
 
@@ -84,6 +84,7 @@ class _BoardFlash:
         self._uses_loader = setup.uses_loader
         self._may_use_loader = setup.may_use_loader
         self._return_time = setup.return_time
+        self._bridge = setup.bridge
         self._bus = setup.bus
         self._targets = setup.targets
         self._clock = setup.clock
@@ -102,8 +103,8 @@ class _BoardFlash:
         self._path = interface.path
         self.stopped_where = f" before anything was written to the board on port {self._path}"
         started = self._clock.monotonic()
-        # A board that was waited for may have been plugged in just now, before udev gave access to it.
-        permitted = started + (ACCESS_DELAY if wait else 0.0)
+        # A board that was waited for or reset may have appeared just now, before udev gave access to it.
+        permitted = started + (ACCESS_DELAY if wait or self._options.port else 0.0)
         try:
             serial = self._serial_of(interface, permitted)
             if serial is not None and serial in skip:
@@ -324,7 +325,9 @@ class _BoardFlash:
         assert self.result is not None
         port = self._port_of(interface)
         with self._phase(Phase.RESET):
-            by = restart(handle, self._loader_for_restart(handle, interface, after), port, after)
+            by: str | None = EN_PULSE
+            if after != HARD_RESET or not pulse_en(self._bridge, port, self._on_event):
+                by = restart(handle, self._loader_for_restart(handle, interface, after), port, after)
             seen = what_came_back(port, self._target, by, self._return_time) if by is not None else None
         if seen is not None:
             self.result = replace(self.result, after_reset=seen.seen, reset_by=seen.by, came_back=seen.came_back)

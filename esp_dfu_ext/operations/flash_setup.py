@@ -12,7 +12,7 @@ from ..target import Target
 from ..usb.bus import Bus
 from .board_port import RETURN_TIME
 from .inspect import CheckedImage
-from .restart import BUS_RESET, NO_RESET
+from .restart import BUS_RESET, NO_RESET, Bridge
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,15 @@ class FlashOptions:
     Attributes:
         wait: Seconds to wait for a board.
         strict: Ask the chip for its status after each block.
-        after: How to start the app after the flash, in esptool's words: ``hard-reset`` by the chip's watchdog, or by a
-            bus reset if its serial loader does not answer; ``watchdog-reset`` by nothing else; ``no-reset``; besides,
-            ``bus-reset`` as dfu-util does it. None for ``hard-reset``.
+        after: How to start the app after the flash, in esptool's words: ``hard-reset`` by the bridge that `port` is, by
+            the chip's watchdog, or by a bus reset if its serial loader does not answer; ``watchdog-reset`` by nothing
+            else; ``no-reset``; besides, ``bus-reset`` as dfu-util does it. None for ``hard-reset``.
+        before: How to get the board behind `port` into download mode, in esptool's words: ``default-reset`` by its
+            lines, which are those of a USB-UART bridge or of an app; ``no-reset``. None for ``default-reset``. A DFU
+            interface is asked in either case.
         over: ``dfu``, or ``serial`` to flash through the board's own serial port with esptool; one board only.
-        port: Name of the serial port; None for that of the only board.
+        port: Name of the board's serial port: over DFU, that of its USB-UART bridge or its app; None for none. Over
+            serial, the one to flash through; None for that of the only board.
         no_stub: Over serial, do without esptool's stub, which compresses and is faster.
         no_loader: Leave the chip's serial loader alone: DFU only, in the chip's slow loop.
         identify: Ask a board who it is, also where this makes the flash no faster.
@@ -38,6 +42,7 @@ class FlashOptions:
     wait: float = 0.0
     strict: bool = False
     after: str | None = None
+    before: str | None = None
     over: str = "dfu"
     port: str | None = None
     no_stub: bool = False
@@ -60,6 +65,7 @@ class FlashSetup:
         clock: Time.
         on_event: Called with each event, in the order that `events` documents.
         return_time: Seconds to look for the board after its restart.
+        bridge: What restarts the chip by its pins; None for none.
         keep_result: A board that is flashed stays flashed, even if Ctrl-C ends the wait for its app.
     """
 
@@ -70,6 +76,7 @@ class FlashSetup:
     clock: Clock
     on_event: EventSink
     return_time: float = RETURN_TIME
+    bridge: Bridge | None = None
     keep_result: bool = False
 
     @property

@@ -12,6 +12,7 @@ from ..errors import InterruptedByUserError
 from ..events import EventSink, ignore
 from ..target import Target, load_targets
 from ..usb.bus import Bus
+from .enter import enter_download_mode
 from .flash import flash_board
 from .flash_setup import FlashOptions, FlashSetup
 from .gang import flash_boards
@@ -70,6 +71,8 @@ class Flasher:
         Raises:
             DeviceNotFoundError: The board is not connected.
             SeveralDevicesError, UsageError: More than one board fits.
+            NoSerialPortError, SerialPortError: The serial port of `FlashOptions.port` cannot be used.
+            NoDownloadModeError: No board appeared after a reset through it.
             ReenumerationError: The board did not come back after DFU_DETACH.
             DfuStatusError, DfuError: The board reported an error.
             UsbError: A transfer failed; the class says how.
@@ -83,9 +86,13 @@ class Flasher:
             return flash_over_serial(self._setup(image), Selector(path=path, serial=serial))
         setup = self._setup(image)
         if mac is not None:
-            path = self._port_of(mac, setup)
+            path = self._port_of(mac, setup) if self.options.port is None else path
             setup = replace(setup, options=replace(setup.options, identify=True))  # so that the result names it
-        return flash_board(setup, Selector(path=path, serial=serial, mac=mac))
+        selector = Selector(path=path, serial=serial, mac=mac)
+        if self.options.port is not None:
+            entered = enter_download_mode(setup, selector, self.options.port)
+            setup, selector = replace(setup, bridge=entered.bridge), entered.selector
+        return flash_board(setup, selector)
 
     def _port_of(self, mac: str, setup: FlashSetup) -> str:
         from .info import port_of_mac

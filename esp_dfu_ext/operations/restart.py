@@ -9,14 +9,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..dfu.device import DfuDevice
-from ..errors import UsbError
-from ..events import CameBack
+from ..errors import EspDfuError, UsbError
+from ..events import CameBack, EventSink, Notice
+from ..loader.lines import SerialLines
 from ..target import Target
 from ..usb.bus import UsbDevice
 from ..usb.handle import UsbHandle
+from ..usb.serial_ports import SerialPort
+from ..usb.system_port import SerialSystem
+from ..usb.trace import Trace
 from .acquaint import BoardLoader
 from .board_port import RETURN_TIME, BoardPort
 
+DEFAULT_RESET = "default-reset"  # esptool, --before
+EN_PULSE = "en-pulse"  # the way of a bridge, in reports
 HARD_RESET, WATCHDOG_RESET, NO_RESET = "hard-reset", "watchdog-reset", "no-reset"  # esptool, --after
 BUS_RESET = "bus-reset"  # the way out of DFU mode that DFU 1.1 has, and dfu-util's
 
@@ -26,7 +32,7 @@ class Restarted:
     """What became of a chip that was to restart.
 
     Attributes:
-        by: What restarted it: ``watchdog`` or ``bus-reset``.
+        by: What restarted it: ``en-pulse``, ``watchdog`` or ``bus-reset``.
         came_back: What is on its port: ``nothing``, as with an app without USB; ``app``, another device than the ROM's;
             ``rom``, a device like the ROM's: download mode again, or an app whose console is the ROM's; ``same``, the
             device that was there before: it did not restart.
@@ -38,8 +44,46 @@ class Restarted:
     seen: str
 
 
+@dataclass(frozen=True)
+class Bridge:
+    """A USB-UART bridge, or another serial port, whose DTR and RTS move the pins of a board.
+
+    Attributes:
+        system: Serial ports of the machine.
+        port: Its serial port.
+        trace: Takes what is done with it.
+    """
+
+    system: SerialSystem
+    port: SerialPort
+    trace: Trace | None = None
+
+    def restart(self) -> None:
+        """Reset the chip so that it starts its app; raises the errors of `SerialLines.restart`."""
+        with SerialLines(self.system, self.port, trace=self.trace) as lines:
+            lines.restart()
+
+
+def pulse_en(bridge: Bridge | None, port: BoardPort, on_event: EventSink) -> bool:
+    """Restart a chip by its EN pin; return whether it left the bus.
+
+    Args:
+        bridge: What gives EN a pulse; None for nothing.
+        port: Port of the board.
+        on_event: Receives a notice if the bridge cannot be used.
+    """
+    if bridge is None:
+        return False
+    try:
+        bridge.restart()
+    except EspDfuError as error:
+        on_event(Notice("no-en-pulse", f"{error.message} The chip is restarted without it.", port.path))
+        return False
+    return port.has_lost_it()
+
+
 def restart(handle: UsbHandle, loader: BoardLoader | None, port: BoardPort, after: str) -> str | None:
-    """Restart a chip by the best way that `after` allows.
+    """Restart a chip by the best way that `after` allows, without its pins.
 
     Args:
         handle: The open board.

@@ -21,7 +21,7 @@ class FlashResult:
         status: Last bStatus.
         state: Last bState; empty over serial.
         after_reset: What was on the port after a reset; None if there was none.
-        reset_by: What restarted the chip: ``watchdog`` or ``bus-reset``; None if nothing did.
+        reset_by: What restarted the chip: ``en-pulse``, ``watchdog`` or ``bus-reset``; None if nothing did.
         came_back: What came back: ``nothing``, ``app``, ``rom`` or ``same``, as in `events.Flashed`; None without a
             reset.
         mac: MAC address, None if the chip's serial loader was not used or did not tell it.

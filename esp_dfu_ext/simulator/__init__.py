@@ -23,6 +23,7 @@ from .apps import App, ConsoleApp, DfuApp, TouchApp
 from .board import Board, Fault, Faults, bus_reset, error_status, hang, stall, vanish
 from .bridge import Bridge
 from .nor import NorFlash
+from .ports import SimulatedPorts
 from .rom import ControlTimeout, Rom
 
 
@@ -68,7 +69,8 @@ def simulate(
     addresses = [1]
     for board in boards:
         board.share_addresses(addresses)
-    return Simulation(Bus(backend), tuple(boards), tuple(bridges))
+    ports = SimulatedPorts(boards, bridges)
+    return Simulation(Bus(backend, serial=ports), tuple(boards), tuple(bridges))
 
 
 def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = None) -> Simulation:

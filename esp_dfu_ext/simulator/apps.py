@@ -16,7 +16,7 @@ CONSOLE_DELAY = 0.05  # seconds until an app with the ROM's USB console restarts
 TOUCH_BAUD_RATE = 1200
 DTR, RTS = 1, 2  # bits of wValue of SET_CONTROL_LINE_STATE
 
-_SET_LINE_CODING, _GET_LINE_CODING, _SET_CONTROL_LINE_STATE = 0x20, 0x21, 0x22
+SET_LINE_CODING, _GET_LINE_CODING, SET_CONTROL_LINE_STATE = 0x20, 0x21, 0x22  # bRequest of a CDC port
 _GET_DESCRIPTOR = 0x06
 _CDC = bytes.fromhex(  # interfaces 0 and 1, as TinyUSB describes them
     "080b000202020000 090400000102020000 0524002001 0524010001 04240206 0524060001 0705810308 0010"
@@ -86,12 +86,12 @@ class App:
         kind = request_type & 0x60
         if kind == 0x00:
             return self._standard(request, value)[:length]
-        if kind == 0x20 and request == _SET_LINE_CODING:
+        if kind == 0x20 and request == SET_LINE_CODING:
             self.baud_rate = int.from_bytes(data[:4], "little")
             return b""
         if kind == 0x20 and request == _GET_LINE_CODING:
             return struct.pack("<IBBB", self.baud_rate, 0, 0, 8)[:length]
-        if kind == 0x20 and request == _SET_CONTROL_LINE_STATE:
+        if kind == 0x20 and request == SET_CONTROL_LINE_STATE:
             before, self.lines = self.lines, value & (DTR | RTS)
             self._lines_changed(before)
             return b""
@@ -172,7 +172,7 @@ class ConsoleApp(App):
     def control(self, request_type: int, request: int, value: int, data: bytes, length: int) -> bytes:
         """Answer a control request; the ROM's code answers all that has nothing to do with a restart."""
         kind = request_type & 0x60
-        ours = (_SET_LINE_CODING, _GET_LINE_CODING, _SET_CONTROL_LINE_STATE, Request.DFU_DETACH)
+        ours = (SET_LINE_CODING, _GET_LINE_CODING, SET_CONTROL_LINE_STATE, Request.DFU_DETACH)
         if kind == 0x00 or (kind == 0x20 and request not in ours):
             return self._rom.control(request_type, request, value, data, length)
         return super().control(request_type, request, value, data, length)

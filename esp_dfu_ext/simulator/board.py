@@ -21,6 +21,9 @@ SERIAL_INTERFACES = (0, 1)  # the CDC interface's control and data half; Linux b
 _GET_STRING = (0x80, 0x06, 0x03)  # bmRequestType, bRequest, high byte of wValue
 DETACH_TIME = 0.4  # seconds for which the device is off the bus after DFU_DETACH or a reset of the chip
 EN_RISE_TIME = 0.005  # seconds from the end of a low level on EN to the reset's end, when the straps are sampled
+# What a ROM prints when it starts; the numbers depend on the chip and the reset.
+_DOWNLOAD = b"\r\nrst:0x1 (POWERON),boot:0x0 (DOWNLOAD(USB/UART0))\r\nwaiting for download\r\n"
+_APP = b"\r\nrst:0x1 (POWERON),boot:0x8 (SPI_FAST_FLASH_BOOT)\r\n"
 
 
 class DeviceGone(Exception):
@@ -151,6 +154,7 @@ class Board:
         enabled: EN is high; a low level holds the chip in reset.
         usb_disabled: eFuses (such as Secure Download Mode or DIS_USB) keep the ROM off USB: only an app appears.
         deaf: The chip does not answer on USB until it is reset.
+        uart: What the ROM has printed on UART0 and nobody has read.
         device: What USB sees of the board: the ROM or the app.
         present: The device is on the bus.
         address: Address on the bus.
@@ -172,6 +176,7 @@ class Board:
     enabled: bool = True
     usb_disabled: bool = False
     deaf: bool = False
+    uart: bytearray = field(default_factory=bytearray)
     present: bool = True
     address: int = 1
     blocks: int = 0
@@ -269,7 +274,9 @@ class Board:
         self._reset_rom(rtc=rtc)
         self.present = False
         back = self._now() + DETACH_TIME
-        if self.rom.force_download or self.boot_low or not self.boots_app:
+        download = self.rom.force_download or self.boot_low or not self.boots_app
+        self.uart += _DOWNLOAD if download else _APP
+        if download:
             self._schedule = [(back, partial(self._appear, self.rom, mode))]
         else:
             self._schedule = [(back, partial(self._appear, self.app, Mode.RUN_TIME))] if self.app else []

@@ -34,6 +34,8 @@ class Bridge:
 
     Attributes:
         dtr, rts: The lines, True if set (low at the pin).
+        ids: VID and PID.
+        plugged: It is on the bus.
     """
 
     def __init__(self, board: Board, path: str, address: int, vid: int, pid: int) -> None:
@@ -41,13 +43,14 @@ class Bridge:
         self.path = path
         self.address = address
         self.dtr = self.rts = False
-        self._ids = vid, pid
+        self.ids = vid, pid
+        self.plugged = True
         self._sent = b""
 
     @property
     def device_descriptor(self) -> bytes:
         """The 18 bytes that the device sends."""
-        return struct.pack("<BBHBBBBHHHBBBB", 18, 1, 0x0110, 0, 0, 0, EP0_SIZE, *self._ids, 0x0100, 0, 0, 0, 1)
+        return struct.pack("<BBHBBBBHHHBBBB", 18, 1, 0x0110, 0, 0, 0, EP0_SIZE, *self.ids, 0x0100, 0, 0, 0, 1)
 
     @property
     def configuration_descriptor(self) -> bytes:
@@ -70,12 +73,12 @@ class Bridge:
         if (request_type, request) == (_INTERFACE_OUT, _CP210X_SET_MHS):
             # Bits 8 and 9 say which of bits 0 and 1 count.
             dtr = bool(value & 1) if value & 0x100 else self.dtr
-            self._set_lines(dtr, bool(value & 2) if value & 0x200 else self.rts)
+            self.set_lines(dtr, bool(value & 2) if value & 0x200 else self.rts)
         elif (request_type, request) == (_INTERFACE_OUT, _CP210X_SET_FLOW) and len(data) == 16:
             handshake, replace = struct.unpack("<II", data[:8])
-            self._set_lines(bool(handshake & 1), bool(replace & 0x40))
+            self.set_lines(bool(handshake & 1), bool(replace & 0x40))
         elif (request_type, request) == (_DEVICE_OUT, _CH341_MODEM_CTRL):
-            self._set_lines(not value & _CH341_DTR, not value & _CH341_RTS)
+            self.set_lines(not value & _CH341_DTR, not value & _CH341_RTS)
         return b""
 
     def _standard(self, request: int, value: int) -> bytes:
@@ -85,7 +88,8 @@ class Bridge:
             return b"" if request else b"\x00\x00"
         raise ControlStall
 
-    def _set_lines(self, dtr: bool, rts: bool) -> None:
+    def set_lines(self, dtr: bool, rts: bool) -> None:
+        """Set both lines at the same time."""
         self.dtr, self.rts = dtr, rts
         self.board.set_pins(enabled=not (rts and not dtr), boot_low=dtr and not rts)
 

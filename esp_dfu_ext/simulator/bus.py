@@ -81,6 +81,8 @@ class SimulatedBackend:
             if board.present:
                 yield _Device(board, board.address)
         for other in self._others:
+            if isinstance(other, Bridge) and not other.plugged:
+                continue
             yield _Device(other, other.address)
 
     def get_device_descriptor(self, device: _Device) -> SimpleNamespace:

@@ -26,6 +26,7 @@ from .console import Console
 
 # What a finished phase has done.
 DONE = {
+    Phase.ENTER: "board is in download mode",
     Phase.DETACH: "board is in DFU mode",
     Phase.COMPARE: "MD5s compared",
     Phase.RECOVER: "back in dfuIDLE",
@@ -76,6 +77,8 @@ class LineView(FlashView):
             self._identified(event)
         elif isinstance(event, PartsSkipped):
             self._skipped(event)
+        elif isinstance(event, PhaseStarted) and event.phase is Phase.ENTER:
+            self._console.info(f"Resetting the board on serial port {event.path} into download mode")
 
     def _notice(self, event: Notice) -> None:
         if event.code == "no-loader":  # nothing is wrong with the flash

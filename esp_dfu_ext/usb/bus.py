@@ -23,6 +23,7 @@ from ..units import clean, usb_id
 from .descriptors import InterfaceDescriptor, interfaces, path_key, port_path
 from .handle import UsbHandle, on_port
 from .libusb import BackendFactory, libusb_backend, mapped
+from .system_port import SerialSystem
 from .trace import LOGGER, Step, Trace
 from .tracing_backend import TracingBackend
 
@@ -115,14 +116,22 @@ class Bus:
         backend_factory: Makes a pyusb backend, None for libusb. Each scan uses a new one, because a libusb context on
             Windows keeps the descriptors that it read first, those of run-time mode.
         trace: Receives everything that happens on the bus.
+        serial: The serial ports of the same machine, None for those of this computer.
 
     Attributes:
         trace: The same; a change takes effect at the next scan.
+        serial: The same.
     """
 
-    def __init__(self, backend_factory: BackendFactory | None = None, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        backend_factory: BackendFactory | None = None,
+        trace: Trace | None = None,
+        serial: SerialSystem | None = None,
+    ) -> None:
         self._backend_factory = backend_factory or libusb_backend
         self.trace = trace
+        self.serial = serial or SerialSystem()
 
     def scan(self, vids: frozenset[int] | None = None, *, path: str | None = None) -> list[UsbDevice]:
         """Return the connected devices, sorted by port.

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import SerialPortError
 from ..units import clean
-from .serial_ports import serial_ports
+from .serial_ports import SerialPort, serial_ports
 from .trace import SerialTransfer, Step, Trace
 
 # What a port of pyserial's raises: its own errors are OSErrors, but those of termios are not.
@@ -31,6 +31,8 @@ def open_serial_port(
     path: str = "",
     trace: Trace | None = None,
     keeps_lines: bool = os.name == "posix",
+    baud_rate: int = 9600,
+    hangs_up: bool = False,
 ) -> Any:
     """Open a serial port so that the ROM does not restart the chip; return it as an object of pyserial's.
 
@@ -45,6 +47,8 @@ def open_serial_port(
         path: USB port of its device, for the trace; empty if that is not known.
         trace: Takes what goes over the port.
         keeps_lines: The system raises RTS when a port is opened, and can be told to leave it so.
+        baud_rate: Bits per second, which only a bridge takes notice of.
+        hangs_up: The system may lower the lines at the close, as its user has set the port up.
 
     Raises:
         SerialPortError: The port cannot be opened; `reason` says why.
@@ -54,7 +58,7 @@ def open_serial_port(
     try:
         port = _class()()
         port.trace, port.usb_path = trace, path
-        port.port, port.exclusive = name, True
+        port.port, port.exclusive, port.baudrate = name, True, baud_rate
         port.timeout, port.write_timeout = timeout, write_timeout
         if not keeps_lines:
             port.rts = port.dtr = False
@@ -65,9 +69,50 @@ def open_serial_port(
     finally:
         if trace is not None:
             trace.add(Step(begun, trace.now() - begun, path, "open serial port", clean(name), failed))
-    if keeps_lines:
+    if keeps_lines and not hangs_up:
         _keep_lines(port)
     return port
+
+
+class SerialSystem:
+    """The serial ports of this computer; simulated boards have their own.
+
+    Attributes:
+        same_buses: The system numbers USB buses for serial ports as libusb does.
+    """
+
+    same_buses = os.name == "posix"
+
+    def list(self) -> list[SerialPort]:
+        """Return all serial ports, by name.
+
+        Raises:
+            SerialPortError: The system does not list them.
+        """
+        try:
+            return serial_ports()
+        except PORT_ERRORS as error:
+            message = f"The serial ports cannot be listed: {first_line(error)}"
+            raise SerialPortError(message, port="", reason="failed") from error
+
+    def find(self, name: str) -> SerialPort | None:
+        """Return the port with this name; the name may be a link, or that of a port which no list has."""
+        listed = self.list()
+        real = os.path.realpath(name) if os.name == "posix" else name
+        port = next((port for port in listed if port.name in (name, real)), None)
+        if port is None and os.name == "posix" and os.path.exists(name):  # noqa: PTH110 (any name will do)
+            return SerialPort(name)
+        return port
+
+    def has_left(self, name: str) -> bool:
+        """Return whether a port that was there is gone."""
+        return has_left(name)
+
+    def open(self, name: str, *, baud_rate: int, path: str = "", trace: Trace | None = None) -> Any:
+        """Open a port for its lines; see `open_serial_port` for what is returned, and for errors."""
+        return open_serial_port(
+            name, timeout=0, write_timeout=0, path=path, trace=trace, baud_rate=baud_rate, hangs_up=True
+        )
 
 
 def has_left(name: str) -> bool:

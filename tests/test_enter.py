@@ -1,0 +1,423 @@
+"""Into download mode and out of it through a serial port that the user names: a bridge, or an app's own port."""
+
+from __future__ import annotations
+
+import os
+import pty
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esp_dfu_ext import Flasher, FlashOptions, FlashResult, build
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.errors import (
+    DeviceGoneError,
+    EspDfuError,
+    InterruptedByUserError,
+    NoDownloadModeError,
+    NoSerialPortError,
+    OtherChipError,
+    OtherPathError,
+    OtherSerialError,
+    SerialPortError,
+    SeveralDevicesError,
+    UsageError,
+)
+from esp_dfu_ext.events import Event, Notice, Phase, PhaseFinished, PhaseStarted
+from esp_dfu_ext.loader.lines import SerialLines
+from esp_dfu_ext.operations.restart import HARD_RESET, NO_RESET, WATCHDOG_RESET
+from esp_dfu_ext.simulator import Board, Simulation, simulate_text
+from esp_dfu_ext.simulator.bridge import Bridge
+from esp_dfu_ext.simulator.ports import SimulatedPort, SimulatedPorts
+from esp_dfu_ext.simulator.sample import write_sample_project
+from esp_dfu_ext.usb.serial_ports import SerialPort
+from esp_dfu_ext.usb.system_port import SerialSystem
+from esp_dfu_ext.usb.trace import Step, Trace, TraceEntry
+
+from .kit.archives import checked, small_image
+from .kit.boards import assert_flashed
+from .kit.chips import NAMES, chip, chips
+from .kit.commands import run
+
+CP2102, CH340 = "10c4:ea60", "1a86:7523"
+
+
+@dataclass
+class Bench:
+    """Simulated boards with their serial ports; time is virtual, esptool's pauses too."""
+
+    simulation: Simulation
+    clock: VirtualClock
+    events: list[Event]
+    on_event: Callable[[Event], None] | None = None
+
+    def flash(self, port: str | None = "tty1-2", *, chip_name: str = "esp32s3", **options: Any) -> FlashResult:
+        chosen = {name: options.pop(name) for name in ("path", "serial", "mac") if name in options}
+        flasher = Flasher(
+            FlashOptions(port=port, **options),
+            bus=self.simulation.bus, targets=chips(), clock=self.clock, on_event=self.handle,
+        )  # fmt: skip
+        return flasher.flash(checked(target=chip(chip_name)), **chosen)
+
+    def handle(self, event: Event) -> None:
+        self.events.append(event)
+        if self.on_event is not None:
+            self.on_event(event)
+
+    def fails(self, kind: type[EspDfuError], text: str, port: str | None = "tty1-2", **options: Any) -> Any:
+        with pytest.raises(kind, match=text) as caught:
+            self.flash(port, **options)
+        for board in self.simulation.boards:
+            assert board.rom.flash.read(0, 0x20000) == b"\xff" * 0x20000
+        self.assert_released()
+        return caught.value
+
+    def assert_released(self) -> None:
+        assert [(bridge.dtr, bridge.rts) for bridge in self.bridges] == [(False, False)] * len(self.bridges)
+
+    @property
+    def board(self) -> Board:
+        return self.simulation.boards[0]
+
+    @property
+    def bridges(self) -> tuple[Bridge, ...]:
+        return self.simulation.bridges
+
+    @property
+    def ports(self) -> SimulatedPorts:
+        ports = self.simulation.bus.serial
+        assert isinstance(ports, SimulatedPorts)
+        return ports
+
+    def at(self, phase: Phase, action: Callable[[], object], *, end: bool = False) -> None:
+        def act(event: Event) -> None:
+            if isinstance(event, PhaseFinished if end else PhaseStarted) and event.phase is phase:
+                action()
+
+        self.on_event = act
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Bench]]:
+    """Make a bench from a text such as ESP_DFU_SIMULATE takes."""
+
+    def make(text: str) -> Bench:
+        clock = VirtualClock()
+        monkeypatch.setattr(time, "sleep", clock.sleep)
+        simulation = simulate_text(text, chips(), clock)
+        clock.sleep(10)
+        return Bench(simulation, clock, [])
+
+    yield make
+
+
+Make = Callable[[str], Bench]
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+# --- a bridge ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bridge", [CP2102, CH340])
+@pytest.mark.parametrize("name", NAMES)
+def test_bridge_takes_app_to_download_mode_and_back(bench: Make, name: str, bridge: str) -> None:
+    made = bench(f"{name}+app=cafe:4000,bridge={bridge}")
+    result = made.flash(chip_name=name)
+    assert_flashed(made.board.rom.flash.read, small_image(name))
+    assert (result.path, result.reset_by, result.came_back) == ("1-1", "en-pulse", "app")
+    phases = [event.phase.value for event in made.events if isinstance(event, PhaseStarted)]
+    assert [phases[0], phases[-1]] == ["enter", "reset"]
+    assert made.board.device is made.board.app
+    made.assert_released()
+
+
+def test_no_byte_is_sent_on_the_bridge(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(port: SimulatedPort, data: bytes) -> None:
+        raise AssertionError(data)
+
+    monkeypatch.setattr(SimulatedPort, "write", write, raising=False)
+    bench(f"esp32s3,bridge={CP2102}").flash(verify=True)
+
+
+def test_app_without_usb_is_entered_too(bench: Make) -> None:
+    made = bench(f"esp32p4,bridge={CP2102}")
+    made.board.unplug()
+    result = made.flash(chip_name="esp32p4")
+    assert (result.reset_by, result.came_back) == ("en-pulse", "nothing")
+
+
+@pytest.mark.parametrize(("after", "by"), [(HARD_RESET, "en-pulse"), (WATCHDOG_RESET, "watchdog"), (NO_RESET, None)])
+def test_after(bench: Make, after: str, by: str | None) -> None:
+    assert bench(f"esp32s3,bridge={CP2102}").flash(after=after).reset_by == by
+
+
+def test_no_reset_before_leaves_the_board_as_it_is(bench: Make) -> None:
+    made = bench(f"esp32s3,bridge={CP2102}")
+    address = made.board.address
+    result = made.flash(before=NO_RESET)
+    assert "enter" not in [event.phase.value for event in made.events if isinstance(event, PhaseStarted)]
+    assert made.board.address == address + 1  # only for DFU mode
+    assert result.reset_by == "en-pulse"
+
+
+def test_board_that_has_been_in_download_mode_is_reset_all_the_same(bench: Make) -> None:
+    made = bench(f"esp32s3,bridge={CP2102},esp32s3")
+    assert made.flash().path == "1-1"
+
+
+def test_slow_en_needs_the_longer_try(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esp_dfu_ext.simulator.board.EN_RISE_TIME", 0.3)
+    made = bench(f"esp32s3,bridge={CP2102}")
+    before = made.clock.monotonic()
+    made.flash(after=NO_RESET)
+    assert made.clock.monotonic() - before < 6
+
+
+def test_serial_number_and_mac_address_are_compared(bench: Make) -> None:
+    assert bench(f"esp32s3,bridge={CP2102}").flash(serial="7C:DF:A1:00:00:01").serial == "7c:df:a1:00:00:01"
+    assert bench(f"esp32s2,bridge={CP2102}").flash(chip_name="esp32s2", mac="7c:df:a1:00:00:01").mac is not None
+    bench(f"esp32s3,bridge={CP2102}").fails(OtherSerialError, "No ESP32-S3 with serial number 77 appeared", serial="77")
+
+
+# --- what may be wrong ------------------------------------------------------------------------------------
+
+
+def test_several_boards_appear(bench: Make) -> None:
+    made = bench(f"esp32s3,bridge={CP2102},esp32s3")
+    other = made.simulation.boards[1]
+    other.unplug()
+    made.at(Phase.ENTER, lambda: other.plug(after=0.4))
+    error = made.fails(SeveralDevicesError, "2 ESP32-S3 boards appeared after the reset through tty1-2: 1-1, 1-3")
+    assert error.paths == ("1-1", "1-3")
+    other.unplug()
+    assert made.flash(path="1-1").path == "1-1"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "kind", "said"),
+    [
+        (f"esp32s3,bridge={CP2102}", {"path": "1-7"}, OtherPathError, "tty1-2, an ESP32-S3 appeared on port 1-1, not"),
+        (f"esp32s2,bridge={CP2102}", {}, OtherChipError, "tty1-2, an ESP32-S2 appeared on port 1-1; the image is for"),
+    ],
+)
+def test_another_board_is_reset(
+    bench: Make, text: str, options: dict[str, Any], kind: type[EspDfuError], said: str
+) -> None:
+    bench(text).fails(kind, said, **options)
+
+
+@pytest.mark.parametrize(
+    ("uart", "boot_mode", "note"),
+    [
+        (
+            b"rst:0x1 (POWERON),boot:0x0 (DOWNLOAD(USB/UART0))\r\nwaiting for download\r\n",
+            "download",
+            "in download mode",
+        ),
+        (b"wait uart download(secure mode)\r\n", "secure", "in Secure Download Mode"),
+        (b"Download boot modes disabled\r\n", "disabled", "an eFuse disables download mode"),
+        (b"rst:0x1 (POWERON),boot:0x8 (SPI_FAST_FLASH_BOOT)\r\n", "app", "it starts its app"),
+        (b"", None, "says nothing on tty1-2"),
+    ],
+)
+def test_no_dfu_appears(
+    bench: Make, monkeypatch: pytest.MonkeyPatch, uart: bytes, boot_mode: str | None, note: str
+) -> None:
+    made = bench(f"esp32s3+no-usb,bridge={CP2102}")
+    monkeypatch.setattr("esp_dfu_ext.simulator.board._DOWNLOAD", uart)
+    error = made.fails(NoDownloadModeError, "No ESP32-S3 in download mode appeared on USB within [0-9.]+ s after the")
+    assert (error.boot_mode, error.changed) == (boot_mode, False)
+    assert note in error.notes[0]
+    assert error.notes[1:] == ("Nothing changed on USB.",)
+
+
+def test_strap_that_stays_high_starts_the_app_again(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench(f"esp32s3+app=cafe:4000,bridge={CP2102}")
+    set_pins = made.board.set_pins
+    monkeypatch.setattr(made.board, "set_pins", lambda *, enabled, boot_low: set_pins(enabled=enabled, boot_low=False))
+    error = made.fails(NoDownloadModeError, "after the reset through tty1-2")
+    assert (error.boot_mode, error.changed) == ("app", True)
+    assert any(note.startswith("Appeared on port 1-1: cafe:4000") for note in error.notes)
+
+
+@pytest.mark.parametrize("reason", ["busy", "permission", "failed"])
+def test_port_that_cannot_be_opened(bench: Make, reason: str) -> None:
+    made = bench(f"esp32s3,bridge={CP2102}")
+    made.ports.faults["tty1-2"] = reason
+    before = made.clock.monotonic()
+    assert made.fails(SerialPortError, "tty1-2 cannot be opened").reason == reason
+    assert (made.clock.monotonic() - before > 2) == (reason == "busy")
+
+
+def test_port_that_another_program_only_looks_at_is_waited_for(bench: Make) -> None:
+    made = bench(f"esp32s3,bridge={CP2102}")
+    made.ports.faults["tty1-2"] = "busy"
+    sleep = made.clock.sleep
+
+    def free(seconds: float) -> None:
+        made.ports.faults.clear()
+        sleep(seconds)
+
+    made.clock.sleep = free  # type: ignore[method-assign]
+    assert made.flash().path == "1-1"
+
+
+def test_port_that_does_not_exist(bench: Make) -> None:
+    made = bench(f"esp32s3,bridge={CP2102}")
+    error = made.fails(NoSerialPortError, "No serial port ttyX found", "ttyX")
+    assert error.notes == ("Found serial port tty1-1 of 303a:0009.", f"Found serial port tty1-2 of {CP2102}.")
+    made.bridges[0].plugged = False
+    before = made.clock.monotonic()
+    made.fails(NoSerialPortError, "tty1-2", wait=5.0)
+    assert made.clock.monotonic() - before == pytest.approx(5, abs=0.5)
+
+
+def test_bridge_that_leaves_during_the_reset(bench: Make) -> None:
+    made = bench(f"esp32s3,bridge={CP2102}")
+    set_lines = made.bridges[0].set_lines
+
+    def leave(dtr: bool, rts: bool) -> None:
+        set_lines(False, False)
+        made.bridges[0].plugged = dtr and rts
+
+    made.bridges[0].set_lines = leave  # type: ignore[method-assign]
+    assert made.fails(SerialPortError, "The serial port tty1-2 left while DTR and RTS were moved").reason == "gone"
+
+
+def test_bridge_that_is_gone_at_the_end_is_a_notice(bench: Make) -> None:
+    made = bench(f"esp32s3,bridge={CP2102}")
+    made.at(Phase.RESET, lambda: setattr(made.bridges[0], "plugged", False))
+    assert made.flash().reset_by == "watchdog"
+    assert [event.message for event in made.events if isinstance(event, Notice)] == [
+        "The serial port tty1-2 cannot be opened (missing). The chip is restarted without it."
+    ]
+
+
+def test_bridge_of_another_board_does_not_start_this_one(bench: Make) -> None:
+    made = bench(f"esp32s3,esp32s2,bridge={CP2102}")
+    assert made.flash("tty1-3", before=NO_RESET).reset_by == "watchdog"
+
+
+def test_board_that_is_unplugged_after_it_appeared(bench: Make) -> None:
+    made = bench(f"esp32s3,bridge={CP2102}")
+    made.at(Phase.ENTER, made.board.unplug, end=True)
+    made.fails(EspDfuError, "No ESP32-S3")
+    made = bench(f"esp32s3,bridge={CP2102}")
+    made.at(Phase.DETACH, made.board.unplug, end=True)
+    made.fails(DeviceGoneError, "left the bus")
+
+
+@pytest.mark.parametrize("when", [0.05, 0.12, 0.3, 1.0])
+def test_ctrl_c_while_the_board_is_reset(bench: Make, when: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench(f"esp32s3+no-usb,bridge={CP2102}")
+    sleep, end = made.clock.sleep, made.clock.monotonic() + when
+
+    def stop(seconds: float) -> None:
+        sleep(seconds)
+        if made.clock.monotonic() >= end:
+            raise KeyboardInterrupt
+
+    made.clock.sleep = stop  # type: ignore[method-assign]
+    monkeypatch.setattr(time, "sleep", stop)
+    made.fails(InterruptedByUserError, "Stopped while the board on serial port tty1-2 was being reset; nothing was")
+
+
+def test_ctrl_c_at_the_end_leaves_nothing_pulled(bench: Make) -> None:
+    made = bench(f"esp32s3,bridge={CP2102}")
+    made.at(Phase.RESET, interrupt)
+    with pytest.raises(InterruptedByUserError, match="after the flash"):
+        made.flash()
+    made.assert_released()
+
+
+# --- an app's own port ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["esp32s2", "esp32s3"])
+def test_dfu_interface_is_preferred_to_the_lines(bench: Make, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A chip that the lines took there goes deaf at DFU_DETACH."""
+    made = bench(f"{name}+app,{name}+app")
+    monkeypatch.setattr(SimulatedPorts, "open", lambda *_, **__: pytest.fail("opened"))
+    assert made.flash("tty1-2", chip_name=name).path == "1-2"
+
+
+def test_port_of_a_device_on_another_usb_port_is_refused(bench: Make) -> None:
+    made = bench("esp32s3+app,esp32s3+app")
+    made.fails(UsageError, "tty1-1 is that of the device on port 1-1, not of one on port 1-2", "tty1-1", path="1-2")
+
+
+def test_app_is_touched_at_1200_baud(bench: Make) -> None:
+    made = bench("esp32s3+touch=2341:0070,esp32s3+touch=2341:0070")
+    result = made.flash("tty1-2")
+    assert (result.path, result.reset_by, result.came_back) == ("1-2", "watchdog", "app")
+
+
+def test_app_that_ignores_everything(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esp_dfu_ext.simulator.apps.TOUCH_BAUD_RATE", 1)
+    made = bench("esp32s3+touch=2341:0070")
+    error = made.fails(NoDownloadModeError, "after the reset through tty1-1", "tty1-1")
+    assert error.notes == ("Nothing changed on USB.",)
+
+
+# --- ports of the system ----------------------------------------------------------------------------------
+
+
+def test_port_without_lines() -> None:
+    ours, theirs = pty.openpty()
+    name = os.ttyname(theirs)
+    with pytest.raises(SerialPortError, match=f"The serial port {name} has no DTR and RTS") as caught:
+        SerialLines(SerialSystem(), SerialPort(name))
+    assert caught.value.reason == "no-lines"
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_link_to_a_port_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = SerialPort(str(tmp_path / "ttyUSB0"), 0x10C4, 0xEA60, None, "1-2")
+    monkeypatch.setattr("esp_dfu_ext.usb.system_port.serial_ports", lambda: [port])
+    (tmp_path / "ttyUSB0").touch()
+    (tmp_path / "by-id").symlink_to(tmp_path / "ttyUSB0")
+    assert SerialSystem().find(str(tmp_path / "by-id")) == port
+    assert SerialSystem().find(str(tmp_path / "none")) is None
+
+
+def test_trace_shows_what_was_done_with_the_lines(bench: Make) -> None:
+    made, entries = bench(f"esp32s3,bridge={CP2102}"), list[TraceEntry]()
+    made.simulation.bus.trace = Trace(entries.append, made.clock)
+    made.flash()
+    steps = [entry.text for entry in entries if isinstance(entry, Step) and entry.name == "move DTR and RTS"]
+    assert steps == ["ClassicReset", "HardReset"]
+
+
+# --- the command line -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sample_project(tmp_path: Path) -> Path:
+    write_sample_project(tmp_path, chip())
+    build(tmp_path / "build")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--port", "x", "--all"), "--port is that of one board"),
+        (("--port", "x", "--watch"), "--port is that of one board"),
+        (("--port", "x", "--path", "1-1", "--path", "1-2"), "--port is that of one board"),
+        (("--port", "x", "--simulate"), "--simulate needs no serial port"),
+        (("--port", ""), "--port is empty"),
+        (("--before", "usb"), "expected default-reset or no-reset"),
+        (("--before", "default-reset", "--over", "serial"), "--over serial takes a board that is in download mode"),
+    ],
+)
+def test_contradictions(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], text: str) -> None:
+    assert run("flash", "dfu.bin", *words) == 64
+    assert text in capsys.readouterr().err
