@@ -17,8 +17,10 @@ from esp_dfu_ext import errors, load_target
 from esp_dfu_ext.errors import EspDfuError, InterruptedByUserError, TargetNotSupportedError, Terminated, all_errors
 
 ARGUMENTS: dict[str, Any] = {
+    "boot_mode": "download",
     "before": "7c:df:a1:00:00:01",
     "build": Path("build"),
+    "changed": True,
     "builds": [Path("build"), Path("build_s3")],
     "image_target": "esp32s2",
     "end": 0x200000,

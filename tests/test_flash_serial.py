@@ -310,7 +310,6 @@ def test_command_prints_json_lines(tmp_path: Path) -> None:
         (["--over", "serial", "--watch"], "flashes one board"),
         (["--over", "serial", "--simulate"], "--simulate"),
         (["--over", "serial", "--port", ""], "--port is empty"),
-        (["--port", "COM5"], "--over serial"),
         (["--no-stub"], "--over serial"),
         (["--over", "wifi"], "'wifi' is not a way to flash"),
     ],

@@ -112,18 +112,16 @@ def not_in_download_mode(target: Target | None, facts: Mapping[str, Any], flash:
         facts: Attributes of the `NoDownloadModeError`.
         flash: The command that flashes.
     """
-    said, changed = facts.get("boot_mode"), facts.get("changed")
+    said, changed, port = facts.get("boot_mode"), facts.get("changed"), facts.get("port", "the port")
     if said == "download":
         also = "Connect the chip's own USB port, too: a USB-UART bridge is not enough."
         return [also, *cable(target), *closed_by(target)]
     if said in ("secure", "disabled"):
         return closed_by(target)
     if said is None and not changed:
-        lines = [f"Check that {facts['port']} is the serial port of this board, and that the board has power."]
+        lines = [f"Check that {port} is the serial port of this board, and that the board has power."]
     else:
-        lines = [
-            f"{facts['port']} resets the board, but its strapping pin stays high: not every board has the circuit."
-        ]
+        lines = [f"{port} resets the board, but its strapping pin stays high: not every board has the circuit."]
     again = flash if "--before" in flash.split() else f"{flash} --before no-reset"
     return [*lines, *cable(target), download_mode(target), f"Then flash without a reset: {again}"]
 
