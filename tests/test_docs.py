@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 
 from esp_dfu_ext import load_target
 from esp_dfu_ext.cli import cli
+from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.operations.build import build
 from esp_dfu_ext.simulator.sample import write_sample_project
 
@@ -73,6 +76,8 @@ def folder(tmp_path: Path, virtual_clock: None, monkeypatch: pytest.MonkeyPatch)
 
 def boards(line: str) -> str:
     """Return the simulated boards that a command needs."""
+    if "tty" in line:
+        return "esp32s3,bridge=10c4:ea60"
     return ",".join(["esp32s3"] * (3 if re.search(r"--(path|serial|all)\b", line) else 1))
 
 
@@ -83,6 +88,11 @@ def test_pages_show_commands() -> None:
 
 @pytest.mark.parametrize("line", ESP_DFU)
 def test_esp_dfu_command_runs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = line.replace("PORT", "tty1-2")
+    if "tty" in line:
+        clock = VirtualClock()
+        monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(clock))
+        monkeypatch.setattr(time, "sleep", clock.sleep)  # esptool's, between two states of the lines
     monkeypatch.setenv("ESP_DFU_SIMULATE", boards(line))
     words = shlex.split(line.partition(" > ")[0].partition(" | ")[0])[1:]
     if words[0] == "verify":
@@ -98,7 +108,8 @@ def test_esp_dfu_command_runs(line: str, folder: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("line", IDF_PY)
 def test_idf_py_command_runs(line: str, folder: Path) -> None:
-    words = shlex.split(line.replace("7c:df:a1:..", "7c:df:a1:00:00:01"))[1:]
+    line = line.replace("7c:df:a1:..", "7c:df:a1:00:00:01").replace("PORT", "tty1-2")
+    words = shlex.split(line)[1:]
     if "--watch" in words:
         words = [*words, "--count", "1"]
     over_serial = "--over" in words  # simulated boards have no serial port; this machine has none with such a name
