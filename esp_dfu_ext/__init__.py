@@ -57,14 +57,14 @@ _EXPORTS = {
     """,
     "errors": """
         AccessDeniedError AppRunningError BuildFileError DataError DeviceBusyError DeviceGoneError DeviceNotFoundError
-        DfuAnswerError DfuError DfuSilentError DfuStateError DfuStatusError DriverMissingError EspDfuError FirmwareError
-        FlashDiffersError FlashTooSmallError ImageError InputMissingError InterruptedByUserError LayoutError
-        NeedsRootError NoBuildError NoDfuModeError NoDownloadModeError NoFlashSizeError NoSerialPortError NoTargetError
-        NoThreadError OtherBoardError OtherChipError OtherMacError OtherPathError OtherSerialError OtherUsbError
-        OutputError OutsideProjectError ProjectError ReenumerationError RemoteError SecuredBoardError SerialLoaderError
-        SerialPortError SeveralDevicesError SeveralPortsError SimulationError StallError TargetFileError
-        TargetNotSupportedError Terminated TransferTimeoutError UdevError UnreadableDeviceError UsageError UsbError
-        UsbUnavailableError WrongInputError WrongTargetError
+        DfuAnswerError DfuError DfuSilentError DfuStateError DfuStatusError DriverMissingError EspDfuError
+        FirmwareError FlashDiffersError FlashTooSmallError ImageError InputMissingError InterruptedByUserError
+        LayoutError NeedsRootError NoBuildError NoDfuModeError NoDownloadModeError NoFlashSizeError NoHandoverError
+        NoSerialPortError NoTargetError NoThreadError OtherBoardError OtherChipError OtherMacError OtherPathError
+        OtherSerialError OtherUsbError OutputError OutsideProjectError ProjectError ReenumerationError RemoteError
+        SecuredBoardError SerialLoaderError SerialPortError SeveralDevicesError SeveralPortsError SimulationError
+        StallError TargetFileError TargetNotSupportedError Terminated TransferTimeoutError UdevError
+        UnreadableDeviceError UsageError UsbError UsbUnavailableError WrongInputError WrongTargetError
     """,
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}

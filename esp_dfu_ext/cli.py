@@ -270,7 +270,8 @@ def flash(what: tuple[Path, ...], path: tuple[str, ...], **chosen: Any) -> None:
 
     WHAT is a dfu.bin, or anything that "esp-dfu build" takes: it is built first, and no file is left behind.
 
-    Without --path, --serial, --all or --watch, exactly one such board must be connected.
+    Without --path, --serial, --all or --watch, exactly one such board must be connected: in download mode or, if none
+    is, with an app that takes DFU_DETACH.
     """
 
     def command(session: Session) -> int:

@@ -54,6 +54,7 @@
     │   ├── DfuAnswerError             its answer is malformed
     │   ├── ReenumerationError         it did not come back after DFU_DETACH
     │   │   ├── NoDfuModeError         it came back, but not in DFU mode
+    │   │   ├── NoHandoverError        an app did not hand the chip over to its ROM
     │   │   └── OtherBoardError        another board is on its port
     │   └── SimulationError            the simulated flash memory differs from the image
     ├── NeedsRootError             77  only root may do this
@@ -413,9 +414,17 @@ class AppRunningError(DeviceNotFoundError):
 
 
 class OtherChipError(DeviceNotFoundError):
-    """Only boards with another chip were found."""
+    """Only boards with another chip were found, or an app handed over to another chip's ROM.
+
+    Attributes:
+        handed_over: Port of the board that an app handed over; None if none did.
+    """
 
     code = "other-chip"
+
+    def __init__(self, message: str, *, notes: Sequence[str] = (), handed_over: str | None = None) -> None:
+        super().__init__(message, notes=notes)
+        self.handed_over = handed_over
 
 
 class UnreadableDeviceError(DeviceNotFoundError):
@@ -686,6 +695,23 @@ class NoDfuModeError(ReenumerationError):
     def __init__(self, message: str, *, seen: str, notes: Sequence[str] = ()) -> None:
         super().__init__(message, notes=notes)
         self.seen = seen
+
+
+class NoHandoverError(ReenumerationError):
+    """After DFU_DETACH an app did not hand the chip over to its ROM.
+
+    Attributes:
+        path: USB port of the app.
+        outcome: What was seen: ``stayed``, the app never left the bus; ``restarted``, the same app came back;
+            ``nothing``, no device came back; ``other``, a device other than the app and the ROM.
+    """
+
+    code = "no-handover"
+
+    def __init__(self, message: str, *, path: str, outcome: str, notes: Sequence[str] = ()) -> None:
+        super().__init__(message, notes=notes)
+        self.path = path
+        self.outcome = outcome
 
 
 class OtherBoardError(ReenumerationError):

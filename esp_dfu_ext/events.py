@@ -4,6 +4,7 @@ Operations call an event sink and never print. The events of one flashed board c
 
     Waiting*  DeviceFound?  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)  BoardLeft?
 
+A second `DeviceFound` comes within the phase ``detach`` if the board ran an app (`DeviceFound.app`): it is the ROM's.
 `BoardIdentified` comes between two phases, before the download, from boards whose serial loader answers, and
 `PartsSkipped` after the comparison, if flash memory holds something of the image.
 Phases come in the order of `Phase`; phases that are not needed are left out. A ``restart`` or ``strict-restart`` notice
@@ -53,15 +54,19 @@ class Waiting(msgspec.Struct, frozen=True, tag_field="event", tag="waiting"):
 class DeviceFound(msgspec.Struct, frozen=True, tag_field="event", tag="device-found"):
     """A board was chosen.
 
+    An app that will be asked to hand over to the ROM is reported first, and the ROM follows, as a second event.
+
     Attributes:
         path: Its USB port, ``bus-port.port``; over serial, the name of its serial port, in all events.
         mode: ``run-time`` or ``DFU``, as DFU 1.1 names the two modes; ``serial`` over the serial port.
         serial: Its serial number; None if it has none or could not be read.
+        app: VID and PID of the app, ``vvvv:pppp``; None if it is the ROM, or an app with the ROM's USB console.
     """
 
     path: str
     mode: Literal["run-time", "DFU", "serial"]
     serial: Optional[str]
+    app: Optional[str] = None
 
 
 class BoardIdentified(msgspec.Struct, frozen=True, tag_field="event", tag="board-identified"):

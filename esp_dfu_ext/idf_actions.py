@@ -114,7 +114,8 @@ def _actions() -> dict[str, dict[str, Any]]:
             "short_help": "Flash the DFU image over the chip's own USB port.",
             "help": (
                 "Flash build/dfu.bin to a board of the project's chip.\n\n"
-                "Without --path, --serial, --all or --watch, exactly one such board must be connected."
+                "Without --path, --serial, --all or --watch, exactly one such board must be connected: in download "
+                "mode or, if none is, with an app that takes DFU_DETACH."
             ),
             "order_dependencies": ["all", "dfu"],
             "options": [*options.flash(), options.quiet()],

@@ -60,6 +60,7 @@ DATA: Mapping[str, Mapping[str, Any]] = {
     "several-ports": {"ports": ["COM5", "COM6"]},
     "serial-port-usable": {"port": "COM5"},
     "dfu-status": {"status": "errFILE"},
+    "no-handover": {"outcome": "nothing"},
     "interrupted": {"incomplete": True},
     "target-not-supported": {"supported": ["esp32s3"]},
     "kernel-driver": {"interface": "1-1:1.2", "driver": "usbhid"},

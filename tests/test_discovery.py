@@ -177,7 +177,9 @@ def test_app_with_dfu_of_its_own_is_running_app() -> None:
     rig.board.unplug()
     with pytest.raises(AppRunningError) as caught:
         _select(rig)
-    assert "303a:4001, an app with DFU of its own in run-time mode" in caught.value.notes[0]
+    assert (
+        "303a:4001, an app with DFU in run-time mode: a flash asks it to enter download mode." in caught.value.notes[0]
+    )
 
 
 def test_dfu_device_of_another_vendor_is_named_but_changes_nothing() -> None:
@@ -186,7 +188,9 @@ def test_dfu_device_of_another_vendor_is_named_but_changes_nothing() -> None:
     with pytest.raises(DeviceNotFoundError) as caught:
         _select(rig)
     assert caught.value.code == "no-device"
-    assert "2341:0070, an app or device of another vendor with DFU of its own" in caught.value.notes[1]
+    assert (
+        "2341:0070, an app or device of another vendor with DFU in run-time mode: a flash asks" in caught.value.notes[1]
+    )
 
 
 @pytest.mark.parametrize(("count", "says"), [(1, "Found 1 other USB device"), (2, "Found 2 other USB devices")])

@@ -54,9 +54,9 @@ def test_dfu_devices_of_others_are_listed_for_what_they_are() -> None:
     rig = make_rig(others=[app_with_dfu(0x303A, 0x4001), app_with_dfu(0x2341, 0x0070, "2-2"), stranger(0x046D, 1)])
     board, app, foreign = list_devices(rig.bus, chips())
     assert [listed.is_chip for listed in (board, app, foreign)] == [True, False, False]
-    own = "with DFU of its own in run-time mode: it takes app .bin files at most, not dfu.bin"
-    assert app.description == f"303a:4001, an app {own}"
-    assert foreign.description == f"2341:0070, an app or device of another vendor {own}"
+    asked = "with DFU in run-time mode: a flash asks it to enter download mode"
+    assert app.description == f"303a:4001, an app {asked}"
+    assert foreign.description == f"2341:0070, an app or device of another vendor {asked}, if --path names it"
     assert (len(app.interfaces), len(foreign.interfaces)) == (1, 1)
 
 

@@ -123,8 +123,8 @@ def flash() -> list[dict[str, Any]]:
             "type": _before,
             "metavar": "RESET",
             "help": (
-                "default-reset or no-reset: whether --port gets the board into download mode, as in esptool. Default: "
-                "the project's, else default-reset."
+                "default-reset or no-reset: whether --port, or DFU_DETACH to an app, gets the board into download "
+                "mode. Default: the project's, else default-reset."
             ),
         },
         {

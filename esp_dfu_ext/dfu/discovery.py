@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..clock import Clock, Deadline
@@ -48,14 +49,23 @@ class DfuInterface:
         """Port of its device, ``bus-port.port``."""
         return self.device.path
 
+    def is_rom_of(self, target: Target) -> bool:
+        """Return whether it has the ROM's IDs of this chip, which an app with the ROM's USB console has, too."""
+        return self.device.usb_id == target.usb_id
+
     def read_serial(self) -> str | None:
         """Return the device's serial number, or None if it has none; errors are those of UsbDevice.read_serial."""
         return self.device.read_serial()
 
 
 def is_same_serial(one: str, other: str) -> bool:
-    """Return whether two serial numbers are the same; people type a MAC address in either case."""
-    return one.lower() == other.lower()
+    """Return whether two serial numbers are the same: in either case, and a MAC address with or without separators."""
+    return _comparable(one) == _comparable(other)
+
+
+def _comparable(serial: str) -> str:
+    digits = re.sub("[:-]", "", serial)
+    return (digits if re.fullmatch("[0-9A-Fa-f]{12}", digits) else serial).lower()
 
 
 def dfu_interfaces(device: UsbDevice) -> list[DfuInterface]:
@@ -75,6 +85,45 @@ def find(bus: Bus, target: Target) -> list[DfuInterface]:
         interfaces[0]
         for device in bus.scan(frozenset([target.usb.vid]))
         if device.pid == target.usb.pid and (interfaces := dfu_interfaces(device))
+    ]
+
+
+def is_app(device: UsbDevice, targets: Sequence[Target]) -> bool:
+    """Return whether a device is an app with a DFU run-time interface, and not the ROM of a chip, known or not.
+
+    An app whose console is the ROM's USB device looks like that ROM.
+    """
+    interfaces = dfu_interfaces(device)
+    return bool(interfaces) and interfaces[0].mode is Mode.RUN_TIME and not has_rom_id(device, targets)
+
+
+def has_rom_id(device: UsbDevice, targets: Sequence[Target]) -> bool:
+    """Return whether a device has IDs as the ROMs of the chips have; an unknown one may be that of a newer chip."""
+    return (device.vid, device.pid >> 8) in {(target.usb.vid, target.usb.pid >> 8) for target in targets}
+
+
+def find_boards(
+    bus: Bus, target: Target, targets: Sequence[Target], *, apps: bool, paths: Collection[str] = ()
+) -> list[DfuInterface]:
+    """Return one DFU interface of each connected board that has this chip, or may have it.
+
+    Args:
+        bus: Bus to scan.
+        target: The chip.
+        targets: All known chips.
+        apps: Include apps of the chip's vendor with a DFU run-time interface; which chip runs them is unknown.
+        paths: Ports on which such apps of other vendors are included, too.
+    """
+    known = [*targets, target]
+    vids = None if apps and paths else frozenset([target.usb.vid])
+    return [
+        interfaces[0]
+        for device in bus.scan(vids)
+        if (interfaces := dfu_interfaces(device))
+        and (
+            interfaces[0].is_rom_of(target)
+            or (apps and is_app(device, known) and (device.vid == target.usb.vid or device.path in paths))
+        )
     ]
 
 
@@ -99,8 +148,11 @@ def select(
     clock: Clock,
     wait: float = 0.0,
     on_event: EventSink = ignore,
+    apps: bool = False,
 ) -> DfuInterface:
     """Choose the one board that fits, waiting up to `wait` seconds for it.
+
+    A board that shows the ROM goes before all apps, unless the selector names an app.
 
     Args:
         bus: Bus to scan.
@@ -110,6 +162,7 @@ def select(
         clock: Time.
         wait: Seconds.
         on_event: Receives `Waiting` while no board fits.
+        apps: Include apps, as in `find_boards`; those of other vendors only by their port.
 
     Raises:
         DeviceNotFoundError: No board fits; the subclass and the notes say what was found instead.
@@ -120,7 +173,7 @@ def select(
     while True:
         left = deadline.left  # before the scan, so that the first event says the whole of `wait`
         try:
-            return _select_now(bus, target, selector, targets)
+            return _select_now(bus, target, selector, targets, apps=apps)
         except DeviceNotFoundError:
             if deadline.left <= 0:
                 raise
@@ -128,8 +181,9 @@ def select(
             deadline.sleep(SCAN_INTERVAL)
 
 
-def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[Target]) -> DfuInterface:
-    found = find(bus, target)
+def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[Target], *, apps: bool) -> DfuInterface:
+    named = () if selector.path is None else (selector.path,)
+    found = find_boards(bus, target, targets, apps=apps, paths=named)
     if selector.path is not None:
         chosen = [interface for interface in found if interface.path == selector.path]
     elif selector.serial is not None:
@@ -140,12 +194,15 @@ def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[
                 f"{', '.join(interface.path for interface in chosen)}. Choose one by its port: --path {chosen[0].path}"
             )
     else:
-        chosen = found
+        chosen = [interface for interface in found if interface.is_rom_of(target)] or found
     if len(chosen) == 1:
         return chosen[0]
     if chosen:
         paths = [interface.path for interface in chosen]
         message = f"Found {len(paths)} {target.chip} boards: {', '.join(paths)}."
+        if not chosen[0].is_rom_of(target):
+            ids = ", ".join(f"{interface.path} ({interface.device.usb_id})" for interface in chosen)
+            message = f"Found {len(paths)} apps that may run on an {target.chip}: {ids}."
         raise SeveralDevicesError(message, paths=paths)
     raise not_found(bus, target, selector, targets, found)
 
@@ -251,12 +308,14 @@ def _describe_dfu(device: UsbDevice, mode: Mode, targets: Sequence[Target]) -> s
     target = find_target_by_usb_id(device.vid, device.pid, targets)
     if target is not None:
         return f"{target.chip} with DFU in {mode} mode"
-    if (device.vid, device.pid >> 8) in {(target.usb.vid, target.usb.pid >> 8) for target in targets}:
+    if has_rom_id(device, targets):
         return f"an unknown chip with DFU in {mode} mode"
-    own = f"with DFU of its own in {mode} mode: it takes app .bin files at most, not dfu.bin"
-    if any(device.vid == target.usb.vid for target in targets):
-        return f"an app {own}"
-    return f"an app or device of another vendor {own}"
+    ours = any(device.vid == target.usb.vid for target in targets)
+    what = "an app" if ours else "an app or device of another vendor"
+    if mode is Mode.DFU:
+        return f"{what} with DFU of its own in DFU mode: it takes app .bin files at most, not dfu.bin"
+    condition = "" if ours else ", if --path names it"
+    return f"{what} with DFU in run-time mode: a flash asks it to enter download mode{condition}"
 
 
 def describe_all(devices: Sequence[UsbDevice], targets: Sequence[Target], wanted: Target | None = None) -> list[str]:

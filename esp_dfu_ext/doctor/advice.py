@@ -190,9 +190,15 @@ def _download_mode(c: Context) -> list[str]:
 
 def _other_chip(c: Context) -> list[str]:
     lines = ["Connect the right board, or flash an image that was built for the connected one."]
+    if c.data.get("handed_over"):
+        return [*lines, f"Start the app of the other board again: esp-dfu reset --path {c.data['handed_over']}"]
     if c.target is None:
         return lines
     return [*lines, board.download_mode(c.target).replace("the chip", f"the {c.target.chip}", 1)]
+
+
+def _no_handover(c: Context) -> list[str]:
+    return board.no_handover(c.target, c.data["outcome"], c.names.list)
 
 
 def _input_missing(c: Context) -> list[str]:
@@ -285,6 +291,7 @@ ADVICE: Mapping[str, _Advise] = {
         "In a virtual machine or container, pass the whole port through: the board comes back as a new device.",
     ],
     "no-dfu-mode": _download_mode,
+    "no-handover": _no_handover,
     "other-board": _LIST_BOARDS,
     "dfu-status": lambda c: [board.status(c.data["status"], c.names.build, c.names.flash)],
     "dfu-silent": lambda c: [

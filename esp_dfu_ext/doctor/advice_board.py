@@ -77,6 +77,24 @@ def closed_by_any(targets: Sequence[Target]) -> list[str]:
     return ["If that does not help, USB DFU may be disabled on the chip:", *delivered, burned]
 
 
+def no_handover(target: Target | None, outcome: str, list_command: str) -> list[str]:
+    """Return what to do about an app that did not hand over to the ROM; `outcome` as in `NoHandoverError`."""
+    by_hand = download_mode(target)
+    if outcome == "stayed":
+        return [
+            by_hand,
+            "The app does not act upon DFU_DETACH; with the component esp_dfu_runtime, a TinyUSB app does.",
+        ]
+    if outcome == "restarted":
+        return [
+            by_hand,
+            "The app restarts without a request for download mode, or an eFuse forbids it.",
+            *closed_by(target),
+        ]
+    moved = f"The board may have come up on another connector, in DFU. List the boards: {list_command}"
+    return [moved, by_hand, *closed_by(target)]
+
+
 def left_the_bus(target: Target | None, list_command: str, *, restarted: bool) -> list[str]:
     """Return what to do about a board that left the bus, and came back at once if it `restarted`."""
     if restarted:

@@ -14,6 +14,7 @@ from ..usb.bus import Bus, UsbDevice
 LEAVING_TIME = 0.5  # seconds that a hub may take to notice that a device was unplugged
 # Seconds until a device is on the port again: the ROM needs 0.3 to 0.6, an app as long as it likes.
 RETURN_TIME = 2.0
+APP_TIME = 5.0  # seconds for an app of which it is known, or likely, that it uses USB
 
 
 class BoardPort:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 
-from ..dfu.access import ACCESS_DELAY, open_interface, until_accessible
-from ..dfu.detach import detach_and_wait
+from ..dfu.access import ACCESS_DELAY, open_interface
 from ..dfu.device import DfuDevice
-from ..dfu.discovery import DfuInterface, Selector, select
+from ..dfu.discovery import DfuInterface, Selector, is_same_serial, select
 from ..dfu.download import RESET_STATES, download
 from ..dfu.recovery import SILENT, back_to_idle, recover
 from ..dfu.spec import Mode, StatusResponse
@@ -17,13 +16,13 @@ from ..errors import (
     DeviceGoneError,
     DfuError,
     DfuSilentError,
+    EspDfuError,
     InterruptedByUserError,
     SerialLoaderError,
     TransferTimeoutError,
     UsbError,
 )
 from ..events import (
-    DeviceFound,
     Event,
     Flashed,
     Notice,
@@ -37,10 +36,11 @@ from ..image.format import DfuImage
 from ..loader.rom_loader import Identity, preloading
 from ..usb.handle import UsbHandle
 from .acquaint import BoardLoader, check_fits, known_mac, refuse_other_board, refuse_unbootable
-from .board_port import BoardPort
+from .board_port import APP_TIME, BoardPort
+from .dfu_mode import enter_dfu_mode, found, read_serial, refuse_no_download
 from .flash_setup import BoardSkipped, FlashSetup, Written
 from .phases import timed
-from .restart import BUS_RESET, EN_PULSE, HARD_RESET, NO_RESET, pulse_en, restart, what_came_back
+from .restart import BUS_RESET, EN_PULSE, HARD_RESET, NO_RESET, Restarted, pulse_en, restart, what_came_back
 from .results import FlashResult
 from .verify import check_flash, ready
 
@@ -71,12 +71,14 @@ class _BoardFlash:
     """The flash of one board.
 
     Attributes:
+        handed_over: Its app was asked to hand over to the ROM, and did.
         result: Its result, from the moment on that the chip has confirmed the image.
         stopped_where: How far it is, to end the sentence "Stopped..." after Ctrl-C.
         written: What it has written so far.
     """
 
     def __init__(self, setup: FlashSetup) -> None:
+        self._setup = setup
         self._image = setup.image.image
         self._unsent: DfuImage | None = self._image  # what is to be sent of it
         self._target = setup.image.target
@@ -91,6 +93,7 @@ class _BoardFlash:
         self._on_event = setup.on_event
         self._path = ""
         self._loader: BoardLoader | None = None
+        self.handed_over = False
         self.result: FlashResult | None = None
         self.stopped_where = " while looking for a board; nothing was written"
         self.written = Written.NOTHING
@@ -98,7 +101,14 @@ class _BoardFlash:
     def run(self, selector: Selector, skip: Collection[str]) -> FlashResult:
         wait = self._options.wait
         interface = select(
-            self._bus, self._target, selector, self._targets, clock=self._clock, wait=wait, on_event=self._on_event
+            self._bus,
+            self._target,
+            selector,
+            self._targets,
+            clock=self._clock,
+            wait=wait,
+            on_event=self._on_event,
+            apps=self._setup.asks_apps,
         )
         self._path = interface.path
         self.stopped_where = f" before anything was written to the board on port {self._path}"
@@ -106,23 +116,24 @@ class _BoardFlash:
         # A board that was waited for or reset may have appeared just now, before udev gave access to it.
         permitted = started + (ACCESS_DELAY if wait or self._options.port else 0.0)
         try:
-            serial = self._serial_of(interface, permitted)
-            if serial is not None and serial in skip:
-                raise BoardSkipped(serial)
-            self._on_event(DeviceFound(self._path, "DFU" if interface.mode is Mode.DFU else "run-time", serial))
-            if interface.functional is not None and not interface.functional.can_download:
-                raise DfuError(f"The device on port {self._path} does not accept downloads (bitCanDnload is 0).")
+            serial = read_serial(interface, self._setup, permitted - self._clock.monotonic())
+            self._skip_known(serial, skip)
+            self._on_event(found(interface, serial, self._setup))
+            if interface.is_rom_of(self._target):
+                refuse_no_download(interface)
             patience = max(0.0, permitted - self._clock.monotonic())
             if interface.mode is Mode.RUN_TIME:
-                interface = self._detach(interface, serial, patience)
+                interface, serial = self._enter(interface, serial, patience)
                 patience = ACCESS_DELAY
             with open_interface(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
-                self._meet(handle, interface, serial)
-                refuse_other_board(selector.mac, known_mac(self._target, serial, self._identity), self._path)
-                if self._mac in skip:
-                    raise BoardSkipped(None, self._mac)
-                self._compare()
+                with self._giving_back(handle, interface):
+                    self._skip_known(serial, skip)
+                    self._meet(handle, interface, serial)
+                    refuse_other_board(selector.mac, known_mac(self._target, serial, self._identity), self._path)
+                    if self._mac in skip:
+                        raise BoardSkipped(None, self._mac)
+                    self._compare()
                 answer = self._download(device, interface)
                 self._check()
                 seconds = self._clock.monotonic() - started
@@ -165,15 +176,11 @@ class _BoardFlash:
     def _phase(self, phase: Phase) -> AbstractContextManager[None]:
         return timed(phase, self._path, self._clock, self._on_event)
 
-    def _serial_of(self, interface: DfuInterface, permitted: float) -> str | None:
-        patience = permitted - self._clock.monotonic()
-        try:
-            return until_accessible(interface.read_serial, clock=self._clock, patience=patience)
-        except UsbError as error:
-            # libusb also reports a device as gone that is on the bus but has no node, as in some containers.
-            if isinstance(error, DeviceGoneError) and self._port_of(interface).has_lost_it():
-                raise
-            return None
+    def _skip_known(self, serial: str | None, skip: Collection[str]) -> None:
+        """Raise BoardSkipped if a serial number, of the app or of the ROM, is one of `skip`."""
+        name = next((name for name in skip if serial is not None and is_same_serial(name, serial)), None)
+        if name is not None:
+            raise BoardSkipped(name)
 
     @property
     def _identity(self) -> Identity | None:
@@ -239,19 +246,33 @@ class _BoardFlash:
                 error.notes += (self.written.value,)
             raise
 
-    def _detach(self, interface: DfuInterface, serial: str | None, patience: float) -> DfuInterface:
-        self.stopped_where = f" while the board on port {self._path} was changing to DFU mode; nothing was written"
+    def _enter(self, interface: DfuInterface, serial: str | None, patience: float) -> tuple[DfuInterface, str | None]:
+        """Return the interface in DFU mode, and the serial number of the board's ROM."""
+        is_app = not interface.is_rom_of(self._target)
+        what = "the app" if is_app else "the board"
+        doing = "handing over to the ROM" if is_app else "changing to DFU mode"
+        self.stopped_where = f" while {what} on port {self._path} was {doing}; nothing was written"
         with self._phase(Phase.DETACH):
-            return detach_and_wait(
-                interface,
-                self._bus,
-                self._target,
-                clock=self._clock,
-                targets=self._targets,
-                patience=patience,
-                serial=serial,
-                on_event=self._on_event,
-            )
+            entered = enter_dfu_mode(interface, serial, self._setup, patience)
+        self.handed_over = is_app
+        return entered
+
+    @contextmanager
+    def _giving_back(self, handle: UsbHandle, interface: DfuInterface) -> Iterator[None]:
+        """Start the app again that handed over, if the board is not flashed after all."""
+        try:
+            yield
+        except (BoardSkipped, EspDfuError) as problem:
+            after = self._options.after or HARD_RESET
+            if not self.handed_over or after == NO_RESET or isinstance(problem, DeviceGoneError):
+                raise
+            with suppress(EspDfuError), self._phase(Phase.RESET):
+                seen = self._restart_chip(handle, interface, after)
+                if isinstance(problem, BoardSkipped):
+                    problem.restarted = True
+                elif seen is not None:
+                    problem.notes += (f"The chip was restarted; on port {self._path} now: {seen.seen}.",)
+            raise
 
     def _download(self, device: DfuDevice, interface: DfuInterface) -> StatusResponse:
         # Until more is known: a second Ctrl-C may end the recovery below.
@@ -323,18 +344,23 @@ class _BoardFlash:
         if after == NO_RESET:
             return
         assert self.result is not None
-        port = self._port_of(interface)
         with self._phase(Phase.RESET):
-            by: str | None = EN_PULSE
-            if after != HARD_RESET or not pulse_en(self._bridge, port, self._on_event):
-                by = restart(handle, self._loader_for_restart(handle, interface, after), port, after)
-            seen = what_came_back(port, self._target, by, self._return_time) if by is not None else None
+            seen = self._restart_chip(handle, interface, after)
         if seen is not None:
             self.result = replace(self.result, after_reset=seen.seen, reset_by=seen.by, came_back=seen.came_back)
         else:
             loader = self._loader or BoardLoader(interface.device, self._target, self._clock, ignore)
             why = loader.problem.message
             self._on_event(Notice("no-restart", f"{why} The chip was not restarted.", self._path))
+
+    def _restart_chip(self, handle: UsbHandle, interface: DfuInterface, after: str) -> Restarted | None:
+        """Restart the chip, and return what was on the port afterwards; None if nothing may restart it."""
+        port = self._port_of(interface)
+        by: str | None = EN_PULSE
+        if after != HARD_RESET or not pulse_en(self._bridge, port, self._on_event):
+            by = restart(handle, self._loader_for_restart(handle, interface, after), port, after)
+        seconds = max(self._return_time, APP_TIME) if self.handed_over else self._return_time
+        return what_came_back(port, self._target, by, seconds) if by is not None else None
 
     def _loader_for_restart(self, handle: UsbHandle, interface: DfuInterface, after: str) -> BoardLoader | None:
         """Return the serial loader; where the flash did without because it makes DFU no faster, it is asked now."""

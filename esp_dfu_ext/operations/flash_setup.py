@@ -26,8 +26,8 @@ class FlashOptions:
             the chip's watchdog, or by a bus reset if its serial loader does not answer; ``watchdog-reset`` by nothing
             else; ``no-reset``; besides, ``bus-reset`` as dfu-util does it. None for ``hard-reset``.
         before: How to get the board behind `port` into download mode, in esptool's words: ``default-reset`` by its
-            lines, which are those of a USB-UART bridge or of an app; ``no-reset``. None for ``default-reset``. A DFU
-            interface is asked in either case.
+            lines, which are those of a USB-UART bridge or of an app; ``no-reset``. None for ``default-reset``. With or
+            without a port, no app is asked to hand over to the ROM after ``no-reset``.
         over: ``dfu``, or ``serial`` to flash through the board's own serial port with esptool; one board only.
         port: Name of the board's serial port: over DFU, that of its USB-UART bridge or its app; None for none. Over
             serial, the one to flash through; None for that of the only board.
@@ -80,6 +80,11 @@ class FlashSetup:
     keep_result: bool = False
 
     @property
+    def asks_apps(self) -> bool:
+        """Whether a flash may ask an app by DFU_DETACH to hand over to the ROM."""
+        return self.options.over == "dfu" and self.options.before != NO_RESET
+
+    @property
     def may_use_loader(self) -> bool:
         """Whether a flash may speak to the chip's serial loader."""
         loader = self.image.target.serial_loader
@@ -114,9 +119,13 @@ class Written(enum.Enum):
 
 
 class BoardSkipped(Exception):
-    """The board has a serial number or MAC address that was to be left alone; nothing was written to it."""
+    """The board has a serial number or MAC address that was to be left alone; nothing was written to it.
 
-    def __init__(self, serial: str | None, mac: str | None = None) -> None:
+    `restarted` is true if its app had handed over before that was known, and was started again.
+    """
+
+    def __init__(self, serial: str | None, mac: str | None = None, *, restarted: bool = False) -> None:
         super().__init__(serial or mac)
         self.serial = serial
         self.mac = mac
+        self.restarted = restarted

@@ -99,7 +99,15 @@ class Flasher:
 
         target, wait = setup.image.target, self.options.wait
         try:
-            return port_of_mac(setup.bus, target, mac, clock=setup.clock, wait=wait, on_event=setup.on_event)
+            return port_of_mac(
+                setup.bus,
+                target,
+                mac,
+                clock=setup.clock,
+                wait=wait,
+                on_event=setup.on_event,
+                apps=setup.asks_apps,
+            )
         except KeyboardInterrupt as stop:
             where = " while looking for a board; nothing was written"
             raise InterruptedByUserError.by(stop, where, incomplete=False) from None

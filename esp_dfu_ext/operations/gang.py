@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ..clock import Clock, Deadline
-from ..dfu.discovery import SCAN_INTERVAL, Selector, find, not_found
+from ..dfu.discovery import SCAN_INTERVAL, Selector, find_boards, not_found
 from ..errors import EspDfuError, NoThreadError
 from ..events import BoardIdentified, DeviceFound, Event, Failed, Flashed, Waiting
 from ..usb.bus import Bus, UsbDevice
@@ -51,7 +51,7 @@ def _wait_for_boards(setup: FlashSetup, paths: Sequence[str]) -> list[str]:
     waited = False
     while True:
         left = deadline.left
-        boards = find(bus, target)
+        boards = find_boards(bus, target, setup.targets, apps=setup.asks_apps, paths=paths)
         found = [interface.path for interface in boards]
         missing = [path for path in paths if path not in found]
         if found and not missing:
@@ -66,7 +66,8 @@ def _wait_for_boards(setup: FlashSetup, paths: Sequence[str]) -> list[str]:
     settled = Deadline(clock, SETTLE_TIME)
     while waited and settled.left > 0 and deadline.left > -SETTLE_TIME:
         clock.sleep(SCAN_INTERVAL)
-        now = [interface.path for interface in find(bus, target)]
+        boards = find_boards(bus, target, setup.targets, apps=setup.asks_apps)
+        now = [interface.path for interface in boards]
         if now != found:
             found, settled = now, Deadline(clock, SETTLE_TIME)
     return found
@@ -90,14 +91,20 @@ class Gang:
             setup, bus=_SharedScan(setup.bus, clock), clock=clock, on_event=self._board_event, keep_result=True
         )
 
-    def flash(self, path: str, skip: Collection[str] = ()) -> FlashOutcome:
+    def flash(self, path: str, skip: Collection[str] = (), return_time: float = 0.0) -> FlashOutcome:
         """Flash the board on a port, in the calling thread; an error is also reported as `Failed`.
+
+        Args:
+            path: The port.
+            skip: Serial numbers and MAC addresses of boards to leave alone.
+            return_time: Seconds to look for the board after its restart, if that is more than the setup says.
 
         Raises:
             BoardSkipped: The board's serial number or MAC address is one of `skip`.
         """
         try:
-            result = flash_board(self._setup, Selector(path=path), skip)
+            setup = replace(self._setup, return_time=max(return_time, self._setup.return_time))
+            result = flash_board(setup, Selector(path=path), skip)
         except EspDfuError as error:
             _drop_frames(error)
             self.emit(Failed(path, error.code, error.message))
@@ -117,7 +124,8 @@ class Gang:
         """Pass an event on, between the events of the boards."""
         with self._lock:
             if isinstance(event, DeviceFound):
-                self._serials[event.path] = event.serial
+                # An app's serial number may be that of all boards that run it.
+                self._serials[event.path] = event.serial if event.app is None else None
             elif isinstance(event, BoardIdentified):
                 self._macs[event.path] = event.mac
             self._on_event(event)

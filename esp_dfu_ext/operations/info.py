@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..clock import Clock, Deadline
 from ..dfu.access import open_interface
-from ..dfu.discovery import SCAN_INTERVAL
+from ..dfu.discovery import SCAN_INTERVAL, DfuInterface, find_boards, is_same_serial
 from ..dfu.spec import Mode
-from ..errors import EspDfuError, OtherMacError
+from ..errors import EspDfuError, OtherMacError, UsbError
 from ..events import EventSink, Waiting, ignore
 from ..loader.rom_loader import Identity
 from ..target import Target
@@ -67,8 +68,11 @@ def port_of_mac(
     clock: Clock,
     wait: float = 0.0,
     on_event: EventSink = ignore,
+    apps: bool = False,
 ) -> str:
     """Return the port of the board with this MAC address, waiting up to `wait` seconds for it.
+
+    An app, which is included with `apps`, has it if its serial number is the MAC address, with or without colons.
 
     Raises:
         OtherMacError: No board has it; the notes name those that could not be asked.
@@ -84,10 +88,21 @@ def port_of_mac(
             seen.append(f"Seen on port {board.path}: {target.chip}, {f'MAC {found}' if found else 'MAC unknown'}.")
             if found is None and board.problem is not None:
                 problems.append(board.problem.message)
+        for app in _apps(bus, target) if apps else ():
+            with suppress(UsbError):
+                serial = app.read_serial()
+                if serial is not None and is_same_serial(serial, mac):
+                    return app.path
+            seen.append(f"Seen on port {app.path}: the app {app.device.usb_id}, MAC unknown.")
         if deadline.left <= 0:
             raise OtherMacError(f"No {target.chip} with the MAC address {mac} found.", notes=[*seen, *problems])
         on_event(Waiting(left))
         deadline.sleep(SCAN_INTERVAL)
+
+
+def _apps(bus: Bus, target: Target) -> list[DfuInterface]:
+    """Return the apps that a flash may ask to hand over to the ROM."""
+    return [found for found in find_boards(bus, target, [target], apps=True) if not found.is_rom_of(target)]
 
 
 def ask_board(listed: ListedDevice, clock: Clock) -> BoardInfo:

@@ -247,12 +247,12 @@ class Recorder:
     error: OutputError | None = None
     _macs: dict[str, str] = field(default_factory=dict)
     _found: dict[str, tuple[float, str | None]] = field(default_factory=dict)
+    _apps: set[str] = field(default_factory=set)  # ports where an app was asked to hand over to the ROM
 
     def __call__(self, event: Event) -> None:
         """Record the event if it is a result, and pass it on."""
         if isinstance(event, DeviceFound):
-            self._found[event.path] = self.clock.monotonic(), event.serial
-            self._macs.pop(event.path, None)
+            self._begin(event)
         elif isinstance(event, BoardIdentified):
             self._macs[event.path] = event.mac
         elif isinstance(event, Flashed):
@@ -268,6 +268,14 @@ class Recorder:
         elif isinstance(event, Failed):
             self._record(event.path, code=event.code, message=event.message)
         self.on_event(event)
+
+    def _begin(self, event: DeviceFound) -> None:
+        started, path = self.clock.monotonic(), event.path
+        if event.app is None and path in self._apps and path in self._found:  # the same board: its app handed over
+            started, _ = self._found[path]
+        self._found[path] = started, event.serial
+        self._macs.pop(path, None)
+        (self._apps.discard if event.app is None else self._apps.add)(path)
 
     def failed(self, error: EspDfuError) -> None:
         """Record the error of a flash of one board, which is not an event, if a board had been found."""

@@ -15,9 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ..dfu.discovery import DfuInterface, device_at, find
+from ..dfu.discovery import DfuInterface, device_at, find_boards
 from ..errors import EspDfuError, UsbError, UsbUnavailableError
 from ..events import AlreadyFlashed, BoardLeft, DeviceFound, Event, Failed, Waiting
+from .board_port import APP_TIME
 from .flash_setup import BoardSkipped, FlashSetup
 from .gang import BoardThread, Gang
 from .results import FlashOutcome, WatchResult
@@ -27,7 +28,7 @@ WATCH_INTERVAL = 0.2  # seconds between two scans: short enough for people, long
 AWAY_TIME = 1.0
 BLIND_TIME = 5.0  # seconds without a successful scan, after which the watch ends
 END_INTERVAL = 0.02  # seconds between two checks whether all flashes have ended
-CONSOLE_TIME = 5.0  # seconds within which an app's console appears after a restart
+LONGEST_RETURN_TIME = 60.0  # seconds to look for an app that came back late before
 MOST_TOGETHER = 64  # boards that are flashed at the same time; more wait for their turn
 
 OutcomeSink = Callable[[FlashOutcome, WatchResult], None]
@@ -76,6 +77,8 @@ class _Watch:
     def __init__(self, setup: FlashSetup, paths: frozenset[str], count: float, on_outcome: OutcomeSink) -> None:
         self._bus = setup.bus
         self._target = setup.image.target
+        self._targets = setup.targets
+        self._asks_apps = setup.asks_apps
         self._clock = setup.clock
         self._paths = paths
         self._count = count
@@ -84,9 +87,11 @@ class _Watch:
         options = replace(setup.options, wait=AWAY_TIME, identify=True)
         # An app with the ROM's USB console looks like a board in download mode. Without a serial number, only the
         # address tells that it is the board that was flashed.
-        return_time = CONSOLE_TIME if self._target.usb.serial == "fixed" else setup.return_time
+        return_time = APP_TIME if self._target.usb.serial == "fixed" else setup.return_time
         self._gang = Gang(replace(setup, options=options, on_event=self._filter, return_time=return_time))
         self._ports: dict[str, _Port] = {}
+        # Seconds that the app of a flashed board may take to come back to a port, where it took longer before.
+        self._return_times: dict[str, float] = {}
         # Ports of boards that were contacted; a board that left before that is not reported.
         self._contacted: set[str] = set()
         # Error of each board, None if it passed; by its name, or by its number where it has none.
@@ -137,7 +142,7 @@ class _Watch:
     def _look(self) -> None:
         now = self._clock.monotonic()
         try:
-            found = find(self._bus, self._target)
+            found = find_boards(self._bus, self._target, self._targets, apps=self._asks_apps, paths=self._paths)
         except (UsbError, UsbUnavailableError):
             if now - self._scanned > BLIND_TIME:
                 raise
@@ -157,6 +162,9 @@ class _Watch:
         """Tell whether the board that was done has left, or is to be tried again."""
         if interface is None:
             return now - port.seen >= AWAY_TIME
+        if not interface.is_rom_of(self._target):  # its app, which is not asked again
+            port.seen = now
+            return False
         # A board that failed and restarted by itself would fail again, without end. To ask for a MAC address, a flash
         # changes the board to DFU mode, and its app may run by now.
         known = port.passed and port.name is not None and self._target.usb.serial != "fixed"
@@ -177,7 +185,7 @@ class _Watch:
         """Runs in the board's own thread."""
         outcome = skipped = device = None
         try:
-            outcome = self._gang.flash(path, skip)
+            outcome = self._gang.flash(path, skip, self._return_times.get(path, 0.0))
         except BoardSkipped as board:
             skipped = board.with_traceback(None)
         with suppress(UsbError, UsbUnavailableError):
@@ -202,6 +210,9 @@ class _Watch:
             if ended.skipped is not None:
                 board = ended.skipped
                 port.thread, port.passed, port.name = None, True, board.serial or board.mac
+                if board.restarted and not ended.address:  # else it would be asked again, and restarted without end
+                    wait = 2 * max(self._return_times.get(path, 0.0), APP_TIME)
+                    self._return_times[path] = min(wait, LONGEST_RETURN_TIME)
                 self._gang.emit(AlreadyFlashed(path, board.serial, board.mac))
             elif ended.outcome is None or path not in self._contacted:
                 del self._ports[path]

@@ -63,6 +63,9 @@ class LineView(FlashView):
         """Show an event."""
         if isinstance(event, Notice):
             self._notice(event)
+        elif isinstance(event, DeviceFound) and event.app is not None:
+            serial = f", serial number {event.serial}" if event.serial else ""
+            self._console.info(f"App {event.app} on port {event.path}{serial}: asked to enter download mode")
         elif isinstance(event, DeviceFound):
             serial = f", serial number {event.serial}" if event.serial else ""
             title = f"{self._title[0].upper()}{self._title[1:]}"
