@@ -473,9 +473,17 @@ class NoDownloadModeError(DeviceNotFoundError):
 
 
 class NoSerialPortError(DeviceNotFoundError):
-    """The board has no serial port on this computer, or not the one that was named."""
+    """The board has no serial port on this computer, or not the one that was named.
+
+    Attributes:
+        port: Name of the port that was named; empty if none was.
+    """
 
     code = "no-serial-port"
+
+    def __init__(self, message: str, *, port: str = "", notes: Sequence[str] = ()) -> None:
+        super().__init__(message, notes=notes)
+        self.port = port
 
 
 class UsbUnavailableError(EspDfuError):

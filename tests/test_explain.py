@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 
+from esp_dfu_ext.doctor.advice import ESP_DFU, IDF_PY, advice_for
 from esp_dfu_ext.doctor.explain import explain
 from esp_dfu_ext.doctor.findings import Level
 from esp_dfu_ext.errors import (
@@ -17,6 +19,7 @@ from esp_dfu_ext.errors import (
     EspDfuError,
     OtherPathError,
     ReenumerationError,
+    SerialPortError,
     StallError,
     UsbUnavailableError,
 )
@@ -83,6 +86,52 @@ def test_refused_board_names_its_serial_port_if_that_can_be_opened(machine: Fold
     found = explain(error, chips(), machine)
     assert [finding.code for finding in found] == ["no-rule", "serial-port-usable"]
     assert found[1].data == {"port": "/dev/ttyACM0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("picocom", "Close picocom (process 812), then try again."),
+        (
+            "ModemManager",
+            "ModemManager looks at each new serial port for up to half a minute: try again then, or stop it: "
+            "sudo systemctl stop ModemManager",
+        ),
+    ],
+)
+def test_busy_serial_port_names_who_has_it_open(machine: FolderMachine, name: str, advice: str) -> None:
+    machine.run_program(812, name, "/dev/null", "/dev/ttyUSB0")
+    error = SerialPortError("x", port="/dev/ttyUSB0", reason="busy")
+    (finding,) = explain(error, chips(), machine)
+    assert finding.text == f"/dev/ttyUSB0 is open in {name} (process 812)"
+    assert advice_for(error, ESP_DFU, findings=[finding]) == [advice]
+    assert explain(SerialPortError("x", port="/dev/ttyUSB1", reason="busy"), chips(), machine) == []
+    assert explain(SerialPortError("x", port="/dev/ttyUSB0", reason="gone"), chips(), machine) == []
+
+
+@pytest.mark.parametrize(
+    ("again", "expected"),
+    [
+        ("esp-dfu flash x.bin", "esp-dfu flash x.bin --port /dev/ttyUSB0"),
+        ("esp-dfu flash x.bin --all", None),
+        ("esp-dfu flash x.bin --port COM1", None),
+        ("esp-dfu build x", None),
+    ],
+)
+def test_only_bridge_is_offered_for_the_reset(machine: FolderMachine, again: str, expected: str | None) -> None:
+    machine.plug("10c4:ea60", "1-3", 5, ["cp210x"], {0: "ttyUSB0"}, "CP2102N USB to UART Bridge")
+    error, names = DeviceNotFoundError("x"), replace(ESP_DFU, again=again)
+    line = f"If /dev/ttyUSB0 is a serial port of this board: {expected}"
+    findings = explain(error, chips(), machine)
+    assert (line in advice_for(error, names, chip(), findings)) == (expected is not None)
+    assert not any("ttyUSB" in line for line in advice_for(error, names, chip(), [*findings, *findings]))
+
+
+def test_bridge_is_named_as_idf_py_takes_it(machine: FolderMachine) -> None:
+    machine.plug("10c4:ea60", "1-3", 5, ["cp210x"], {0: "ttyUSB0"}, "CP2102N USB to UART Bridge")
+    error, names = DeviceNotFoundError("x"), replace(IDF_PY, again="idf.py -C x dfu-flash --strict")
+    lines = advice_for(error, names, chip(), explain(error, chips(), machine))
+    assert lines[-1].endswith(": idf.py -C x -p /dev/ttyUSB0 dfu-flash --strict")
 
 
 def test_unrelated_findings_are_not_shown(machine: FolderMachine) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..errors import EspDfuError, SeveralDevicesError
+from ..errors import DeviceNotFoundError, EspDfuError, SeveralDevicesError
 from ..target import Target
 from ..units import quoted
 from . import advice_board as board
@@ -112,7 +112,10 @@ def advice_for(
     causes = [finding for finding in findings if finding not in ways]
     said = [line for finding in causes for line in _advice(finding.code, context, finding.data)]
     lines = said or _advice(error.code, context, {"notes": error.notes, **error.facts})
-    return list(dict.fromkeys([*lines, *(line for way in ways for line in _advice(way.code, context, way.data))]))
+    lines += [line for way in ways for line in _advice(way.code, context, way.data)]
+    if isinstance(error, DeviceNotFoundError):
+        lines += _through_bridge(names, findings)
+    return list(dict.fromkeys(lines))
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,7 @@ def _typed(c: Context) -> str:
 
 _OF_LOADER = ("--identify", "--skip-flashed", "--verify", "--mac")  # options that ask the chip's serial loader
 _OF_SEVERAL_BOARDS = ("--all", "--watch", "--path", "--count")
-_WITH_VALUE = ("--path", "--count", "--mac")
+_WITH_VALUE = ("--path", "--count", "--mac", "--port")
 
 
 def _without(command: str, options: Sequence[str]) -> str:
@@ -245,6 +248,19 @@ def _over_serial(names: CommandNames, port: str) -> str:
     if names.list == IDF_PY.list:
         return f"{names.flash.partition(' dfu-flash')[0]} -p {port} flash"
     return f"{_without(names.flash, (*_OF_LOADER, *_OF_SEVERAL_BOARDS))} --over serial --port {port}"
+
+
+def _through_bridge(names: CommandNames, findings: Sequence[Finding]) -> list[str]:
+    """Return how to reset the board through the only USB-UART bridge of this computer, if a flash may do so."""
+    ports = [port for finding in findings for port in finding.data.get("terminals", ())]
+    words = names.again.split(" ")
+    if len(ports) != 1 or not {"flash", "dfu-flash"} & set(words) or {"--port", *_OF_SEVERAL_BOARDS} & set(words):
+        return []
+    port = f"/dev/{ports[0]}"
+    flash = f"{names.again} --port {port}"
+    if names.list == IDF_PY.list:
+        flash = names.again.replace(" dfu-flash", f" -p {port} dfu-flash", 1)
+    return [f"If {port} is a serial port of this board: {flash}"]
 
 
 _LIST_BOARDS = _text("List the connected boards: {names.list}")
@@ -271,7 +287,7 @@ ADVICE: Mapping[str, _Advise] = {
     "other-mac": _text("Show the boards with their MAC addresses: esp-dfu info"),
     "several-devices": lambda c: [
         f"Choose one, for example: {c.names.flash} --path {c.data['paths'][0]}",
-        f"Or flash all of them: {c.names.flash} --all",
+        f"Or flash all of them: {_without(c.names.flash, ['--port'])} --all",
     ],
     # A board that cannot be used.
     "no-permission": lambda c: machine.access(),
@@ -316,9 +332,17 @@ ADVICE: Mapping[str, _Advise] = {
     "interrupted": lambda c: [f"Flash again: {c.names.flash}"] if c.data.get("incomplete") else [],
     # A board that is flashed over serial.
     "several-ports": lambda c: [f"Choose one, for example: {c.names.flash} --port {c.data['ports'][0]}"],
-    "no-serial-port": lambda c: [*board.cable(c.target), board.download_mode(c.target)],
+    "no-serial-port": lambda c: (
+        ["Correct the name of the serial port, or plug in its cable."]
+        if c.data.get("port")
+        else [*board.cable(c.target), board.download_mode(c.target)]
+    ),
     "no-download-mode": lambda c: board.not_in_download_mode(c.target, c.data, c.names.flash),
-    "serial-port": lambda c: machine.free_serial_port(c.data) or [board.REPLUG, board.download_mode(c.target)],
+    "serial-port": lambda c: [
+        *(machine.free_serial_port(c.data) or [board.REPLUG]),
+        *([] if c.data.get("reason") in ("busy", "permission") else [board.download_mode(c.target)]),
+    ],
+    "serial-port-busy": lambda c: machine.close_users_of_port(c.data.get("holders", ())),
     "serial-loader": lambda c: board.serial_loader(c.target, c.data.get("reason", ""), c.names.flash),
     # This machine.
     "usb-unavailable": lambda c: machine.usb_library(c.data.get("missing", "")),

@@ -117,12 +117,22 @@ def free_serial_port(facts: Mapping[str, Any]) -> list[str]:
     """Return what to do about a serial port that may not be used; nothing if that is not the reason."""
     if facts.get("reason") == "busy":
         return ["Close the program that uses it, such as a serial monitor, then try again."]
+    if facts.get("reason") == "no-lines":
+        return ["Name the serial port of the board's USB-UART bridge, or do without: use no --port."]
     if facts.get("reason") != "permission":
         return []
     group = facts.get("group")
     if not group:
         return ["Run this command as a user who may open the serial port."]
     return [f"sudo usermod -aG {shlex.quote(group)} $USER", "Then log out and log in again."]
+
+
+def close_users_of_port(holders: Sequence[dict[str, object]]) -> list[str]:
+    """Return what to do about the programs that have a serial port open, as for `close_programs`."""
+    if any(held["name"] == "ModemManager" for held in holders):
+        look = "ModemManager looks at each new serial port for up to half a minute: try again then"
+        return [f"{look}, or stop it: sudo systemctl stop ModemManager"]
+    return close_programs(holders)
 
 
 def close_programs(holders: Sequence[dict[str, object]]) -> list[str]:

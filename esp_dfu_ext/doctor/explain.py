@@ -15,6 +15,7 @@ from ..errors import (
     OtherPathError,
     OtherSerialError,
     ReenumerationError,
+    SerialPortError,
     UdevError,
     UsbError,
     UsbUnavailableError,
@@ -47,6 +48,8 @@ def _explain(error: EspDfuError, targets: Sequence[Target], machine: Machine) ->
     # Of several boards, only the one that failed explains the error.
     port = error.path if isinstance(error, UsbError) else None
     boards = [node for node in permission.boards(machine, targets) if port in (None, node.path)]
+    if isinstance(error, SerialPortError):
+        return permission.port_held(machine, error.port) if error.reason == "busy" else []
     if isinstance(error, UdevError):
         return permission.without_udev(machine)
     if isinstance(error, AccessDeniedError):

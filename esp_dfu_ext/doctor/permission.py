@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from ..linux import udev
@@ -77,6 +78,16 @@ def held(machine: Machine, node: UsbNode, interface: int) -> list[Finding]:
     text = f"interface {interface} is claimed; {node.device_file} is {opened}"
     held_by = [{"process": number, "name": name} for number, name in programs]
     return [problem(topic, "device-busy", text, holders=held_by)]
+
+
+def port_held(machine: Machine, port: str) -> list[Finding]:
+    """Return which programs have a serial port open; nothing if this user can see none."""
+    programs = machine.holders(os.path.realpath(port))
+    if not programs:
+        return []
+    names = ", ".join(f"{name} (process {number})" for number, name in programs)
+    held_by = [{"process": number, "name": name} for number, name in programs]
+    return [problem(port, "serial-port-busy", f"{port} is open in {names}", holders=held_by)]
 
 
 def bridges(machine: Machine, targets: Sequence[Target]) -> list[Finding]:

@@ -97,7 +97,7 @@ def _port_named(setup: FlashSetup, name: str) -> SerialPort:
         if port is not None:
             return port
         if left <= 0:
-            raise NoSerialPortError(f"No serial port {name} found.", notes=listed(setup.bus.serial.list()))
+            raise NoSerialPortError(f"No serial port {name} found.", port=name, notes=listed(setup.bus.serial.list()))
         setup.on_event(Waiting(left))
         deadline.sleep(LIST_INTERVAL)
 

@@ -29,6 +29,7 @@ from ..units import format_size
 from ..usb.serial_ports import LIST_INTERVAL, SerialPort, serial_ports
 from ..usb.system_port import has_left
 from .board_port import LEAVING_TIME
+from .enter import listed
 from .esptool_chip import EsptoolChip
 from .flash_setup import FlashSetup, Written
 from .phases import timed
@@ -110,7 +111,7 @@ class _SerialFlash:
             if port is None:
                 if os.path.exists(named):  # noqa: PTH110 (a pseudo-terminal or a link, which no list has)
                     return SerialPort(named)
-                raise NoSerialPortError(f"No serial port {named} found.", notes=_listed(ports))
+                raise NoSerialPortError(f"No serial port {named} found.", port=named, notes=listed(ports))
             if (port.vid, port.pid) != (usb.vid, usb.pid):
                 what = f"is that of {port.usb_id}" if port.usb_id else "is not one of a USB device"
                 raise UsageError(f"The serial port {named} {what}; expected that of an {chip} in download mode.")
@@ -125,7 +126,7 @@ class _SerialFlash:
             where = f" with serial number {selector.serial}"
             fitting = [p for p in fitting if p.serial is not None and is_same_serial(p.serial, selector.serial)]
         if not fitting:
-            raise NoSerialPortError(f"No serial port of an {chip}{where} found.", notes=_listed(ports))
+            raise NoSerialPortError(f"No serial port of an {chip}{where} found.", notes=listed(ports))
         if len(fitting) > 1:
             names = [port.name for port in fitting]
             raise SeveralPortsError(f"Found {len(names)} serial ports of {chip}: {', '.join(names)}.", ports=names)
@@ -260,7 +261,3 @@ def _node(port: str) -> tuple[int, int] | None:
 def _address(member: Member) -> int:
     assert member.record is not None
     return member.record.address
-
-
-def _listed(ports: Sequence[SerialPort]) -> list[str]:
-    return [f"Found serial port {port.name}{f' of {port.usb_id}' if port.usb_id else ''}." for port in ports]
