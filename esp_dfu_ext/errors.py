@@ -459,14 +459,23 @@ class NoDownloadModeError(DeviceNotFoundError):
         boot_mode: How the chip said on that port that it booted: ``download``, ``secure`` (Secure Download Mode),
             ``disabled`` (an eFuse forbids download mode), ``app``, or None if it said nothing.
         changed: Another device left the bus or appeared meanwhile.
+        stayed: USB ports of boards with this chip that the reset did not touch.
     """
 
     code = "no-download-mode"
 
     def __init__(
-        self, message: str, *, port: str, boot_mode: str | None, changed: bool, notes: Sequence[str] = ()
+        self,
+        message: str,
+        *,
+        port: str,
+        boot_mode: str | None,
+        changed: bool,
+        stayed: Sequence[str] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         super().__init__(message, notes=notes)
+        self.stayed = tuple(stayed)
         self.port = port
         self.boot_mode = boot_mode
         self.changed = changed

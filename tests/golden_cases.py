@@ -20,6 +20,8 @@ DFU_BIN = "my_project/build/dfu.bin"
 LARGE, ONE = "large/build/dfu.bin", "esp32s3+slow"
 BUILT = 1795435200  # 2026-11-23 12:00:00 UTC
 FOUR = "esp32s3+slow,esp32s3+slow+vanish@400,esp32s3+slow,esp32s3+slow"
+BRIDGE = "bridge=10c4:ea60"
+BRIDGED = f"{ONE}+app=cafe:4000,{BRIDGE}"
 LONG = "sensor_gateway_with_a_rather_long_name_for_production_line_number_two.bin"
 
 
@@ -206,6 +208,10 @@ CASES: dict[str, Sequence[Command]] = {
     "flash-midway": esp_dfu(f"flash {DFU_BIN}", NARROW, USUAL, WIDE, stop=2.2),
     "flash-simulated": esp_dfu(f"flash {DFU_BIN} --simulate", NARROW, linux=None),
     "flash-reset": esp_dfu(f"flash {DFU_BIN} --reset", NARROW, boards="esp32s3+slow"),
+    "flash-port": [
+        *esp_dfu(f"flash {DFU_BIN} --port tty1-2", boards=BRIDGED),
+        *idf_py("-p tty1-2 dfu-flash monitor", boards=BRIDGED),
+    ],
     "flash-wait": esp_dfu(f"flash {DFU_BIN} --wait 60", NARROW, PIPED, plug=[12.0]),
     "flash-skip-flashed": [
         *esp_dfu(f"flash {DFU_BIN} --skip-flashed", NARROW, USUAL, PIPED, boards=f"esp32s3+slow+holds={DFU_BIN}"),
@@ -254,6 +260,13 @@ CASES: dict[str, Sequence[Command]] = {
     "flash-device-busy": [*_failed("esp32s3+busy"), *_failed("esp32s3+busy", linux=held)],
     "flash-device-gone": _failed("esp32s3+slow+vanish@300"),
     "flash-no-return": _failed("esp32s3+no-return"),
+    "flash-no-download-mode": [
+        *_failed(f"esp32s3+no-usb,{BRIDGE}", f"flash {DFU_BIN} --port tty1-2"),
+        *_failed(f"esp32s3+app=cafe:4000+no-strap,{BRIDGE}", f"flash {DFU_BIN} --port tty1-2"),
+        *_failed(f"esp32s3,esp32s2+no-usb,{BRIDGE}", f"flash {DFU_BIN} --port tty1-3"),
+        *_failed(f"esp32s2,{BRIDGE}", f"flash {DFU_BIN} --port tty1-2"),
+        *_failed(f"esp32s3,{BRIDGE}", f"flash {DFU_BIN} --port tty1-9"),
+    ],
     "flash-dfu-status": _failed("esp32s3+slow+error@300"),
     # Several boards.
     "all": esp_dfu(f"flash {DFU_BIN} --all", NARROW, USUAL, PIPED, boards=FOUR),

@@ -44,6 +44,7 @@ ARGUMENTS: dict[str, Any] = {
     "seen": "run-time",
     "state": "dfuERROR",
     "status": "errFILE",
+    "stayed": ["1-3"],
     "supported": ["esp32s2"],
     "target": "esp32s3",
     "tool": "platformio",

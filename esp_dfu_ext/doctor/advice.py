@@ -337,7 +337,13 @@ ADVICE: Mapping[str, _Advise] = {
         if c.data.get("port")
         else [*board.cable(c.target), board.download_mode(c.target)]
     ),
-    "no-download-mode": lambda c: board.not_in_download_mode(c.target, c.data, c.names.flash),
+    "no-download-mode": lambda c: [
+        *board.not_in_download_mode(c.target, c.data, c.names.flash),
+        *(
+            f"To flash the board on port {path} instead: {_without(c.names.flash, ['--port', '--path'])} --path {path}"
+            for path in c.data.get("stayed", ())
+        ),
+    ],
     "serial-port": lambda c: [
         *(machine.free_serial_port(c.data) or [board.REPLUG]),
         *([] if c.data.get("reason") in ("busy", "permission") else [board.download_mode(c.target)]),

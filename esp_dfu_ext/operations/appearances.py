@@ -8,6 +8,7 @@ from contextlib import suppress
 from ..dfu.discovery import DfuInterface, describe, describe_all, dfu_interfaces
 from ..errors import DeviceNotFoundError, NoDownloadModeError, OtherChipError, OtherPathError, UsbError
 from ..target import Target, find_target_by_usb_id
+from ..units import format_seconds
 from ..usb.bus import Bus, UsbDevice
 from ..usb.serial_ports import SerialPort
 
@@ -83,10 +84,11 @@ class Appearances:
         if not left and not self._new:
             notes.append("Nothing changed on USB.")
         return NoDownloadModeError(
-            f"No {chip} in download mode appeared on USB within {seconds:g} s after {through}.",
+            f"No {chip} in download mode appeared on USB within {format_seconds(seconds)} after {through}.",
             port=port,
             boot_mode=boot_mode,
             changed=bool(left or self._new),
+            stayed=[device.path for device in stayed if device.usb_id == self._target.usb_id],
             notes=notes,
         )
 

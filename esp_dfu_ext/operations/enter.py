@@ -147,14 +147,14 @@ class _Entry:
         """Reset the board in one way after the other until it appears."""
         ways = self._ways(device)
         boot_mode: str | None = None
-        seconds = 0.0
+        started = self._clock.monotonic()
         for number, way in enumerate(ways, 1):
             time = return_timeout(self._target) if number == len(ways) else FIRST_TRY
-            seconds += time
             found, boot_mode = self._try(way, time)
             if found:
                 return self._only(found)
-        raise self._seen.nothing(self._port.name, boot_mode, seconds, listens=ways[-1].listens)
+        waited = self._clock.monotonic() - started
+        raise self._seen.nothing(self._port.name, boot_mode, waited, listens=ways[-1].listens)
 
     def _ways(self, device: UsbDevice | None) -> list[_Way]:
         """Return the ways of a port, which depend on its device; None for a port without one that is known."""

@@ -84,7 +84,7 @@ def simulate_text(text: str, targets: Sequence[Target], clock: Clock | None = No
     ``flash-encryption``, or ``no-usb`` for those that keep the ROM off USB), or a fault: ``no-access``, ``busy``,
     ``no-return``, and, once at block N, ``vanish@N``, ``stall@N``, ``hang@N``, ``error@N`` and ``reset@N`` (another
     program resets the bus). ``bridge=vvvv:pppp`` in place of a chip is a USB-UART bridge (CP210x, CH34x) whose DTR and
-    RTS move the pins of the board before it.
+    RTS move the pins of the board before it, but not the strapping pin of one with ``no-strap``.
 
     Raises:
         UsageError: The list names an unknown chip, option or fault.
@@ -198,6 +198,8 @@ def _apply(board: Board, option: str) -> None:
         _burn(board, word)
     elif word == "no-usb":
         board.disable_usb()
+    elif word == "no-strap":
+        board.strap_wired = False
     elif word == "no-access":
         faults.no_access = True
     elif word == "busy":
@@ -212,7 +214,7 @@ def _apply(board: Board, option: str) -> None:
         raise UsageError(
             f"Unknown option {word!r} of a simulated board; expected one of dfu, app, app=vvvv:pppp, touch=vvvv:pppp, "
             f"held, strict, slow, holds=FILE, secure-boot, flash-encryption, no-usb, no-access, busy, no-return, "
-            f"{_AT_BLOCK_NAMES}."
+            f"no-strap, {_AT_BLOCK_NAMES}."
         )
 
 

@@ -151,6 +151,7 @@ class Board:
         app: App with USB that is in flash memory; None for one without USB.
         boots_app: BOOT is not held down: a reset starts the app, unless something else asks for download mode.
         boot_low: A USB-UART bridge pulls the strapping pin low, as BOOT does.
+        strap_wired: A bridge can do so.
         enabled: EN is high; a low level holds the chip in reset.
         usb_disabled: eFuses (such as Secure Download Mode or DIS_USB) keep the ROM off USB: only an app appears.
         deaf: The chip does not answer on USB until it is reset.
@@ -173,6 +174,7 @@ class Board:
     app: App | None = None
     boots_app: bool = False
     boot_low: bool = False
+    strap_wired: bool = True
     enabled: bool = True
     usb_disabled: bool = False
     deaf: bool = False
@@ -256,7 +258,7 @@ class Board:
     def set_pins(self, *, enabled: bool, boot_low: bool) -> None:
         """Set the levels that a USB-UART bridge gives EN and the strapping pin; EN resets the chip."""
         self.update()
-        self.boot_low = boot_low
+        self.boot_low = boot_low and self.strap_wired
         if self.enabled and not enabled:
             self.unplug()
         elif enabled and not self.enabled:

@@ -216,6 +216,8 @@ def _run(command: Command, machine: Path) -> int:
     clock = _Clock(len(command.boards.split(",")) if "--all" in words else 0)
     _fix_this_machine(clock)
     _plug_in(command, clock, FolderMachine(machine))
+    if {"--port", "-p"} & set(words):
+        mock.patch.object(time, "sleep", clock.sleep).start()  # esptool's, between two states of the lines
     if command.stop is not None:
         _stop_at(command.stop, clock)
     sys.argv = [program, *words]
