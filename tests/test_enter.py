@@ -23,6 +23,7 @@ from esp_dfu_ext.errors import (
     OtherChipError,
     OtherPathError,
     OtherSerialError,
+    OtherUsbError,
     SerialPortError,
     SeveralDevicesError,
     UsageError,
@@ -355,6 +356,55 @@ def test_app_is_touched_at_1200_baud(bench: Make) -> None:
     made = bench("esp32s3+touch=2341:0070,esp32s3+touch=2341:0070")
     result = made.flash("tty1-2")
     assert (result.path, result.reset_by, result.came_back) == ("1-2", "watchdog", "app")
+
+
+class JtagPorts(SimulatedPorts):
+    """One port of USB-Serial/JTAG; it takes the lines as what they stand for, not as pins."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__((), ())
+        self.states: list[tuple[bool, bool]] = []
+        self._bench = bench
+
+    def list(self) -> list[SerialPort]:
+        return [SerialPort("ttyACM0", 0x303A, 0x1001, None, "1-2")]
+
+    def open(self, name: str, **_: Any) -> Any:
+        ports = self
+
+        class Port(SimulatedPort):
+            def __init__(self) -> None:
+                self._dtr = self._rts = True
+
+            def _set(self) -> None:
+                ports.states.append((self._dtr, self._rts))
+                if ports.states[-2:] == [(False, True), (False, False)]:
+                    ports._bench.board.plug(after=0.4)
+
+        return Port()
+
+
+def jtag(bench: Make, text: str) -> tuple[Bench, JtagPorts]:
+    made = bench(text)
+    made.board.unplug()
+    ports = JtagPorts(made)
+    made.simulation.bus.serial = ports
+    return made, ports
+
+
+@pytest.mark.parametrize("name", ["esp32p4", "esp32s31"])
+def test_serial_jtag_beside_the_chips_usb(bench: Make, name: str) -> None:
+    made, ports = jtag(bench, f"{name},303a:1001")
+    result = made.flash("ttyACM0", chip_name=name)
+    assert (result.path, result.reset_by) == ("1-1", "watchdog")
+    assert (True, False) in ports.states
+    assert ports.states[-1] == (False, False)
+
+
+@pytest.mark.parametrize("name", ["esp32s2", "esp32s3"])
+def test_serial_jtag_in_place_of_the_chips_usb(bench: Make, name: str) -> None:
+    made, _ = jtag(bench, f"{name},303a:1001")
+    made.fails(OtherUsbError, "ttyACM0 is that of 303a:1001, USB-Serial/JTAG, through which", "ttyACM0", chip_name=name)
 
 
 def test_app_that_ignores_everything(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
