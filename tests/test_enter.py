@@ -16,6 +16,7 @@ from esp_dfu_ext import Flasher, FlashOptions, FlashResult, build
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.errors import (
     DeviceGoneError,
+    DeviceNotFoundError,
     EspDfuError,
     InterruptedByUserError,
     NoDownloadModeError,
@@ -345,6 +346,15 @@ def test_dfu_interface_is_preferred_to_the_lines(bench: Make, monkeypatch: pytes
     made = bench(f"{name}+app,{name}+app")
     monkeypatch.setattr(SimulatedPorts, "open", lambda *_, **__: pytest.fail("opened"))
     assert made.flash("tty1-2", chip_name=name).path == "1-2"
+
+
+@pytest.mark.parametrize("ids", ["303a:4001", "cafe:4000"])
+def test_dfu_interface_of_an_app_is_asked_because_its_port_is_named(bench: Make, ids: str) -> None:
+    made = bench(f"esp32s3,esp32s3+app={ids}")
+    result = made.flash("tty1-2")
+    assert (result.path, result.reset_by, result.came_back) == ("1-2", "watchdog", "app")
+    made = bench(f"esp32s3+app={ids}")
+    made.fails(DeviceNotFoundError, "No ESP32-S3 .* on port 1-1", "tty1-1", before=NO_RESET)
 
 
 def test_port_of_a_device_on_another_usb_port_is_refused(bench: Make) -> None:
