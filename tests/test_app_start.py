@@ -10,15 +10,22 @@ from typing import Any
 import pytest
 
 from esp_dfu_ext import Flasher, FlashOptions, build
+from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu.spec import Mode
-from esp_dfu_ext.errors import InterruptedByUserError
+from esp_dfu_ext.errors import InterruptedByUserError, SerialLoaderError
 from esp_dfu_ext.events import Event, Flashed, Phase, PhaseStarted
-from esp_dfu_ext.loader.rom_loader import RomLoader
+from esp_dfu_ext.loader.rom_loader import Identity, RomLoader
 from esp_dfu_ext.loader.watchdog import restart_writes
+from esp_dfu_ext.operations import board_port
+from esp_dfu_ext.operations.board_port import BoardPort
+from esp_dfu_ext.operations.list import list_devices
+from esp_dfu_ext.operations.reset import reset_board
+from esp_dfu_ext.operations.restart import what_came_back
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.apps import ConsoleApp, DfuApp
 from esp_dfu_ext.simulator.board import Moment, stall, vanish
 from esp_dfu_ext.simulator.sample import write_sample_project
+from esp_dfu_ext.usb.bus import Bus, UsbDevice
 
 from .kit.archives import checked
 from .kit.boards import Rig, make_rig, serial_jtag
@@ -147,6 +154,61 @@ def test_cable_pulled_before_the_start_is_no_failed_flash(moment: Moment) -> Non
     rig.assert_flashed()
 
 
+@pytest.fixture
+def slow_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that notices everything three seconds late, as one that sets up many other devices meanwhile."""
+    seen: dict[str, list[tuple[float, UsbDevice | None]]] = {}
+    now = board_port.device_at
+
+    def late(bus: Bus, path: str) -> UsbDevice | None:
+        history, time = seen.setdefault(path, []), clock.monotonic()
+        history.append((time, now(bus, path)))
+        return [device for at, device in history if at <= max(time - 3.0, history[0][0])][-1]
+
+    clock = VirtualClock()
+    monkeypatch.setattr("tests.kit.boards.VirtualClock", lambda: clock)
+    monkeypatch.setattr(board_port, "device_at", late)
+
+
+def handed_over_rig(*names: str) -> Rig:
+    """Boards that their apps have sent into download mode."""
+    rig = booting_rig(*names)
+    for board in rig.boards:
+        board.start_app(DfuApp(0xCAFE, 0x4000, "1234"))
+        board.control(0x21, DETACH, 700, b"", 0)
+    rig.clock.sleep(1)
+    return rig
+
+
+def test_restart_is_the_watchdogs_on_a_slow_hub(slow_hub: None) -> None:
+    """The chip itself shows it: it no longer answers."""
+    rig = handed_over_rig("esp32s3")
+    result = rig.flash(after=HARD)
+    assert (result.reset_by, rig.resets) == ("watchdog", [])
+
+
+@pytest.mark.parametrize(("others", "expected"), [(0, "nothing"), (3, "app")])
+def test_many_boards_on_one_hub_take_longer_to_return(slow_hub: None, others: int, expected: str) -> None:
+    rig = handed_over_rig("esp32s3")
+    (listed,) = list_devices(rig.bus, chips())
+    port = BoardPort(rig.bus, listed.device, chips(), rig.clock, others=others)
+    rig.board.reset(rtc=True)
+    assert what_came_back(port, rig.board.target, "watchdog").came_back == expected
+
+
+def test_loader_that_did_not_tell_who_it_is_restarts_the_chip(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: RomLoader, timeout: float = 0.0) -> Identity:
+        raise SerialLoaderError("Port 1-1: no answer in time.", reason="connect")
+
+    monkeypatch.setattr(RomLoader, "identity", fail)
+    rig = handed_over_rig("esp32s3")
+    result = rig.flash(after=HARD)
+    assert (result.mac, result.reset_by, result.came_back) == (None, "watchdog", "app")
+    rig = handed_over_rig("esp32s3")
+    (listed,) = list_devices(rig.bus, chips())
+    assert reset_board(listed, rig.bus, chips(), rig.clock).by == "watchdog"
+
+
 def test_ctrl_c_while_app_starts_keeps_the_results_of_several_boards() -> None:
     rig = booting_rig("esp32s3", "esp32s3")
 
@@ -224,7 +286,7 @@ def sample_project(tmp_path: Path) -> Path:
         (("--after", "watchdog-reset"), "esp32s3", "Nothing is on port 1-1 after the reset"),
         (("--after", "no-reset"), "esp32s3", "The chip stays in download mode."),
         ((), "esp32s3+held", "If that is not the console of your app but download mode, BOOT may be held down (GPIO0"),
-        (("--no-loader",), "esp32s3+held", "A bus reset does not help"),
+        (("--no-loader",), "esp32s3+held", "a bus reset may keep it there"),
     ],
 )
 def test_what_is_said(shell: Shell, sample_project: Path, words: tuple[str, ...], boards: str, expected: str) -> None:

@@ -179,5 +179,5 @@ def app_start(target: Target, came_back: str | None, reset_by: str | None) -> li
     what = "If that is not the console of your app but download mode" if target.usb.rom_console else "In download mode"
     lines = [f"{what}, BOOT may be held down ({target.download_mode.strap}): release it, then press RESET."]
     if reset_by == "bus-reset":
-        lines.append("A bus reset does not help a chip that its app sent into download mode; RESET does.")
+        lines.append("If its app sent the chip into download mode, a bus reset may keep it there; RESET does not.")
     return lines

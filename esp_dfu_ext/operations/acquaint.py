@@ -79,8 +79,12 @@ class BoardLoader:
             f"Port {device.path}: the chip's serial loader is not used.", reason="off"
         )
 
-    def greet(self, handle: UsbHandle) -> None:
+    def greet(self, handle: UsbHandle, *, identify: bool = True) -> None:
         """Send SYNC and ask for the board's identity; a `no-loader` notice says why there is none.
+
+        Args:
+            handle: The open board.
+            identify: Ask who it is; without, only a serial port of the system is asked, which may be another board's.
 
         Raises:
             DeviceGoneError: The board left the bus.
@@ -93,7 +97,7 @@ class BoardLoader:
         if port is None:
             return
         try:
-            self._ask(port, patience)
+            self._ask(port, patience, identify)
         except DeviceGoneError:
             raise
         except SerialLoaderError as error:
@@ -137,7 +141,7 @@ class BoardLoader:
             message = f"Port {path}: {error.message[0].lower()}{error.message[1:]}"
             raise SerialPortError(message, port=error.port, reason=error.reason, group=error.group) from error
 
-    def _ask(self, port: LoaderPort, patience: Deadline) -> None:
+    def _ask(self, port: LoaderPort, patience: Deadline, identify: bool) -> None:
         """Speak to the loader; raises UsbError or SerialLoaderError."""
         path = self._device.path
         self.synchronized = True
@@ -146,6 +150,8 @@ class BoardLoader:
             raise SerialLoaderError(f"Port {path}: the chip's serial loader does not answer.", reason="connect")
         left = patience.left  # without the time that the import of esptool takes
         self.rom = RomLoader(port, self._target)
+        if not identify and isinstance(port, BulkSerialPort):
+            return
         identity = self.rom.identity(left)
         if self._mac is not None and isinstance(port, SystemSerialPort) and identity.mac != self._mac.lower():
             other = f"the serial port {port.port_name} is that of another board, with MAC address {identity.mac}"
@@ -154,6 +160,19 @@ class BoardLoader:
         self._on_event(
             BoardIdentified(path, identity.mac, identity.flash_size, security.secure_boot, security.flash_encryption)
         )
+
+    def restart(self) -> bool:
+        """Restart the chip by its watchdog; False if the loader cannot be asked.
+
+        It may have failed to say who the board is: the board's own interfaces cannot be those of another one.
+        """
+        if self.rom is None and self.answered and isinstance(self._port, BulkSerialPort):
+            with suppress(SerialLoaderError):
+                self.rom = RomLoader(self._port, self._target)
+        if self.rom is None:
+            return False
+        self.rom.restart()
+        return True
 
     def close(self) -> None:
         """Let go of the loader and of its port."""

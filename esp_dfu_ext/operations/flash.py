@@ -86,6 +86,7 @@ class _BoardFlash:
         self._uses_loader = setup.uses_loader
         self._may_use_loader = setup.may_use_loader
         self._return_time = setup.return_time
+        self._others = setup.others
         self._bridge = setup.bridge
         self._bus = setup.bus
         self._targets = setup.targets
@@ -336,7 +337,7 @@ class _BoardFlash:
         self._on_event(event)
 
     def _port_of(self, interface: DfuInterface) -> BoardPort:
-        return BoardPort(self._bus, interface.device, self._targets, self._clock)
+        return BoardPort(self._bus, interface.device, self._targets, self._clock, others=self._others())
 
     def _restart(self, handle: UsbHandle, interface: DfuInterface, after: str | None) -> None:
         """Restart the chip, and add to the result what was on the port afterwards."""
@@ -357,7 +358,7 @@ class _BoardFlash:
         """Restart the chip, and return what was on the port afterwards; None if nothing may restart it."""
         port = self._port_of(interface)
         by: str | None = EN_PULSE
-        if after != HARD_RESET or not pulse_en(self._bridge, port, self._on_event):
+        if after != HARD_RESET or not pulse_en(self._bridge, handle, port, self._on_event):
             by = restart(handle, self._loader_for_restart(handle, interface, after), port, after)
         seconds = max(self._return_time, APP_TIME) if self.handed_over else self._return_time
         return what_came_back(port, self._target, by, seconds) if by is not None else None
@@ -367,5 +368,5 @@ class _BoardFlash:
         if self._loader is None and self._may_use_loader and after != BUS_RESET:
             self._loader = BoardLoader(interface.device, self._target, self._clock, ignore)
             with suppress(UsbError):  # a chip that has left shows below
-                self._loader.greet(handle)
+                self._loader.greet(handle, identify=False)
         return self._loader

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..clock import Clock
@@ -65,6 +65,7 @@ class FlashSetup:
         clock: Time.
         on_event: Called with each event, in the order that `events` documents.
         return_time: Seconds to look for the board after its restart.
+        others: Returns the number of other boards that are being flashed at the moment.
         bridge: What restarts the chip by its pins; None for none.
         keep_result: A board that is flashed stays flashed, even if Ctrl-C ends the wait for its app.
     """
@@ -76,6 +77,7 @@ class FlashSetup:
     clock: Clock
     on_event: EventSink
     return_time: float = RETURN_TIME
+    others: Callable[[], int] = int
     bridge: Bridge | None = None
     keep_result: bool = False
 

@@ -88,7 +88,12 @@ class Gang:
         self._cause: tuple[type[KeyboardInterrupt], tuple[Any, ...]] | None = None
         clock = _StoppableClock(setup.clock, self._check_stopped)
         self._setup = replace(
-            setup, bus=_SharedScan(setup.bus, clock), clock=clock, on_event=self._board_event, keep_result=True
+            setup,
+            bus=_SharedScan(setup.bus, clock),
+            clock=clock,
+            on_event=self._board_event,
+            others=lambda: max(0, len(self._serials) - 1),
+            keep_result=True,
         )
 
     def flash(self, path: str, skip: Collection[str] = (), return_time: float = 0.0) -> FlashOutcome:

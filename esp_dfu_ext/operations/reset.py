@@ -86,7 +86,7 @@ def _restart(interface: DfuInterface, target: Target, port: BoardPort, clock: Cl
     loader = BoardLoader(interface.device, target, clock, ignore, required=True)
     with open_interface(interface, clock=clock, patience=0.0) as handle:
         try:
-            loader.greet(handle)
+            loader.greet(handle, identify=False)
             if loader.rom is None and (after == WATCHDOG_RESET or interface.mode is Mode.RUN_TIME):
                 # In run-time mode the ROM takes no notice of a bus reset.
                 raise SerialLoaderError(f"{loader.problem.message} The chip was not restarted.", reason="connect")

@@ -64,11 +64,12 @@ class Bridge:
             lines.restart()
 
 
-def pulse_en(bridge: Bridge | None, port: BoardPort, on_event: EventSink) -> bool:
+def pulse_en(bridge: Bridge | None, handle: UsbHandle, port: BoardPort, on_event: EventSink) -> bool:
     """Restart a chip by its EN pin; return whether it left the bus.
 
     Args:
         bridge: What gives EN a pulse; None for nothing.
+        handle: The open board.
         port: Port of the board.
         on_event: Receives a notice if the bridge cannot be used.
     """
@@ -79,7 +80,7 @@ def pulse_en(bridge: Bridge | None, port: BoardPort, on_event: EventSink) -> boo
     except EspDfuError as error:
         on_event(Notice("no-en-pulse", f"{error.message} The chip is restarted without it.", port.path))
         return False
-    return port.has_lost_it()
+    return port.has_lost_it(handle)
 
 
 def restart(handle: UsbHandle, loader: BoardLoader | None, port: BoardPort, after: str) -> str | None:
@@ -95,10 +96,9 @@ def restart(handle: UsbHandle, loader: BoardLoader | None, port: BoardPort, afte
     Returns:
         What should restart it, as in `Restarted`; None if the watchdog cannot be reached and nothing else may be used.
     """
-    if after != BUS_RESET and loader is not None and loader.rom is not None:
-        loader.rom.restart()
+    if after != BUS_RESET and loader is not None and loader.restart():
         loader.close()
-        if after == WATCHDOG_RESET or port.has_lost_it():
+        if after == WATCHDOG_RESET or port.has_lost_it(handle):
             return "watchdog"
     if after == WATCHDOG_RESET:
         return None
