@@ -11,6 +11,7 @@ import pytest
 
 from esp_dfu_ext import Flasher, FlashOptions, build
 from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.dfu import discovery
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import InterruptedByUserError, SerialLoaderError
 from esp_dfu_ext.events import Event, Flashed, Phase, PhaseStarted
@@ -158,7 +159,7 @@ def test_cable_pulled_before_the_start_is_no_failed_flash(moment: Moment) -> Non
 def slow_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that notices everything three seconds late, as one that sets up many other devices meanwhile."""
     seen: dict[str, list[tuple[float, UsbDevice | None]]] = {}
-    now = board_port.device_at
+    now = discovery.device_at
 
     def late(bus: Bus, path: str) -> UsbDevice | None:
         history, time = seen.setdefault(path, []), clock.monotonic()

@@ -172,11 +172,11 @@ class RomLoader:
         except (DeviceGoneError, SerialLoaderError):
             raise
         except (AttributeError, ImportError, TypeError) as error:
-            message = f"{self._where}: the installed esptool cannot {what}: {error}".rstrip(".") + "."
+            message = f"{self._where}: the installed esptool cannot {what}: {error}".rstrip(". ") + "."
             raise SerialLoaderError(message, reason="esptool") from error
         except Exception as error:
             # esptool raises FatalError, struct.error and more for answers that are late, garbled or of an odd length.
-            message = f"{self._where}: the serial loader did not {what}: {error}".rstrip(".") + "."
+            message = f"{self._where}: the serial loader did not {what}: {error}".rstrip(". ") + "."
             raise SerialLoaderError(message, reason="connect") from error
 
 
