@@ -29,7 +29,7 @@ T = TypeVar("T")
 def flash_boards(setup: FlashSetup, paths: Sequence[str] = ()) -> list[FlashOutcome]:
     """Flash several boards of one chip at once; see `Flasher.flash_all`."""
     chosen = _wait_for_boards(setup, paths)
-    gang = Gang(setup)
+    gang = Gang(replace(setup, others=lambda: len(chosen) - 1))
     threads = [BoardThread(path, partial(gang.flash, path), partial(gang.refuse, path)) for path in chosen]
     try:
         for thread in threads:
@@ -92,7 +92,6 @@ class Gang:
             bus=_SharedScan(setup.bus, clock),
             clock=clock,
             on_event=self._board_event,
-            others=lambda: max(0, len(self._serials) - 1),
             keep_result=True,
         )
 

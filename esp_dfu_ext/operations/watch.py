@@ -88,8 +88,16 @@ class _Watch:
         # An app with the ROM's USB console looks like a board in download mode. Without a serial number, only the
         # address tells that it is the board that was flashed.
         return_time = APP_TIME if self._target.usb.serial == "fixed" else setup.return_time
-        self._gang = Gang(replace(setup, options=options, on_event=self._filter, return_time=return_time))
         self._ports: dict[str, _Port] = {}
+        self._gang = Gang(
+            replace(
+                setup,
+                options=options,
+                on_event=self._filter,
+                return_time=return_time,
+                others=lambda: max(0, len(self._ports) - 1),
+            )
+        )
         # Seconds that the app of a flashed board may take to come back to a port, where it took longer before.
         self._return_times: dict[str, float] = {}
         # Ports of boards that were contacted; a board that left before that is not reported.
