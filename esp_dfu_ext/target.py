@@ -135,14 +135,12 @@ class SerialLoader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """The ROM's serial loader on the CDC interface of the DFU device, and the registers that esptool uses through it.
 
     `mac` and `chip_magic` are addresses of words; `sync_answered` is the share of SYNCs that the ROM answers. A flash
-    speaks to the loader only if `use` is true; where SYNC makes DFU no faster, `fast_loop` is false, and it does so
-    only if an option needs it. The last three differ between ROMs: `refused_commands` are known to it all the same,
-    `baud_rate_ends` is the number of END bytes of SLIP after the answer to CHANGE_BAUDRATE, `flash_end_needs_begin` is
-    true if FLASH_END fails without it.
+    speaks to the loader only if `use` is true. The last three differ between ROMs: `refused_commands` are known to it
+    all the same, `baud_rate_ends` is the number of END bytes of SLIP after the answer to CHANGE_BAUDRATE,
+    `flash_end_needs_begin` is true if FLASH_END fails without it.
     """
 
     use: bool = True
-    fast_loop: bool = True
     mac: U32
     chip_magic: U32
     chip_magic_value: U32

@@ -18,6 +18,7 @@ from .kit.screens import PIPED, Command
 NARROW, USUAL, WIDE = 60, 80, 160
 DFU_BIN = "my_project/build/dfu.bin"
 LARGE, ONE = "large/build/dfu.bin", "esp32s3+slow"
+OTHER = "other_chip/build/dfu.bin"
 BUILT = 1795435200  # 2026-11-23 12:00:00 UTC
 FOUR = "esp32s3+slow,esp32s3+slow+vanish@400,esp32s3+slow,esp32s3+slow"
 BRIDGE = "bridge=10c4:ea60"
@@ -272,6 +273,18 @@ CASES: dict[str, Sequence[Command]] = {
     "all": esp_dfu(f"flash {DFU_BIN} --all", NARROW, USUAL, PIPED, boards=FOUR),
     "all-midway": esp_dfu(f"flash {DFU_BIN} --all", NARROW, WIDE, boards=FOUR, stop=2.4),
     "all-sixteen": esp_dfu(f"flash {DFU_BIN} --all", USUAL, boards=",".join(["esp32s3+slow"] * 16), stop=0.9, lines=24),
+    "all-without-serial-numbers": [
+        *esp_dfu(
+            f"flash {OTHER} --all", NARROW, USUAL, boards="esp32s2+slow,esp32s2+slow+vanish@400,esp32s2+slow+busy"
+        ),
+        *esp_dfu(f"flash {OTHER} --all --no-loader", NARROW, boards="esp32s2+slow,esp32s2+slow"),
+        *esp_dfu(
+            f"flash {OTHER} --watch --count 2",
+            NARROW,
+            boards="esp32s2+slow,esp32s2+slow+vanish@400",
+            plug=[1.0, 11.0],
+        ),
+    ],
     "watch": esp_dfu(
         f"flash {DFU_BIN} --watch --count 3",
         NARROW,

@@ -53,7 +53,7 @@ def notice(rig: Rig, code: str) -> str:
 @pytest.mark.parametrize("strict", [False, True])
 def test_flash_takes_chip_into_fast_loop(name: str, mode: Mode, strict: bool) -> None:
     rig = make_rig(name, mode=mode)
-    result = rig.flash(strict=strict, identify=True)
+    result = rig.flash(strict=strict)
     rig.assert_flashed()
     assert fast(rig.board)
     if name not in KNOWN:
@@ -85,15 +85,6 @@ def test_no_loader_sends_nothing_to_it() -> None:
     assert result.mac is None
     assert rig.board.kernel_driver
     assert rig.notices() == []
-
-
-@pytest.mark.parametrize("option", ["", "identify", "skip_flashed", "verify"])
-def test_chip_without_fast_loop_is_asked_only_if_an_option_needs_it(option: str) -> None:
-    rig = make_rig("esp32s2", mode=Mode.DFU)
-    result = rig.flash(identify=option == "identify", skip_flashed=option == "skip_flashed", verify=option == "verify")
-    rig.assert_flashed()
-    assert fast(rig.board) == bool(option)
-    assert (result.mac is not None) == bool(option)
 
 
 def test_chip_file_turns_loader_off() -> None:
@@ -326,10 +317,10 @@ def test_image_that_board_would_not_boot_needs_force(name: str) -> None:
     rig = make_rig(name, mode=Mode.DFU)
     burn(rig)
     with pytest.raises(SecuredBoardError) as caught:
-        rig.flash(image, target, identify=True)
+        rig.flash(image, target)
     assert [note for note in caught.value.notes if "bootloader.bin is not encrypted" in note]
     assert rig.dfu(DNLOAD) == []
-    rig.flash(image, target, force=True, identify=True)
+    rig.flash(image, target, force=True)
     assert rig.notices().count("forced") == 1
     rig.assert_flashed(image)
 

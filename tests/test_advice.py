@@ -263,7 +263,7 @@ def test_own_command_finds_packages_that_only_this_user_has(tmp_path: Path, monk
     ("typed", "command"),
     [
         ("esp-dfu flash x.bin --verify --strict", "esp-dfu flash x.bin --strict --no-loader"),
-        ("esp-dfu flash x.bin --skip-flashed --identify --path 1-2", "esp-dfu flash x.bin --path 1-2 --no-loader"),
+        ("esp-dfu flash x.bin --skip-flashed --verify --path 1-2", "esp-dfu flash x.bin --path 1-2 --no-loader"),
         ("idf.py dfu-flash --mac 7c:df:a1:00:00:02", "idf.py dfu-flash --path 1-3 --no-loader"),
     ],
 )

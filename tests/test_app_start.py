@@ -14,7 +14,7 @@ from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu import discovery
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import InterruptedByUserError, SerialLoaderError
-from esp_dfu_ext.events import Event, Flashed, Phase, PhaseStarted
+from esp_dfu_ext.events import BoardIdentified, Event, Flashed, Phase, PhaseStarted
 from esp_dfu_ext.loader.rom_loader import Identity, RomLoader
 from esp_dfu_ext.loader.watchdog import restart_writes
 from esp_dfu_ext.operations import board_port
@@ -34,6 +34,7 @@ from .kit.chips import NAMES, chip, chips
 from .kit.commands import run
 from .kit.files import edit_json
 from .kit.host import DETACH
+from .test_acquaint import KNOWN
 
 HARD, WATCHDOG, BUS = "hard-reset", "watchdog-reset", "bus-reset"
 
@@ -106,8 +107,9 @@ def test_nobody_resets_with_no_reset() -> None:
     assert rig.resets == []
 
 
-def test_loader_of_s2_is_asked_only_for_the_restart() -> None:
-    rig = booting_rig("esp32s2")
+@pytest.mark.parametrize("name", KNOWN)
+def test_loader_is_asked_once_before_the_download(name: str) -> None:
+    rig = booting_rig(name)
     at: list[str] = []
 
     def note(board: Board, answer: Callable[[], bytes]) -> bytes:
@@ -115,8 +117,10 @@ def test_loader_of_s2_is_asked_only_for_the_restart() -> None:
         return answer()
 
     rig.board.faults.plan(note, at=Moment.SERIAL_OUT)
-    rig.flash(after=HARD)
-    assert at == ["reset"]
+    result = rig.flash(after=HARD)
+    assert at == ["detach"]
+    assert result.mac == "7c:df:a1:00:00:01"
+    assert len([event for event in rig.events if isinstance(event, BoardIdentified)]) == 1
 
 
 @pytest.mark.parametrize(("after", "expected"), [(HARD, (BUS, "nothing")), (WATCHDOG, ("watchdog", "same"))])

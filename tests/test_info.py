@@ -109,7 +109,7 @@ def test_mac_selects_a_board(name: str, mode: Mode) -> None:
 @pytest.mark.parametrize("name", ["esp32s2", "esp32s3"])
 def test_board_that_took_the_place_of_the_chosen_one_is_refused(name: str) -> None:
     rig = make_rig(name, name, mode=Mode.DFU)
-    options = FlashOptions(identify=True)
+    options = FlashOptions()
     setup = FlashSetup(checked(target=rig.boards[0].target), options, rig.bus, chips(), rig.clock, ignore)
     with pytest.raises(OtherMacError, match=r"port 1-1 has the MAC address 7c:df:a1:00:00:01; 7c:df:a1:00:00:02 was"):
         flash_board(setup, Selector(path="1-1", mac="7c:df:a1:00:00:02"))

@@ -78,7 +78,7 @@ def notices(rig: Rig) -> list[str]:
 def test_flash_takes_chip_into_fast_loop(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     board = make_board(name)
     with ported(board) as rig:
-        result = rig.flash(identify=True)
+        result = rig.flash()
         assert rig.system_ports is not None
         os.close(open_again(rig.system_ports[0].name))
     assert result.mac == mac(1)

@@ -46,8 +46,6 @@ def flash(
         built: The image if it is in memory, made from `dfu_bin`.
     """
     arguments.check()
-    if arguments.report is not None:
-        arguments = replace(arguments, identify=True)  # a serial number that all boards share is no record
     if arguments.reset:
         session.console.info(f"--reset is now the default; it means --after {HARD_RESET}.")
     dfu_bin = near(dfu_bin)
@@ -151,12 +149,13 @@ def _several(run: FlashRun) -> int:
     console = run.session.console
     with views.gang_view(console, run.title) as view:
         outcomes = run.flasher(view).flash_all(run.image, paths=run.arguments.paths)
+    shared = run.image.target.usb.serial == "fixed"
     console.table(
-        ["Port", "Serial number", ">Time", "Result"],
+        ["Port", "MAC address" if shared else "Serial number", ">Time", "Result"],
         [
             (
                 outcome.path,
-                outcome.serial or "",
+                outcome.own_name(run.image.target) or "",
                 format_seconds(outcome.result.seconds) if outcome.result is not None else "",
                 _verdict(outcome, run.image.target),
             )

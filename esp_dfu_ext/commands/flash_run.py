@@ -95,7 +95,6 @@ class FlashArguments(FlashOptions):
         if self.count is not None and self.count < 1:
             raise UsageError("--count takes a number of boards, 1 or more.")
         for option, given in (
-            ("--identify", self.identify),
             ("--skip-flashed", self.skip_flashed),
             ("--verify", self.verify),
         ):

@@ -104,11 +104,6 @@ def flash() -> list[dict[str, Any]]:
             "help": "Use DFU only, not the chip's serial loader: slower, and the board stays unknown.",
         },
         {
-            "names": ["--identify"],
-            "is_flag": True,
-            "help": "Ask for MAC address and flash size also where that makes nothing faster.",
-        },
-        {
             "names": ["--skip-flashed"],
             "is_flag": True,
             "help": "Send only what the flash memory does not hold already.",

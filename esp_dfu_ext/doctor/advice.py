@@ -224,7 +224,7 @@ def _typed(c: Context) -> str:
     return c.names.again or c.names.this
 
 
-_OF_LOADER = ("--identify", "--skip-flashed", "--verify", "--mac")  # options that ask the chip's serial loader
+_OF_LOADER = ("--skip-flashed", "--verify", "--mac")  # options that ask the chip's serial loader
 _OF_SEVERAL_BOARDS = ("--all", "--watch", "--path", "--count")
 _WITH_VALUE = ("--path", "--count", "--mac", "--port")
 

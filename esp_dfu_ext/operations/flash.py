@@ -59,7 +59,7 @@ def flash_board(setup: FlashSetup, selector: Selector, skip: Collection[str] = (
     """
     flash = _BoardFlash(setup)
     try:
-        with preloading() if setup.needs_esptool else nullcontext():
+        with preloading() if setup.uses_loader else nullcontext():
             return flash.run(selector, skip)
     except KeyboardInterrupt as stop:
         if setup.keep_result and flash.result is not None:
@@ -84,7 +84,6 @@ class _BoardFlash:
         self._target = setup.image.target
         self._options = setup.options
         self._uses_loader = setup.uses_loader
-        self._may_use_loader = setup.may_use_loader
         self._return_time = setup.return_time
         self._others = setup.others
         self._bridge = setup.bridge
@@ -359,14 +358,6 @@ class _BoardFlash:
         port = self._port_of(interface)
         by: str | None = EN_PULSE
         if after != HARD_RESET or not pulse_en(self._bridge, handle, port, self._on_event):
-            by = restart(handle, self._loader_for_restart(handle, interface, after), port, after)
+            by = restart(handle, self._loader, port, after)
         seconds = max(self._return_time, APP_TIME) if self.handed_over else self._return_time
         return what_came_back(port, self._target, by, seconds) if by is not None else None
-
-    def _loader_for_restart(self, handle: UsbHandle, interface: DfuInterface, after: str) -> BoardLoader | None:
-        """Return the serial loader; where the flash did without because it makes DFU no faster, it is asked now."""
-        if self._loader is None and self._may_use_loader and after != BUS_RESET:
-            self._loader = BoardLoader(interface.device, self._target, self._clock, ignore)
-            with suppress(UsbError):  # a chip that has left shows below
-                self._loader.greet(handle, identify=False)
-        return self._loader

@@ -12,7 +12,7 @@ from ..target import Target
 from ..usb.bus import Bus
 from .board_port import RETURN_TIME
 from .inspect import CheckedImage
-from .restart import BUS_RESET, NO_RESET, Bridge
+from .restart import NO_RESET, Bridge
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ class FlashOptions:
             serial, the one to flash through; None for that of the only board.
         no_stub: Over serial, do without esptool's stub, which compresses and is faster.
         no_loader: Leave the chip's serial loader alone: DFU only, in the chip's slow loop.
-        identify: Ask a board who it is, also where this makes the flash no faster.
         force: Flash an image that the board will not boot because of its security features.
         skip_flashed: Do not send what flash memory holds already, by the MD5s of the chip's serial loader.
         verify: Compare flash memory with the image afterwards, by these MD5s.
@@ -47,7 +46,6 @@ class FlashOptions:
     port: str | None = None
     no_stub: bool = False
     no_loader: bool = False
-    identify: bool = False
     force: bool = False
     skip_flashed: bool = False
     verify: bool = False
@@ -87,23 +85,10 @@ class FlashSetup:
         return self.options.over == "dfu" and self.options.before != NO_RESET
 
     @property
-    def may_use_loader(self) -> bool:
-        """Whether a flash may speak to the chip's serial loader."""
+    def uses_loader(self) -> bool:
+        """Whether a flash speaks to the chip's serial loader."""
         loader = self.image.target.serial_loader
         return loader is not None and loader.use and not self.options.no_loader
-
-    @property
-    def needs_esptool(self) -> bool:
-        """Whether a flash speaks to the chip's serial loader, before the download or for the restart."""
-        return self.uses_loader or (self.may_use_loader and self.options.after not in (NO_RESET, BUS_RESET))
-
-    @property
-    def uses_loader(self) -> bool:
-        """Whether a flash speaks to the chip's serial loader before the download."""
-        loader, options = self.image.target.serial_loader, self.options
-        if loader is None or not self.may_use_loader:
-            return False
-        return loader.fast_loop or options.identify or options.skip_flashed or options.verify
 
 
 class Written(enum.Enum):

@@ -87,7 +87,6 @@ class Flasher:
         setup = self._setup(image)
         if mac is not None:
             path = self._port_of(mac, setup) if self.options.port is None else path
-            setup = replace(setup, options=replace(setup.options, identify=True))  # so that the result names it
         selector = Selector(path=path, serial=serial, mac=mac)
         if self.options.port is not None:
             entered = enter_download_mode(setup, selector, self.options.port)

@@ -84,7 +84,7 @@ class _Watch:
         self._count = count
         self._on_event = setup.on_event
         self._on_outcome = on_outcome
-        options = replace(setup.options, wait=AWAY_TIME, identify=True)
+        options = replace(setup.options, wait=AWAY_TIME)
         # An app with the ROM's USB console looks like a board in download mode. Without a serial number, only the
         # address tells that it is the board that was flashed.
         return_time = APP_TIME if self._target.usb.serial == "fixed" else setup.return_time

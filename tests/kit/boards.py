@@ -118,7 +118,6 @@ class Rig:
         strict: bool = False,
         after: str = NO_RESET,
         no_loader: bool = False,
-        identify: bool = False,
         force: bool = False,
         skip_flashed: bool = False,
         verify: bool = False,
@@ -126,7 +125,7 @@ class Rig:
         """Flash a board of this rig."""
         target = target or self.boards[0].target
         options = FlashOptions(
-            wait=wait, strict=strict, after=after, no_loader=no_loader, identify=identify,
+            wait=wait, strict=strict, after=after, no_loader=no_loader,
             force=force, skip_flashed=skip_flashed, verify=verify,
         )  # fmt: skip
         flasher = Flasher(options, bus=self.bus, targets=chips(), clock=self.clock, on_event=self.handle)
