@@ -16,11 +16,13 @@ from esp_dfu_ext.doctor import usb
 from esp_dfu_ext.doctor.advice import ESP_DFU, advice_for, next_steps
 from esp_dfu_ext.doctor.findings import Finding, Level
 from esp_dfu_ext.errors import SeveralDevicesError
+from esp_dfu_ext.linux import udev
 from esp_dfu_ext.linux.machine import Machine
+from esp_dfu_ext.simulator.apps import DfuApp
 
 from .kit.boards import make_rig, serial_jtag
 from .kit.chips import chip
-from .kit.machine import FolderMachine, check_bus, problem_codes
+from .kit.machine import OURS, OURS_FOR_APPS, FolderMachine, check_bus, problem_codes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Linux files, with owners and links")
 
@@ -34,6 +36,31 @@ def test_openable_board_is_ok(machine: FolderMachine) -> None:
     assert port.text.startswith("303a:0009, ESP32-S3 with DFU in DFU mode; /dev/bus/usb/001/002 is root:root 0664")
     assert (port.data["mode"], port.data["drivers"]) == ("DFU", {"0": "cdc_acm", "1": "cdc_acm"})
     assert findings[-1] == Finding("board", Level.OK, "found on port 1-1, the only ESP32-S3", "", {"paths": ["1-1"]})
+
+
+@pytest.mark.parametrize("wanted", ["esp32s3", None])
+def test_app_that_a_flash_asks_is_ok(machine: FolderMachine, wanted: str | None) -> None:
+    machine.plug("303a:4001", product="App")
+    machine.open_to_all = True
+    rig = make_rig()
+    rig.board.start_app(DfuApp(0x303A, 0x4001, "1234"))
+    findings = check_bus(machine, rig, wanted)
+    assert problem_codes(findings) == {}
+    assert findings[-1].data == {"paths": ["1-1"]}
+    assert ("an app; the flash sees which chip runs it" in findings[-1].text) == (wanted is not None)
+    machine.open_to_all = False
+    machine.write(udev.RULES_FILE, OURS)
+    assert problem_codes(check_bus(machine, rig, wanted)) == {"port 1-1": "no-rule"}
+    machine.write(udev.RULES_FILE, OURS_FOR_APPS)
+    assert problem_codes(check_bus(machine, rig, wanted)) == {"port 1-1": "rule-not-applied"}
+
+
+def test_app_of_another_vendor_is_no_board(machine: FolderMachine) -> None:
+    rig = make_rig()
+    rig.board.start_app(DfuApp(0xCAFE, 0x4001, "1234"))
+    findings = check_bus(machine, rig)
+    assert problem_codes(findings) == {"board": "no-device"}
+    assert "if --path names it" in findings[1].text
 
 
 def test_board_refused_by_libusb_alone_is_problem(machine: FolderMachine) -> None:

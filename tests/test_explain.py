@@ -40,6 +40,14 @@ def test_only_board_that_failed_is_explained(machine: FolderMachine) -> None:
     assert len(explain(AccessDeniedError("Port 1-2.4: no permission."), [chip()], machine)) == 2
 
 
+def test_app_that_cannot_be_opened_is_explained(machine: FolderMachine) -> None:
+    machine.plug("303a:4001", "1-2", product="App")
+    machine.plug("303a:1001", "1-3", 3, ["cdc_acm", "cdc_acm"])
+    (found,) = explain(AccessDeniedError("No.", path="1-2"), [chip()], machine)
+    assert (found.topic, found.code) == ("port 1-2", "no-rule")
+    assert explain(AccessDeniedError("No.", path="1-3"), [chip()], machine) == []
+
+
 def test_missing_board_names_serial_bridges(machine: FolderMachine) -> None:
     machine.plug("10c4:ea60", "1-3", 5, ["cp210x"], {0: "ttyUSB0"}, "CP2102N USB to UART Bridge")
     machine.plug(terminals={0: "tty/ttyACM0"})

@@ -10,7 +10,7 @@ from esp_dfu_ext.linux import udev
 from esp_dfu_ext.linux.machine import Access, Machine
 
 from .kit.chips import chips
-from .kit.machine import OURS, FolderMachine
+from .kit.machine import OURS, OURS_FOR_APPS, FolderMachine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Linux files, with owners and links")
 
@@ -25,7 +25,7 @@ def for_s3(machine: Machine) -> list[str]:
 
 
 def test_rule_covers_only_chips() -> None:
-    assert udev.rule(chips()) == OURS + "\n"
+    assert udev.rule(chips()) == f"{OURS}\n{OURS_FOR_APPS}\n"
     assert udev.covers(chips(), 0x303A, 0x0042)
     assert not udev.covers(chips(), 0x303A, 0x1001)
     assert not udev.covers(chips(), 0x303B, 0x0009)
@@ -39,6 +39,8 @@ def test_written_rule_is_read_back(machine: FolderMachine) -> None:
             udev.RULES_FILE, 2, "plugdev", 0o660, True,
         )  # fmt: skip
     assert udev.rules_for(machine, 0x303A, 0x1001) == []
+    assert [rule.line for rule in udev.rules_for(machine, 0x303A, 0x4001, is_app=True)] == [3]
+    assert udev.rules_for(machine, 0x303A, 0x4001) == udev.rules_for(machine, 0xCAFE, 0x4001, is_app=True) == []
 
 
 # --- rules in effect --------------------------------------------------------------------------------------
@@ -104,7 +106,9 @@ def test_every_matching_rule_counts_and_last_group_wins(machine: FolderMachine) 
 
 
 def test_rule_keeps_modem_manager_away(machine: FolderMachine) -> None:
-    assert all('ENV{ID_MM_DEVICE_IGNORE}="1"' in line for line in udev.rule(chips()).splitlines())
+    roms, apps = udev.rule(chips()).splitlines()
+    assert 'ENV{ID_MM_DEVICE_IGNORE}="1"' in roms
+    assert "ID_MM_DEVICE_IGNORE" not in apps  # what an app does with its serial port is its own business
 
 
 # --- why a user has no access -----------------------------------------------------------------------------

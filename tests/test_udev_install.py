@@ -22,7 +22,7 @@ from esp_dfu_ext.ui.console import Console
 
 from .kit.chips import chip, chips
 from .kit.commands import MAIN, esp_dfu
-from .kit.machine import NODE, OURS, FolderMachine
+from .kit.machine import NODE, OURS, OURS_FOR_APPS, FolderMachine
 from .kit.projects import own_chip
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Linux files, with owners and links")
@@ -60,7 +60,7 @@ def test_install_writes_rule_reloads_udev_and_checks_boards(root: FolderMachine)
     root.plug(mode=0o660)
     root.plug("10c4:ea60", "1-2", 3)
     result = install(chips(), machine=root)
-    assert root.read(udev.RULES_FILE) == f"{udev.MARK}\n{OURS}"
+    assert root.read(udev.RULES_FILE) == f"{udev.MARK}\n{OURS}\n{OURS_FOR_APPS}"
     assert stat.S_IMODE(root.file(udev.RULES_FILE).stat().st_mode) == 0o644
     assert [path.name for path in root.file("/etc/udev/rules.d").iterdir()] == ["60-esp-dfu.rules"]
     assert (result.change, result.path, result.group_exists) == (Change.NEW, udev.RULES_FILE, True)
@@ -137,7 +137,7 @@ def test_other_systems_have_no_udev(tmp_path: Path, platform: str) -> None:
 
 def test_command_prints_rule_and_names_command_for_root(tmp_path: Path) -> None:
     own_chip(tmp_path / "dfu_targets", "esp32s3", 0x4321)
-    assert esp_dfu("udev", cwd=tmp_path).stdout == OURS + "\n"
+    assert esp_dfu("udev", cwd=tmp_path).stdout == f"{OURS}\n{OURS_FOR_APPS}\n"
     prelude = "import esp_dfu_ext.linux.machine as m; m.Machine.is_root = False; m.sys.platform = 'linux'"
     done = esp_dfu("udev", "--install", code=prelude + MAIN, cwd=tmp_path)
     assert done.returncode == 77

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from ..dfu.spec import INTERFACE_CLASS, INTERFACE_SUBCLASS
 from ..linux import udev
 from ..linux.machine import Machine, UsbNode
 from ..target import Target
@@ -18,9 +19,14 @@ def node_of(machine: Machine, path: str) -> UsbNode | None:
 
 
 def boards(machine: Machine, targets: Sequence[Target]) -> list[UsbNode]:
-    """Return the devices with the IDs of a chip."""
+    """Return the devices with the IDs of a chip, and the apps of its vendor that have a DFU interface."""
     ids = {(target.usb.vid, target.usb.pid) for target in targets}
-    return [node for node in machine.usb() if (node.vid, node.pid) in ids]
+    vids = {target.usb.vid for target in targets}
+    return [node for node in machine.usb() if (node.vid, node.pid) in ids or (node.vid in vids and _is_app(node))]
+
+
+def _is_app(node: UsbNode) -> bool:
+    return (INTERFACE_CLASS, INTERFACE_SUBCLASS) in node.classes.values()
 
 
 def refused(machine: Machine, node: UsbNode) -> list[Finding]:
@@ -31,7 +37,7 @@ def refused(machine: Machine, node: UsbNode) -> list[Finding]:
         return [problem(f"port {node.path}", "no-node", text, node=node.device_file, where=_where(machine))]
     if access.allowed:
         return []
-    rules = udev.rules_for(machine, node.vid, node.pid)
+    rules = udev.rules_for(machine, node.vid, node.pid, is_app=_is_app(node))
     code, reason = udev.why_refused(machine, rules, access)
     return [
         problem(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..clock import VirtualClock
-from ..dfu.discovery import Selector, describe, not_found_kind, select
+from ..dfu.discovery import Selector, describe, is_app, not_found_kind, select
 from ..errors import (
     AccessDeniedError,
     DeviceNotFoundError,
@@ -100,11 +100,19 @@ def devices(
     word = "simulated devices" if simulated else "USB devices, including hubs"
     findings = [ok("bus", f"{word}: {len(everything)}", devices=len(everything))]
     for device in listed:
-        findings += _device(machine, device, describe(device.device, targets, wanted), simulated=simulated)
+        findings += _device(machine, device, describe(device.device, targets, wanted), targets, simulated=simulated)
     return [*findings, *_board(bus, targets, wanted, listed)]
 
 
-def _device(machine: Machine, listed: ListedDevice, text: str, *, simulated: bool) -> list[Finding]:
+def _is_app(listed: ListedDevice, targets: Sequence[Target]) -> bool:
+    """Return whether a flash asks this app, which is of a chip's vendor, to hand over to the ROM."""
+    return is_app(listed.device, targets) and listed.device.vid in {target.usb.vid for target in targets}
+
+
+def _device(
+    machine: Machine, listed: ListedDevice, text: str, targets: Sequence[Target], *, simulated: bool
+) -> list[Finding]:
+    flashable = listed.is_chip or _is_app(listed, targets)
     topic = f"port {listed.device.path}"
     data: dict[str, Any] = {"usb_id": listed.device.usb_id, "serial": listed.serial}
     if listed.is_chip:
@@ -117,13 +125,13 @@ def _device(machine: Machine, listed: ListedDevice, text: str, *, simulated: boo
         access = machine.access(node.device_file)
         text += f"; {node.device_file}{f' is {access}' if access is not None else ''}"
         text += "".join(f", interface {number}: {name}" for number, name in drivers)
-        if listed.is_chip:
+        if flashable:
             problems = refused(machine, node) or held(machine, node, listed.interfaces[0].descriptor.number)
     if listed.is_chip:
         text += _windows_driver(machine, listed, data)
-    if listed.is_chip and listed.problem is not None and not problems:
+    if flashable and listed.problem is not None and not problems:
         problems = [raised(topic, listed.problem)]
-    if not listed.is_chip:
+    if not flashable:
         return [not_applicable(topic, text, **data)]
     if not simulated and isinstance(listed.problem, (AccessDeniedError, DriverMissingError)):
         problems += serial_port(machine, [listed.target] if listed.target is not None else [], listed.device.path)
@@ -147,7 +155,7 @@ def _windows_driver(machine: Machine, listed: ListedDevice, data: dict[str, Any]
 def _board(bus: Bus, targets: Sequence[Target], wanted: Target | None, listed: Sequence[ListedDevice]) -> list[Finding]:
     """Check that a flash would find its board."""
     if wanted is None:
-        paths = [device.device.path for device in listed if device.is_chip]
+        paths = [device.device.path for device in listed if device.is_chip or _is_app(device, targets)]
         if paths:
             return [ok("board", _found_on(paths), paths=paths)]
         vids = {target.usb.vid for target in targets}
@@ -155,13 +163,15 @@ def _board(bus: Bus, targets: Sequence[Target], wanted: Target | None, listed: S
         code = (not_found_kind(of_vendor, targets) if of_vendor else DeviceNotFoundError).code
         return [problem("board", code, f"none found in download mode ({', '.join(target.chip for target in targets)})")]
     try:
-        path = select(bus, wanted, Selector(), targets, clock=VirtualClock()).path
+        board = select(bus, wanted, Selector(), targets, clock=VirtualClock(), apps=True)
     except DeviceNotFoundError as error:
         others = [note for note in error.notes if not note.startswith("Found on port")]  # these have findings already
         return [problem("board", error.code, " ".join([error.message, *others]))]
     except SeveralDevicesError as error:
         return [ok("board", _found_on(error.paths), paths=list(error.paths))]
-    return [ok("board", f"{_found_on([path])}, the only {wanted.chip}", paths=[path])]
+    path = board.path
+    what = f"the only {wanted.chip}" if board.is_rom_of(wanted) else "an app; the flash sees which chip runs it"
+    return [ok("board", f"{_found_on([path])}, {what}", paths=[path])]
 
 
 def _found_on(paths: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ GROUP = "plugdev"
 MODE = 0o660
 MARK = "# Written by esp-dfu udev --install."
 _SEAT_RULES = "73-seat-late.rules"
+_DFU_RUN_TIME = ":fe0101:"  # a DFU interface in run-time mode, as udev's usb_id writes it into ID_USB_INTERFACES
 
 _TERM = re.compile(r'([A-Z_]+(?:\{[^}]*\})?)\s*(==|!=|\+=|-=|:=|=)\s*[ei]?"((?:[^"\\]|\\.)*)"')
 
@@ -36,15 +37,22 @@ _TERM = re.compile(r'([A-Z_]+(?:\{[^}]*\})?)\s*(==|!=|\+=|-=|:=|=)\s*[ei]?"((?:[
 def rule(targets: Sequence[Target]) -> str:
     """Return the rule: access for the user at the seat, and for a group where nobody sits at the machine.
 
-    It also keeps ModemManager away, which sends AT commands to new serial ports; the ROM's is one. It covers all
-    product IDs of the vendor that share their first byte with a chip, so new chips need no new rule.
+    The first line is for the ROMs. It also keeps ModemManager away, which sends AT commands to new serial ports; the
+    ROM's is one. It covers all product IDs of the vendor that share their first byte with a chip, so new chips need no
+    new rule. The second line is for the vendor's apps that DFU_DETACH takes into the ROM.
     """
     kinds = sorted({(f"{target.usb.vid:04x}", f"{target.usb.pid >> 8:02x}??") for target in targets})
-    return "".join(
-        f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", ATTR{{idProduct}}=="{product}", '
-        f'MODE="{MODE:04o}", GROUP="{GROUP}", TAG+="uaccess", ENV{{ID_MM_DEVICE_IGNORE}}="1"\n'
+    access = f'MODE="{MODE:04o}", GROUP="{GROUP}", TAG+="uaccess"'
+    roms = [
+        f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", ATTR{{idProduct}}=="{product}", {access}, '
+        f'ENV{{ID_MM_DEVICE_IGNORE}}="1"\n'
         for vendor, product in kinds
-    )
+    ]
+    apps = [
+        f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", ENV{{ID_USB_INTERFACES}}=="*{_DFU_RUN_TIME}*", {access}\n'
+        for vendor in sorted({vendor for vendor, _ in kinds})
+    ]
+    return "".join([*roms, *apps])
 
 
 def covers(targets: Sequence[Target], vid: int, pid: int) -> bool:
@@ -93,16 +101,18 @@ def files(machine: Machine) -> list[str]:
     return [by_name[name] for name in sorted(by_name)]
 
 
-def rules_for(machine: Machine, vid: int, pid: int) -> list[Rule]:
+def rules_for(machine: Machine, vid: int, pid: int, *, is_app: bool = False) -> list[Rule]:
     """Return the rules that match a device's IDs (or all of USB) and give access, in udev's order.
 
-    A rule that tests more than IDs, subsystem and kind of event is left out, because whether it matches is unknown.
+    A rule that tests more than IDs, subsystem and kind of event is left out, because whether it matches is unknown; one
+    for devices with a DFU run-time interface matches an app (`is_app`).
     """
+    interfaces = _DFU_RUN_TIME if is_app else ""
     return [
         found
         for file in files(machine)
         for number, text in _lines(machine.read(file))
-        if (found := _read(file, number, text, f"{vid:04x}", f"{pid:04x}")) is not None
+        if (found := _read(file, number, text, f"{vid:04x}", f"{pid:04x}", interfaces)) is not None
     ]
 
 
@@ -118,9 +128,10 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             whole = ""
 
 
-def _read(file: str, number: int, text: str, vid: str, pid: str) -> Rule | None:
+def _read(file: str, number: int, text: str, vid: str, pid: str, interfaces: str) -> Rule | None:
     values = {"SUBSYSTEM": "usb", "ACTION": "add", "ENV{DEVTYPE}": "usb_device"}
     values |= {"ATTR{idVendor}": vid, "ATTR{idProduct}": pid, "ENV{ID_VENDOR_ID}": vid, "ENV{ID_MODEL_ID}": pid}
+    values |= {"ENV{ID_USB_INTERFACES}": interfaces} if interfaces else {}
     group, mode, uaccess, about_usb = None, None, False, False
     for key, operator, value in _TERM.findall(text):
         if operator in ("==", "!="):

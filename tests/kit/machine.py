@@ -19,6 +19,10 @@ OURS = (
     'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", ATTR{idProduct}=="00??", MODE="0660", GROUP="plugdev", TAG+="uaccess", '
     'ENV{ID_MM_DEVICE_IGNORE}="1"'
 )
+OURS_FOR_APPS = (
+    'SUBSYSTEM=="usb", ATTR{idVendor}=="303a", ENV{ID_USB_INTERFACES}=="*:fe0101:*", MODE="0660", GROUP="plugdev", '
+    'TAG+="uaccess"'
+)
 
 
 class FolderMachine(Machine):
