@@ -12,7 +12,7 @@ DEADLINE = 3000.0  # real seconds, on a machine with ten times as much to do as 
 @pytest.mark.vm
 @pytest.mark.time_limit(DEADLINE + 300)
 @pytest.mark.parametrize(
-    "checks", ["app_start.py", "checks.py", "farm.py", "handover.py", "loader.py", "remote_usb.py"]
+    "checks", ["app_start.py", "checks.py", "enter.py", "farm.py", "handover.py", "loader.py", "remote_usb.py"]
 )
 def test_passes_on_linux_usb_stack(capfd: pytest.CaptureFixture[str], checks: str) -> None:
     """Run many tests as one, and show their report."""

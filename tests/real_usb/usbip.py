@@ -19,7 +19,7 @@ from typing import Protocol
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.simulator.apps import App
 from esp_dfu_ext.simulator.board import Board, DeviceGone
-from esp_dfu_ext.simulator.bridge import Bridge
+from esp_dfu_ext.simulator.bridge import BULK_IN, Bridge
 from esp_dfu_ext.simulator.rom import ControlStall, ControlTimeout, TransferNak
 
 _ATTACH = Path("/sys/devices/platform/vhci_hcd.0/attach")
@@ -184,15 +184,30 @@ class _Connection:
             self._answer(seqnum, 0, len(data), b"")
         self._send_packets()
 
+    def pass_uart_on(self) -> None:
+        """Send what the chip has printed on the UART of a bridge; it does that when nobody has just asked."""
+        if isinstance(self._device, Bridge) and self._device.board.uart:
+            self._send_packets()
+
     def _send_packets(self) -> None:
         """Answer the transfers that wait for data, as far as there is some; each packet ends one."""
-        if not isinstance(self._device, Board):
+        if not isinstance(self._device, (Board, Bridge)):
             return
         for seqnum, endpoint in self._reads[:]:
-            with self._lock, contextlib.suppress(TransferNak):
-                packet = self._device.bulk_in(endpoint)
+            with self._lock, contextlib.suppress(TransferNak, OSError):
+                packet = self._packet(self._device, endpoint)
                 self._reads.remove((seqnum, endpoint))
                 self._answer(seqnum, 0, len(packet), packet)
+
+    @staticmethod
+    def _packet(device: Board | Bridge, endpoint: int) -> bytes:
+        if isinstance(device, Board):
+            return device.bulk_in(endpoint)
+        if endpoint != BULK_IN or not device.board.uart:
+            raise TransferNak
+        packet = bytes(device.board.uart[:_PACKET])
+        del device.board.uart[:_PACKET]
+        return packet
 
     def _notice_reset(self, request_type: int, request: int, value: int, length: int) -> None:
         """Detect a bus reset, for which USB/IP has no message, by how the kernel then reads the descriptor."""
@@ -247,6 +262,8 @@ class _Slot:
             attach(kernels, self.port)
             self.connection = _Connection(self.device, self.lock, end, self.transfer_time)
             self.seen = address
+        if self.connection is not None:
+            self.connection.pass_uart_on()
 
     def close(self) -> None:
         """Detach the device, and wait until the port is free."""
