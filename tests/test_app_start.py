@@ -214,6 +214,19 @@ def test_loader_that_did_not_tell_who_it_is_restarts_the_chip(monkeypatch: pytes
     assert reset_board(listed, rig.bus, chips(), rig.clock).by == "watchdog"
 
 
+@pytest.mark.parametrize("answer", [b"", b"\x55\xc0\x01", b"\xc0\x01\x0a\x04"], ids=["none", "garbage", "half"])
+def test_restart_does_not_wait_for_answers_that_are_spoilt(answer: bytes) -> None:
+    rig = handed_over_rig("esp32s3")
+
+    def spoil(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase is Phase.RESET:
+            rig.board.faults.plan(lambda board, right: right()[:0] + answer, at=Moment.SERIAL_IN)
+
+    rig.on_event = spoil
+    result = rig.flash(after=HARD)
+    assert (result.reset_by, result.came_back, rig.resets) == ("watchdog", "app", [])
+
+
 def test_ctrl_c_while_app_starts_keeps_the_results_of_several_boards() -> None:
     rig = booting_rig("esp32s3", "esp32s3")
 

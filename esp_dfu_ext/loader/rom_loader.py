@@ -29,6 +29,7 @@ _ADESTO = 0x1F  # manufacturer whose flash IDs do not end with the size
 # Seconds. Executed ROM code takes 0.25 s for the identity, a millisecond for each byte of its answers, and 0.6 s per
 # MiB for an MD5 without the time that flash memory takes.
 _IDENTITY_TIMEOUT = 2.0
+_RESTART_TIMEOUT = 0.5  # for each of five commands
 _MD5_TIMEOUT, _MD5_TIMEOUT_PER_MIB = 2.0, 8.0
 
 
@@ -141,10 +142,15 @@ class RomLoader:
         """Restart the chip by its watchdog; never fails, because the chip may be gone before its last answer."""
         if self._data is None:
             return
-        self._port.limit(_IDENTITY_TIMEOUT)
-        with suppress(EspDfuError):
-            for register in restart_writes(self._data):
+        for register in restart_writes(self._data):
+            self._port.limit(_RESTART_TIMEOUT)
+            try:
                 self._ask("restart the chip", partial(self._esp.write_reg, *register))
+            except DeviceGoneError:
+                return
+            except EspDfuError:  # the command may have arrived all the same; what is left of old answers must go
+                with suppress(EspDfuError):
+                    self._ask("forget what it received", self._esp.flush_input)
 
     def close(self) -> None:
         """Let go of the board: esptool's objects refer to each other, and would keep its device alive."""
