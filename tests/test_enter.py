@@ -131,6 +131,7 @@ def interrupt() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_bridge_takes_app_to_download_mode_and_back(bench: Make, name: str, bridge: str) -> None:
     made = bench(f"{name}+app=cafe:4000,bridge={bridge}")
+    made.ports.hangs_up = False
     result = made.flash(chip_name=name)
     assert_flashed(made.board.rom.flash.read, small_image(name))
     assert (result.path, result.reset_by, result.came_back) == ("1-1", "en-pulse", "app")
@@ -317,6 +318,7 @@ def test_board_that_is_unplugged_after_it_appeared(bench: Make) -> None:
 @pytest.mark.parametrize("when", [0.05, 0.12, 0.3, 1.0])
 def test_ctrl_c_while_the_board_is_reset(bench: Make, when: float, monkeypatch: pytest.MonkeyPatch) -> None:
     made = bench(f"esp32s3+no-usb,bridge={CP2102}")
+    made.ports.hangs_up = False
     sleep, end = made.clock.sleep, made.clock.monotonic() + when
 
     def stop(seconds: float) -> None:

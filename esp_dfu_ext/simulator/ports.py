@@ -31,6 +31,7 @@ class SimulatedPorts(SerialSystem):
 
     Attributes:
         faults: Why a port cannot be opened, by its name: a `SerialPortError.reason`.
+        hangs_up: The system clears both lines at the close; a user can turn that off.
     """
 
     same_buses = True
@@ -39,6 +40,7 @@ class SimulatedPorts(SerialSystem):
         self._boards = boards
         self._bridges = bridges
         self.faults: dict[str, str] = {}
+        self.hangs_up = True
 
     def list(self) -> list[SerialPort]:
         """See SerialSystem."""
@@ -65,7 +67,8 @@ class SimulatedPorts(SerialSystem):
         if reason:
             raise SerialPortError(f"The serial port {name} cannot be opened ({reason}).", port=name, reason=reason)
         owners: Sequence[Bridge | Board] = [*self._bridges, *self._boards]
-        return SimulatedPort(next(owner for owner in owners if f"tty{owner.path}" == name), baud_rate)
+        owner = next(owner for owner in owners if f"tty{owner.path}" == name)
+        return SimulatedPort(owner, baud_rate, hangs_up=self.hangs_up)
 
 
 def _pid(board: Board) -> int:
@@ -78,12 +81,14 @@ class SimulatedPort:
     Args:
         owner: Whose port it is.
         baud_rate: Bits per second.
+        hangs_up: `close` clears both lines.
     """
 
     cts = False
 
-    def __init__(self, owner: Bridge | Board, baud_rate: int) -> None:
+    def __init__(self, owner: Bridge | Board, baud_rate: int, *, hangs_up: bool = True) -> None:
         self._owner = owner
+        self._hangs_up = hangs_up
         self._address = owner.address
         self._dtr = self._rts = True
         if isinstance(owner, Board):
@@ -131,10 +136,11 @@ class SimulatedPort:
         return data
 
     def close(self) -> None:
-        """Clear both lines."""
-        with suppress(OSError):
-            self._dtr = self._rts = False
-            self._set()
+        """Close the port."""
+        if self._hangs_up:
+            with suppress(OSError):
+                self._dtr = self._rts = False
+                self._set()
 
     def _set(self) -> None:
         if isinstance(self._owner, Bridge):
