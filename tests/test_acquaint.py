@@ -9,28 +9,33 @@ import msgspec
 import pytest
 from esptool.targets import CHIP_DEFS
 
+from esp_dfu_ext import FlashOptions
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import (
     DeviceGoneError,
     DfuSilentError,
     FlashTooSmallError,
+    InterruptedByUserError,
     SecuredBoardError,
     TransferTimeoutError,
 )
-from esp_dfu_ext.events import BoardIdentified, Notice
+from esp_dfu_ext.events import BoardIdentified, Event, Notice, Phase, PhaseStarted
 from esp_dfu_ext.image.esp_image import is_signed
 from esp_dfu_ext.loader import rom_loader
 from esp_dfu_ext.loader.rom_loader import Identity, Security
 from esp_dfu_ext.loader.sync import ANSWER_SIZE, ANSWERS
 from esp_dfu_ext.operations import acquaint
 from esp_dfu_ext.operations.acquaint import boot_problems, check_fits
+from esp_dfu_ext.operations.flash_setup import FlashSetup
+from esp_dfu_ext.operations.gang import Gang
+from esp_dfu_ext.operations.restart import NO_RESET
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.board import Answer, Moment, hang, vanish
 from esp_dfu_ext.simulator.rom import TransferNak
 
-from .kit.archives import CHIP_SIZE, File, content, fill, image_of
+from .kit.archives import CHIP_SIZE, File, checked, content, fill, image_of
 from .kit.boards import Rig, make_rig
-from .kit.chips import NAMES, chip
+from .kit.chips import NAMES, chip, chips
 from .kit.host import DNLOAD
 from .kit.projects import app_description, esp_image
 
@@ -94,6 +99,32 @@ def test_chip_file_turns_loader_off() -> None:
     off = msgspec.structs.replace(target.serial_loader, use=False)
     rig.flash(target=msgspec.structs.replace(target, serial_loader=off))
     assert not fast(rig.board)
+
+
+def test_stop_does_not_wait_for_an_md5_that_never_comes() -> None:
+    rig = make_rig("esp32s3", mode=Mode.DFU)
+    options = FlashOptions(skip_flashed=True, after=NO_RESET)
+    setup = FlashSetup(checked(target=rig.board.target), options, rig.bus, chips(), rig.clock, rig.handle)
+    gang, begun = Gang(setup), 0.0
+
+    def stop(event: Event) -> None:
+        nonlocal begun
+        if isinstance(event, PhaseStarted) and event.phase is Phase.COMPARE:
+            begun = rig.clock.monotonic()
+            rig.board.bulk_in = never  # type: ignore[method-assign]
+            gang.stop()
+
+    rig.on_event = stop
+    outcome = gang.flash("1-1")
+    assert isinstance(outcome.error, InterruptedByUserError)
+    assert "nothing was written" in outcome.error.message
+    assert rig.clock.monotonic() - begun < 1.5
+    assert rig.handles == 0
+
+
+def never(endpoint: int) -> bytes:
+    """A serial port that says nothing any more."""
+    raise TransferNak
 
 
 def test_silent_loader_costs_two_seconds_and_one_notice() -> None:

@@ -95,6 +95,7 @@ class FlashArguments(FlashOptions):
         if self.count is not None and self.count < 1:
             raise UsageError("--count takes a number of boards, 1 or more.")
         for option, given in (
+            ("--mac", self.mac is not None),
             ("--skip-flashed", self.skip_flashed),
             ("--verify", self.verify),
         ):
@@ -124,10 +125,6 @@ class FlashArguments(FlashOptions):
             raise UsageError("--mac selects a board; use it without --path, --serial and --all.")
         if self.watch:
             raise UsageError("--watch flashes any board, so --mac cannot be used with it; use --path.")
-        if self.no_loader:
-            raise UsageError("--mac asks the chip's serial loader, so --no-loader cannot be used with it.")
-        if self.over == "serial":
-            raise UsageError("--mac is about DFU; with --over serial, choose the board with --port.")
 
     def _check_serial(self) -> None:
         if self.port is not None and not self.port:

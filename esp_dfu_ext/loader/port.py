@@ -20,6 +20,7 @@ from ..usb.handle import UsbHandle
 # bInterfaceClass, USB class definitions for communications devices 1.2, tables 14 and 18.
 _COMMUNICATIONS, _DATA = 0x02, 0x0A
 _WRITE_TIMEOUT = 1.0  # seconds for one write, if nobody set another
+_SLICE = 1.0  # seconds of one transfer, after which Ctrl-C is looked at: an MD5 may take a minute, or never end
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class LoaderPort(serial.SerialBase):  # type: ignore[misc]
             left = deadline.left
             if left <= 0:
                 break
-            self._received += self._receive(left)
+            self._received += self._receive(min(left, _SLICE))
+            self._clock.sleep(0.0)  # the flashes of several boards are stopped here
         data = bytes(self._received[:size])
         del self._received[:size]
         return data

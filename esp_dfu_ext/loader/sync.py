@@ -8,10 +8,10 @@ just as well, waits for nothing. Executed ROM code: a block of 64 bytes costs 4.
 from __future__ import annotations
 
 import logging
-from typing import Protocol
 
 from ..clock import Clock, Deadline
 from ..errors import TransferTimeoutError
+from .port import LoaderPort
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,22 +29,7 @@ NEXT_BYTE = 0.25  # seconds after which no other byte comes
 TIMEOUT = 2.0  # seconds for everything, whatever else the device sends
 
 
-class Port(Protocol):
-    """What is needed of a serial port."""
-
-    timeout: float | None
-
-    def limit(self, seconds: float) -> None:
-        """Let everything from now on take `seconds` in all."""
-
-    def read(self, size: int = 1) -> bytes:
-        """Return up to `size` bytes, fewer if the time-out has passed."""
-
-    def write(self, data: bytes) -> int:
-        """Send all of `data`."""
-
-
-def synchronize(port: Port, clock: Clock, timeout: float = TIMEOUT) -> bool:
+def synchronize(port: LoaderPort, clock: Clock, timeout: float = TIMEOUT) -> bool:
     """Send SYNC until the ROM answers, and read all of its answers.
 
     An unread answer would hold the next DFU request for up to 100 ms.
@@ -77,7 +62,7 @@ def synchronize(port: Port, clock: Clock, timeout: float = TIMEOUT) -> bool:
     return False
 
 
-def _read_answers(port: Port, end: Deadline, silence: float) -> bytes:
+def _read_answers(port: LoaderPort, end: Deadline, silence: float) -> bytes:
     """Read the answers to one SYNC, until all have come or the port is silent."""
     received = b""
     while len(received) < ANSWERS * ANSWER_SIZE and end.left > 0:
