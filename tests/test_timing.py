@@ -16,7 +16,7 @@ from .kit.archives import FILES, KIB, File, archive, checked, content, image_of
 from .kit.boards import make_rig, open_board
 from .kit.chips import NAMES, chip
 from .kit.host import DNLOAD, GETSTATUS
-from .kit.loader import SYNC_FRAME, ask, sync
+from .kit.loader import SPI_ATTACH, SPI_FLASH_MD5, SYNC_FRAME, ask, frame, sync, words
 
 # Seconds per DFU_DNLOAD and per DFU_GETSTATUS: in the ROM's first loop, and after a SYNC on its serial port (executed).
 LOOPS = {
@@ -67,6 +67,17 @@ def test_each_byte_of_a_serial_answer_takes_1_ms() -> None:
     started = board.clock.monotonic()
     ask(board, SYNC_FRAME)
     assert board.clock.monotonic() - started == pytest.approx(0.112)
+
+
+@pytest.mark.parametrize("size", [64 * KIB, 1024 * KIB])
+def test_md5_of_the_serial_loader_takes_time(size: int) -> None:
+    board = _board()
+    sync(board)
+    ask(board, frame(SPI_ATTACH, words(0, 0)))
+    started = board.clock.monotonic()
+    answer = ask(board, frame(SPI_FLASH_MD5, words(0, size, 0, 0)))
+    assert len(bytes.fromhex(answer)) == 46  # though the ROM drops what is not read within 0.1 s
+    assert board.clock.monotonic() - started == pytest.approx(0.53 * size / 2**20 + 46 * 0.001, rel=0.01)
 
 
 @pytest.mark.parametrize(("size", "sectors", "blocks"), [(4096, 1, 0), (196608, 32, 1), (524288, 32, 6)])

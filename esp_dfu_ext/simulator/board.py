@@ -358,6 +358,8 @@ class Board:
             self._time.begin()
             rom.bulk_out(endpoint, data, self.clock.monotonic())
             self._spend(0.0)
+            if rom.loader is not None:
+                rom.loader.finish(self.clock.monotonic())
             return b""
 
         self._answer(Moment.SERIAL_OUT, answer)

@@ -178,6 +178,7 @@ class Commands:
     def _flash_md5(self, argument: bytes, checksum: int) -> None:
         address, size = self._words(2)
         digest = hashlib.md5(self._read_flash(address, size), usedforsecurity=False)
+        self._flash.work.verified += size
         self._body[:_MD5_TEXT] = digest.hexdigest().encode()
         self._reason = 0
 

@@ -51,6 +51,7 @@ class SerialLoader:
         self._decoder = Decoder()
         self._answers = bytearray()
         self._since = 0.0  # when the ROM began to wait for the host
+        self._is_new = False  # and it may still be working for that answer
 
     def set_line_state(self, state: int) -> bool:
         """Take SET_CONTROL_LINE_STATE; return True if the ROM resets the chip now.
@@ -82,6 +83,11 @@ class SerialLoader:
             if self.commands.left:
                 return
 
+    def finish(self, now: float) -> None:
+        """Offer the answer at the time `now`, at which the work for it is done."""
+        if self._is_new:
+            self._since, self._is_new = now, False
+
     def _is_lost(self) -> bool:
         """Return True for the share of transfers that the first loop of some ROMs throws away; the first is lost."""
         self._seen += 1
@@ -101,6 +107,7 @@ class SerialLoader:
             return  # the ROM does not wait a second time
         if not self._answers:
             self._since = now
+            self._is_new = True
         self._answers += b"".join(map(encode, answers)) + tail
 
     def _drop_unread(self, now: float) -> bool:
