@@ -5,8 +5,9 @@ Operations call an event sink and never print. The events of one flashed board c
     Waiting*  DeviceFound?  (PhaseStarted Progress* PhaseFinished)*  (Flashed | Failed)  BoardLeft?
 
 A second `DeviceFound` comes within the phase ``detach`` if the board ran an app (`DeviceFound.app`): it is the ROM's.
-`BoardIdentified` comes between two phases, before the download, from boards whose serial loader answers, and
-`PartsSkipped` after the comparison, if flash memory holds something of the image.
+With a serial port that the user named, the phase ``enter`` comes before `DeviceFound`, because only then the board is
+known; its path is the name of that port. `BoardIdentified` comes between two phases, before the download, from boards
+whose serial loader answers, and `PartsSkipped` after the comparison, if flash memory holds something of the image.
 Phases come in the order of `Phase`; phases that are not needed are left out. A ``restart`` or ``strict-restart`` notice
 ends the phase that is running, and the download phase starts again. Any other notice may come at any point. An
 operation on one board raises its error; an operation on several boards reports each error as `Failed`. Only a watch

@@ -14,11 +14,13 @@ import pytest
 
 from esp_dfu_ext import Flasher, FlashOptions, FlashResult, build
 from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.doctor.advice import ESP_DFU, advice_for
 from esp_dfu_ext.errors import (
     DeviceGoneError,
     DeviceNotFoundError,
     EspDfuError,
     InterruptedByUserError,
+    NoDfuModeError,
     NoDownloadModeError,
     NoSerialPortError,
     OtherChipError,
@@ -33,6 +35,7 @@ from esp_dfu_ext.events import Event, Notice, Phase, PhaseFinished, PhaseStarted
 from esp_dfu_ext.loader.lines import SerialLines
 from esp_dfu_ext.operations.restart import HARD_RESET, NO_RESET, WATCHDOG_RESET
 from esp_dfu_ext.simulator import Board, Simulation, simulate_text
+from esp_dfu_ext.simulator.apps import DTR, RTS, SET_CONTROL_LINE_STATE
 from esp_dfu_ext.simulator.bridge import Bridge
 from esp_dfu_ext.simulator.ports import SimulatedPort, SimulatedPorts
 from esp_dfu_ext.simulator.sample import write_sample_project
@@ -362,6 +365,18 @@ def test_dfu_interface_of_an_app_is_asked_because_its_port_is_named(bench: Make,
 def test_port_of_a_device_on_another_usb_port_is_refused(bench: Make) -> None:
     made = bench("esp32s3+app,esp32s3+app")
     made.fails(UsageError, "tty1-1 is that of the device on port 1-1, not of one on port 1-2", "tty1-1", path="1-2")
+
+
+@pytest.mark.parametrize("port", [None, "tty1-1"])
+def test_chip_that_lines_took_from_a_console_app_is_deaf(bench: Make, port: str | None) -> None:
+    made = bench("esp32s3+app")
+    for lines in (RTS | DTR, DTR):  # as esptool does it on that port
+        made.board.control(0x21, SET_CONTROL_LINE_STATE, lines, b"", 0)
+    made.clock.sleep(1)
+    error = made.fails(NoDfuModeError, "it never left the bus, and did not answer the request", port)
+    advice = advice_for(error, ESP_DFU, chip())
+    assert any("hold BOOT" in line for line in advice)
+    assert "reset the chip through the serial port of its app" in advice[0]
 
 
 def test_app_is_touched_at_1200_baud(bench: Make) -> None:

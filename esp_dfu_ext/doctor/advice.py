@@ -306,7 +306,7 @@ ADVICE: Mapping[str, _Advise] = {
         board.download_mode(c.target),
         "In a virtual machine or container, pass the whole port through: the board comes back as a new device.",
     ],
-    "no-dfu-mode": _download_mode,
+    "no-dfu-mode": lambda c: [*board.taken_by_lines(c.target, c.data.get("seen")), *_download_mode(c)],
     "no-handover": _no_handover,
     "other-board": _LIST_BOARDS,
     "dfu-status": lambda c: [board.status(c.data["status"], c.names.build, c.names.flash)],

@@ -144,6 +144,16 @@ def not_in_download_mode(target: Target | None, facts: Mapping[str, Any], flash:
     return [*lines, *cable(target), download_mode(target), f"Then flash without a reset: {again}"]
 
 
+def taken_by_lines(target: Target | None, seen: str | None) -> list[str]:
+    """Return why a chip whose app may have had the ROM's console ignores DFU_DETACH; `seen` as in `NoDfuModeError`."""
+    if target is None or not target.usb.rom_console or seen != "run-time":
+        return []
+    return [
+        "If another program, such as a serial monitor or esptool, reset the chip through the serial port of its app, it "
+        "does not answer on USB until RESET is pressed."
+    ]
+
+
 def serial_loader(target: Target | None, reason: str, flash: str) -> list[str]:
     """Return what to do about a serial loader that failed; `reason` as in `SerialLoaderError`."""
     if reason == "md5":
