@@ -149,8 +149,8 @@ def taken_by_lines(target: Target | None, seen: str | None) -> list[str]:
     if target is None or not target.usb.rom_console or seen != "run-time":
         return []
     return [
-        "If another program, such as a serial monitor or esptool, reset the chip through the serial port of its app, it "
-        "does not answer on USB until RESET is pressed."
+        "If another program, such as a serial monitor or esptool, reset the chip through the serial port of its app, "
+        "it does not answer on USB until RESET is pressed."
     ]
 
 
