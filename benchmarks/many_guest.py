@@ -51,7 +51,8 @@ def measure(path: Path, mode: Mode, count: int, transfer_time: float) -> None:
         for board in made:
             board.rom.restart(mode)
             hub.add(board, board.path)
-        command = [sys.executable, "-m", "esp_dfu_ext", "flash", "--all", "--quiet", "--after", "no-reset", str(path)]
+        options = ["--all", "--quiet", "--after", "no-reset", "--no-loader"]
+        command = [sys.executable, "-m", "esp_dfu_ext", "flash", *options, str(path)]
         started, memory, threads = time.monotonic(), 0, 0
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         while process.poll() is None:

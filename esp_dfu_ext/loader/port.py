@@ -20,7 +20,7 @@ from ..usb.handle import UsbHandle
 # bInterfaceClass, USB class definitions for communications devices 1.2, tables 14 and 18.
 _COMMUNICATIONS, _DATA = 0x02, 0x0A
 _WRITE_TIMEOUT = 1.0  # seconds for one write, if nobody set another
-_SLICE = 1.0  # seconds of one transfer, after which Ctrl-C is looked at: an MD5 may take a minute, or never end
+_SLICE = 0.25  # seconds of one transfer, after which Ctrl-C is looked at: an MD5 may take a minute, or never end
 
 
 @dataclass(frozen=True)
