@@ -128,8 +128,8 @@ class _BoardFlash:
             with open_interface(interface, clock=self._clock, patience=patience) as handle:
                 device = DfuDevice(handle)
                 with self._giving_back(handle, interface):
-                    self._skip_known(serial, skip)
                     self._meet(handle, interface, serial)
+                    self._skip_known(serial, skip)  # a board whose app handed over; its loader can restart it now
                     refuse_other_board(selector.mac, known_mac(self._target, serial, self._identity), self._path)
                     if self._mac in skip:
                         raise BoardSkipped(None, self._mac)
