@@ -14,6 +14,7 @@ import pytest
 
 from esp_dfu_ext import Flasher, FlashOptions, FlashResult, build
 from esp_dfu_ext.clock import VirtualClock
+from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.doctor.advice import ESP_DFU, advice_for
 from esp_dfu_ext.errors import (
     DeviceGoneError,
@@ -47,6 +48,7 @@ from .kit.archives import checked, small_image
 from .kit.boards import assert_flashed
 from .kit.chips import NAMES, chip, chips
 from .kit.commands import run
+from .kit.files import edit_json
 
 CP2102, CH340 = "10c4:ea60", "1a86:7523"
 
@@ -496,3 +498,30 @@ def sample_project(tmp_path: Path) -> Path:
 def test_contradictions(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], text: str) -> None:
     assert run("flash", "dfu.bin", *words) == 64
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "words", "resets"),
+    [
+        ("default_reset", (), True),
+        ("no_reset", (), False),
+        ("no-reset-no-sync", (), False),
+        ("no_reset", ("--before", "default_reset"), True),
+        ("default-reset", ("--before", "no-reset"), False),
+    ],
+)
+def test_project_says_whether_the_board_is_reset(
+    sample_project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    setting: str,
+    words: tuple[str, ...],
+    resets: bool,
+) -> None:
+    edit_json(sample_project / "build" / "flasher_args.json", extra_esptool_args={"before": setting})
+    clock = VirtualClock()
+    monkeypatch.setattr(time, "sleep", clock.sleep)
+    monkeypatch.setattr("esp_dfu_ext.commands.session.this_host", lambda: Host(clock))
+    monkeypatch.setenv("ESP_DFU_SIMULATE", f"esp32s3,bridge={CP2102}")
+    assert run("flash", sample_project / "build" / "dfu.bin", "--port", "tty1-2", *words) == 0
+    assert ("Resetting the board on serial port tty1-2 into download mode" in capsys.readouterr().out) == resets
