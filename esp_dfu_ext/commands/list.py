@@ -81,7 +81,7 @@ def _identity(board: BoardInfo) -> str:
 def _table(console: Console, boards: Sequence[ListedDevice], asked: Mapping[str, BoardInfo]) -> None:
     if asked:
         rows = [_probed_row(board) for board in asked.values()]
-        console.table(["Port", "Chip", "Mode", "MAC address", "Flash size"], rows)
+        console.table(["Port", "Chip", "Mode", "MAC address", "Flash"], rows)
         return
     rows = [
         (listed.device.path, listed.target.chip, str(listed.interfaces[0].mode), _serial(listed))
