@@ -188,6 +188,21 @@ def test_slow_en_needs_the_longer_try(bench: Make, monkeypatch: pytest.MonkeyPat
     assert made.clock.monotonic() - before < 6
 
 
+class OneAddress(list[int]):
+    """A host that gives a device the address that it had before, as some do."""
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Keep the first address."""
+
+
+def test_board_that_comes_back_with_the_same_address_has_appeared(bench: Make) -> None:
+    made = bench(f"esp32s3,bridge={CP2102}")
+    made.board._bus_addresses = OneAddress([made.board.address])
+    before = made.board.address
+    assert made.flash(after=NO_RESET).path == "1-1"
+    assert made.board.address == before
+
+
 def test_serial_number_and_mac_address_are_compared(bench: Make) -> None:
     assert bench(f"esp32s3,bridge={CP2102}").flash(serial="7C:DF:A1:00:00:01").serial == "7c:df:a1:00:00:01"
     assert bench(f"esp32s2,bridge={CP2102}").flash(chip_name="esp32s2", mac="7c:df:a1:00:00:01").mac is not None
@@ -248,7 +263,9 @@ def test_no_dfu_appears(
 
 def test_strap_that_stays_high_starts_the_app_again(bench: Make) -> None:
     made = bench(f"esp32s3+app=cafe:4000+no-strap,bridge={CP2102}")
+    before = made.clock.monotonic()
     error = made.fails(NoDownloadModeError, "after the reset through tty1-2")
+    assert made.clock.monotonic() - before < 2  # the chip has said that it is of no use to wait
     assert (error.boot_mode, error.changed) == ("app", True)
     assert any(note.startswith("Left port 1-1: cafe:4000") for note in error.notes)
 
@@ -385,6 +402,7 @@ def test_app_is_touched_at_1200_baud(bench: Make) -> None:
     made = bench("esp32s3+touch=2341:0070,esp32s3+touch=2341:0070")
     result = made.flash("tty1-2")
     assert (result.path, result.reset_by, result.came_back) == ("1-2", "watchdog", "app")
+    assert not [event for event in made.events if isinstance(event, Notice)]  # its port is not taken for a bridge's
 
 
 class JtagPorts(SimulatedPorts):
