@@ -91,7 +91,7 @@ CASES = [
     Case("-w -D IMAGE", "esp32s3+dfu", "0; flashed 1-1"),
     Case(
         "-R -D IMAGE",
-        "esp32s3+dfu",
+        "esp32s3+dfu+held",
         "251; flashed 1-1, 1-1 in run-time mode",
         "0; flashed 1-1, 1-1 in run-time mode",
         "dfu-util's exit code comes from libusb here: the chip restarts during the reset.",

@@ -304,7 +304,7 @@ def test_list_shows_board_without_access() -> None:
 
 def test_second_flash_is_device_busy_and_does_no_harm(builds: dict[str, Path]) -> None:
     with UmockdevBench("esp32s3+dfu+slow") as bench:
-        first = bench.start(*ESP_DFU, "flash", "-q", builds["esp32s3"] / "dfu.bin")
+        first = bench.start(*ESP_DFU, "flash", "-q", "--no-loader", builds["esp32s3"] / "dfu.bin")
         bench.wait_for(lambda: bench.state("1-1")[3] == "dfuDNLOAD-IDLE")
         second = flash(bench, builds["esp32s3"])
         assert bench.state("1-1")[3] == "dfuDNLOAD-IDLE"
