@@ -12,7 +12,7 @@ import pytest
 
 from esp_dfu_ext import Flasher, FlashOptions, build
 from esp_dfu_ext.dfu.discovery import Selector, find_boards, select
-from esp_dfu_ext.dfu.spec import Mode, Request
+from esp_dfu_ext.dfu.spec import FunctionalDescriptor, Mode, Request
 from esp_dfu_ext.errors import (
     AccessDeniedError,
     AppRunningError,
@@ -161,6 +161,18 @@ def test_app_of_another_vendor_is_asked_only_by_its_path() -> None:
         assert "if --path names it" in " ".join(caught.value.notes)
     assert rig.dfu(DETACH) == []
     assert rig.flash(path="1-1", after=HARD_RESET).came_back == "app"
+
+
+def test_only_the_named_app_of_another_vendor_is_found() -> None:
+    rig = app_rig("esp32s3", "esp32s3", ids=FOREIGN)
+    assert [app.path for app in find_boards(rig.bus, chip(), chips(), apps=True, paths=("1-2",))] == ["1-2"]
+
+
+def test_what_an_app_says_of_downloads_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its interface is there to be left, so bitCanDnload may be 0."""
+    own = FunctionalDescriptor(attributes=0x0C, detach_timeout=1000, transfer_size=64, bcd_dfu=0x0101)
+    monkeypatch.setattr("esp_dfu_ext.simulator.apps._DFU_FUNCTIONAL", own)
+    assert app_rig().flash().status == "OK"
 
 
 @pytest.mark.parametrize("path", [None, "1-1"])
@@ -392,6 +404,9 @@ class Line:
     def _take(self, outcome: FlashOutcome, so_far: WatchResult) -> None:
         self.verdicts.append((outcome.path, outcome.mac, "PASS" if outcome.error is None else outcome.error.code))
 
+    def count(self, kind: type[Event]) -> int:
+        return sum(isinstance(event, kind) for event in self.events)
+
     @property
     def detached(self) -> int:
         """Apps that were asked."""
@@ -434,22 +449,38 @@ def test_flashed_board_that_is_plugged_in_again_runs_its_app(serial: str, asked:
     assert board.present
 
 
-class SlowApp(DfuApp):
-    """Uses USB only 8 s after a restart."""
-
-
-def test_watch_leaves_an_app_alone_that_comes_back_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reset_button_of_a_flashed_board_is_no_reason_to_ask_its_app() -> None:
     line = Line()
-    board = line.board(SlowApp(*APP, "123456"))
+    board = line.board(DfuApp(*APP, "123456"))
+    line.rig.clock.at(30, lambda: board.reset(rtc=True))  # type: ignore[attr-defined]
+    result = line.watch(end=60)
+    assert (result.passed, line.detached, line.count(AlreadyFlashed)) == (1, 1, 0)
+    assert board.address > 3
+
+
+def come_back_late(board: Board, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the board's app use USB only some time after a restart."""
     reset = board.reset
 
     def late(*, rtc: bool, mode: Mode = Mode.RUN_TIME) -> None:
         reset(rtc=rtc, mode=mode)
         if not board.rom.force_download:
             (_, action), *_ = board._schedule
-            board._schedule = [(board.clock.monotonic() + 8.0, action)]
+            board._schedule = [(board.clock.monotonic() + seconds, action)]
 
     monkeypatch.setattr(board, "reset", late)
+
+
+def test_app_that_needs_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = app_rig()
+    come_back_late(rig.board, 4.0, monkeypatch)
+    assert rig.flash(after=HARD_RESET).came_back == "app"
+
+
+def test_watch_leaves_an_app_alone_that_comes_back_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Line()
+    board = line.board(DfuApp(*APP, "123456"))
+    come_back_late(board, 8.0, monkeypatch)
     result = line.watch(end=400)
     assert (result.passed, result.failed) == (1, 0)
     assert line.detached <= 3

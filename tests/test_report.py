@@ -409,6 +409,20 @@ def test_line_and_name_of_file_are_on_disk_before_result_is_shown(
         assert synced[-1] == (report.stat().st_ino, report.stat().st_size)
 
 
+def test_time_of_board_begins_with_its_app(dfu_bin: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.jsonl"
+    clock = VirtualClock()
+    with Report(report) as opened:
+        recorder = Recorder(opened, load_image(dfu_bin), False, clock)
+        for _ in range(2):
+            recorder(DeviceFound("1-2", "run-time", "app's", "303a:4001"))
+            clock.sleep(3.0)
+            recorder(DeviceFound("1-2", "DFU", "aa"))
+            clock.sleep(1.0)
+            recorder(Failed("1-2", "usb-io", "It broke."))
+    assert [(line.serial, line.seconds) for line in lines(report)] == [("aa", 4.0)] * 2
+
+
 def test_next_board_on_port_has_its_own_line(dfu_bin: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"
     clock = VirtualClock()
