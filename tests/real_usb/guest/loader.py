@@ -115,7 +115,7 @@ def test_fast_loop_through_the_kernels_own_tty(
     wait_for_tty()
     for number in range(flashes):  # from run-time mode, and then with the chip in its fast loop already
         trace = tmp_path / f"trace{number}"
-        words = ["flash", "--verify", "--trace", str(trace), str(image.path)]
+        words = ["flash", "--verify", "--after", "no-reset", "--trace", str(trace), str(image.path)]
         result = run(sys.executable, "-c", setup + CLI, *words)
         lines = trace.read_text().splitlines()
         print(result, *(line for line in lines if "serial" in line), sep="\n")
