@@ -145,7 +145,12 @@ def _run(
             project_dir = project_dir_of(build_dir)
         if dfu_bin is not None:
             project_dir = project_dir_of_image(dfu_bin)
-    names = replace(ESP_DFU, again=_as_typed())
+    word = click.get_current_context().info_name
+    names = replace(
+        ESP_DFU,
+        again=_as_typed() if word in ("build", "flash") else "",
+        this=_as_typed() if word in ("inspect", "verify", "reset") else "",
+    )
     session = open_session(names, project_dir, {} if chosen is None else chosen, json_lines=json_lines)
     try:
         code = session.run(command)
@@ -159,10 +164,8 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 def _as_typed() -> str:
-    """Return the command line of a `build` or `flash` that runs, for advice to add to; empty for other commands."""
+    """Return the command line that runs, for advice to add to."""
     context = click.get_current_context()
-    if context.info_name not in ("build", "flash"):
-        return ""
     arguments, options = [], []
     for parameter in context.command.params:
         name = parameter.name or ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import OutputError, ProjectError
 from ..files import read_small, replace_file
 from ..paths import EXTRA_ACTIONS, extra_actions_folders, extra_actions_path
+from ..units import quoted
 from .session import Session
 
 FILE_NAME = "idf_ext.py"
@@ -74,7 +75,9 @@ def enable(session: Session, project_dir: Path) -> int:
         console.result(f"Added the dfu actions to the end of {file}; your own actions stay.")
     else:
         console.result(f"Wrote {file}.")
-    console.info("Try it there: idf.py dfu-list. ESP-IDF 6.0 and later do not need this file, but it does no harm.")
+    console.info("ESP-IDF 6.0 and later do not need this file, but it does no harm.")
+    here = project_dir.resolve() == Path.cwd()
+    console.info("Try it", command=quoted(["idf.py", *([] if here else ["-C", str(project_dir)]), "dfu-list"]))
     return 0
 
 

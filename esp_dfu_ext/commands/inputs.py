@@ -113,6 +113,8 @@ def _is_dfu_image(path: Path) -> bool:
 def name_input(session: Session, verb: str, what: Sequence[Path]) -> None:
     """Use this input in the commands of advice; `verb` is the command that was typed."""
     words = quoted(list(map(str, what)))
-    this = session.names.again or f"esp-dfu {verb} {words}"
+    if len(what) == 1:
+        session.name_project(what[0])
+    this = session.names.again or session.names.this or f"esp-dfu {verb} {words}"
     flash = this if verb == "flash" else session.names.flash
     session.names = replace(session.names, this=this, build=f"esp-dfu build {words}", flash=flash)

@@ -14,7 +14,6 @@ from ..clock import Clock
 from ..doctor.advice import CommandNames, advice_for
 from ..errors import EspDfuError, InterruptedByUserError, OutputError, TargetFileError, UsageError
 from ..events import Event, Notice
-from ..inputs.esp_idf import FLASHER_ARGS
 from ..linux.machine import Machine
 from ..target import Target, load_targets
 from ..ui.console import Console
@@ -93,9 +92,20 @@ class Session:
 
     def name_image(self, dfu_bin: Path) -> None:
         """Use this image in the commands of advice."""
+        from ..inputs.folders import has_build
+
         folder = dfu_bin.parent
-        known = os.path.isfile(folder / FLASHER_ARGS)  # noqa: PTH113 (Path raises if there is no permission)
-        self.names = self.names.for_image(str(dfu_bin), str(folder) if known else "BUILD_DIR")
+        self.name_project(folder)
+        self.names = self.names.for_image(str(dfu_bin), str(folder) if has_build(folder) else None)
+
+    def name_project(self, folder: Path) -> None:
+        """Use the ESP-IDF project in a folder, or whose build folder it is, in the commands of idf.py in advice."""
+        if self.names.list.startswith("idf.py"):
+            return  # it names the project itself
+        for project, build_dir in ((folder, folder / "build"), (folder.parent, folder)):
+            if os.path.isfile(project / "CMakeLists.txt"):  # noqa: PTH113 (Path raises if there is no permission)
+                self.names = self.names.in_project(str(project), str(build_dir))
+                return
 
     def targets(self, on_broken: Callable[[TargetFileError], None] | None = None) -> list[Target]:
         """Return all known chips; a broken YAML file of another chip is only a warning."""

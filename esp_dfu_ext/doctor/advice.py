@@ -32,7 +32,8 @@ class CommandNames:
         flash: Flashes dfu.bin; while it runs, with all options that were typed.
         set_target: Chooses the chip of a project.
         compile: Builds a project.
-        this: The one that runs, with its input and all options that were typed; empty in idf.py.
+        this: The one that runs, with its input and all options that were typed; empty in idf.py, and where nothing
+            follows from it.
         again: Makes or flashes dfu.bin with all options that were typed; empty while another command runs.
     """
 
@@ -44,19 +45,30 @@ class CommandNames:
     this: str = ""
     again: str = ""
 
-    def for_image(self, dfu_bin: str, build_dir: str = "BUILD_DIR") -> CommandNames:
-        """Return the same commands for this image, and for its build folder if that is known."""
+    def for_image(self, dfu_bin: str, build_dir: str | None = None) -> CommandNames:
+        """Return the same commands for this image, and for its build folder; without one, `build` shows what it takes.
+
+        Args:
+            dfu_bin: Path of the image.
+            build_dir: Build folder, None if it is not known.
+        """
         flash = self.flash.replace("DFU.BIN", quoted([dfu_bin]))
-        return replace(self, flash=flash, build=self.build.replace("BUILD_DIR", quoted([build_dir])))
+        folder = _UNKNOWN if build_dir is None else quoted([build_dir])
+        return replace(self, flash=flash, build=self.build.replace("BUILD_DIR", folder))
+
+    def idf_py(self, action: str) -> str:
+        """Return the command for an action of idf.py in the project."""
+        return f"{self.compile.rpartition(' ')[0]} {action}"
 
     def in_project(self, project_dir: str, build_dir: str) -> CommandNames:
-        """Return the same commands of idf.py for a project in another folder than the current one."""
+        """Return the same commands, those of idf.py for a project in another folder than the current one."""
         here, project, build = map(os.path.realpath, (".", project_dir, build_dir))
         other = [] if project == here else ["-C", _from(here, project)]
         if build != os.path.join(project, "build"):  # noqa: PTH118
             other += ["-B", _from(here, build)]
         idf_py = quoted(["idf.py", *other])
-        changed = {name: f"{idf_py} {getattr(self, name).partition(' ')[2]}" for name in _OF_PROJECT}
+        before = {name: getattr(self, name) for name in _OF_PROJECT}
+        changed = {name: text.replace("idf.py", idf_py, 1) for name, text in before.items() if text.startswith("idf.py")}
         return replace(self, **changed)
 
 
@@ -65,6 +77,7 @@ def _from(folder: str, path: str) -> str:
     return os.path.relpath(path, folder) if path.startswith(os.path.join(folder, "")) else path  # noqa: PTH118
 
 
+_UNKNOWN = "--help"  # in place of a build folder
 _OF_PROJECT = ("build", "flash", "set_target", "compile")
 IDF_PY = CommandNames("idf.py dfu", "idf.py dfu-list", "idf.py dfu-flash", "idf.py set-target", "idf.py build")
 ESP_DFU = CommandNames(
@@ -213,7 +226,11 @@ def _input_missing(c: Context) -> list[str]:
     if reason == "missing":
         if role == "build folder":
             return ["Check its name.", f"If it is right, build the project first: {c.names.compile}"]
-        return [f"Create it: {c.names.build}"] if role == "dfu.bin" else [f"Build the project first: {c.names.compile}"]
+        if role != "dfu.bin":
+            return [f"Build the project first: {c.names.compile}"]
+        if c.names.build.endswith(_UNKNOWN):
+            return ["Check its name.", f"If it has not been built yet: {c.names.build}"]
+        return [f"Create it: {c.names.build}"]
     if reason == "no-file" and role == "dfu.bin":
         return ["Give the file itself, such as build/dfu.bin."]
     return ["Give a folder, such as build."] if reason == "no-file" and role == "build folder" else []
@@ -222,6 +239,13 @@ def _input_missing(c: Context) -> list[str]:
 def _typed(c: Context) -> str:
     """Return the command that runs, with its options if they are known; empty for one of idf.py."""
     return c.names.again or c.names.this
+
+
+def _several_devices(c: Context) -> list[str]:
+    """Return how to choose a board; a command that only looks at one is never answered with a flash."""
+    reads = c.names.this and not c.names.again
+    lines = [f"Choose one, for example: {c.names.this if reads else c.names.flash} --path {c.data['paths'][0]}"]
+    return lines if reads else [*lines, f"Or flash all of them: {_without(c.names.flash, ['--port'])} --all"]
 
 
 _OF_LOADER = ("--skip-flashed", "--verify", "--mac")  # options that ask the chip's serial loader
@@ -285,10 +309,7 @@ ADVICE: Mapping[str, _Advise] = {
     "other-path": _LIST_BOARDS,
     "other-serial": _LIST_BOARDS,
     "other-mac": _text("Show the boards with their MAC addresses: esp-dfu info"),
-    "several-devices": lambda c: [
-        f"Choose one, for example: {c.names.flash} --path {c.data['paths'][0]}",
-        f"Or flash all of them: {_without(c.names.flash, ['--port'])} --all",
-    ],
+    "several-devices": _several_devices,
     # A board that cannot be used.
     "no-permission": lambda c: machine.access(),
     "no-driver": lambda c: [board.driver(c.target)],
@@ -379,13 +400,16 @@ ADVICE: Mapping[str, _Advise] = {
     # Project and image.
     "input-missing": _input_missing,
     "no-target": lambda c: inputs.name_chip(_typed(c), c.names.set_target),
-    "no-flash-size": lambda c: inputs.name_flash_size(_typed(c)),
+    "no-flash-size": lambda c: inputs.name_flash_size(_typed(c), c.names.idf_py("menuconfig")),
     "no-build": lambda c: inputs.find_build(_typed(c), c.data),
     "wrong-input": lambda c: inputs.instead(_typed(c), c.data),
-    "build-file": lambda c: inputs.build_again(c.data.get("tool", "")),
+    "build-file": lambda c: inputs.build_again(c.data.get("tool", ""), c.names.idf_py("reconfigure")),
     "outside-project": lambda c: inputs.allow_outside(_typed(c)),
-    "target-not-supported": lambda c: inputs.other_chip(c.data),
-    "layout": _text("Change the addresses in the partition table, or the size of the flash memory: idf.py menuconfig"),
+    "target-not-supported": lambda c: inputs.other_chip(c.data, c.names.idf_py("flash")),
+    "layout": lambda c: [
+        "Change the addresses in the partition table, or the size of the flash memory: "
+        f"{c.names.idf_py('menuconfig')}"
+    ],
     "firmware": lambda c: [
         f"If the project is for another chip (this empties its build folder): {c.names.set_target} CHIP",
         f"If one is damaged: {c.names.compile}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ def name_chip(this: str, set_target: str) -> list[str]:
     return [f"Choose the chip (this empties the build folder): {set_target} CHIP"]
 
 
-def name_flash_size(this: str) -> list[str]:
+def name_flash_size(this: str, menuconfig: str) -> list[str]:
     """Advise to name the size of the flash memory."""
-    return [f"Name the size: {this} --flash-size 4MB" if this else "Choose the size: idf.py menuconfig"]
+    return [f"Name the size: {this} --flash-size 4MB" if this else f"Choose the size: {menuconfig}"]
 
 
 def allow_outside(this: str) -> list[str]:
@@ -29,11 +30,11 @@ def allow_outside(this: str) -> list[str]:
     return [f"Anyone who gets dfu.bin could read these files. If they belong in it: {command}"]
 
 
-def build_again(tool: str) -> list[str]:
+def build_again(tool: str, reconfigure: str) -> list[str]:
     """Advise to generate the files of a build again."""
     if tool == "platformio":
         return ["Generate it again: pio run -t idedata"]
-    return ["Generate it again: idf.py reconfigure"] if tool == "esp-idf" else ["Build the project again."]
+    return [f"Generate it again: {reconfigure}"] if tool == "esp-idf" else ["Build the project again."]
 
 
 def find_build(this: str, data: Mapping[str, Any]) -> list[str]:
@@ -41,7 +42,10 @@ def find_build(this: str, data: Mapping[str, Any]) -> list[str]:
     builds, folder = data.get("builds", ()), shlex.quote(str(data["path"]))
     verb = " ".join(this.split()[:2]) or "esp-dfu build"
     if builds:
-        return [f"Choose one: {verb} {shlex.quote(str(build))}" for build in builds[:_MOST_BUILDS]]
+        chosen = [shlex.quote(str(build)) for build in builds[:_MOST_BUILDS]]
+        if folder in shlex.split(this):  # keep the options
+            return [f"Choose one: {this.replace(folder, build, 1)}" for build in chosen]
+        return [f"Choose one: {verb} {build}" for build in chosen]
     if data["tool"] == "platformio":
         return [f"Build it first: pio run -d {folder}"]
     if data["tool"] == "arduino":
@@ -50,12 +54,12 @@ def find_build(this: str, data: Mapping[str, Any]) -> list[str]:
     return [_HELP]
 
 
-def other_chip(data: Mapping[str, Any]) -> list[str]:
+def other_chip(data: Mapping[str, Any], flash: str) -> list[str]:
     """Advise what to do with a chip without USB DFU, or with a name that is no chip."""
     supported = f"Chips with USB DFU: {', '.join(data.get('supported', ()))}."
     if data.get("meant"):
         return [f"Did you mean {data['meant']}?", supported]
-    return ["Flash it over its serial port: idf.py flash", supported]
+    return [f"Flash it over its serial port: {flash}", supported]
 
 
 def instead(this: str, data: Mapping[str, Any]) -> list[str]:
@@ -71,7 +75,8 @@ def instead(this: str, data: Mapping[str, Any]) -> list[str]:
         which = "" if data["places"] else " (ESP-IDF puts the app at 0x10000)"
         return [*lines, f"{'Or say' if lines else 'Say'} where it goes{which}: {placed} --at {shlex.quote(place)}"]
     if kind == "elf":
-        return lines or [f"Make an app of it: esptool --chip CHIP elf2image {path}"]
+        esptool = f"{shlex.quote(sys.executable or 'python')} -m esptool"  # its own name depends on its version
+        return lines or [f"Make an app of it: {esptool} --chip CHIP elf2image {path}"]
     if kind == "uf2":
         return ["Copy it to the board's drive, or use the .bin of the same release."]
     if kind in ("bootloader", "table"):

@@ -8,7 +8,7 @@ import os
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -168,7 +168,7 @@ def _problem(data: bytes, chip_id: int | None) -> str:
     try:
         image = reader(io.BytesIO(data))
     except (FatalError, RuntimeError) as error:
-        return str(error)
+        return _said(error)
     except (struct.error, TypeError):  # esptool reads headers and checksum without looking for the end of the file
         return "it ends too early"
     checksum = ESPLoader.ESP_CHECKSUM_MAGIC
@@ -179,6 +179,14 @@ def _problem(data: bytes, chip_id: int | None) -> str:
     if image.append_digest and image.stored_digest != image.calc_digest:
         return "the SHA-256 at its end does not match its content"
     return ""
+
+
+def _said(error: Exception) -> str:
+    """Return the message of one of esptool's errors, some of which hold a format and its values."""
+    text, *values = error.args or ("",)
+    with suppress(TypeError, ValueError):
+        return str(text % tuple(values) if values else text).rstrip(".")
+    return str(error).rstrip(".")
 
 
 def xor_of(data: bytes) -> int:

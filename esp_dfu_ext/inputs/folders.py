@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from ..errors import InputMissingError, NoBuildError
+from ..errors import EspDfuError, InputMissingError, NoBuildError
 from ..image.plan import FlashPlan
 from ..target import Target
 from . import arduino, zephyr
@@ -58,6 +59,17 @@ def read_folder(
         text = f"{folder} is {what} that has not been built, or was built elsewhere."
         raise NoBuildError(text, path=folder, tool=tool)
     raise NoBuildError(f"{folder} has no build of ESP-IDF, Arduino, PlatformIO or Zephyr.", path=folder)
+
+
+def has_build(folder: Path) -> bool:
+    """Return whether a folder looks like a build that `read_folder` reads; never fails."""
+    with suppress(EspDfuError, OSError):
+        return (
+            any(has_file(folder / name) for name in (FLASHER_ARGS, FLASH_ARGS))
+            or arduino.has_build(folder)
+            or zephyr.has_build(folder)
+        )
+    return False
 
 
 def _read_build(

@@ -92,7 +92,7 @@ def _esp_image(data: bytes, targets: Sequence[Target]) -> Recognised:
     length = image_length(data)
     if length is None or not data[-(-length // SECTOR) * SECTOR :].strip(b"\xff"):
         cut = ", cut off" if length is None else ""
-        return Recognised("bootloader", f"a single ESP image for {name} that is no app: a bootloader{cut}", chip)
+        return Recognised("bootloader", f"a single ESP image for {name} that is not an app: a bootloader{cut}", chip)
     return Recognised(
         "merged", f"a merged image for {name}", chip, target.firmware.bootloader_offset if target is not None else 0
     )
