@@ -266,7 +266,8 @@ class WrongInputError(DataError):
 
     Attributes:
         path: Path of the file.
-        kind: What it is: ``elf``, ``uf2``, ``encrypted``, ``app``, ``bootloader``, ``table``, ``dfu`` or ``unknown``.
+        kind: What it is: ``elf``, ``uf2``, ``archive``, ``encrypted``, ``app``, ``bootloader``, ``table``, ``dfu`` or
+            ``unknown``.
         places: For an app, the partitions that it can go to, if they are known.
         build: The build folder that the file lies in, None if it lies in none.
     """

@@ -43,6 +43,8 @@ def built_in(base_actions: dict[str, Any], project_path: str) -> dict[str, Any]:
     part_size = {"names": ["--part-size"], "help": "Size of parts"}
     actions: dict[str, Any] = {
         "all": {"callback": callback, "aliases": ["build"], "short_help": "Build the project."},
+        "menuconfig": {"callback": callback, "short_help": "Run the configuration tool."},
+        "reconfigure": {"callback": callback, "short_help": "Run CMake again."},
         "flash": {"callback": callback, "short_help": "Flash the project."},
         "monitor": {
             "callback": lambda target_name, ctx, args, **options: None,

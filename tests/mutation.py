@@ -2,14 +2,15 @@
 
 Works in a copy of the checkout. First it runs the suite once and notes which lines each test runs, and how long it
 takes. Then it breaks the package (all but ui/) in N random places, one at a time, and runs the tests of that line,
-those that are most about it first, until one fails. The same seed takes the same places as long as the code is the same. A change of
-wording is no mutant. Needs Python 3.12 or newer.
+those that are most about it first, until one fails. The same seed takes the same places as long as the code is the
+same. A changed wording is not a mutant. Needs Python 3.12 or newer.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import itertools
 import json
 import math
@@ -22,15 +23,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("esp_dfu_ext", "tests", "targets", "docs", "components", "benchmarks")
 SUITE = ["tests", "--ignore=tests/fuzz", "--ignore=tests/real_usb"]  # without random searches
+PRELOADED = ("esptool", "hypothesis", "jsonschema", "pyte", "rich.progress", "rich.table", "usb.core", "yaml")
+ALREADY_IMPORTED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 FIRST = 30  # tests; most mutants do not survive them
 ENOUGH = 30.0  # seconds of further tests for one mutant
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
@@ -222,6 +226,7 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.package = folder, folder / "esp_dfu_ext"
+        self._changes = 1_000_000_000
         ignored = shutil.ignore_patterns("__pycache__", "_build", "*.so")
         for name in COPIED:
             shutil.copytree(ROOT / name, folder / name, ignore=ignored, symlinks=True)
@@ -230,22 +235,51 @@ class Copy:
                 shutil.copy2(path, folder)
         shutil.copytree(ROOT / ".ci", folder / ".ci")
 
-    def pytest(self, arguments: list[str], limit: float | None = None) -> int | None:
+    def pytest(self, arguments: list[str], limit: float) -> int | None:
         """Run pytest in the copy and return its exit code, or None if it took too long."""
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments]
-        process = subprocess.Popen(
-            command, cwd=self.folder, env=environment, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        process = os.fork()
+        if not process:
+            self._become_pytest(arguments)
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            done, status = os.waitpid(process, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.05)
+        os.killpg(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        return None
+
+    def _become_pytest(self, arguments: list[str]) -> NoReturn:
+        """End this fork as pytest; what it imports was imported before, but for the package and its tests."""
         try:
-            return process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return None
+            os.setsid()
+            os.chdir(self.folder)
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for number in range(3):
+                os.dup2(nowhere, number)
+            os.environ["PYTHONPATH"] = str(self.folder)
+            sys.path.insert(0, str(self.folder))
+            for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "esp_dfu_ext")]:
+                del sys.modules[name]
+            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *ALREADY_IMPORTED, *arguments]))
+        except BaseException:
+            code = 1
+        os._exit(code)
+
+    @contextmanager
+    def broken(self, mutant: Mutant, source: bytes) -> Iterator[None]:
+        """Have a file broken for a while; its time of change tells Python that its bytecode is outdated."""
+        file = self.package / mutant.module
+        before = file.stat()
+        self._changes += 1
+        file.write_bytes(mutant.apply(source))
+        os.utime(file, (self._changes, self._changes))
+        try:
+            yield
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            file.write_bytes(source)
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def coverage(self) -> Coverage:
         """Run the whole suite once and return what each test runs."""
@@ -295,6 +329,8 @@ def main() -> None:
     parser.add_argument("--coverage", type=Path, help="file to take the coverage from, or to write it to")
     chosen = parser.parse_args()
     end = time.monotonic() + 60 * chosen.minutes
+    for module in PRELOADED:
+        importlib.import_module(module)
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         copy = Copy(Path(name))
         sources = {
@@ -311,6 +347,9 @@ def main() -> None:
             known = copy.coverage()
             if chosen.coverage is not None:
                 chosen.coverage.write_text(json.dumps(vars(known)))
+        (copy.folder / "tests.txt").write_text("\n".join(sorted(known.seconds, key=known.seconds.__getitem__)[:FIRST]))
+        if copy.pytest([f"@{copy.folder / 'tests.txt'}"], 300):
+            raise RuntimeError("tests fail that passed before anything was broken")
         skipped = len(known.lines) - len(known.seconds)
         print(f"{len(known.seconds)} tests, {skipped} skipped or failed; {len(possible)} mutants", flush=True)
         outcomes: dict[str, int] = dict.fromkeys(("failed", "time-out", "survived", "no test"), 0)
@@ -329,15 +368,12 @@ def main() -> None:
 
 def run(mutant: Mutant, source: bytes, copy: Copy, known: Coverage) -> str:
     """Run a mutant's tests and return what came of it."""
-    file, listed, outcome = copy.package / mutant.module, copy.folder / "tests.txt", "no test"
+    listed, outcome = copy.folder / "tests.txt", "no test"
     for tests in tests_of(mutant, known):
         listed.write_text("\n".join(tests))
-        file.write_bytes(mutant.apply(source))
-        try:
+        with copy.broken(mutant, source):
             code = copy.pytest([f"@{listed}"], 60 + 10 * sum(known.seconds[test] for test in tests))
-        finally:
-            file.write_bytes(source)
-        if code not in (None, 0, 1) and copy.pytest(["--collect-only", f"@{listed}"]):  # not because of the mutant
+        if code not in (None, 0, 1) and copy.pytest(["--collect-only", f"@{listed}"], 300):  # not because of the mutant
             raise RuntimeError(f"pytest cannot collect the tests in {listed}")
         outcome = "time-out" if code is None else "survived" if code == 0 else "failed"
         if outcome != "survived":

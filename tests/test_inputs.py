@@ -391,10 +391,10 @@ NOT_FIRMWARE = {
     "elf": (b"\x7fELF\1\1\1" + bytes(100), "an ELF file"),
     "uf2": (struct.pack("<II", 0x0A324655, 0x9E5D5157) + bytes(504), "a UF2 file"),
     "encrypted": (random.Random(1).randbytes(20000), "encrypted"),
-    "bootloader": (builds.bootloader("esp32s3"), "a single ESP image for ESP32-S3 that is no app"),
+    "bootloader": (builds.bootloader("esp32s3"), "a single ESP image for ESP32-S3 that is not an app"),
     "table": (builds.partition_table(), "a partition table alone"),
     "dfu": (b"070701" + bytes(300), "a DFU image already"),
-    "unknown": (b"PK\3\4" + bytes(100), "a ZIP archive"),
+    "archive": (b"PK\3\4" + bytes(100), "a ZIP archive"),
 }
 
 

@@ -1,10 +1,18 @@
-"""Every command that advice prints works as printed, with everything that the user typed."""
+"""Every command that is printed works as printed, with everything that the user typed.
+
+Each state of printed_cases.py is made, and each command that is printed there is run on the boards that the user then
+has. Commands of other programs are parsed by a shell; `OTHERS` lists them, with the reason.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -16,9 +24,13 @@ from esp_dfu_ext.commands import options
 from esp_dfu_ext.doctor.advice import ADVICE, ESP_DFU, IDF_PY, CommandNames, Context
 from esp_dfu_ext.simulator.sample import write_sample_project
 
+from . import printed_cases
 from .kit.chips import chips
 from .kit.commands import run
+from .kit.screens import PIPED, Command, show
+from .printed_cases import CASES, ELSEWHERE, Case
 from .test_advice import DATA
+from .test_errors_page import codes_of_errors
 
 FOLDER = "a project [x]; rm $HOME 'q'"
 OURS = ("esp-dfu", "idf.py dfu", "idf.py -")
@@ -80,6 +92,123 @@ def test_advice_can_be_parsed(code: str, names: CommandNames, elsewhere: bool, d
     ]
     for words in commands("\n".join(lines)):
         parse(words)
+
+
+# --- in the state in which they are printed ----------------------------------------------------------------
+
+OTHERS = {  # programs that cannot run here
+    "sudo": "needs root",
+    "udevadm": "needs root",
+    "newgrp": "starts a shell",
+    "printf": "writes as root",
+    "echo": "writes as root",
+    "docker": "another machine's",
+    "usbipd": "Windows",
+    "wsl": "Windows",
+    "pio": "PlatformIO",
+    "arduino-cli": "Arduino",
+    "/opt/venv/bin/python": "names an ELF file that holds a program; its options are tested below",
+    "export": "a shell's",
+    "journalctl": "another machine's",
+    "pnputil": "Windows",
+    "ulimit": "a shell's",
+    sys.executable: "pip, from the network",
+}
+WORDS = {  # that the user replaces
+    "CHIP": "esp32s3",
+    "DFU.BIN": "my project/build/dfu.bin",
+    "APP.BIN": "my project/build/hello_world.bin",
+}
+ONCE = ("0x0", "0x10000")  # in place of each ADDRESS
+
+
+@pytest.fixture(scope="module")
+def projects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("printed") / "projects"
+    folder.mkdir()
+    printed_cases.make_projects(folder)
+    return folder
+
+
+def printed(lines: Sequence[str]) -> list[str]:
+    """Return the commands in what a command printed into pipes."""
+    found = []
+    for line in lines:
+        if line.startswith("  > ") and not line.endswith((".", ":")):
+            found.append(line[4:].rpartition(": ")[2])
+        elif not line.startswith("  > ") and (
+            match := re.search(r": ((?:esp-dfu|idf\.py) [^.:]+(?:\.(?:bin|BIN).*)?)$", line)
+        ):
+            found.append(match[1])
+    return found
+
+
+def replaced(command: str) -> list[str]:
+    """Return the words of a command, with values in place of what the user replaces."""
+    addresses = iter(ONCE)
+    return [next(addresses) if word == "ADDRESS" else WORDS.get(word, word) for word in shlex.split(command)]
+
+
+STATES = [pytest.param(code, case, id=f"{code}-{case.words}") for code in CASES for case in CASES[code]]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks exist on Unix only")
+@pytest.mark.parametrize(("code", "case"), STATES)
+def test_what_is_printed_works(code: str, case: Case, projects: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(projects, tmp_path / "projects"))
+    case.prepare(folder)
+    case.also(folder)
+    shown = show(Command(shlex.split(case.words), PIPED, case.boards, linux=case.linux), folder, tmp_path / "machine")
+    if code in codes_of_errors() and not case.words.startswith((printed_cases.LIST, printed_cases.DOCTOR)):
+        assert f"[{code}]" in "\n".join(shown.err)
+    assert printed([*shown.out, *shown.err]) == list(case.prints), [*shown.out, *shown.err]
+    for number, command in enumerate(case.prints):
+        words = replaced(command)
+        if words[0] in ("esp-dfu", "idf.py"):
+            again = Command(words, PIPED, case.then, linux=printed_cases.open_to_all)
+            done = show(again, folder, tmp_path / f"machine {number}")
+            assert done.exit_code == case.ends, (words, done)
+        else:
+            assert words[0] in OTHERS, words
+            subprocess.run(["bash", "-n", "-c", command], check=True)
+
+
+def test_every_advice_with_a_command_is_tried() -> None:
+    names = ESP_DFU.for_image("dfu.bin", "build")
+    with_commands = {
+        code
+        for code in ADVICE
+        for target in (None, *chips())
+        if printed([f"  > {line}" for line in ADVICE[code](Context(names, target, chips(), DATA.get(code, {})))])
+    }
+    assert with_commands - set(CASES) == set(ELSEWHERE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks exist on Unix only")
+@pytest.mark.parametrize("code", ELSEWHERE)
+@pytest.mark.parametrize("names", [ESP_DFU, IDF_PY], ids=["esp-dfu", "idf.py"])
+def test_advice_of_other_states_works_on_a_good_board(
+    code: str, names: CommandNames, projects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(projects, tmp_path / "projects"))
+    monkeypatch.chdir(folder)
+    names = names.in_project("my project", "my project/build").for_image("my project/build/dfu.bin", "my project/build")
+    names = replace(names, flash=names.flash + ELSEWHERE[code].typed)
+    lines = [f"  > {line}" for line in ADVICE[code](Context(names, chips()[0], chips(), DATA.get(code, {})))]
+    for number, command in enumerate(printed(lines)):
+        words = replaced(command)
+        if words[0] in ("esp-dfu", "idf.py"):
+            again = Command(words, PIPED, "esp32s3", linux=printed_cases.open_to_all)
+            ends = 0 if words[-1] == "flash" else ELSEWHERE[code].ends  # an action of idf.py itself
+            assert show(again, folder, tmp_path / f"machine {number}").exit_code == ends, words
+        else:
+            assert words[0] in OTHERS, words
+            subprocess.run(["bash", "-n", "-c", command], check=True)
+
+
+def test_esptool_takes_the_printed_options() -> None:
+    words = [sys.executable, "-m", "esptool", "--chip", "esp32s3", "elf2image", "--help"]
+    assert "elf2image" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 # --- commands that are run again --------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..doctor.advice import Step, steps_after
@@ -47,6 +48,7 @@ def doctor(
         simulated=simulation is not None,
         machine=session.machine,
     )
+    session.name_project(build_dir)
     if diagnosis.target is not None:
         session.name_image(build_dir / DFU_BIN)
     steps = steps_after(diagnosis.findings, session.names, diagnosis.target, targets)
@@ -77,7 +79,11 @@ def _show(session: Session, diagnosis: Diagnosis, steps: list[Step]) -> None:
         for line in step.lines:
             session.console.advice(line)
     if not number:
-        record = f"{session.names.flash} --trace trace.txt"
+        paths: Sequence[str] = next(
+            (finding.data["paths"] for finding in diagnosis.findings if finding.topic == "board"), ()
+        )
+        one = f" --path {paths[0]}" if len(paths) > 1 else ""
+        record = f"{session.names.flash}{one} --trace trace.txt"
         session.console.info("If flashing still fails, record the USB traffic", command=record)
 
 

@@ -100,8 +100,8 @@ class Session:
 
     def name_project(self, folder: Path) -> None:
         """Use the ESP-IDF project in a folder, or whose build folder it is, in the commands of idf.py in advice."""
-        if self.names.list.startswith("idf.py"):
-            return  # it names the project itself
+        if self.names.list.startswith("idf.py") or " -C " in self.names.compile:
+            return  # it is named already
         for project, build_dir in ((folder, folder / "build"), (folder.parent, folder)):
             if os.path.isfile(project / "CMakeLists.txt"):  # noqa: PTH113 (Path raises if there is no permission)
                 self.names = self.names.in_project(str(project), str(build_dir))

@@ -68,7 +68,9 @@ class CommandNames:
             other += ["-B", _from(here, build)]
         idf_py = quoted(["idf.py", *other])
         before = {name: getattr(self, name) for name in _OF_PROJECT}
-        changed = {name: text.replace("idf.py", idf_py, 1) for name, text in before.items() if text.startswith("idf.py")}
+        changed = {
+            name: text.replace("idf.py", idf_py, 1) for name, text in before.items() if text.startswith("idf.py")
+        }
         return replace(self, **changed)
 
 
@@ -407,8 +409,7 @@ ADVICE: Mapping[str, _Advise] = {
     "outside-project": lambda c: inputs.allow_outside(_typed(c)),
     "target-not-supported": lambda c: inputs.other_chip(c.data, c.names.idf_py("flash")),
     "layout": lambda c: [
-        "Change the addresses in the partition table, or the size of the flash memory: "
-        f"{c.names.idf_py('menuconfig')}"
+        f"Change the addresses in the partition table, or the size of the flash memory: {c.names.idf_py('menuconfig')}"
     ],
     "firmware": lambda c: [
         f"If the project is for another chip (this empties its build folder): {c.names.set_target} CHIP",

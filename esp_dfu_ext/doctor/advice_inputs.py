@@ -79,6 +79,8 @@ def instead(this: str, data: Mapping[str, Any]) -> list[str]:
         return lines or [f"Make an app of it: {esptool} --chip CHIP elf2image {path}"]
     if kind == "uf2":
         return ["Copy it to the board's drive, or use the .bin of the same release."]
+    if kind == "archive":
+        return ["Unpack it, and name the firmware in it: esp-dfu build --help"]
     if kind in ("bootloader", "table"):
         return lines or [f"Name all files with their addresses: {verb} ADDRESS {path} ADDRESS APP.BIN"]
     if kind == "encrypted":

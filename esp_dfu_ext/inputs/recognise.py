@@ -123,7 +123,7 @@ def _other(data: bytes) -> Recognised:
         return Recognised("table", "a partition table alone")
     for magic, text in _ARCHIVES.items():
         if data.startswith(magic):
-            return Recognised("unknown", text)
+            return Recognised("archive", text)
     if not data.strip(b"\xff"):
         return Recognised("unknown", "empty: it holds nothing but FF" if data else "empty")
     head = data.lstrip(b"\xff")[:_HEAD]
