@@ -59,7 +59,7 @@ def test_choice_of_board_comes_before_trace(tmp_path: Path) -> None:
     assert (done.returncode, "found on ports 1-1, 1-2\n" in done.stdout) == (0, True)
     assert done.stdout.endswith(
         "\nReady to flash, but choose a board:\n"
-        "If flashing still fails, record the USB traffic: esp-dfu flash build/dfu.bin --trace trace.txt\n"
+        "If flashing still fails, record the USB traffic: esp-dfu flash build/dfu.bin --path 1-1 --trace trace.txt\n"
     )
     assert done.stderr.startswith("  > Choose one, for example: esp-dfu flash build/dfu.bin --path 1-1\n")
 

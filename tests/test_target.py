@@ -376,3 +376,9 @@ def _is_read_or_refused(path: Path, text: bytes) -> None:
         assert error.message.startswith(f"{path}: ")
     else:
         assert target.name == "esp32s3"
+
+
+@pytest.mark.parametrize("group", sorted(key for key, value in GOOD.items() if isinstance(value, dict)))
+def test_each_group_refuses_unknown_keys(group: str, tmp_path: Path) -> None:
+    with pytest.raises(TargetFileError, match="frobnicate"):
+        read_target(chip(tmp_path, **{f"{group}__frobnicate": 1}))

@@ -103,6 +103,13 @@ def test_times_come_from_clock(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_everything_ends_before_the_flash_does(tmp_path: Path) -> None:
+    lines = traced_flash(rig := make_rig(), tmp_path / "t.txt", no_loader=False).splitlines()[2:]
+    assert any(" bulk " in line for line in lines)
+    for when, seconds in (line.split()[:2] for line in lines):
+        assert 0 <= float(when) <= float(when) + float(seconds) <= rig.clock.monotonic() + 1e-6
+
+
 def test_errors_have_their_codes(tmp_path: Path) -> None:
     rig = make_rig(mode=Mode.DFU)
     rig.board.faults.plan(stall, at=Request.DFU_GETSTATUS)
