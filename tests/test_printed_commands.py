@@ -74,7 +74,8 @@ def parse(words: list[str]) -> None:
         click.Command(name, params=[*described]).make_context(name, rest)
     else:
         command = cli.cli.commands[rest[0]]
-        command.make_context(rest[0], rest[1:])
+        parent = click.Context(cli.cli, **cli.cli.context_settings)  # as in a run: click keeps the help option
+        command.make_context(rest[0], rest[1:], parent=parent)
 
 
 @pytest.mark.parametrize("names", [ESP_DFU, IDF_PY], ids=["esp-dfu", "idf.py"])
