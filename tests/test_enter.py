@@ -443,7 +443,8 @@ def jtag(bench: Make, text: str) -> tuple[Bench, JtagPorts]:
 def test_serial_jtag_beside_the_chips_usb(bench: Make, name: str) -> None:
     made, ports = jtag(bench, f"{name},303a:1001")
     result = made.flash("ttyACM0", chip_name=name)
-    assert (result.path, result.reset_by) == ("1-1", "watchdog")
+    assert result.path == "1-1"
+    assert result.reset_by in ("watchdog", "bus-reset")  # esptool 4 does not know every chip
     assert (True, False) in ports.states
     assert ports.states[-1] == (False, False)
 
