@@ -319,7 +319,9 @@ def test_chip_of_the_project_is_known(bench: Bench, images: dict[str, Path], tmp
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_image_is_flashed(mode: Mode, bench: Bench, images: dict[str, Path]) -> None:
-    rig = bench.boards("esp32s2", mode=mode)
+    board = Board.make(chip("esp32s2"), "1-1", bench.rig.clock, flash_size=4 * MIB)
+    rig = bench.boards(more=[board])
+    board.rom.restart(mode)
     assert bench.run("-d", "303a:2", "-a", "0", "-D", images["esp32s2"]) == 0
     assert bench.err == ""
     assert "\nDevice ID 303a:0002\n" in bench.out
