@@ -396,10 +396,15 @@ class InputMissingError(EspDfuError):
 
 
 class DeviceNotFoundError(EspDfuError):
-    """No board matches the request; the class says what was found instead (this class: no device of the vendors)."""
+    """No board matches the request; the class says what was found instead (this class: no device of the vendors).
+
+    Attributes:
+        apps: Ports of other vendors' apps that are asked to hand over to the ROM if their port is named.
+    """
 
     code = "no-device"
     exit_code = 69
+    apps: Sequence[str] = ()
 
 
 class OtherUsbError(DeviceNotFoundError):

@@ -203,6 +203,7 @@ def marked(file: str, text: str = "") -> Linux:
     return lambda machine: machine.write(file, text)
 
 
+APP = "esp32s3+app=cafe:4000"
 SHUT, TWO, HOLD = "esp32s3+no-access", "esp32s3,esp32s3", ",".join(["esp32s3+holds=my project/build/dfu.bin"] * 2)
 LIST, DOCTOR, UDEV = "esp-dfu list", "esp-dfu doctor 'my project/build'", "sudo /opt/venv/bin/esp-dfu udev --install"
 DOCKER = "docker run -v /dev/bus/usb:/dev/bus/usb --device-cgroup-rule='c 189:* rmw' IMAGE"
@@ -217,6 +218,12 @@ CASES: dict[str, Sequence[Case]] = {
         Case("esp-dfu reset", prints=[LIST]),
         Case(f"esp-dfu verify {DFU}", prints=[LIST]),
         Case(f"{IDF} dfu-flash", prints=["idf.py dfu-list"]),
+        Case(FLASH + TYPED, APP, APP, prints=[f"{FLASH}{TYPED} --path 1-1", LIST]),
+        Case(f"{IDF} dfu-flash", APP, APP, prints=[f"{IDF} dfu-flash --path 1-1", "idf.py dfu-list"]),
+        Case(f"{FLASH} --before no-reset", APP, APP, prints=[LIST]),
+        Case(FLASH, f"{APP},{APP}", APP, prints=[LIST]),
+        Case(f"{FLASH} --serial 9", APP, APP, prints=[LIST]),
+        Case(f"{FLASH} --all", APP, APP, prints=[LIST]),
     ],
     "other-usb": [Case(FLASH, "303a:1001", prints=[LIST])],
     "app-running": [

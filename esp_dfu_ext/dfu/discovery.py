@@ -204,7 +204,7 @@ def _select_now(bus: Bus, target: Target, selector: Selector, targets: Sequence[
             ids = ", ".join(f"{interface.path} ({interface.device.usb_id})" for interface in chosen)
             message = f"Found {len(paths)} apps that may run on an {target.chip}: {ids}."
         raise SeveralDevicesError(message, paths=paths)
-    raise not_found(bus, target, selector, targets, found)
+    raise not_found(bus, target, selector, targets, found, apps=apps and selector == Selector())
 
 
 def _with_serial(found: Sequence[DfuInterface], serial: str) -> list[DfuInterface]:
@@ -226,7 +226,13 @@ def _with_serial(found: Sequence[DfuInterface], serial: str) -> list[DfuInterfac
 
 
 def not_found(
-    bus: Bus, target: Target, selector: Selector, targets: Sequence[Target], found: Sequence[DfuInterface]
+    bus: Bus,
+    target: Target,
+    selector: Selector,
+    targets: Sequence[Target],
+    found: Sequence[DfuInterface],
+    *,
+    apps: bool = False,
 ) -> DeviceNotFoundError:
     """Return the error for a board that was not found; its class and notes say which devices were found instead.
 
@@ -236,6 +242,7 @@ def not_found(
         selector: Which of these boards.
         targets: All known chips, to describe other devices.
         found: Connected boards with this chip.
+        apps: An app of another vendor would be asked if its port were named.
     """
     where = ""
     if selector.path is not None:
@@ -261,7 +268,9 @@ def not_found(
         notes = [counted, *notes]
         if not everything:
             notes = ["libusb sees no USB devices, not even a hub."]
-    return kind(f"No {target.chip} ({target.usb_id}) found{where}.", notes=notes)
+    error = kind(f"No {target.chip} ({target.usb_id}) found{where}.", notes=notes)
+    error.apps = [device.path for device in foreign_dfu if apps and is_app(device, targets)]
+    return error
 
 
 def not_found_kind(

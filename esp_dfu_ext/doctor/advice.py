@@ -129,7 +129,7 @@ def advice_for(
     lines = said or _advice(error.code, context, {"notes": error.notes, **error.facts})
     lines += [line for way in ways for line in _advice(way.code, context, way.data)]
     if isinstance(error, DeviceNotFoundError):
-        lines += _through_bridge(names, findings)
+        lines = [*_from_app(names, error.apps), *lines, *_through_bridge(names, findings)]
     return list(dict.fromkeys(lines))
 
 
@@ -276,11 +276,23 @@ def _over_serial(names: CommandNames, port: str) -> str:
     return f"{_without(names.flash, (*_OF_LOADER, *_OF_SEVERAL_BOARDS))} --over serial --port {port}"
 
 
+def _flashes_any_board(names: CommandNames) -> bool:
+    """Return whether the command is a flash that leaves the choice of the board to us."""
+    words = set(names.again.split(" "))
+    return bool({"flash", "dfu-flash"} & words) and not {"--port", *_OF_SEVERAL_BOARDS} & words
+
+
+def _from_app(names: CommandNames, apps: Sequence[str]) -> list[str]:
+    """Return how to ask the only other vendor's app to hand over to the ROM."""
+    if len(apps) != 1 or not _flashes_any_board(names):
+        return []
+    return [f"If the app on port {apps[0]} runs on this board: {names.again} --path {apps[0]}"]
+
+
 def _through_bridge(names: CommandNames, findings: Sequence[Finding]) -> list[str]:
     """Return how to reset the board through the only USB-UART bridge of this computer, if a flash may do so."""
     ports = [port for finding in findings for port in finding.data.get("terminals", ())]
-    words = names.again.split(" ")
-    if len(ports) != 1 or not {"flash", "dfu-flash"} & set(words) or {"--port", *_OF_SEVERAL_BOARDS} & set(words):
+    if len(ports) != 1 or not _flashes_any_board(names):
         return []
     port = f"/dev/{ports[0]}"
     flash = f"{names.again} --port {port}"
