@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from esptool.targets import CHIP_DEFS
 
 from esp_dfu_ext import FlashOptions
 from esp_dfu_ext.dfu.spec import Mode
@@ -36,10 +35,9 @@ from esp_dfu_ext.simulator.rom import TransferNak
 from .kit.archives import CHIP_SIZE, File, checked, content, fill, image_of
 from .kit.boards import Rig, make_rig
 from .kit.chips import NAMES, chip, chips
+from .kit.esptool_chips import KNOWN
 from .kit.host import DNLOAD
 from .kit.projects import app_description, esp_image
-
-KNOWN = [name for name in NAMES if name in CHIP_DEFS]  # to this version of esptool
 
 
 def fast(board: Board) -> bool:

@@ -32,9 +32,9 @@ from .kit.archives import checked
 from .kit.boards import Rig, make_rig, serial_jtag
 from .kit.chips import NAMES, chip, chips
 from .kit.commands import run
+from .kit.esptool_chips import KNOWN
 from .kit.files import edit_json
 from .kit.host import DETACH
-from .test_acquaint import KNOWN
 
 HARD, WATCHDOG, BUS = "hard-reset", "watchdog-reset", "bus-reset"
 
@@ -53,7 +53,7 @@ def later(board: Board) -> object:
     return board.device if board.present else None
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("mode", list(Mode), ids=str)
 def test_watchdog_starts_app_of_every_chip(name: str, mode: Mode) -> None:
     rig = booting_rig(name, mode=mode)
@@ -67,7 +67,7 @@ def test_watchdog_starts_app_of_every_chip(name: str, mode: Mode) -> None:
     assert [(event.reset_by, event.came_back) for event in flashed] == [("watchdog", "nothing")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KNOWN)
 def test_app_that_handed_over_is_started_again(name: str) -> None:
     """It had set FORCE_DOWNLOAD_BOOT, which takes every other reset back to download mode."""
     rig = booting_rig(name)
@@ -346,7 +346,7 @@ def test_contradicting_resets_are_refused(capsys: pytest.CaptureFixture[str]) ->
 # --- esp-dfu reset ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("mode", ["", "+dfu"])
 def test_reset_starts_app(shell: Shell, name: str, mode: str) -> None:
     shell("reset", boards=f"{name}{mode}")

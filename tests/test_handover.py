@@ -37,9 +37,10 @@ from esp_dfu_ext.simulator.sample import write_sample_project
 
 from .kit.archives import CHIP_SIZE, File, checked, image_of
 from .kit.boards import Rig, app_with_dfu, make_rig, serial_jtag
-from .kit.chips import NAMES, chip, chips
+from .kit.chips import chip, chips
 from .kit.clocks import SharedClock
 from .kit.commands import run
+from .kit.esptool_chips import KNOWN
 from .kit.host import DETACH, DNLOAD
 
 APP = (0x303A, 0x4001)
@@ -72,7 +73,7 @@ class RestartingApp(DfuApp):
 # --- what a flash does ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("mode", list(Mode), ids=str)
 def test_from_app_to_app(name: str, mode: Mode) -> None:
     rig = app_rig(name, mode=mode)
@@ -413,7 +414,7 @@ class Line:
         return sum(isinstance(event, DeviceFound) and event.app is not None for event in self.events)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KNOWN)
 def test_watch_does_not_ask_the_app_of_a_board_that_it_has_flashed(name: str) -> None:
     line = Line(name)
     board = line.board(DfuApp(*APP, "123456"))

@@ -24,8 +24,9 @@ from esp_dfu_ext.simulator import Board, simulate_text
 from .kit.archives import CHIP_SIZE, checked
 from .kit.boards import Rig, make_rig
 from .kit.chips import chips
+from .kit.esptool_chips import KNOWN
 from .kit.host import DNLOAD
-from .test_acquaint import KNOWN, burn
+from .test_acquaint import burn
 
 
 def infos(rig: Rig, *paths: str) -> list[BoardInfo]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from esptool.targets import CHIP_DEFS
 
 from esp_dfu_ext.dfu.discovery import find
 from esp_dfu_ext.dfu.spec import Mode
@@ -22,9 +21,9 @@ from esp_dfu_ext.usb.handle import UsbHandle
 
 from .kit.boards import Rig, make_rig, open_board, serial_jtag
 from .kit.chips import chips
+from .kit.esptool_chips import KNOWN
 
 NAMES = [target.name for target in chips()]
-KNOWN = [name for name in NAMES if name in CHIP_DEFS]  # to this version of esptool
 
 
 def opened(rig: Rig) -> tuple[UsbHandle, BulkSerialPort]:

@@ -27,8 +27,9 @@ from esp_dfu_ext.usb.handle import UsbHandle
 from .fault_matrix import IMAGE
 from .kit.archives import FILES, dfu_file, small_image
 from .kit.boards import Rig, assert_flashed, make_rig
+from .kit.esptool_chips import KNOWN
 from .test_fault_matrix import Run
-from .test_loader import KNOWN, opened
+from .test_loader import opened
 
 SYNC_BYTES = ANSWERS * ANSWER_SIZE  # answers to one SYNC
 LATE = 0.2  # seconds, longer than the host waits for the first byte

@@ -22,8 +22,9 @@ from esp_dfu_ext.simulator.nor import NorFlash
 from .kit.archives import CHIP_SIZE, MIB, File, content, dfu_image, image_of
 from .kit.boards import Rig, assert_flashed, make_rig
 from .kit.chips import chip, chips
+from .kit.esptool_chips import KNOWN
 from .kit.host import DNLOAD
-from .test_acquaint import KNOWN, notice
+from .test_acquaint import notice
 
 S3 = chip("esp32s3")
 BLOCK = S3.flash.block

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from esptool.targets import CHIP_DEFS
 
 from esp_dfu_ext import Flasher, FlashOptions
 from esp_dfu_ext.clock import SystemClock, VirtualClock
@@ -33,12 +32,12 @@ from esp_dfu_ext.usb.trace import BulkTransfer, SerialTransfer, Step, Trace, Tra
 
 from .kit.archives import CHIP_SIZE, checked, small_image
 from .kit.boards import Rig, assert_flashed, make_rig
-from .kit.chips import NAMES, chip
+from .kit.chips import chip
+from .kit.esptool_chips import KNOWN
 from .kit.files import write_file
 from .kit.serial_port import serial_port, share
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
-KNOWN = [name for name in NAMES if name in CHIP_DEFS]  # to this version of esptool
 
 
 def make_board(name: str = "esp32s3", number: int = 1) -> Board:

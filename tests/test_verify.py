@@ -31,8 +31,9 @@ from .kit.archives import CHIP_SIZE, FILES, checked, image_of, small_image
 from .kit.boards import Rig, make_rig
 from .kit.chips import chip, chips
 from .kit.commands import esp_dfu
+from .kit.esptool_chips import KNOWN
 from .kit.host import DNLOAD
-from .test_acquaint import KNOWN, burn
+from .test_acquaint import burn
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
