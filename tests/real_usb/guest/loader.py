@@ -137,7 +137,7 @@ def test_refused_board_names_serial_port(bench: VmBench, image_for: MakeImage) -
     result = esp_dfu("flash", image.path, user=NOBODY)
     print(result)
     assert result.code == 77
-    said = f"esp-dfu flash {image.path} --over serial --port {TTY}"
+    said = f"esp-dfu flash {image.path} --after no-reset --over serial --port {TTY}"
     assert said in result.err
     flash(board, image, *OVER_SERIAL, "--port", TTY, user=NOBODY)
 
