@@ -43,6 +43,13 @@ def test_named_build_folder_must_exist(tmp_path: Path) -> None:
     assert "nope/dfu.bin" not in done.stdout + done.stderr
 
 
+def test_project_folder_will_do_in_place_of_its_build_folder(tmp_path: Path) -> None:
+    build(write_sample_project(tmp_path / "my_app", load_target("esp32s3"), app_size=8_000, bootloader_size=4_000))
+    done = esp_dfu("doctor", "my_app", boards="esp32s3", cwd=tmp_path)
+    assert (done.returncode, "Ready to flash" in done.stdout) == (0, True)
+    assert "esp-dfu flash my_app/build/dfu.bin" in done.stdout
+
+
 def test_each_problem_has_its_step_below_its_topic(tmp_path: Path) -> None:
     write_sample_project(tmp_path, load_target("esp32s2"), app_size=8_000, bootloader_size=4_000)
     done = esp_dfu("doctor", boards="esp32s3", cwd=tmp_path)

@@ -10,7 +10,8 @@ from ..doctor.diagnosis import Diagnosis, diagnose
 from ..doctor.environment import Plugin
 from ..doctor.findings import Level
 from ..errors import EspDfuError
-from ..inputs.esp_idf import DFU_BIN
+from ..inputs.build_files import has_file
+from ..inputs.esp_idf import DFU_BIN, FLASHER_ARGS
 from ..target import builtin_folder, read_target
 from ..ui import documents
 from ..ui.text import Styled
@@ -29,7 +30,12 @@ def doctor(
     plugin: Plugin | None = None,
     as_json: bool = False,
 ) -> int:
-    """Show the diagnosis; return 0 without problems, else 1. A build folder that was `named` must exist."""
+    """Show the diagnosis; return 0 without problems, else 1. A build folder that was `named` must exist.
+
+    The project's folder will do in place of its build folder, as for `build`.
+    """
+    if named and not has_file(build_dir / FLASHER_ARGS) and has_file(build_dir / "build" / FLASHER_ARGS):
+        build_dir = build_dir / "build"
     broken: list[EspDfuError] = []
     try:
         targets = session.targets(on_broken=broken.append)
