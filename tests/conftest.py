@@ -18,8 +18,10 @@ import pytest
 import esp_dfu_ext
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.host import Host
+from esp_dfu_ext.simulator.sample import write_sample_project
 
 from .fault_matrix import report_lines
+from .kit.chips import chip
 from .kit.machine import FolderMachine
 
 MATRIX = pytest.StashKey[dict[tuple[str, str, bool], str]]()
@@ -143,3 +145,11 @@ def virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def machine(tmp_path: Path) -> FolderMachine:
     """A Linux machine with udev and without USB devices."""
     return FolderMachine(tmp_path / "root")
+
+
+@pytest.fixture
+def sample_project(tmp_path: Path) -> Path:
+    """A project for the ESP32-S3 with its dfu.bin, in `tmp_path`."""
+    write_sample_project(tmp_path, chip())
+    esp_dfu_ext.build(tmp_path / "build")
+    return tmp_path

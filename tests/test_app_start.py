@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from esp_dfu_ext import Flasher, FlashOptions, build
+from esp_dfu_ext import Flasher, FlashOptions
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu import discovery
 from esp_dfu_ext.dfu.spec import Mode
@@ -25,7 +25,6 @@ from esp_dfu_ext.operations.restart import what_came_back
 from esp_dfu_ext.simulator import Board
 from esp_dfu_ext.simulator.apps import ConsoleApp, DfuApp
 from esp_dfu_ext.simulator.board import Moment, stall, vanish
-from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.usb.bus import Bus, UsbDevice
 
 from .kit.archives import checked
@@ -286,13 +285,6 @@ class Shell:
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], virtual_clock: None) -> Shell:
     return Shell(monkeypatch, capsys)
-
-
-@pytest.fixture
-def sample_project(tmp_path: Path) -> Path:
-    write_sample_project(tmp_path, chip())
-    build(tmp_path / "build")
-    return tmp_path
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from esp_dfu_ext import Flasher, FlashOptions, FlashResult, build
+from esp_dfu_ext import Flasher, FlashOptions, FlashResult
 from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.commands.host import Host
 from esp_dfu_ext.doctor.advice import ESP_DFU, advice_for
@@ -39,7 +39,6 @@ from esp_dfu_ext.simulator import Board, Simulation, simulate_text
 from esp_dfu_ext.simulator.apps import DTR, RTS, SET_CONTROL_LINE_STATE
 from esp_dfu_ext.simulator.bridge import Bridge
 from esp_dfu_ext.simulator.ports import SimulatedPort, SimulatedPorts
-from esp_dfu_ext.simulator.sample import write_sample_project
 from esp_dfu_ext.usb.serial_ports import SerialPort
 from esp_dfu_ext.usb.system_port import SerialSystem
 from esp_dfu_ext.usb.trace import Step, Trace, TraceEntry
@@ -493,13 +492,6 @@ def test_trace_shows_what_was_done_with_the_lines(bench: Make) -> None:
 
 
 # --- the command line -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def sample_project(tmp_path: Path) -> Path:
-    write_sample_project(tmp_path, chip())
-    build(tmp_path / "build")
-    return tmp_path
 
 
 @pytest.mark.parametrize(

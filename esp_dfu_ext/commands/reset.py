@@ -6,8 +6,8 @@ from ..errors import DfuError, UsageError
 from ..operations.reset import choose, reset_board
 from ..operations.restart import HARD_RESET
 from ..ui import views
-from ..usb.descriptors import is_port_path
 from .app_start import show_app_start
+from .flash_run import check_path
 from .session import Session
 
 
@@ -23,8 +23,8 @@ def reset(session: Session, *, path: str | None, serial: str | None, after: str 
     Returns:
         0 if the chip restarted, whatever it starts then; else that of a DFU error.
     """
-    if path is not None and not is_port_path(path):
-        raise UsageError(f"{path!r} is not a port path; expected one like 1-2.")
+    if path is not None:
+        check_path(path)
     if path is not None and serial is not None:
         raise UsageError("--path and --serial each select a board; use only one of them.")
     targets = session.targets()

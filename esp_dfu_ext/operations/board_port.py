@@ -60,11 +60,18 @@ class BoardPort:
 
     def look_again(self) -> tuple[bool, str]:
         """Look at the port after the device has left: is a new device on it, and which, in a sentence?"""
-        path, now = self._device.path, None
-        for now in self.watch(RETURN_TIME):
-            if now is not None and self.is_other(now):
-                return True, f"A new device is on port {path} now: {self.describe(now)}."
+        path, now = self._device.path, self.wait_for_other(RETURN_TIME)
+        if now is not None and self.is_other(now):
+            return True, f"A new device is on port {path} now: {self.describe(now)}."
         return False, f"{'Nothing' if now is None else 'Still the same device'} is on port {path} now."
+
+    def wait_for_other(self, seconds: float) -> UsbDevice | None:
+        """Return another device as soon as one is on the port; after `seconds`, what is there then."""
+        now: UsbDevice | None = None
+        for now in self.watch(seconds):
+            if now is not None and self.is_other(now):
+                break
+        return now
 
     def describe(self, now: UsbDevice) -> str:
         """Return what a device is, in a few words."""

@@ -13,7 +13,6 @@ from ..errors import EspDfuError, UsbError
 from ..events import CameBack, EventSink, Notice
 from ..loader.lines import SerialLines
 from ..target import Target
-from ..usb.bus import UsbDevice
 from ..usb.handle import UsbHandle
 from ..usb.serial_ports import SerialPort
 from ..usb.system_port import SerialSystem
@@ -111,10 +110,7 @@ def restart(handle: UsbHandle, loader: BoardLoader | None, port: BoardPort, afte
 
 def what_came_back(port: BoardPort, target: Target, by: str, seconds: float = RETURN_TIME) -> Restarted:
     """Wait until a new device is on the port, for `seconds` at most, and return what was seen."""
-    now: UsbDevice | None = None
-    for now in port.watch(seconds):
-        if now is not None and port.is_other(now):
-            break
+    now = port.wait_for_other(seconds)
     if now is None:
         return Restarted(by, "nothing", "nothing")
     seen = f"{port.describe(now)} (device {now.address})"
