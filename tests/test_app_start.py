@@ -14,11 +14,11 @@ from esp_dfu_ext.clock import VirtualClock
 from esp_dfu_ext.dfu import discovery
 from esp_dfu_ext.dfu.spec import Mode
 from esp_dfu_ext.errors import InterruptedByUserError, SerialLoaderError
-from esp_dfu_ext.events import BoardIdentified, Event, Flashed, Phase, PhaseStarted
+from esp_dfu_ext.events import BoardIdentified, Event, Flashed, Phase, PhaseFinished, PhaseStarted
 from esp_dfu_ext.loader.rom_loader import Identity, RomLoader
 from esp_dfu_ext.loader.watchdog import restart_writes
 from esp_dfu_ext.operations import board_port
-from esp_dfu_ext.operations.board_port import BoardPort
+from esp_dfu_ext.operations.board_port import RETURN_TIME, BoardPort
 from esp_dfu_ext.operations.list import list_devices
 from esp_dfu_ext.operations.reset import reset_board
 from esp_dfu_ext.operations.restart import what_came_back
@@ -79,6 +79,16 @@ def test_app_that_handed_over_is_started_again(name: str) -> None:
     assert "cafe:4000" in result.after_reset
     assert rig.board.device is rig.board.app
     assert not rig.board.rom.force_download
+
+
+def test_wait_ends_as_soon_as_the_app_is_there() -> None:
+    rig = booting_rig()
+    rig.board.start_app(DfuApp(0xCAFE, 0x4000, "1234"))
+    rig.board.control(0x21, DETACH, 700, b"", 0)
+    rig.clock.sleep(1)
+    assert rig.flash(after=HARD).came_back == "app"
+    (reset,) = [event for event in rig.events if isinstance(event, PhaseFinished) and event.phase is Phase.RESET]
+    assert reset.seconds < RETURN_TIME
 
 
 def test_bus_reset_leaves_board_that_was_handed_over_in_download_mode() -> None:
